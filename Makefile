@@ -1,0 +1,49 @@
+# Everything runs in .venv, built from the pins in requirements.txt. `make help` lists the targets.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+PYTHON ?= python3
+VENV := .venv
+UV := $(shell sed -n 's/^uv==/uv==/p' requirements.txt)
+READY := $(VENV)/.ready
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.PHONY: help setup repro test lint ui lock
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' Makefile
+
+setup: $(READY) ## build .venv from the pinned requirements
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is too old: Python 3.11 or newer is needed; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "cannot create $(VENV); on Debian and Ubuntu the package python3-venv is missing"; exit 2; }
+	@python -m pip install --quiet --disable-pip-version-check $(UV)
+	uv pip sync --quiet requirements.txt
+	uv pip install --quiet --no-deps --editable .
+	@touch $@
+
+repro: setup ## run the pipeline: data, training, samples, pictures
+	dvc repro
+	@echo
+	@echo "Pictures: reports/figures/    Numbers: dvc metrics show    All runs: make ui, then open http://127.0.0.1:5000"
+
+test: setup ## lint, types and the whole test suite
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+	pytest
+
+ui: setup ## browse the runs in MLflow, on this machine only
+	mlflow ui --host 127.0.0.1 --backend-store-uri "$$(python -m ddpm.tracking)"
+
+lock: ## compile requirements.txt anew from pyproject.toml
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --group dev --no-annotate pyproject.toml \
+	  --output-file requirements.txt

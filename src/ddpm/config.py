@@ -1,0 +1,183 @@
+"""params.yaml as frozen, typed sections: an unknown key or a bad value is an error that names it."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from annotated_types import Ge, Gt, Le, Len, Lt
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from ddpm.errors import UserError
+
+Count = Annotated[int, Ge(1), Le(10_000_000)]
+ImgShape = Annotated[list[Annotated[int, Ge(1), Le(256)]], Len(3, 3)]
+Sizes = Annotated[list[Annotated[int, Ge(1), Le(64)]], Len(1, 6)]
+Seed = Annotated[int, Ge(0), Lt(2**63)]
+FASHION_MNIST_SIZE = 28
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """Values as they stand in the file: nothing is converted, nothing may be added."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class GenerateGradients(Section):
+    img_shape: ImgShape
+    n_train: Count
+    n_eval: Count
+
+    @model_validator(mode="after")
+    def _can_be_shown(self) -> Self:
+        if self.img_shape[0] not in (1, 3):
+            raise ValueError(f"img_shape has {self.img_shape[0]} channels; a picture has 1 (grey) or 3 (colour)")
+        return self
+
+
+class DownloadFashionMnist(Section):
+    folder: str | None
+    timeout: Annotated[float, Gt(0), Le(3600)]
+
+
+class Training(Section):
+    """What Algorithm 1 needs to know, whatever the network; `ddpm.train` takes these keys too."""
+
+    max_steps: Annotated[int, Ge(1), Le(10_000)]
+    schedule: Literal["linear", "rescaled_linear", "cosine"] = "linear"
+    lr: Annotated[float, Gt(0), Le(10)]
+    lr_decay: Literal["none", "linear"] = "none"
+    warmup_steps: Annotated[int, Ge(0)] = 0
+    adam_betas: Annotated[list[Annotated[float, Ge(0), Lt(1)]], Len(2, 2)] = [0.9, 0.999]
+    ema_decay: Annotated[float, Ge(0), Lt(1)] = 0.0
+    batch_size: Count
+    epochs: Annotated[float, Gt(0), Le(100_000)]
+    log_interval: Count = 50
+    img_log_interval: Count = 200
+    n_images_to_log: Annotated[int, Ge(1), Le(64)] = 3
+
+    @model_validator(mode="after")
+    def _schedule_has_steps(self) -> Self:
+        if self.schedule == "rescaled_linear" and self.max_steps <= 20:
+            raise ValueError(f"max_steps is {self.max_steps}; schedule rescaled_linear needs at least 21")
+        return self
+
+
+class TrainTiny(Training):
+    hidden_size: Annotated[int, Ge(1), Le(65_536)]
+    n_eval_per_step: Count
+
+
+class TrainUnet(Training):
+    n_train: Annotated[int, Ge(1), Lt(60_000)]
+    n_eval: Annotated[int, Ge(1), Lt(60_000)]
+    channels: Annotated[int, Ge(1), Le(1024)]
+    dim_mults: Sizes
+    groups: Annotated[int, Ge(1), Le(1024)]
+    heads: Annotated[int, Ge(1), Le(1024)]
+    patch_size: Annotated[int, Ge(1), Le(FASHION_MNIST_SIZE)]
+    max_attention_size: Annotated[int, Ge(1)] | None
+    n_eval_per_step: Count
+
+    @model_validator(mode="after")
+    def _network_can_be_built(self) -> Self:
+        if self.n_train + self.n_eval > 60_000:
+            raise ValueError(f"n_train + n_eval is {self.n_train + self.n_eval}; the training split has 60000 images")
+        for name, divisor in (("groups", self.groups), ("heads", self.heads), ("2 (sines and cosines)", 2)):
+            if self.channels % divisor:
+                raise ValueError(f"channels is {self.channels}; it must be a multiple of {name}, {divisor}")
+        factor = self.patch_size * 2 ** (len(self.dim_mults) - 1)
+        if FASHION_MNIST_SIZE % factor:
+            raise ValueError(
+                f"patch_size {self.patch_size} and {len(self.dim_mults)} dim_mults need an image size that is a "
+                f"multiple of {factor}; FashionMNIST has {FASHION_MNIST_SIZE}"
+            )
+        return self
+
+
+class SampleModel(Section):
+    n_samples: Annotated[int, Ge(1), Le(1_000_000)]
+    n_films: Annotated[int, Ge(1), Le(64)]
+    batch_size: Count
+    variance: Literal["fixed_large", "fixed_small"]
+
+    @model_validator(mode="after")
+    def _films_are_samples(self) -> Self:
+        if self.n_films > self.n_samples:
+            raise ValueError(f"n_films is {self.n_films}; it cannot exceed n_samples, {self.n_samples}")
+        return self
+
+
+class Sample(Section):
+    tiny: SampleModel
+    unet: SampleModel
+
+
+class RenderGrids(Section):
+    n_gradients: Annotated[int, Ge(1), Le(64)]
+    n_noised: Annotated[int, Ge(1), Le(8)]
+    forward_steps: Annotated[list[Annotated[int, Ge(1), Le(10_000)]], Len(1, 8)]
+    n_moments: Annotated[int, Ge(1), Le(12)]
+    grid_rows: Annotated[int, Ge(1), Le(32)]
+    grid_columns: Annotated[int, Ge(1), Le(32)]
+    strip_steps: Annotated[int, Ge(2), Le(40)]
+
+
+class Params(Section):
+    seed: Seed
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["auto", "fp32", "bf16"]
+    threads: Annotated[int, Ge(1), Le(1024)]
+    generate_gradients: GenerateGradients
+    download_fashion_mnist: DownloadFashionMnist
+    train_tiny: TrainTiny
+    train_unet: TrainUnet
+    sample: Sample
+    render_grids: RenderGrids
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check all of params.yaml; UserError with one line a mistake, naming key, value and what is allowed."""
+    try:
+        values = YAML(typ="safe", pure=True).load(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML:\n{error}") from None
+    return validated(Params, values, str(path))
+
+
+def validated(model: type[Model], values: Any, where: str) -> Model:
+    """`values` as a `model`; UserError with one line a mistake, each starting with `where`."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise UserError("\n".join(f"{where}: {_describe(mistake)}" for mistake in error.errors())) from None
+
+
+def select(params: Params, keys: tuple[str, ...]) -> Params:
+    """The same params with nothing but `keys` ("seed", "train_tiny", "sample.unet") in them.
+
+    A stage sees only what it declares in dvc.yaml; to read more is an AttributeError, never a stale cache.
+    """
+    chosen: dict[str, Any] = {}
+    for key in keys:
+        section, _, rest = key.partition(".")
+        value = getattr(params, section)
+        chosen[section] = type(value).model_construct(**{rest: getattr(value, rest)}) if rest else value
+    return Params.model_construct(**chosen)
+
+
+def _describe(mistake: Any) -> str:
+    key = ".".join(map(str, mistake["loc"]))
+    message = mistake["msg"].removeprefix("Value error, ")
+    match mistake["type"]:
+        case "missing":
+            return f"{key} is missing"
+        case "extra_forbidden":
+            return f"{key} is not a parameter; check its spelling"
+        case "value_error":
+            return f"{key}: {message}" if key else message
+        case _:
+            return f"{key} is {mistake['input']!r}; {message[0].lower()}{message[1:]}"

@@ -1,0 +1,158 @@
+"""What all figures share: the look, the table of images, the file that is the same bytes on every run."""
+
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from textwrap import fill
+
+import torch
+from jaxtyping import Float
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy import ndarray
+from torch import Tensor
+
+from ddpm.files import atomic_path
+
+# Twice the dots of a README column: a browser halves it cleanly, and dense screens show every dot.
+DPI = 150
+WIDTH = 1380
+MARGIN = 24
+GAP = 4
+BREAK = 22
+MIN_CELL, MAX_CELL = 44, 200
+LINE = 27
+CHARACTER = 12  # no label's letters are wider on average
+NOTE_LENGTH = 112  # letters of a note that fit in WIDTH
+INK, FAINT = "#1a202c", "#5a6475"
+BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#a0aec0"
+
+# Starts from matplotlib's own defaults, so that a user's matplotlibrc cannot change a figure.
+styled = style.context(
+    {
+        "font.size": 10,
+        "text.color": INK,
+        "axes.labelcolor": FAINT,
+        "axes.edgecolor": GREY,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "#e2e8f0",
+        "xtick.color": FAINT,
+        "ytick.color": FAINT,
+        "legend.frameon": False,
+        "figure.dpi": DPI,
+    },
+    after_reset=True,
+)
+
+
+def run_label(model: str, step: int, seed: int) -> str:
+    """The words by which a title says what it shows: "U-Net after 3,000 training steps, seed 0"."""
+    return f"{model} after {step:,} training steps, seed {seed}"
+
+
+@styled
+def save(figure: Figure, path: str | Path) -> None:
+    """Write `figure` as PNG, whole or not at all; the same figure gives the same bytes on every run."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+@styled
+def image_table(
+    images: Float[Tensor, "n c h w"],
+    n_columns: int,
+    *,
+    title: str,
+    note: str,
+    xlabel: str,
+    ylabel: str,
+    columns: Sequence[str] = (),
+    rows: Sequence[str] = (),
+    column_breaks: Sequence[int] = (),
+    row_breaks: Sequence[int] = (),
+) -> Figure:
+    """Images in reading order, `n_columns` a row, each pixel of them a square of a whole number of dots.
+
+    images: in [0, 1], 1 or 3 channels; note: text under the title; columns, rows: headings, "" for none;
+    column_breaks, row_breaks: positions before which the gap is wider. The axes count dots, y downwards.
+    """
+    n, _, h, w = images.shape
+    n_rows = -(-n // n_columns)
+    left = 2 * MARGIN + LINE + CHARACTER * _longest_line(rows)
+    top = _below_note(note) + LINE * (2 + _lines(*columns))
+    room = WIDTH - left - MARGIN - _starts(n_columns, 0, column_breaks)[-1]
+    scale = max(-(-MIN_CELL // w), min(room // (n_columns * w), MAX_CELL // max(h, w)))
+    x, y = _starts(n_columns, scale * w, column_breaks), _starts(n_rows, scale * h, row_breaks)
+    figure, axes = _figure_of_dots(max(WIDTH, left + x[-1] + MARGIN), top + y[-1] + MARGIN, left, top, x[-1], y[-1])
+    _write_title(figure, title, note)
+    axes.set(xlim=(0, x[-1]), ylim=(y[-1], 0), frame_on=False)
+    axes.grid(False)
+    for i, image in enumerate(images):
+        row, column = divmod(i, n_columns)
+        extent = (x[column], x[column] + scale * w, y[row] + scale * h, y[row])
+        show(axes, image, extent=extent, aspect="auto")
+    axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
+    axes.tick_params(length=0)
+    axes.set_xticks([start + scale * w / 2 for start in x[: len(columns)]], columns, linespacing=1.3)
+    axes.set_yticks([start + scale * h / 2 for start in y[: len(rows)]], rows)
+    axes.set_xlabel(xlabel, labelpad=8)
+    axes.set_ylabel(ylabel, labelpad=8)
+    return figure
+
+
+@styled
+def curve_axes(title: str, note: str, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+    """A figure with one wide pair of axes for curves."""
+    left, top, width, height = 110, _below_note(note) + 2 * LINE, WIDTH - 110 - MARGIN, 420
+    figure, axes = _figure_of_dots(WIDTH, top + height + 90, left, top, width, height)
+    _write_title(figure, title, note)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    return figure, axes
+
+
+def show(axes: Axes, image: Float[Tensor, "c h w"], **options: object) -> None:
+    """Draw one image in [0, 1], each pixel a flat square; one channel is grey."""
+    pixels: ndarray = image.detach().cpu().permute(1, 2, 0).numpy()
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest", **options)
+
+
+def evenly_spaced(count: int, n: int) -> Tensor:
+    """`n` of the indices 0..count-1 (all, if there are fewer), evenly spaced, the first and the last among them."""
+    return torch.linspace(0, count - 1, min(n, count), dtype=torch.float64).round().long()
+
+
+def _figure_of_dots(
+    width: int, height: int, left: int, top: int, axes_width: int, axes_height: int
+) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+    bottom = height - top - axes_height
+    return figure, figure.add_axes((left / width, bottom / height, axes_width / width, axes_height / height))
+
+
+def _write_title(figure: Figure, title: str, note: str) -> None:
+    width, height = figure.get_size_inches() * DPI
+    figure.suptitle(title, x=MARGIN / width, y=1 - MARGIN / height, ha="left", va="top", fontsize=13, fontweight="bold")
+    y = 1 - (MARGIN + 1.5 * LINE) / height
+    figure.text(MARGIN / width, y, fill(note, NOTE_LENGTH), ha="left", va="top", color=FAINT, linespacing=1.3)
+
+
+def _below_note(note: str) -> int:
+    return MARGIN + int(1.5 * LINE) + LINE * _lines(fill(note, NOTE_LENGTH))
+
+
+def _starts(count: int, size: int, breaks: Sequence[int]) -> list[int]:
+    """Where each of `count` cells of `size` dots starts, and last, where the last one ends."""
+    gaps = [BREAK if i in breaks else GAP for i in range(1, count)]
+    return [*accumulate((size + gap for gap in gaps), initial=0), count * size + sum(gaps)]
+
+
+def _lines(*texts: str) -> int:
+    return max((text.count("\n") + 1 for text in texts if text), default=0)
+
+
+def _longest_line(texts: Sequence[str]) -> int:
+    return max((len(line) for text in texts for line in text.split("\n")), default=0)

@@ -1,0 +1,67 @@
+"""The figures that are made of numbers: the loss as training goes on, and by number of noise steps."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from ddpm.figures.canvas import BLUE, FAINT, GREY, ORANGE, curve_axes, styled
+
+Curve = Sequence[tuple[int, float]]
+LOSS = "loss (mean squared error)"
+
+
+@styled
+def loss_curves(train: Curve, evaluation: Curve, label: str) -> Figure:
+    """Training and evaluation loss against training step."""
+    figure, axes = curve_axes(
+        f"Loss during training: {label}",
+        "Equation 14, the mean squared error of the predicted noise: lower is better. "
+        "The training loss jumps about because each batch meets other noise.",
+        "training step",
+        LOSS,
+    )
+    _plot(axes, train, label=f"training: {train[-1][1]:.4f} at the end", color=BLUE, linewidth=1.2)
+    words = f"evaluation: {evaluation[-1][1]:.4f} at the end"
+    _plot(axes, evaluation, label=words, color=ORANGE, linewidth=2, marker="o", markersize=4)
+    _finish(axes)
+    axes.set_xlim(0, train[-1][0])
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
+    return figure
+
+
+@styled
+def loss_by_timestep(losses: Curve, label: str) -> Figure:
+    """Evaluation loss at each number of noise steps t, from 1 to T."""
+    figure, axes = curve_axes(
+        f"Loss by timestep: {label}",
+        "With little noise (left) it is hard to tell noise from image; with much (right), nearly all that the network "
+        "sees is noise.",
+        "number of noise steps t",
+        LOSS,
+    )
+    _plot(axes, losses, color=BLUE, linewidth=2)
+    _finish(axes)
+    axes.set_xlim(0, losses[-1][0])
+    return figure
+
+
+def _plot(axes: Axes, curve: Curve, **look: Any) -> None:
+    x, y = zip(*curve, strict=True)
+    axes.plot(x, y, **look)
+
+
+def _finish(axes: Axes) -> None:
+    """A log scale with plain numbers, and the score of a network that always answers 0."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylim(top=max(1.6, axes.get_ylim()[1]))
+    axes.axhline(1, color=GREY, linestyle="--", linewidth=1)
+    axes.annotate(
+        "always predicting 0", (0.995, 1), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=FAINT
+    )

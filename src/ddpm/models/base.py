@@ -1,0 +1,37 @@
+"""What the training loop and the samplers ask of a network."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from ddpm.diffusion.schedule import NoiseSchedule
+
+
+class DiffusionModel(nn.Module, ABC):
+    """A network eps_theta(x_t, t) that predicts the noise in its input (Ho et al. 2020, section 3.2).
+
+    img_shape: (channels, height, width) of the images it takes and returns.
+    noise_schedule: the schedule it was trained on; None until then, saved with it afterwards.
+    """
+
+    img_shape: tuple[int, ...]
+    noise_schedule: NoiseSchedule | None
+
+    @abstractmethod
+    def forward(self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
+        """Predict the noise. images: x_t; num_steps: t, from 1 to T."""
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put every module in eval mode, and each back into its own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,82 @@
+"""The parts of the U-Net (Ho et al. 2020, appendix B)."""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+
+class StepEmbedding(nn.Module):
+    """How many steps of noise, as sinusoids of wavelengths from 2 pi to 20,000 pi (Vaswani et al. 2017, section 3.5).
+
+    max_steps: T; channels: length of the embedding, even. The sines come first, then the cosines.
+    """
+
+    table: Float[Tensor, "steps c"]
+
+    def __init__(self, max_steps: int, channels: int) -> None:
+        super().__init__()
+        half = torch.arange(channels // 2, dtype=torch.float64) / (channels // 2)
+        angles = torch.outer(torch.arange(max_steps + 1, dtype=torch.float64), 10_000**-half)
+        self.register_buffer("table", torch.cat((angles.sin(), angles.cos()), dim=1).float(), persistent=False)
+
+    def forward(self, num_steps: Shaped[Tensor, "b"]) -> Float[Tensor, "b c"]:
+        """num_steps: whole numbers from 0 to T; IndexError outside."""
+        return F.embedding(num_steps.long(), self.table)
+
+
+class ConvBlock(nn.Sequential):
+    """3x3 convolution, GroupNorm, SiLU."""
+
+    def __init__(self, channels_in: int, channels_out: int, groups: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels_in, channels_out, 3, padding=1), nn.GroupNorm(groups, channels_out), nn.SiLU()
+        )
+
+
+class ResidualBlock(nn.Module):
+    """Two ConvBlocks with the step embedding added between them, and a skip past both."""
+
+    def __init__(self, channels_in: int, channels_out: int, step_channels: int, groups: int) -> None:
+        super().__init__()
+        self.block1 = ConvBlock(channels_in, channels_out, groups)
+        self.step = nn.Sequential(nn.SiLU(), nn.Linear(step_channels, channels_out))
+        self.block2 = ConvBlock(channels_out, channels_out, groups)
+        self.skip = nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, 1)
+
+    def forward(self, x: Float[Tensor, "b c_in h w"], step: Float[Tensor, "b s"]) -> Float[Tensor, "b c_out h w"]:
+        h = self.block1(x) + rearrange(self.step(step), "b c -> b c 1 1")
+        return self.block2(h) + self.skip(x)
+
+
+class AttentionBlock(nn.Module):
+    """x plus multi-head self-attention among the pixels of its one-group GroupNorm."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(1, channels)
+        self.project_in = nn.Linear(channels, 3 * channels)
+        self.project_out = nn.Linear(channels, channels)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        # Pixels as rows of channels: a view, not a copy, where the memory format is channels_last.
+        pixels = rearrange(self.norm(x), "b c h w -> b (h w) c")
+        q, k, v = rearrange(self.project_in(pixels), "b n (qkv heads d) -> qkv b heads n d", qkv=3, heads=self.heads)
+        attended = rearrange(F.scaled_dot_product_attention(q, k, v), "b heads n d -> b n (heads d)")
+        return x + rearrange(self.project_out(attended), "b (h w) c -> b c h w", h=x.shape[2])
+
+
+class Stack(nn.Module):
+    """Two residual blocks and attention: what every level of the U-Net does before it changes the size."""
+
+    def __init__(self, channels_in: int, channels_out: int, step_channels: int, groups: int, heads: int | None) -> None:
+        """heads: of the attention; None for no attention."""
+        super().__init__()
+        self.residual1 = ResidualBlock(channels_in, channels_out, step_channels, groups)
+        self.residual2 = ResidualBlock(channels_out, channels_out, step_channels, groups)
+        self.attention = nn.Identity() if heads is None else AttentionBlock(channels_out, heads)
+
+    def forward(self, x: Float[Tensor, "b c_in h w"], step: Float[Tensor, "b s"]) -> Float[Tensor, "b c_out h w"]:
+        return self.attention(self.residual2(self.residual1(x, step), step))

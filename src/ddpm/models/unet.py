@@ -1,0 +1,107 @@
+"""The network of the paper: a U-Net that is told how noisy its input is (Ho et al. 2020, appendix B)."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from ddpm.models.base import DiffusionModel
+from ddpm.models.blocks import AttentionBlock, ResidualBlock, Stack, StepEmbedding
+
+
+@dataclass(frozen=True)
+class UnetConfig:
+    """Shape of a `Unet`; the defaults are the course's.
+
+    image_shape: (channels, height, width) of the images.
+    channels: feature maps after the first convolution; dim_mults: by what they are multiplied at each level, the
+    size of the maps being halved from each level to the next.
+    groups: of every GroupNorm but the attention's; heads: of every self-attention.
+    max_steps: T, the highest step that it can be told.
+    patch_size: 2 folds squares of 2x2 pixels into channels, so that the network works at half the size.
+    max_attention_size: attention only where the maps are at most this high; None for every level.
+    """
+
+    image_shape: tuple[int, ...]
+    channels: int = 128
+    dim_mults: tuple[int, ...] = (1, 2, 4, 8)
+    groups: int = 4
+    max_steps: int = 1000
+    heads: int = 4
+    patch_size: int = 1
+    max_attention_size: int | None = None
+
+
+class Unet(DiffusionModel):
+    """Predicts the noise in images of config.image_shape.
+
+    Down: a `Stack` of blocks a level and, between levels, a strided convolution. Middle. Up: for each level but the
+    first, from the lowest, a `Stack` over the maps beside those of the way down, and a transposed convolution.
+
+    Raises ValueError for an image size that cannot be halved as often as there are levels, and for channels that
+    groups or heads do not divide.
+    """
+
+    def __init__(self, config: UnetConfig) -> None:
+        super().__init__()
+        _check(config)
+        self.config = config
+        self.img_shape = tuple(config.image_shape)
+        self.noise_schedule = None
+        channels, groups = config.channels, config.groups
+        step_channels = 4 * channels
+        pixel_channels = config.image_shape[0] * config.patch_size**2
+        sizes = [config.image_shape[1] // config.patch_size // 2**level for level in range(len(config.dim_mults))]
+        heads = [config.heads if size <= (config.max_attention_size or size) else None for size in sizes]
+        widths = list(pairwise([channels, *(channels * mult for mult in config.dim_mults)]))
+
+        self.conv_in = nn.Conv2d(pixel_channels, channels, 7, padding=3)
+        self.step = nn.Sequential(
+            StepEmbedding(config.max_steps, channels),
+            nn.Linear(channels, step_channels),
+            nn.GELU(),
+            nn.Linear(step_channels, step_channels),
+        )
+        self.down = nn.ModuleList(
+            Stack(*width, step_channels, groups, h) for width, h in zip(widths, heads, strict=True)
+        )
+        self.downsample = nn.ModuleList(nn.Conv2d(out, out, 4, stride=2, padding=1) for _, out in widths[:-1])
+        lowest = widths[-1][1]
+        self.middle1 = ResidualBlock(lowest, lowest, step_channels, groups)
+        self.middle_attention = AttentionBlock(lowest, config.heads)
+        self.middle2 = ResidualBlock(lowest, lowest, step_channels, groups)
+        rising = [(below, out, h) for (below, out), h in zip(widths, heads, strict=True)][:0:-1]
+        self.up = nn.ModuleList(Stack(2 * out, below, step_channels, groups, h) for below, out, h in rising)
+        self.upsample = nn.ModuleList(nn.ConvTranspose2d(below, below, 4, 2, 1) for below, _, _ in rising)
+        self.last = ResidualBlock(widths[0][1], channels, step_channels, groups)
+        self.conv_out = nn.Conv2d(channels, pixel_channels, 1)
+
+    def forward(self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
+        step = self.step(num_steps)
+        x = self.conv_in(F.pixel_unshuffle(images, self.config.patch_size))
+        skips = []
+        for i, stack in enumerate(self.down):
+            x = stack(x, step)
+            skips.append(x)
+            if i < len(self.downsample):
+                x = self.downsample[i](x)
+        x = self.middle2(self.middle_attention(self.middle1(x, step)), step)
+        for stack, upsample in zip(self.up, self.upsample, strict=True):
+            x = upsample(stack(torch.cat((x, skips.pop()), dim=1), step))
+        return F.pixel_shuffle(self.conv_out(self.last(x, step)), self.config.patch_size)
+
+
+def _check(config: UnetConfig) -> None:
+    _, height, width = config.image_shape
+    multiple = config.patch_size * 2 ** (len(config.dim_mults) - 1)
+    if height % multiple or width % multiple or not height or not width:
+        raise ValueError(
+            f"image size {height}x{width}: patch_size {config.patch_size} and {len(config.dim_mults)} dim_mults take "
+            f"heights and widths that are multiples of {multiple}"
+        )
+    for name, divisor in (("groups", config.groups), ("heads", config.heads), ("2 (sines and cosines)", 2)):
+        if config.channels % divisor:
+            raise ValueError(f"channels is {config.channels}; it must be a multiple of {name}, {divisor}")

@@ -1,0 +1,41 @@
+"""What every stage does around its own work: read its params, open its tracking run, report mistakes in one line."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from ddpm import tracking
+from ddpm.config import Params, load_params, select
+from ddpm.errors import UserError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage works with: the params that it declares in dvc.yaml, and no others, and its tracking run."""
+
+    params: Params
+    run: tracking.Run
+
+
+def run_stage(name: str, main: Callable[[Stage], None], reads: Iterable[str]) -> None:
+    """Run `main` as the stage `name` of dvc.yaml and exit: 0 when done, 2 for the user's mistake, 130 for Ctrl-C.
+
+    reads: the params that dvc.yaml declares for the stage, such as "seed" or "sample.tiny".
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        params = select(load_params(), tuple(reads))
+        with tracking.stage_run(name, params.model_dump()) as run:
+            main(Stage(params, run))
+    except UserError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"{name}: {place}{error.strerror or error}; nothing half-written is left", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"{name}: stopped", file=sys.stderr)
+        sys.exit(130)
+

@@ -1,0 +1,64 @@
+"""L_simple (equation 14) on images that the network does not train on: its mean, and step by step."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from ddpm.compute import Compute
+from ddpm.diffusion.forward import add_noise
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.models.base import DiffusionModel, evaluation_mode
+from ddpm.seeding import generator
+
+
+def simple_loss(
+    model: DiffusionModel,
+    images: Float[Tensor, "n c h w"],
+    schedule: NoiseSchedule,
+    seed: int,
+    compute: Compute = Compute(),
+) -> float:
+    """Mean squared error of the predicted noise, the steps spread evenly over 1..T.
+
+    The same images, steps and noise at every call with one seed, so that two calls differ by the weights alone.
+    """
+    num_steps = torch.linspace(1, len(schedule), len(images)).round().long()
+    return _losses(model, images, num_steps, schedule, generator(seed, "eval"), compute).mean().item()
+
+
+def loss_by_timestep(
+    model: DiffusionModel,
+    images: Float[Tensor, "n c h w"],
+    schedule: NoiseSchedule,
+    per_step: int,
+    seed: int,
+    compute: Compute = Compute(),
+) -> list[float]:
+    """The same error for each t = 1..T alone, over `per_step` images a step, taken in turn."""
+    losses = []
+    for t in range(1, len(schedule) + 1):
+        chosen = torch.arange(t * per_step, (t + 1) * per_step) % len(images)
+        num_steps = torch.full((per_step,), t)
+        noise_stream = generator(seed, "loss_by_timestep", t)
+        losses.append(_losses(model, images[chosen], num_steps, schedule, noise_stream, compute).mean().item())
+    return losses
+
+
+def _losses(
+    model: DiffusionModel,
+    images: Float[Tensor, "n c h w"],
+    num_steps: Int64[Tensor, "n"],
+    schedule: NoiseSchedule,
+    noise_stream: torch.Generator,
+    compute: Compute,
+) -> Float[Tensor, "n"]:
+    losses = []
+    with torch.no_grad(), evaluation_mode(model):
+        for x0, t in zip(images.split(256), num_steps.split(256), strict=True):
+            eps = torch.randn(x0.shape, generator=noise_stream)
+            x0, t, eps = x0.to(compute.device), t.to(compute.device), eps.to(compute.device)
+            with compute.autocast():
+                predicted = model(add_noise(x0, eps, t, schedule), t)
+            losses.append(F.mse_loss(predicted.float(), eps, reduction="none").mean(dim=(1, 2, 3)))
+    return torch.cat(losses)

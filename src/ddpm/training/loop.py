@@ -1,0 +1,171 @@
+"""Algorithm 1: draw images, steps and noise, and descend on the error of the predicted noise (Ho et al. 2020)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from math import ceil, isfinite
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Shaped, UInt8
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import TensorDataset
+from tqdm import tqdm
+
+from ddpm import tracking
+from ddpm.compute import Compute
+from ddpm.config import Training, validated
+from ddpm.data.order import batches
+from ddpm.diffusion.forward import noise_img, reconstruct
+from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
+from ddpm.errors import UserError
+from ddpm.images import from_uint8, normalize_img, reconstruction_grid, to_uint8
+from ddpm.models.base import DiffusionModel, evaluation_mode
+from ddpm.seeding import generator
+from ddpm.training.evaluate import simple_loss
+
+# What the course's config_dict says beside the training itself; tracked, not acted on.
+DESCRIPTIVE = {"image_shape", "hidden_size", "n_images", "n_eval_images"}
+
+
+class Log(Protocol):
+    """Where numbers and pictures go while a model trains."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None: ...
+
+    def log_image(self, image: Float[Tensor, "c h w"], key: str, step: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class History:
+    """What training leaves beside the weights.
+
+    train_loss: (step, mean loss since the row before); eval_loss: (step, loss of the weights that are kept).
+    previews: 8-bit pictures of `reconstruction_grid`, (moments, images, channels, 2 height, 3 width).
+    """
+
+    steps: int
+    train_loss: list[tuple[int, float]]
+    eval_loss: list[tuple[int, float]]
+    preview_steps: list[int]
+    previews: UInt8[Tensor, "k n c h2 w3"]
+
+
+def fit(
+    model: DiffusionModel,
+    params: Training,
+    images: Shaped[Tensor, "n c h w"],
+    eval_images: Float[Tensor, "m c h w"] | None = None,
+    seed: int = 0,
+    compute: Compute = Compute(),
+    log: Log | None = None,
+) -> History:
+    """Train `model` in place; with `ema_decay` it ends with the averaged weights.
+
+    images: 8-bit, or floats in [-1, 1]; eval_images: in [-1, 1]. All randomness comes from (seed, step).
+    Raises UserError where the loss is no longer finite.
+    """
+    schedule = NoiseSchedule(params.max_steps, betas=SCHEDULES[params.schedule](params.max_steps))
+    model.noise_schedule = schedule
+    model.to(compute.device).to(memory_format=torch.channels_last)
+    model.train()
+    images = images.to(compute.device)
+    n_steps = max(1, round(params.epochs * ceil(len(images) / params.batch_size)))
+    optimizer = torch.optim.Adam(model.parameters(), params.lr, (params.adam_betas[0], params.adam_betas[1]), fused=True)
+    scheduler = LambdaLR(optimizer, lambda done: lr_factor(done, n_steps, params))
+    # A decay of 0 makes the average follow the weights exactly: one path for both.
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(params.ema_decay), use_buffers=False)
+
+    train_loss, eval_loss, recent, preview_steps, previews = [], [], [], [], []
+    progress = tqdm(islice(batches(len(images), params.batch_size, seed), n_steps), "train", n_steps, disable=None)
+    for step, chosen in enumerate(progress, start=1):
+        loss = _step_loss(model, schedule, images[chosen.to(compute.device)], generator(seed, "noise", step), compute)
+        recent.append(loss.item())
+        if not isfinite(recent[-1]):
+            raise UserError(
+                f"training diverged: the loss at step {step} of {n_steps} is {recent[-1]}, with lr "
+                f"{scheduler.get_last_lr()[0]:.3g} and batch_size {params.batch_size}; try a smaller lr"
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        average.update_parameters(model)
+
+        last = step == n_steps
+        if step % params.log_interval == 0 or last:
+            train_loss.append((step, sum(recent) / len(recent)))
+            progress.set_postfix(loss=f"{train_loss[-1][1]:.4f}")
+            if log:
+                log.log_metrics({"train_loss": train_loss[-1][1], "lr": scheduler.get_last_lr()[0]}, step)
+            recent.clear()
+        if eval_images is not None and (step % params.img_log_interval == 0 or last):
+            kept = average.module
+            eval_loss.append((step, simple_loss(kept, eval_images, schedule, seed, compute)))
+            preview_steps.append(step)
+            previews.append(preview(kept, eval_images[: params.n_images_to_log], seed, compute))
+            if log:
+                log.log_metrics({"eval_loss": eval_loss[-1][1]}, step)
+                log.log_image(torch.cat(list(previews[-1]), dim=-2), "reconstructions", step)
+    model.load_state_dict(average.module.state_dict())
+    pictures = to_uint8(torch.stack(previews)) if previews else torch.empty(0, dtype=torch.uint8)
+    return History(n_steps, train_loss, eval_loss, preview_steps, pictures)
+
+
+def train(
+    model: DiffusionModel,
+    config_dict: Mapping[str, Any],
+    trainset: TensorDataset,
+    testset: TensorDataset | None = None,
+) -> DiffusionModel:
+    """Train `model` by Algorithm 1 with Adam and log to MLflow; returns it with its noise_schedule set.
+
+    config_dict: the keys of `ddpm.config.Training` (lr, epochs, batch_size and max_steps are required), and optionally
+    device and seed. The course's image_shape, hidden_size, n_images and n_eval_images are only logged. UserError
+    for any other key or a bad value.
+    trainset, testset: TensorDatasets whose first tensor is images in [-1, 1], (n, channels, height, width).
+    """
+    own = {"device", "seed"} | DESCRIPTIVE
+    params = validated(Training, {k: v for k, v in config_dict.items() if k not in own}, "config_dict")
+    compute = Compute(torch.device(config_dict.get("device", "cpu")))
+    eval_images = None if testset is None else testset.tensors[0]
+    with tracking.stage_run("train", config_dict) as run:
+        fit(model, params, trainset.tensors[0], eval_images, config_dict.get("seed", 0), compute, run)
+    return model
+
+
+def lr_factor(done: int, n_steps: int, params: Training) -> float:
+    """What the learning rate is multiplied with after `done` steps: a linear rise, then level or linear to zero."""
+    rise = min(1.0, (done + 1) / params.warmup_steps) if params.warmup_steps else 1.0
+    return rise * (1 - done / n_steps if params.lr_decay == "linear" else 1.0)
+
+
+def preview(
+    model: DiffusionModel, images: Float[Tensor, "n c h w"], seed: int, compute: Compute = Compute()
+) -> Float[Tensor, "n c h2 w3"]:
+    """`reconstruction_grid` of images with the same steps and noise at every call with one seed."""
+    schedule = model.noise_schedule
+    assert schedule is not None
+    num_steps, noise, noised = noise_img(images.to(compute.device), schedule, generator=generator(seed, "preview"))
+    with torch.no_grad(), evaluation_mode(model), compute.autocast():
+        predicted = model(noised, num_steps).float()
+    reconstructed = reconstruct(noised, predicted, num_steps, schedule)
+    return reconstruction_grid(images.to(noised), noised, noise, predicted, reconstructed).cpu()
+
+
+def _step_loss(
+    model: DiffusionModel,
+    schedule: NoiseSchedule,
+    batch: Shaped[Tensor, "b c h w"],
+    noise_stream: torch.Generator,
+    compute: Compute,
+) -> Float[Tensor, ""]:
+    """Lines 2 to 5 of Algorithm 1; the loss is equation 14."""
+    x0 = normalize_img(from_uint8(batch)) if batch.dtype == torch.uint8 else batch
+    num_steps, eps, xt = noise_img(x0, schedule, generator=noise_stream)
+    with compute.autocast():
+        predicted = model(xt, num_steps)
+    return F.mse_loss(predicted.float(), eps)

@@ -1,0 +1,95 @@
+"""Stage render_grids: every picture of reports/figures, from what the other stages made."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from ddpm.config import RenderGrids
+from ddpm.diffusion.forward import noise_img, q_eq2, q_eq4, reconstruct
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.figures import curves, pictures
+from ddpm.figures.canvas import run_label, save
+from ddpm.files import load_tensors
+from ddpm.images import from_uint8, normalize_img
+from ddpm.models.checkpoint import load_model
+from ddpm.models.tiny import TinyDiffuser
+from ddpm.pipeline import Stage, run_stage
+from ddpm.seeding import generator, global_stream
+
+NAMES = {"tiny": "TinyDiffuser", "unet": "U-Net"}
+FOLDER = Path("reports/figures")
+
+
+def main(stage: Stage) -> None:
+    params, seed = stage.params.render_grids, stage.params.seed
+    gradients = load_tensors(Path("data/gradients/eval.safetensors"))["images"]
+    clothes = from_uint8(load_tensors(Path("data/fashion_mnist/test.safetensors"))["images"][: params.grid_columns])
+    figures = {
+        **dict(forward_figures(gradients[: params.n_gradients], params, seed)),
+        **dict(model_figures("tiny", gradients, params)),
+        **dict(model_figures("unet", clothes, params)),
+    }
+    for name, figure in figures.items():
+        save(figure, FOLDER / f"{name}.png")
+        stage.run.log_figure(figure, f"{name}.png")
+
+
+def forward_figures(images: torch.Tensor, params: RenderGrids, seed: int) -> Iterator[tuple[str, Figure]]:
+    """What needs no trained network: the data, the noise, and a network as it was born."""
+    yield "gradients", pictures.gradients(images, seed)
+    yield "normalization", pictures.normalization(images[: params.n_noised], seed)
+
+    steps = params.forward_steps
+    schedule = NoiseSchedule(max(steps))
+    x0 = normalize_img(images)
+    stream = generator(seed, "render_grids/forward_process")
+    eq2, eq4 = (torch.stack([q(x0[0], t, schedule.betas, stream) for t in steps]) for q in (q_eq2, q_eq4))
+    pure_noise = torch.randn(2, *x0[0].shape, generator=stream)
+    alpha_bars = schedule.alpha_bar(torch.tensor(steps)).tolist()
+    yield "forward_process", pictures.forward_process(x0[0], eq2, eq4, pure_noise, steps, alpha_bars, seed)
+
+    x0 = x0[: params.n_noised]
+    t, eps, xt = noise_img(x0, schedule, generator=generator(seed, "render_grids/noising"))
+    yield "noising", pictures.noising(x0, eps, xt, reconstruct(xt, eps, t, schedule), t, len(schedule), seed)
+
+    trained, _ = load_model(Path("models/tiny.safetensors"))
+    assert isinstance(trained, TinyDiffuser) and trained.noise_schedule is not None
+    with global_stream(seed, "render_grids/untrained"):
+        newborn = TinyDiffuser(trained.config)
+    t, eps, xt = noise_img(x0, trained.noise_schedule, generator=generator(seed, "render_grids/untrained_noise"))
+    with torch.no_grad():
+        predicted = newborn(xt, t)
+    label = run_label(NAMES["tiny"], 0, seed)
+    yield "tiny_untrained", pictures.untrained_prediction(xt, eps, predicted, t, label)
+
+
+def model_figures(name: str, real: torch.Tensor, params: RenderGrids) -> Iterator[tuple[str, Figure]]:
+    """What a trained network learnt, dreamt and lost."""
+    facts = load_model(Path(f"models/{name}.safetensors"))[1]
+    label = run_label(NAMES[name], facts["step"], facts["seed"])
+    previews = load_tensors(Path(f"models/{name}_previews.safetensors"))
+    panels = from_uint8(previews["images"])
+    yield f"{name}_previews", pictures.training_previews(panels, previews["steps"], label, params.n_moments)
+
+    samples = load_tensors(Path(f"samples/{name}.safetensors"))
+    grid = params.grid_rows, params.grid_columns
+    yield f"{name}_samples", pictures.sample_grid(from_uint8(samples["samples"]), real, label, *grid)
+    yield f"{name}_denoising", pictures.denoising(from_uint8(samples["steps"]), label, params.strip_steps)
+
+    reports = Path(f"reports/train_{name}")
+    losses = (read_curve(reports / f"{curve}.csv") for curve in ("loss", "eval_loss", "loss_by_timestep"))
+    train_loss, eval_loss, by_timestep = losses
+    yield f"{name}_loss", curves.loss_curves(train_loss, eval_loss, label)
+    yield f"{name}_loss_by_timestep", curves.loss_by_timestep(by_timestep, label)
+
+
+def read_curve(path: Path) -> list[tuple[int, float]]:
+    with path.open(newline="") as file:
+        return [(int(step), float(value)) for step, value in list(csv.reader(file))[1:]]
+
+
+if __name__ == "__main__":
+    run_stage("render_grids", main, reads=("seed", "render_grids"))

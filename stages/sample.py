@@ -1,0 +1,45 @@
+"""Stage sample: Algorithm 2 with a trained model, named on the command line; every step of a few samples is kept."""
+
+import sys
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from ddpm import compute
+from ddpm.files import save_tensors
+from ddpm.images import denormalize_img, to_uint8
+from ddpm.models.checkpoint import load_model
+from ddpm.pipeline import Stage, run_stage
+from ddpm.sampling.ancestral import ancestral_steps
+from ddpm.seeding import generator
+
+
+def main(stage: Stage) -> None:
+    params = getattr(stage.params.sample, name)
+    device = compute.set_up(stage.params.device, stage.params.precision, stage.params.threads)
+    path = Path(f"models/{name}.safetensors")
+    model, facts = load_model(path)
+    model.to(device.device)
+    stage.run.log_input(path, "model")
+
+    samples, films = [], []
+    n_batches = -(-params.n_samples // params.batch_size)
+    with tqdm(total=n_batches * facts["config"]["max_steps"], desc=f"sample {name}", disable=None) as progress:
+        for first in range(0, params.n_samples, params.batch_size):
+            count = min(params.batch_size, params.n_samples - first)
+            streams = [generator(stage.params.seed, f"sample/{name}", first + i) for i in range(count)]
+            film = []
+            for x in ancestral_steps(model, streams, params.variance, device):
+                film.append(to_uint8(denormalize_img(x[: max(0, params.n_films - first)])).cpu())
+                progress.update()
+            samples.append(to_uint8(denormalize_img(x)).cpu())
+            films.append(torch.stack(film))
+    out = Path(f"samples/{name}.safetensors")
+    save_tensors(out, samples=torch.cat(samples), steps=torch.cat(films, dim=1))
+    stage.run.log_artifact(out)
+
+
+if __name__ == "__main__":
+    name = sys.argv[1]
+    run_stage(f"sample_{name}", main, reads=("seed", "device", "precision", "threads", f"sample.{name}"))

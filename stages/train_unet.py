@@ -1,0 +1,44 @@
+"""Stage train_unet: Algorithm 1 on FashionMNIST's training split, a part of it held out for evaluation."""
+
+from pathlib import Path
+
+from ddpm import compute
+from ddpm.files import load_tensors
+from ddpm.images import from_uint8, normalize_img
+from ddpm.models.unet import Unet, UnetConfig
+from ddpm.pipeline import Stage, run_stage
+from ddpm.seeding import derive_seed, global_stream
+from ddpm.training.loop import fit
+from ddpm.training.outputs import write_outputs
+
+
+def main(stage: Stage) -> None:
+    params = stage.params.train_unet
+    seed = derive_seed(stage.params.seed, "train_unet")
+    device = compute.set_up(stage.params.device, stage.params.precision, stage.params.threads)
+    path = Path("data/fashion_mnist/train.safetensors")
+    images = load_tensors(path)["images"]
+    stage.run.log_input(path, "train")
+    train_images, held_out = images[: params.n_train], normalize_img(from_uint8(images[-params.n_eval :]))
+
+    with global_stream(seed, "init"):
+        model = Unet(
+            UnetConfig(
+                image_shape=tuple(images.shape[1:]),
+                channels=params.channels,
+                dim_mults=tuple(params.dim_mults),
+                groups=params.groups,
+                max_steps=params.max_steps,
+                heads=params.heads,
+                patch_size=params.patch_size,
+                max_attention_size=params.max_attention_size,
+            )
+        )
+    history = fit(model, params, train_images, held_out, seed, device, stage.run)
+    write_outputs(
+        "unet", model, params, history, held_out, params.n_eval_per_step, stage.params.seed, device, stage.run
+    )
+
+
+if __name__ == "__main__":
+    run_stage("train_unet", main, reads=("seed", "device", "precision", "threads", "train_unet"))

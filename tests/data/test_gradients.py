@@ -1,0 +1,40 @@
+"""Gradient images against their definition: a + g (b - a), with corners from 0..254."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from ddpm.data.gradients import gradient_images
+from ddpm.seeding import generator
+
+
+@given(st.integers(0, 4), st.integers(1, 3), st.integers(1, 7), st.integers(1, 7))
+def test_each_pixel_lies_where_the_diagonal_puts_it(n, c, h, w):
+    images = gradient_images(n, (c, h, w), generator(0, "g"))
+    assert images.shape == (n, c, h, w)
+    assert images.dtype == torch.float32
+    a, b = images[..., :1, :1], images[..., -1:, -1:]
+    # x runs over [0, w / (w + h)], y over [0, h / (w + h)]; both are rescaled so that the last corner is 1.
+    x = torch.tensor([j / max(w - 1, 1) * w for j in range(w)])
+    y = torch.tensor([i / max(h - 1, 1) * h for i in range(h)])
+    g = (y[:, None] + x[None, :]) / max((w if w > 1 else 0) + (h if h > 1 else 0), 1)
+    if n:
+        assert (images - (a + g * (b - a))).abs().max() < 1e-6  # float32 rounding
+
+
+def test_corners_are_uniform_on_255_values():
+    images = gradient_images(40_000, (1, 2, 2), generator(0, "corners"))
+    for corner in (images[:, 0, 0, 0], images[:, 0, -1, -1]):
+        values = (corner * 255).round().long()
+        assert (corner * 255 - values).abs().max() < 1e-4
+        assert values.min() == 0
+        assert values.max() == 254
+        assert chisquare(torch.bincount(values, minlength=255).numpy()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(("n", "size"), [(-1, (3, 4, 5)), (1, (0, 4, 5)), (1, (3, 4, 0))])
+def test_impossible_sizes_are_refused(n, size):
+    with pytest.raises(ValueError, match="need n_images >= 0 and sizes >= 1"):
+        gradient_images(n, size)

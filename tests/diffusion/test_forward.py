@@ -1,0 +1,114 @@
+"""The forward process: equation 2 against equation 4, and reconstruction as the inverse of noising."""
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddpm.diffusion.forward import add_noise, noise_img, q_eq2, q_eq4, reconstruct
+from ddpm.diffusion.schedule import NoiseSchedule, linear_schedule
+from ddpm.seeding import generator
+
+IMAGES = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 6), st.integers(1, 6))
+
+
+
+def test_equations_2_and_4_scale_the_image_alike(monkeypatch):
+    monkeypatch.setattr("ddpm.diffusion.forward._randn_like", lambda x, generator: torch.zeros_like(x))
+    betas = linear_schedule(200)
+    x = torch.ones(1, dtype=torch.float64)
+    for n in (0, 1, 10, 50, 200):
+        assert (q_eq2(x, n, betas) - q_eq4(x, n, betas)).abs().max() < 1e-14
+
+
+def test_equations_2_and_4_add_the_same_variance():
+    # The noise of equation 2 is a sum of independent terms: step s contributes beta_s times the later alphas.
+    betas = linear_schedule(200)
+    for n in (1, 10, 50, 200):
+        variance = sum(betas[s] * (1 - betas[s + 1 : n]).prod() for s in range(n))
+        assert abs(variance - (1 - (1 - betas[:n]).prod())) < 1e-14
+
+
+@pytest.mark.parametrize("q", [q_eq2, q_eq4])
+@pytest.mark.parametrize("n", [1, 10, 50, 200])
+def test_moments_by_simulation(q, n):
+    n_pixels = 200_000
+    betas = linear_schedule(200)
+    x = torch.full((n_pixels,), 0.7, dtype=torch.float64)
+    xt = q(x, n, betas, generator(0, f"{q.__name__}", n))
+    alpha_bar = torch.prod(1 - betas[:n])
+    sigma2 = 1 - alpha_bar
+    # 4.5 standard errors of a mean and of a variance: a correct sampler fails one time in 150,000.
+    assert abs(xt.mean() - alpha_bar.sqrt() * 0.7) < 4.5 * (sigma2 / n_pixels).sqrt()
+    assert abs(xt.var() - sigma2) < 4.5 * sigma2 * (2 / n_pixels) ** 0.5
+
+
+@given(IMAGES)
+def test_no_steps_change_nothing(shape):
+    x = torch.randn(shape, generator=generator(0, "x"))
+    assert torch.equal(q_eq4(x, 0, linear_schedule(5)), x)
+    assert torch.equal(q_eq2(x, 0, linear_schedule(5)), x)
+
+
+@pytest.mark.parametrize("q", [q_eq2, q_eq4])
+@pytest.mark.parametrize("n", [-1, 6])
+def test_steps_out_of_range(q, n):
+    with pytest.raises(IndexError, match=r"steps 0\.\.5"):
+        q(torch.zeros(1), n, linear_schedule(5))
+
+
+@given(IMAGES, st.integers(1, 1000), st.integers(0, 2**31))
+def test_reconstruct_inverts_noise_img(shape, max_steps, seed):
+    schedule = NoiseSchedule(1000)
+    img = torch.rand(shape, generator=generator(seed, "img"), dtype=torch.float64) * 2 - 1
+    num_steps, noise, noised = noise_img(img, schedule, max_steps, generator(seed, "noise"))
+    assert num_steps.shape == shape[:1]
+    assert num_steps.min() >= 1
+    assert num_steps.max() <= max_steps
+    # float64 rounding (1e-16) times the largest 1 / sqrt(alpha_bar_T), 158, and a margin.
+    assert (reconstruct(noised, noise, num_steps, schedule) - img).abs().max() < 1e-12
+
+
+def test_noising_agrees_with_diffusers():
+    theirs = DDPMScheduler(200)
+    img = torch.rand(16, 3, 4, 5, generator=generator(0, "img")) * 2 - 1
+    num_steps, noise, noised = noise_img(img, NoiseSchedule(200), generator=generator(0, "noise"))
+    expected = theirs.add_noise(img, noise, num_steps - 1)  # diffusers counts from 0
+    assert (noised - expected).abs().max() < 1e-6
+
+
+def test_every_step_is_drawn_about_equally_often():
+    schedule = NoiseSchedule(10)
+    num_steps, _, _ = noise_img(torch.zeros(10_000, 1, 1, 1), schedule, generator=generator(0, "steps"))
+    counts = torch.bincount(num_steps, minlength=11)
+    assert counts[0] == 0
+    chi2 = ((counts[1:] - 1000.0) ** 2 / 1000).sum()
+    assert chi2 < 27.9  # the 99.9 % quantile with 9 degrees of freedom
+
+
+def test_noise_is_the_generators_and_global_state_is_left_alone():
+    img = torch.zeros(2, 1, 3, 3)
+    before = torch.get_rng_state()
+    first = noise_img(img, NoiseSchedule(10), generator=generator(1, "a"))
+    again = noise_img(img, NoiseSchedule(10), generator=generator(1, "a"))
+    other = noise_img(img, NoiseSchedule(10), generator=generator(1, "b"))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[1], other[1])
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("max_steps", [0, 11, -3])
+def test_noise_img_refuses_steps_it_does_not_have(max_steps):
+    with pytest.raises(IndexError, match=r"steps 1\.\.10"):
+        noise_img(torch.zeros(1, 1, 2, 2), NoiseSchedule(10), max_steps)
+
+
+def test_gradients_flow_through_reconstruct():
+    schedule = NoiseSchedule(10)
+    noise = torch.zeros(1, 1, 2, 2, requires_grad=True)
+    steps = torch.tensor([4])
+    reconstruct(torch.ones(1, 1, 2, 2), noise, steps, schedule).sum().backward()
+    alpha_bar = torch.prod(1 - torch.linspace(1e-4, 0.02, 10, dtype=torch.float64)[:4])
+    assert (noise.grad + ((1 - alpha_bar) / alpha_bar).sqrt()).abs().max() < 1e-6
+    assert torch.equal(add_noise(torch.zeros(1, 1, 2, 2), noise, torch.tensor([0]), schedule), torch.zeros(1, 1, 2, 2))

@@ -1,0 +1,200 @@
+"""The U-Net against its parameter count, closed forms and torch's own attention."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ddpm.models.base import DiffusionModel
+from ddpm.models.blocks import AttentionBlock, ResidualBlock, StepEmbedding
+from ddpm.models.unet import Unet, UnetConfig
+
+SMALL = UnetConfig((1, 8, 8), channels=8, dim_mults=(1, 2), max_steps=50)
+COURSE = UnetConfig((1, 28, 28), channels=28, dim_mults=(1, 2, 4), groups=4, max_steps=200)
+
+
+def build(config: UnetConfig) -> Unet:
+    torch.manual_seed(0)
+    return Unet(config)
+
+
+def noisy(config: UnetConfig, n: int) -> tuple[Tensor, Tensor]:
+    stream = torch.Generator().manual_seed(1)
+    images = torch.randn(n, *config.image_shape, generator=stream)
+    return images, torch.randint(1, config.max_steps + 1, (n,), generator=stream)
+
+
+@pytest.mark.parametrize("patch_size", [1, 2, 4])
+@pytest.mark.parametrize("dim_mults", [(1,), (2,), (1, 2), (2, 1), (1, 2, 4)])
+@pytest.mark.parametrize("image_shape", [(1, 16, 16), (3, 16, 32)])
+def test_predicts_one_value_for_each_of_the_image(
+    image_shape: tuple[int, ...], dim_mults: tuple[int, ...], patch_size: int
+) -> None:
+    config = UnetConfig(image_shape, channels=8, dim_mults=dim_mults, max_steps=50, patch_size=patch_size)
+    model = build(config)
+    images, num_steps = noisy(config, 2)
+    assert isinstance(model, DiffusionModel)
+    assert model.img_shape == image_shape
+    assert model(images, num_steps).shape == images.shape
+
+
+def test_memory_format_does_not_change_the_prediction() -> None:
+    config = replace(SMALL, patch_size=2)
+    model = build(config)
+    images, num_steps = noisy(config, 2)
+    expected = model(images, num_steps)
+    model.to(memory_format=torch.channels_last)
+    actual = model(images.to(memory_format=torch.channels_last), num_steps)
+    assert (actual - expected).abs().max() < 1e-5  # float32 sums in another order, values of order 1
+
+
+def conv(c_in: int, c_out: int, kernel: int) -> int:
+    return c_in * c_out * kernel**2 + c_out
+
+
+def linear(c_in: int, c_out: int) -> int:
+    return c_in * c_out + c_out
+
+
+def norm(c: int) -> int:
+    return 2 * c
+
+
+def residual(c_in: int, c_out: int) -> int:
+    """Convolution, norm, step, convolution, norm, skip."""
+    skip = conv(c_in, c_out, 1) if c_in != c_out else 0
+    return conv(c_in, c_out, 3) + norm(c_out) + linear(112, c_out) + conv(c_out, c_out, 3) + norm(c_out) + skip
+
+
+def attention(c: int) -> int:
+    return norm(c) + linear(c, 3 * c) + linear(c, c)
+
+
+def test_course_recipe_has_the_parameters_of_its_layers() -> None:
+    layers = [
+        conv(1, 28, 7),
+        linear(28, 112) + linear(112, 112),
+        # Down: 28x28, 14x14, 7x7.
+        residual(28, 28) + residual(28, 28) + attention(28) + conv(28, 28, 4),
+        residual(28, 56) + residual(56, 56) + attention(56) + conv(56, 56, 4),
+        residual(56, 112) + residual(112, 112) + attention(112),
+        residual(112, 112) + attention(112) + residual(112, 112),
+        # Up: the skip doubles the channels that come in.
+        residual(224, 56) + residual(56, 56) + attention(56) + conv(56, 56, 4),
+        residual(112, 28) + residual(28, 28) + attention(28) + conv(28, 28, 4),
+        residual(28, 28) + conv(28, 1, 1),
+    ]
+    assert sum(p.numel() for p in build(COURSE).parameters()) == sum(layers)
+
+
+def test_defaults_are_the_course_ones() -> None:
+    config = UnetConfig((1, 32, 32))
+    assert (config.channels, config.dim_mults, config.groups, config.max_steps) == (128, (1, 2, 4, 8), 4, 1000)
+    groups = [m.num_groups for m in Unet(replace(config, channels=8)).modules() if isinstance(m, nn.GroupNorm)]
+    assert sorted(set(groups)) == [1, 4]
+    assert groups.count(1) == 4 + 1 + 3  # attention at four levels down, in the middle, at three levels up
+
+
+@pytest.mark.parametrize("patch_size", [1, 2])
+def test_gradient_reaches_every_parameter(patch_size: int) -> None:
+    config = replace(SMALL, patch_size=patch_size)
+    model = build(config)
+    images, num_steps = noisy(config, 4)
+    model(images, num_steps).square().mean().backward()
+    unreached = [k for k, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    assert unreached == []
+
+
+def test_prediction_depends_on_the_step() -> None:
+    model = build(SMALL)
+    image, _ = noisy(SMALL, 1)
+    early, late = model(image.expand(2, -1, -1, -1), torch.tensor([1, 50]))
+    assert (early - late).abs().max() > 1e-2
+
+
+def test_an_image_does_not_see_the_rest_of_its_batch() -> None:
+    model = build(SMALL)
+    images, num_steps = noisy(SMALL, 5)
+    alone = torch.cat([model(x[None], t[None]) for x, t in zip(images, num_steps, strict=True)])
+    assert (model(images, num_steps) - alone).abs().max() < 1e-5  # float32 sums in another order, values of order 1
+
+
+def test_training_and_evaluation_predict_the_same() -> None:
+    model = build(SMALL)
+    images, num_steps = noisy(SMALL, 2)
+    assert torch.equal(model.train()(images, num_steps), model.eval()(images, num_steps))
+
+
+def test_attention_stands_only_where_the_maps_are_small_enough() -> None:
+    config = UnetConfig((1, 28, 28), channels=8, dim_mults=(1, 2, 4), max_attention_size=14)
+    model = build(config)
+    sizes = []
+    for module in model.modules():
+        if isinstance(module, AttentionBlock):
+            module.register_forward_hook(lambda _module, _args, out: sizes.append(out.shape[-1]))
+    model(*noisy(config, 1))
+    assert sizes == [14, 7, 7, 7, 14]  # two levels down, the middle, two levels up; none at 28
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_shape": (1, 28, 28)}, "image size 28x28.*multiples of 8"),
+        ({"image_shape": (1, 32, 28)}, "image size 32x28.*multiples of 8"),
+        ({"image_shape": (1, 28, 28), "dim_mults": (1, 2), "patch_size": 4}, "patch_size 4.*multiples of 8"),
+        ({"image_shape": (1, 0, 8)}, "multiples of 8"),
+        ({"channels": 30}, "channels is 30.*groups, 4"),
+        ({"channels": 28, "heads": 8}, "channels is 28.*heads, 8"),
+        ({"channels": 9, "groups": 3, "heads": 3}, "channels is 9.*sines and cosines"),
+    ],
+)
+def test_rejects_what_it_cannot_take(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Unet(replace(UnetConfig((1, 32, 32), channels=32), **change))
+
+
+def test_step_embedding_is_the_closed_form() -> None:
+    embedded = StepEmbedding(max_steps=200, channels=6)(torch.tensor([0, 1, 77, 200]))
+    for row, t in zip(embedded, [0, 1, 77, 200], strict=True):
+        angles = [t / 10_000 ** (i / 3) for i in range(3)]
+        expected = torch.tensor([math.sin(a) for a in angles] + [math.cos(a) for a in angles])
+        assert (row - expected).abs().max() < 1e-7  # one rounding to float32 of values up to 1
+
+
+@pytest.mark.parametrize("step", [-1, 51])
+def test_step_out_of_range_is_an_error(step: int) -> None:
+    images, _ = noisy(SMALL, 1)
+    with pytest.raises(IndexError):
+        build(SMALL)(images, torch.tensor([step]))
+
+
+def test_attention_block_is_torch_multi_head_attention_with_a_residual() -> None:
+    torch.manual_seed(0)
+    block, reference = AttentionBlock(8, heads=2), nn.MultiheadAttention(8, 2, batch_first=True)
+    reference.in_proj_weight, reference.in_proj_bias = block.project_in.weight, block.project_in.bias
+    reference.out_proj = block.project_out
+    x = torch.randn(2, 8, 3, 5)
+    # GroupNorm of one group is LayerNorm over channels and pixels together.
+    pixels = nn.functional.layer_norm(x, x.shape[1:]).flatten(2).transpose(1, 2)
+    attended = reference(pixels, pixels, pixels)[0].transpose(1, 2).reshape(x.shape)
+    assert (block(x) - (x + attended)).abs().max() < 1e-5  # float32, values of order 1
+
+
+def test_residual_block_adds_the_step_between_its_convolutions() -> None:
+    torch.manual_seed(0)
+    block = ResidualBlock(4, 8, step_channels=16, groups=2)
+    x, step = torch.randn(2, 4, 6, 6), torch.randn(2, 16)
+    functional = nn.functional
+
+    def half(h: Tensor, layers: nn.Sequential) -> Tensor:
+        h = functional.conv2d(h, layers[0].weight, layers[0].bias, padding=1).reshape(2, 2, -1)
+        h = (h - h.mean(2, keepdim=True)) / (h.var(2, unbiased=False, keepdim=True) + 1e-5).sqrt()
+        h = h.reshape(2, 8, 6, 6)
+        return h * h.sigmoid()
+
+    shift = functional.linear(step * step.sigmoid(), block.step[1].weight, block.step[1].bias)
+    skip = torch.einsum("oi,bihw->bohw", block.skip.weight[:, :, 0, 0], x) + block.skip.bias[:, None, None]
+    expected = half(half(x, block.block1) + shift[:, :, None, None], block.block2) + skip
+    assert (block(x, step) - expected).abs().max() < 1e-5  # float32, values of order 1

@@ -1,0 +1,56 @@
+"""Outputs are whole or absent."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+from ddpm.errors import UserError
+from ddpm.files import atomic_path, load_tensors, save_tensors, write_csv, write_json
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "sub" / "file.txt"
+    with atomic_path(target) as temporary:
+        temporary.write_text("old")
+
+    def fail_half_way():
+        with atomic_path(target) as temporary:
+            temporary.write_text("ne")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail_half_way()
+    assert target.read_text() == "old"
+    assert [path.name for path in target.parent.iterdir()] == ["file.txt"]
+
+
+def test_outputs_are_as_readable_as_other_files(tmp_path):
+    (tmp_path / "plain").write_text("")
+    write_json(tmp_path / "made.json", {})
+    assert (tmp_path / "made.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_tensors_come_back(tmp_path):
+    x = torch.arange(6, dtype=torch.uint8).reshape(2, 3).T
+    save_tensors(tmp_path / "x.safetensors", x=x)
+    assert torch.equal(load_tensors(tmp_path / "x.safetensors")["x"], x)
+
+
+@pytest.mark.parametrize("content", [b"", b"not safetensors at all", b"\xff" * 100])
+def test_a_damaged_file_is_named(tmp_path, content):
+    (tmp_path / "x.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.safetensors: damaged or not a safetensors file"):
+        load_tensors(tmp_path / "x.safetensors")
+    with pytest.raises(UserError, match=r"y\.safetensors: no such file"):
+        load_tensors(tmp_path / "y.safetensors")
+
+
+def test_csv_and_json_keep_every_digit(tmp_path):
+    write_csv(tmp_path / "a.csv", ("step", "loss"), [(1, 0.1 + 0.2)])
+    with (tmp_path / "a.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[0]["loss"]) == 0.1 + 0.2
+    write_json(tmp_path / "a.json", {"b": 1 / 3, "a": 1})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": 1, "b": 1 / 3}
