@@ -1,7 +1,7 @@
 """params.yaml as frozen, typed sections: an unknown key or a bad value is an error that names it."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le, Len, Lt
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -30,7 +30,7 @@ class GenerateGradients(Section):
     n_eval: Count
 
     @model_validator(mode="after")
-    def _can_be_shown(self) -> Self:
+    def _can_be_shown(self) -> "GenerateGradients":
         if self.img_shape[0] not in (1, 3):
             raise ValueError(f"img_shape has {self.img_shape[0]} channels; a picture has 1 (grey) or 3 (colour)")
         return self
@@ -45,20 +45,20 @@ class Training(Section):
     """What Algorithm 1 needs to know, whatever the network; `ddpm.train` takes these keys too."""
 
     max_steps: Annotated[int, Ge(1), Le(10_000)]
-    schedule: Literal["linear", "rescaled_linear", "cosine"] = "linear"
+    schedule: Literal["linear", "rescaled_linear", "cosine"]
     lr: Annotated[float, Gt(0), Le(10)]
-    lr_decay: Literal["none", "linear"] = "none"
-    warmup_steps: Annotated[int, Ge(0)] = 0
-    adam_betas: Annotated[list[Annotated[float, Ge(0), Lt(1)]], Len(2, 2)] = [0.9, 0.999]
-    ema_decay: Annotated[float, Ge(0), Lt(1)] = 0.0
+    lr_decay: Literal["none", "linear"]
+    warmup_steps: Annotated[int, Ge(0)]
+    adam_betas: Annotated[list[Annotated[float, Ge(0), Lt(1)]], Len(2, 2)]
+    ema_decay: Annotated[float, Ge(0), Lt(1)]
     batch_size: Count
     epochs: Annotated[float, Gt(0), Le(100_000)]
-    log_interval: Count = 50
-    img_log_interval: Count = 200
-    n_images_to_log: Annotated[int, Ge(1), Le(64)] = 3
+    log_interval: Count
+    img_log_interval: Count
+    n_images_to_log: Annotated[int, Ge(1), Le(64)]
 
     @model_validator(mode="after")
-    def _schedule_has_steps(self) -> Self:
+    def _schedule_has_steps(self) -> "Training":
         if self.schedule == "rescaled_linear" and self.max_steps <= 20:
             raise ValueError(f"max_steps is {self.max_steps}; schedule rescaled_linear needs at least 21")
         return self
@@ -81,7 +81,7 @@ class TrainUnet(Training):
     n_eval_per_step: Count
 
     @model_validator(mode="after")
-    def _network_can_be_built(self) -> Self:
+    def _network_can_be_built(self) -> "TrainUnet":
         if self.n_train + self.n_eval > 60_000:
             raise ValueError(f"n_train + n_eval is {self.n_train + self.n_eval}; the training split has 60000 images")
         for name, divisor in (("groups", self.groups), ("heads", self.heads), ("2 (sines and cosines)", 2)):
@@ -103,7 +103,7 @@ class SampleModel(Section):
     variance: Literal["fixed_large", "fixed_small"]
 
     @model_validator(mode="after")
-    def _films_are_samples(self) -> Self:
+    def _films_are_samples(self) -> "SampleModel":
         if self.n_films > self.n_samples:
             raise ValueError(f"n_films is {self.n_films}; it cannot exceed n_samples, {self.n_samples}")
         return self

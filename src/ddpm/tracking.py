@@ -166,8 +166,7 @@ class Run:
 
         key, command = invocation()
         tags = _tags()
-        found = self._client.search_runs([experiment], f"tags.`{INVOCATION}` = '{key}'", max_results=1)
-        if found:
+        if found := self._client.search_runs([experiment], f"tags.`{INVOCATION}` = '{key}'", max_results=1):
             self._parent, self._failed_before = found[0].info.run_id, found[0].info.status == "FAILED"
             self._client.update_run(self._parent, "RUNNING")
         else:
@@ -238,7 +237,8 @@ def _connect() -> tuple["mlflow.MlflowClient", str]:
     beside.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(beside.with_name(f"{beside.name}.lock"), timeout=60):
         if is_database:  # one try: where it cannot be opened, MLflow itself goes on trying for 100 seconds
-            create_sqlalchemy_engine(uri).connect().close()  # type: ignore[no-untyped-call]
+            with create_sqlalchemy_engine(uri).connect() as connection:  # type: ignore[no-untyped-call]
+                connection.detach()  # from the pool, so that it is closed here
         client = MlflowClient(uri)
         if experiment := client.get_experiment_by_name(EXPERIMENT):
             return client, experiment.experiment_id

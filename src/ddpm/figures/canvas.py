@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 from textwrap import fill
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy import ndarray
 from torch import Tensor
 
 from ddpm.files import atomic_path
@@ -24,7 +24,7 @@ BREAK = 22
 MIN_CELL, MAX_CELL = 44, 200
 LINE = 27
 CHARACTER = 12  # no label's letters are wider on average
-NOTE_LENGTH = 112  # letters of a note that fit in WIDTH
+NOTE_LENGTH = 118  # letters of a note that fit in WIDTH
 INK, FAINT = "#1a202c", "#5a6475"
 BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#a0aec0"
 
@@ -93,11 +93,11 @@ def image_table(
     for i, image in enumerate(images):
         row, column = divmod(i, n_columns)
         extent = (x[column], x[column] + scale * w, y[row] + scale * h, y[row])
-        show(axes, image, extent=extent, aspect="auto")
+        show(axes, image, extent)
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
-    axes.tick_params(length=0)
-    axes.set_xticks([start + scale * w / 2 for start in x[: len(columns)]], columns, linespacing=1.3)
+    axes.tick_params(length=0, pad=8)
+    axes.set_xticks([start + scale * w / 2 for start in x[: len(columns)]], columns, linespacing=1.3, va="baseline")
     axes.set_yticks([start + scale * h / 2 for start in y[: len(rows)]], rows)
     axes.set_xlabel(xlabel, labelpad=8)
     axes.set_ylabel(ylabel, labelpad=8)
@@ -114,14 +114,18 @@ def curve_axes(title: str, note: str, xlabel: str, ylabel: str) -> tuple[Figure,
     return figure, axes
 
 
-def show(axes: Axes, image: Float[Tensor, "c h w"], **options: object) -> None:
-    """Draw one image in [0, 1], each pixel a flat square; one channel is grey."""
-    pixels: ndarray = image.detach().cpu().permute(1, 2, 0).numpy()
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest", **options)
+def show(axes: Axes, image: Float[Tensor, "c h w"], extent: tuple[int, int, int, int] | None = None) -> None:
+    """Draw one image in [0, 1], each pixel a flat square; one channel is grey.
+
+    extent: (left, right, bottom, top) on the axes, which then keep their own aspect.
+    """
+    pixels = image.detach().cpu().permute(1, 2, 0).numpy()
+    aspect: Literal["auto", "equal"] = "equal" if extent is None else "auto"
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=extent, aspect=aspect)
 
 
 def evenly_spaced(count: int, n: int) -> Tensor:
-    """`n` of the indices 0..count-1 (all, if there are fewer), evenly spaced, the first and the last among them."""
+    """`n` of the indices 0..count-1 (all, if there are fewer), evenly spaced, the first and, for n > 1, the last too."""
     return torch.linspace(0, count - 1, min(n, count), dtype=torch.float64).round().long()
 
 

@@ -27,9 +27,8 @@ def loss_curves(train: Curve, evaluation: Curve, label: str) -> Figure:
     words = f"evaluation: {evaluation[-1][1]:.4f} at the end"
     _plot(axes, evaluation, label=words, color=ORANGE, linewidth=2, marker="o", markersize=4)
     _finish(axes)
-    axes.set_xlim(0, train[-1][0])
+    axes.set_xlim(0, 1.01 * train[-1][0])
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
     return figure
 
 
@@ -38,14 +37,14 @@ def loss_by_timestep(losses: Curve, label: str) -> Figure:
     """Evaluation loss at each number of noise steps t, from 1 to T."""
     figure, axes = curve_axes(
         f"Loss by timestep: {label}",
-        "With little noise (left) it is hard to tell noise from image; with much (right), nearly all that the network "
-        "sees is noise.",
+        "With little noise (left) it is hard to tell noise from image; with much (right), nearly all is noise.",
         "number of noise steps t",
         LOSS,
     )
-    _plot(axes, losses, color=BLUE, linewidth=2)
+    mean = sum(loss for _, loss in losses) / len(losses)
+    _plot(axes, losses, label=f"mean over all t: {mean:.4f}", color=BLUE, linewidth=2)
     _finish(axes)
-    axes.set_xlim(0, losses[-1][0])
+    axes.set_xlim(0, 1.01 * losses[-1][0])
     return figure
 
 
@@ -55,7 +54,8 @@ def _plot(axes: Axes, curve: Curve, **look: Any) -> None:
 
 
 def _finish(axes: Axes) -> None:
-    """A log scale with plain numbers, and the score of a network that always answers 0."""
+    """A legend above, a log scale with plain numbers, and the score of a network that always answers 0."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))

@@ -67,7 +67,7 @@ def forward_process(
     return image_table(
         denormalize_img(torch.cat((row_2, row_4))),
         len(row_2),
-        title=f"The forward process: Equation 2 and Equation 4, up to {max(steps)} steps, seed {seed}",
+        title=f"The forward process: Equation 2 and Equation 4, up to {max(steps):,} steps, seed {seed}",
         note="Equation 2 adds a little noise t times over; Equation 4 jumps to step t at once. The noise differs, "
         "its strength is the same. "
         r"$\sqrt{\bar\alpha_t}$: the strength that the image has left, from 1 (all of it) to 0 (none).",
@@ -98,10 +98,9 @@ def noising(
     return image_table(
         denormalize_img(torch.cat([stage[order] for stage in (x0, eps, xt, reconstructed)])),
         len(x0),
-        title=f"Noising and reconstruction: max abs error {error:.1e}, {max_steps} steps, seed {seed}",
-        note=f"Each gradient gets t of {max_steps} steps of noise in one go. Who knows the noise can undo it exactly: "
-        "predicting it is the "
-        "network's whole task.",
+        title=f"Noising and reconstruction: max abs error {error:.1e}, {max_steps:,} steps, seed {seed}",
+        note=f"Each gradient gets t of {max_steps:,} steps of noise in one go. "
+        "Who knows the noise can undo it exactly: predicting it is the network's whole task.",
         xlabel="number of noise steps t",
         ylabel="noising, then reconstruction",
         columns=_headings(num_steps[order]),
@@ -124,7 +123,7 @@ def untrained_prediction(
         len(xt),
         title=f"Noise predicted before training: {label}",
         note="The network sees the upper row and should answer with the middle one. Grey is 0: untrained, it answers "
-        f"almost nothing. Mean squared error {loss:.2f}; always answering 0 would score about 1.",
+        f"nearly nothing. Mean squared error {loss:.2f}; always answering 0 would score about 1.",
         xlabel="number of noise steps t",
         ylabel="question and answer",
         columns=_headings(num_steps[order]),
@@ -186,7 +185,7 @@ def denoising(chain: Float[Tensor, "steps k c h w"], label: str, n_columns: int 
         rearrange(chain[moments], "steps k c h w -> (k steps) c h w"),
         len(moments),
         title=f"From noise to image: {label}",
-        note=f"Algorithm 2 starts from pure noise (left) and takes away a little of it {max_steps} times, until none "
+        note=f"Algorithm 2 starts from pure noise (left) and takes away a little of it {max_steps:,} times, until none "
         "is left (right).",
         xlabel="noise steps left, t",
         ylabel="sample",

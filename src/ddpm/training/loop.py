@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from math import ceil, isfinite
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -27,10 +27,22 @@ from ddpm.models.base import DiffusionModel, evaluation_mode
 from ddpm.seeding import generator
 from ddpm.training.evaluate import simple_loss
 
-# What the course's config_dict says beside the training itself; tracked, not acted on.
+# What the course's config_dict leaves out: plain Adam on the paper's schedule.
+COURSE_DEFAULTS = {
+    "schedule": "linear",
+    "lr_decay": "none",
+    "warmup_steps": 0,
+    "adam_betas": [0.9, 0.999],
+    "ema_decay": 0.0,
+    "log_interval": 50,
+    "img_log_interval": 200,
+    "n_images_to_log": 3,
+}
+# What it says beside the training itself; tracked, not acted on.
 DESCRIPTIVE = {"image_shape", "hidden_size", "n_images", "n_eval_images"}
 
 
+@runtime_checkable
 class Log(Protocol):
     """Where numbers and pictures go while a model trains."""
 
@@ -111,7 +123,7 @@ def fit(
                 log.log_metrics({"eval_loss": eval_loss[-1][1]}, step)
                 log.log_image(torch.cat(list(previews[-1]), dim=-2), "reconstructions", step)
     model.load_state_dict(average.module.state_dict())
-    pictures = to_uint8(torch.stack(previews)) if previews else torch.empty(0, dtype=torch.uint8)
+    pictures = to_uint8(torch.stack(previews)) if previews else torch.empty(0, 0, 0, 0, 0, dtype=torch.uint8)
     return History(n_steps, train_loss, eval_loss, preview_steps, pictures)
 
 
@@ -123,13 +135,14 @@ def train(
 ) -> DiffusionModel:
     """Train `model` by Algorithm 1 with Adam and log to MLflow; returns it with its noise_schedule set.
 
-    config_dict: the keys of `ddpm.config.Training` (lr, epochs, batch_size and max_steps are required), and optionally
-    device and seed. The course's image_shape, hidden_size, n_images and n_eval_images are only logged. UserError
+    config_dict: the keys of `ddpm.config.Training` (lr, epochs, batch_size and max_steps are required; the others
+    default to `COURSE_DEFAULTS`), and optionally device and seed. The course's image_shape, hidden_size, n_images and n_eval_images are only logged. UserError
     for any other key or a bad value.
     trainset, testset: TensorDatasets whose first tensor is images in [-1, 1], (n, channels, height, width).
     """
     own = {"device", "seed"} | DESCRIPTIVE
-    params = validated(Training, {k: v for k, v in config_dict.items() if k not in own}, "config_dict")
+    chosen = {key: value for key, value in config_dict.items() if key not in own}
+    params = validated(Training, COURSE_DEFAULTS | chosen, "config_dict")
     compute = Compute(torch.device(config_dict.get("device", "cpu")))
     eval_images = None if testset is None else testset.tensors[0]
     with tracking.stage_run("train", config_dict) as run:

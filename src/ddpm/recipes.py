@@ -1,0 +1,46 @@
+"""Named sets of parameters: `python -m ddpm.recipes NAME` prints them as options of `dvc exp run`."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from ddpm.errors import UserError
+
+FOLDER = Path("recipes")
+
+
+def overrides(name: str) -> list[str]:
+    """`-S key=value` for every value of recipes/NAME.yaml, in words that need no quoting in a shell.
+
+    Raises UserError, listing the recipes there are, for a name that is none.
+    """
+    names = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    if name not in names:
+        raise UserError(f"{name!r} is not a recipe; there are: {', '.join(names)}")
+    values = YAML(typ="safe", pure=True).load(FOLDER / f"{name}.yaml")
+    return [word for key, value in _leaves(values) for word in ("-S", f"{key}={_spell(value)}")]
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _spell(value: Any) -> str:
+    """A value as Hydra's override grammar, which `dvc exp run -S` reads, spells it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_spell, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+if __name__ == "__main__":
+    try:
+        print(*overrides(sys.argv[1] if len(sys.argv) == 2 else ""))
+    except UserError as error:
+        sys.exit(f"recipes: {error}")

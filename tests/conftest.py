@@ -1,0 +1,30 @@
+"""What several tests need: the real data, fetched once a session, and the environment that stages run in."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from project import REPO
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist_raw(tmp_path_factory) -> Path:
+    """A folder with the four original files: the pipeline's own if it is whole, else fetched anew."""
+    from ddpm.data.fashion_mnist import fetch
+
+    folder = tmp_path_factory.mktemp("fashion_mnist") / "raw"
+    own = REPO / "data/fashion_mnist/raw"
+    if own.is_dir() and len(list(own.iterdir())) == 4:
+        shutil.copytree(own, folder)
+    fetch(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stage_environment() -> dict[str, str]:
+    """The environment of the activated .venv, without what the surroundings say about DVC and MLflow."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_", "PYTHON"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return kept | {"PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"}

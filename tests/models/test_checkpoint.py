@@ -1,0 +1,118 @@
+"""Model files: what goes in comes out, and what is not a model file is named."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
+from ddpm.errors import UserError
+from ddpm.models.checkpoint import load_model, save_model
+from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
+from ddpm.models.unet import Unet, UnetConfig
+
+FACTS = {"seed": 3, "step": 12, "schedule": "cosine", "weights": "raw"}
+
+
+def tiny():
+    model = TinyDiffuser(TinyDiffuserConfig((3, 4, 5), 16, 30))
+    model.noise_schedule = NoiseSchedule(30, betas=cosine_schedule(30))
+    return model
+
+
+def unet():
+    model = Unet(UnetConfig((1, 8, 8), channels=8, dim_mults=(1, 2), max_steps=30))
+    model.noise_schedule = NoiseSchedule(30)
+    return model
+
+
+@pytest.mark.parametrize("make", [tiny, unet])
+def test_a_model_comes_back_whole(make, tmp_path):
+    model = make().eval()
+    save_model(tmp_path / "m.safetensors", model, FACTS)
+    loaded, facts = load_model(tmp_path / "m.safetensors")
+    x, t = torch.randn(2, *model.img_shape), torch.tensor([1, 30])
+    with torch.no_grad():
+        assert torch.equal(loaded(x, t), model(x, t))
+    assert torch.equal(loaded.noise_schedule.alpha_bars, model.noise_schedule.alpha_bars)
+    assert loaded.config == model.config
+    assert FACTS.items() <= facts.items()
+    assert not loaded.training
+
+
+def test_the_file_describes_itself(tmp_path):
+    save_model(tmp_path / "m.safetensors", tiny(), FACTS)
+    with safe_open(tmp_path / "m.safetensors", framework="pt") as file:
+        header = json.loads(file.metadata()["ddpm"])
+        assert {f"noise_schedule.{name}" for name in ("betas", "alphas", "alpha_bars")} <= set(file.keys())
+    assert header == {
+        "network": "tiny",
+        "config": {"img_shape": [3, 4, 5], "hidden_size": 16, "max_steps": 30},
+        **FACTS,
+    }
+
+
+def test_the_bytes_do_not_depend_on_the_process(tmp_path):
+    program = (
+        "import sys, torch\n"
+        "from ddpm import TinyDiffuser, TinyDiffuserConfig, NoiseSchedule, save_model\n"
+        "from pathlib import Path\n"
+        "torch.manual_seed(0)\n"
+        "model = TinyDiffuser(TinyDiffuserConfig((1, 2, 2), 4, 5))\n"
+        "model.noise_schedule = NoiseSchedule(5)\n"
+        "save_model(Path(sys.argv[1]), model, {'b': 1, 'a': 2, 'c': 3})\n"
+    )
+    for name in ("1", "2"):
+        subprocess.run([sys.executable, "-c", program, str(tmp_path / name)], check=True)
+    assert len({(tmp_path / name).read_bytes() for name in ("1", "2")}) == 1
+
+
+def test_a_missing_file_says_what_to_run(tmp_path):
+    with pytest.raises(UserError, match=r"none\.safetensors: no such file; run `dvc repro`"):
+        load_model(tmp_path / "none.safetensors")
+
+
+def test_damaged_and_foreign_files_are_named(tmp_path):
+    path = tmp_path / "m.safetensors"
+    save_model(path, tiny(), FACTS)
+    whole = path.read_bytes()
+    with safe_open(path, framework="pt") as file:
+        metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
+    header = json.loads(metadata["ddpm"])
+
+    def damaged(change):
+        other = {**tensors}
+        change(other)
+        return other, metadata
+
+    def described(**changes):
+        return tensors, {"ddpm": json.dumps({**header, **changes})}
+
+    cases = [
+        (tensors, None),
+        described(network="gan"),
+        described(config={"img_shape": [3, 4, 5]}),
+        described(config={**header["config"], "hidden_size": 17}),
+        damaged(lambda t: t.pop("layers.0.weight")),
+        damaged(lambda t: t.update(extra=torch.zeros(1))),
+        damaged(lambda t: t.pop("noise_schedule.betas")),
+    ]
+    for contents, information in cases:
+        save_file(contents, path, metadata=information)
+        with pytest.raises(UserError, match=r"m\.safetensors: not a model file of this version, or damaged"):
+            load_model(path)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"m\.safetensors: not a model file"):
+        load_model(path)
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path):
+    model = tiny()
+    model.noise_schedule = None
+    with pytest.raises(ValueError, match="noise_schedule"):
+        save_model(tmp_path / "m.safetensors", model, FACTS)
+    assert not list(tmp_path.iterdir())

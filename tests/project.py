@@ -1,0 +1,65 @@
+"""The project itself, copied to a folder and made small enough to run in a test."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+REPO = Path(__file__).parents[1]
+STAGES = [
+    "generate_gradients",
+    "download_fashion_mnist",
+    "train_tiny",
+    "train_unet",
+    "sample_tiny",
+    "sample_unet",
+    "render_grids",
+]
+TINY = {
+    "threads": 1,
+    "generate_gradients": {"n_train": 500, "n_eval": 64},
+    "train_tiny": {"epochs": 2, "max_steps": 25, "img_log_interval": 4, "n_eval_per_step": 4},
+    "train_unet": {
+        "n_train": 64,
+        "n_eval": 8,
+        "channels": 16,
+        "groups": 4,
+        "heads": 2,
+        "max_steps": 25,
+        "batch_size": 32,
+        "epochs": 1,
+        "n_eval_per_step": 1,
+    },
+    "sample": {model: {"n_samples": 4, "n_films": 2, "batch_size": 3} for model in ("tiny", "unet")},
+}
+NOWHERE = "http://127.0.0.1:9"  # discard: nothing listens
+
+
+def write_params(folder: Path, changes: dict[str, Any]) -> None:
+    yaml = YAML()
+    params = yaml.load(folder / "params.yaml")
+    for section, values in changes.items():
+        if not isinstance(values, dict):
+            params[section] = values
+            continue
+        for key, value in values.items():
+            if isinstance(value, dict):
+                params[section][key].update(value)
+            else:
+                params[section][key] = value
+    yaml.dump(params, folder / "params.yaml")
+
+
+def copy_project(target: Path) -> None:
+    """The project as it stands, committed or not, as a fresh git repository."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=REPO, capture_output=True, check=True
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (REPO / name).is_file() and not name.startswith(("reports/", "tests/", "dvc.lock")):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPO / name, target / name)
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "copy"]):
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *command], cwd=target, check=True)

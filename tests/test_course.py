@@ -1,0 +1,129 @@
+"""Each example of the course text, as a check: what its reader sees must be so."""
+
+import mlflow
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+import ddpm
+from ddpm.errors import UserError
+from ddpm.tracking import tracking_uri
+
+pytestmark = pytest.mark.usefixtures("own_store")
+
+
+@pytest.fixture
+def own_store(tmp_path, monkeypatch):
+    """MLflow in a folder of the test's own, and pictures that open no window."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("MPLBACKEND", "agg")
+
+
+def test_everything_the_course_teaches_is_there():
+    names = "gradient_images plot_img normalize_img denormalize_img linear_schedule q_eq2 q_eq4 NoiseSchedule noise_img "
+    names += "reconstruct DiffusionModel TinyDiffuserConfig TinyDiffuser log_images train sample UnetConfig Unet"
+    assert set(names.split()) <= set(dir(ddpm))
+    assert all(getattr(ddpm, name) is not None for name in names.split())
+
+
+def test_a_few_gradients():
+    images = ddpm.gradient_images(5, (3, 16, 16))
+    assert images.shape == (5, 3, 16, 16)
+    assert images.min() >= 0
+    assert images.max() <= 1
+    # Along each row and column a gradient is straight: second differences vanish.
+    assert images.diff(n=2, dim=-1).abs().max() < 1e-5
+    assert images.diff(n=2, dim=-2).abs().max() < 1e-5
+    ddpm.plot_img(images[0], "a gradient")
+
+
+def test_normalised_and_back():
+    images = ddpm.gradient_images(5, (3, 16, 16))
+    assert ddpm.normalize_img(images).min() >= -1
+    assert (ddpm.denormalize_img(ddpm.normalize_img(images)) - images).abs().max() < 1e-6
+
+
+def test_two_hundred_steps_of_noise_hide_the_gradient():
+    betas = ddpm.linear_schedule(max_steps=200)
+    assert betas.shape == (200,)
+    x = ddpm.normalize_img(ddpm.gradient_images(1, (3, 16, 16), torch.Generator().manual_seed(0))[0])
+    for q in (ddpm.q_eq2, ddpm.q_eq4):
+        kept = []
+        for n in (1, 10, 50, 200):
+            xt = q(x, n, betas, torch.Generator().manual_seed(n))
+            assert xt.shape == x.shape
+            kept.append(torch.corrcoef(torch.stack((x.flatten(), xt.flatten())))[0, 1].item())
+        assert kept == sorted(kept, reverse=True)
+        assert kept[0] > 0.99
+        assert kept[-1] < 0.5
+
+
+def test_noise_and_reconstruction():
+    schedule = ddpm.NoiseSchedule(max_steps=200, device="cpu")
+    img = ddpm.gradient_images(1, (3, 16, 16))
+    num_steps, noise, noised = ddpm.noise_img(ddpm.normalize_img(img), schedule, max_steps=10)
+    assert 1 <= num_steps.item() <= 10
+    reconstructed = ddpm.reconstruct(noised, noise, num_steps, schedule)
+    assert (ddpm.denormalize_img(reconstructed) - img).abs().max() < 1e-5
+
+
+def test_the_untrained_model_predicts_something_of_the_right_shape():
+    imgs = ddpm.gradient_images(5, (3, 4, 5))
+    model = ddpm.TinyDiffuser(ddpm.TinyDiffuserConfig((3, 4, 5), 16, 100))
+    assert model.noise_schedule is None
+    assert model(imgs, torch.zeros(imgs.size(0))).shape == imgs.shape
+
+
+def test_diffusion_model_asks_for_a_forward():
+    class Forgetful(ddpm.DiffusionModel):
+        pass
+
+    with pytest.raises(TypeError, match="forward"):
+        Forgetful()
+
+
+CONFIG = {
+    "lr": 0.001,
+    "image_shape": (3, 4, 5),
+    "hidden_size": 128,
+    "epochs": 1,
+    "max_steps": 100,
+    "batch_size": 128,
+    "img_log_interval": 200,
+    "n_images_to_log": 3,
+    "n_images": 10,
+    "n_eval_images": 10,
+    "device": torch.device("cpu"),
+}
+
+
+def test_training_logs_to_mlflow_and_sampling_follows():
+    sets = [TensorDataset(ddpm.normalize_img(ddpm.gradient_images(10, (3, 4, 5)))) for _ in range(2)]
+    model = ddpm.TinyDiffuser(ddpm.TinyDiffuserConfig((3, 4, 5), 128, 100))
+    before = [p.clone() for p in model.parameters()]
+    trained = ddpm.train(model, CONFIG, *sets)
+    assert trained is model
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    assert len(model.noise_schedule) == 100
+
+    client = mlflow.MlflowClient(tracking_uri())
+    runs = client.search_runs([client.get_experiment_by_name("ddpm").experiment_id])
+    run = next(run for run in runs if run.info.run_name == "train")
+    assert run.data.params["lr"] == "0.001"
+    assert run.data.metrics["train_loss"] > 0
+    assert run.data.metrics["eval_loss"] > 0
+    assert any(artifact.path == "images" for artifact in client.list_artifacts(run.info.run_id))
+
+    assert ddpm.sample(model, 5).shape == (5, 3, 4, 5)
+    steps = ddpm.sample(model, 1, return_all_steps=True)
+    assert len(steps) == 101
+    for i, step in enumerate(steps):
+        if i % (len(steps) // 20) == 0:
+            ddpm.plot_img(ddpm.denormalize_img(step[0]), f"Step {i}")
+
+
+def test_a_misspelt_key_is_an_error_before_training():
+    model = ddpm.TinyDiffuser(ddpm.TinyDiffuserConfig((3, 4, 5), 16, 100))
+    with pytest.raises(UserError, match="config_dict: bach_size is not a parameter"):
+        ddpm.train(model, {**CONFIG, "bach_size": 3}, TensorDataset(torch.zeros(1, 3, 4, 5)))

@@ -1,0 +1,277 @@
+"""The figures show exactly the pixels and numbers given, say what they are, and are the same bytes on every run."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from matplotlib import rc_context, rcParams
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from PIL import Image
+from torch import Tensor
+
+from ddpm.figures import curves, pictures
+from ddpm.figures.canvas import evenly_spaced, image_table, run_label, save
+from ddpm.figures.pictures import plot_img
+
+LABEL = run_label("U-Net", 1234, 42)
+
+
+def random_images(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def signed(pixels: Tensor) -> Tensor:
+    return 2 * pixels - 1
+
+
+def shown(figure: Figure) -> list[list[Tensor]]:
+    """The images of a figure as rows of (c, h, w) tensors, by where their extents put them on the axes."""
+    placed: dict[float, dict[float, Tensor]] = {}
+    for image in figure.axes[0].images:
+        left, _, _, top = image.get_extent()
+        array = torch.tensor(numpy.asarray(image.get_array()))
+        array = array.permute(2, 0, 1) if array.ndim == 3 else array[None]
+        placed.setdefault(top, {})[left] = array
+    return [[row[left] for left in sorted(row)] for _, row in sorted(placed.items())]
+
+
+def points(line: Line2D) -> list[tuple[float, float]]:
+    return [(x, y) for x, y in numpy.asarray(line.get_xydata()).tolist()]
+
+
+def assert_shows(figure: Figure, rows: list[list[Tensor]]) -> None:
+    """Equal up to the rounding of [0, 1] to [-1, 1] and back in float32."""
+    got = shown(figure)
+    assert [len(row) for row in got] == [len(row) for row in rows]
+    for got_row, row in zip(got, rows, strict=True):
+        for got_image, image in zip(got_row, row, strict=True):
+            assert got_image.shape == image.shape
+            assert (got_image - image).abs().max() <= 1e-6
+
+
+def make(name: str) -> Figure:
+    """A small figure of each kind."""
+    x = random_images(5, 3, 6, 4)
+    steps = torch.tensor([30, 7, 200, 11, 1])
+    curve = [(50, 0.9), (100, 0.5), (1234, 0.04)]
+    makers: dict[str, Callable[[], Figure]] = {
+        "gradients": lambda: pictures.gradients(x, 42),
+        "normalization": lambda: pictures.normalization(x, 42),
+        "forward_process": lambda: pictures.forward_process(x[0], x[:2], x[2:4], x[:2], [1, 1234], [0.99, 0.1], 42),
+        "noising": lambda: pictures.noising(x, x, x, x, steps, 1234, 42),
+        "untrained_prediction": lambda: pictures.untrained_prediction(x, x, x, steps, LABEL),
+        "training_previews": lambda: pictures.training_previews(
+            random_images(6, 2, 1, 8, 12), torch.arange(6) * 1000, LABEL
+        ),
+        "sample_grid": lambda: pictures.sample_grid(x, x, LABEL),
+        "denoising": lambda: pictures.denoising(random_images(1001, 2, 1, 5, 5), LABEL),
+        "loss_curves": lambda: curves.loss_curves(curve, curve, LABEL),
+        "loss_by_timestep": lambda: curves.loss_by_timestep(curve, LABEL),
+    }
+    return makers[name]()
+
+
+DATA = ["gradients", "normalization"]
+FORWARD = ["forward_process", "noising"]
+MODEL = ["untrained_prediction", "training_previews", "sample_grid", "denoising", "loss_curves", "loss_by_timestep"]
+
+
+@pytest.mark.parametrize("name", DATA + FORWARD + MODEL)
+def test_a_figure_says_what_it_shows(name: str) -> None:
+    figure = make(name)
+    assert isinstance(figure, Figure)
+    assert "seed 42" in figure.get_suptitle()
+    if name in FORWARD:
+        assert "1,234 steps" in figure.get_suptitle()
+    if name in MODEL:
+        assert "U-Net after 1,234 training steps" in figure.get_suptitle()
+    for axes in figure.axes:
+        assert axes.get_xlabel() and axes.get_ylabel()
+
+
+@pytest.mark.parametrize("name", DATA + FORWARD + MODEL)
+def test_no_words_collide_or_leave_the_figure(name: str) -> None:
+    figure = make(name)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    (low, high), (bottom, top) = sorted(axes.get_xlim()), sorted(axes.get_ylim())
+    labels = [axes.xaxis.label, axes.yaxis.label]
+    labels += [text for text in axes.get_xticklabels() if low <= text.get_position()[0] <= high]  # others are hidden
+    labels += [text for text in axes.get_yticklabels() if bottom <= text.get_position()[1] <= top]
+    legend = axes.get_legend()
+    texts = [*figure.texts, *labels, *(legend.get_texts() if legend else [])]
+    texts = [text for text in texts if text.get_text().strip()]
+    boxes = [text.get_window_extent() for text in texts]
+    for i, box in enumerate(boxes):
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, texts[i]
+        # Boxes may touch by a dot: they are rounded outwards.
+        assert not any(box.padded(-1).overlaps(other.padded(-1)) for other in boxes[:i]), texts[i]
+
+
+def test_gradients_are_in_reading_order() -> None:
+    x = random_images(10, 3, 4, 4)
+    assert_shows(pictures.gradients(x, 0), [list(x[:8]), list(x[8:])])
+
+
+def test_normalized_row_is_clipped_and_denormalized_row_is_the_original() -> None:
+    x = random_images(3, 3, 4, 4)
+    clipped = torch.where(x < 0.5, torch.zeros(()), 2 * x - 1)
+    assert_shows(pictures.normalization(x, 0), [list(x), list(clipped), list(x)])
+
+
+def test_forward_process_has_a_row_for_each_equation_between_image_and_noise() -> None:
+    x = random_images(9, 3, 4, 4)
+    figure = pictures.forward_process(
+        signed(x[0]), signed(x[1:4]), signed(x[4:7]), signed(x[7:9]), [1, 10, 50], [0.81, 0.25, 0.01], 0
+    )
+    assert_shows(figure, [[x[0], x[1], x[2], x[3], x[7]], [x[0], x[4], x[5], x[6], x[8]]])
+    headings = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert [heading.split("\n")[0] for heading in headings] == ["t = 0", "t = 1", "t = 10", "t = 50", "pure noise"]
+    assert [heading[-5:] for heading in headings[1:4]] == ["0.900", "0.500", "0.100"]  # square roots
+
+
+def test_noising_goes_from_fewest_steps_to_most_and_states_the_largest_error() -> None:
+    x = random_images(12, 3, 4, 4).reshape(4, 3, 3, 4, 4)
+    stages = [signed(stage) for stage in x]
+    stages[3][2, 0, 1, 1] = stages[0][2, 0, 1, 1] + 1.5
+    stages[3] = torch.where((stages[3] - stages[0]).abs() == 1.5, stages[3], stages[0])
+    x0, eps, xt, reconstructed = stages
+    figure = pictures.noising(x0, eps, xt, reconstructed, torch.tensor([70, 2, 9]), 100, 0)
+    last = x[0].clone()
+    last[2, 0, 1, 1] = min(1.0, x[0, 2, 0, 1, 1].item() + 0.75)
+    order = [1, 2, 0]
+    assert_shows(figure, [[stage[i] for i in order] for stage in (x[0], x[1], x[2], last)])
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["t = 2", "t = 9", "t = 70"]
+    assert "max abs error 1.5e+00" in figure.get_suptitle()
+
+
+def test_untrained_prediction_stands_under_the_noise_and_states_its_mean_squared_error() -> None:
+    xt, eps = random_images(2, 1, 4, 4), random_images(2, 1, 4, 4, seed=1) / 2
+    figure = pictures.untrained_prediction(signed(xt), signed(eps), signed(eps) + 0.5, torch.tensor([5, 3]), LABEL)
+    assert_shows(figure, [[xt[1], xt[0]], [eps[1], eps[0]], [eps[1] + 0.25, eps[0] + 0.25]])
+    assert "Mean squared error 0.25" in figure.texts[1].get_text().replace("\n", " ")
+
+
+def test_previews_are_cut_into_their_six_cells_at_the_first_last_and_evenly_spaced_moments() -> None:
+    panels = random_images(7, 2, 3, 8, 15)
+    figure = pictures.training_previews(panels, torch.arange(10, 80, 10), LABEL, n_moments=3)
+    rows = []
+    for moment in (0, 3, 6):
+        for y in (0, 4):
+            rows.append([panels[moment, i, :, y : y + 4, left : left + 5] for i in (0, 1) for left in (0, 5, 10)])
+    assert_shows(figure, rows)
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert labels == ["10: actual", "predicted", "40: actual", "predicted", "70: actual", "predicted"]
+
+
+def test_samples_stand_under_one_row_of_real_images() -> None:
+    samples, real = random_images(9, 1, 4, 4), random_images(5, 1, 4, 4, seed=1)
+    figure = pictures.sample_grid(samples, real, LABEL, n_rows=2, n_columns=3)
+    assert_shows(figure, [list(real[:3]), list(samples[:3]), list(samples[3:6])])
+    assert figure.axes[0].get_xlabel().startswith("6 samples")
+
+
+def test_denoising_has_a_row_a_sample_and_counts_the_steps_down_to_zero() -> None:
+    chain = random_images(101, 2, 1, 4, 4)
+    figure = pictures.denoising(chain, LABEL, n_columns=5)
+    assert_shows(figure, [[chain[i, k] for i in (0, 25, 50, 75, 100)] for k in (0, 1)])
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["100", "75", "50", "25", "0"]
+
+
+@pytest.mark.parametrize(("count", "n"), [(2, 2), (7, 7), (101, 20), (1001, 21), (5, 4)])
+def test_evenly_spaced_picks_both_ends_and_what_is_nearest_to_even(count: int, n: int) -> None:
+    picked = evenly_spaced(count, n).tolist()
+    assert len(picked) == n
+    assert (picked[0], picked[-1]) == (0, count - 1)
+    assert all(abs(index - i * (count - 1) / (n - 1)) <= 0.5 for i, index in enumerate(picked))
+
+
+def test_evenly_spaced_picks_all_where_there_are_too_few() -> None:
+    assert evenly_spaced(3, 9).tolist() == [0, 1, 2]
+    assert evenly_spaced(1, 9).tolist() == [0]
+
+
+def test_a_pixel_is_a_square_of_a_whole_number_of_dots(tmp_path: Path) -> None:
+    """Read back from the written file: the image, enlarged by repetition, is found at its place."""
+    pixels = (random_images(2, 3, 5, 7) * 255).round() / 255
+    figure = image_table(pixels, 2, title="t", note="n", xlabel="x", ylabel="y")
+    save(figure, tmp_path / "table.png")
+    with Image.open(tmp_path / "table.png") as file:
+        written = torch.tensor(numpy.asarray(file.convert("RGB"))).long().permute(2, 0, 1)
+    axes: Axes = figure.axes[0]
+    box = axes.get_window_extent()
+    for image, expected in zip(axes.images, pixels, strict=True):
+        left, right, bottom, top = (round(edge) for edge in image.get_extent())
+        scale = (right - left) // 7
+        assert (right - left, bottom - top) == (7 * scale, 5 * scale)
+        x, y = round(box.x0) + left, written.shape[1] - round(box.y1) + top
+        enlarged = (expected * 255).round().long().repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+        assert (written[:, y : y + 5 * scale, x : x + 7 * scale] - enlarged).abs().max() <= 1  # matplotlib rounds down
+
+
+def test_curves_are_the_numbers_given_on_a_log_scale() -> None:
+    train, evaluation = [(50, 0.9), (100, 0.3), (150, 0.25)], [(100, 0.4), (150, 0.2)]
+    axes = curves.loss_curves(train, evaluation, LABEL).axes[0]
+    assert [points(line) for line in axes.lines[:2]] == [train, evaluation]
+    assert axes.get_yscale() == "log"
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "training: 0.2500 at the end",
+        "evaluation: 0.2000 at the end",
+    ]
+    by_timestep = [(1, 0.8), (2, 0.4), (3, 0.3)]
+    axes = curves.loss_by_timestep(by_timestep, LABEL).axes[0]
+    assert points(axes.lines[0]) == by_timestep
+    assert axes.get_yscale() == "log"
+
+
+def test_the_same_figure_gives_the_same_bytes_whatever_the_users_matplotlibrc(tmp_path: Path) -> None:
+    for name in ("loss_curves", "sample_grid"):
+        save(make(name), tmp_path / "one.png")
+        with rc_context(
+            {"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 40, "image.interpolation": "bicubic"}
+        ):
+            save(make(name), tmp_path / "two.png")
+        assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+        assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_drawing_leaves_matplotlibs_settings_alone(tmp_path: Path) -> None:
+    before = dict(rcParams)
+    save(make("denoising"), tmp_path / "figure.png")
+    assert dict(rcParams) == before
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_plot_img_shows_one_image_with_its_title(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("Agg")
+    seen = []
+    monkeypatch.setattr(plt, "show", lambda: seen.append(plt.gcf()))
+    image = random_images(channels, 4, 6).requires_grad_()
+    plot_img(image, "a title")
+    plot_img(2 * image - 0.5)
+    (first, second) = seen
+    assert first.axes[0].get_title() == "a title"
+    assert_shows(first, [[image.detach()]])
+    assert_shows(second, [[(2 * image.detach() - 0.5).clamp(0, 1)]])
+    assert first.axes[0].images[0].get_cmap().name == "gray"
+    assert plt.get_fignums() == []
+
+
+def test_plot_img_does_not_fail_without_a_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("Agg")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    plot_img(random_images(3, 4, 4))
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 4), (4, 4), (1, 3, 4, 4), (4, 4, 3), (3, 0, 4)])
+def test_plot_img_rejects_what_is_not_one_image(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=rf"1 or 3 channels, not \({', '.join(map(str, shape))}\)"):
+        plot_img(torch.zeros(shape))

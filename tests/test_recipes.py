@@ -1,0 +1,49 @@
+"""Recipes: every one sets known parameters to valid values, and its words survive DVC's override parser."""
+
+import subprocess
+import sys
+
+import pytest
+from dvc.utils.hydra import apply_overrides
+from project import REPO
+from ruamel.yaml import YAML
+
+from ddpm.config import load_params
+
+NAMES = [path.stem for path in (REPO / "recipes").glob("*.yaml")]
+
+
+def words(name, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "ddpm.recipes", name], cwd=REPO, capture_output=True, text=True, **options
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_is_what_dvc_makes_of_it(name, tmp_path):
+    yaml = YAML(typ="safe")
+    params = yaml.load(REPO / "params.yaml")
+    yaml.dump(params, tmp_path / "params.yaml")
+    said = words(name, check=True).stdout.split()
+    assert said[::2] == ["-S"] * (len(said) // 2)
+    apply_overrides(str(tmp_path / "params.yaml"), said[1::2])
+    load_params(tmp_path / "params.yaml")  # every key is known, every value allowed
+    result = yaml.load(tmp_path / "params.yaml")
+    recipe = yaml.load(REPO / "recipes" / f"{name}.yaml")
+
+    def merged(base, changes):
+        return {**base, **{k: merged(base[k], v) if isinstance(v, dict) else v for k, v in changes.items()}}
+
+    assert result == merged(params, recipe)
+
+
+def test_a_name_that_is_none_lists_the_recipes():
+    done = words("curse")
+    assert done.returncode == 1
+    assert done.stderr == f"recipes: 'curse' is not a recipe; there are: {', '.join(sorted(NAMES))}\n"
+
+
+def test_the_course_recipe_is_the_courses():
+    said = words("course").stdout.split()
+    for value in ("channels=28", "dim_mults=[1,2,4]", "max_steps=200", "batch_size=128", "lr=0.001"):
+        assert f"train_unet.{value}" in said
