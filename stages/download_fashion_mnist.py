@@ -14,7 +14,6 @@ def main(stage: Stage) -> None:
     params = stage.params.download_fashion_mnist
     folder = None if params.folder is None else Path(params.folder)
     source = fetch(FOLDER / "raw", folder, params.timeout)
-    print(f"FashionMNIST: served by {source}; sizes and MD5s are right")
     stage.run.set_tags({"source": source})
     for split, prefix in PREFIXES.items():
         path = FOLDER / f"{split}.safetensors"

@@ -8,6 +8,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ddpm.config import RenderGrids
+from ddpm.data.gradients import gradient_images
 from ddpm.diffusion.forward import noise_img, q_eq2, q_eq4, reconstruct
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.figures import curves, pictures
@@ -28,8 +29,10 @@ def main(stage: Stage) -> None:
     gradients = load_tensors(Path("data/gradients/eval.safetensors"))["images"]
     clothes = from_uint8(load_tensors(Path("data/fashion_mnist/test.safetensors"))["images"][: params.grid_columns])
     figures = {
-        **dict(forward_figures(gradients[: params.n_gradients], params, seed)),
-        **dict(model_figures("tiny", gradients, params)),
+        **dict(forward_figures(params, seed)),
+        "gradients": pictures.gradients(gradients[: params.n_gradients], seed),
+        "tiny_untrained": untrained_figure(gradients[: params.n_noised], seed),
+        **dict(model_figures("tiny", gradients[: params.grid_columns], params)),
         **dict(model_figures("unet", clothes, params)),
     }
     for name, figure in figures.items():
@@ -37,10 +40,12 @@ def main(stage: Stage) -> None:
         stage.run.log_figure(figure, f"{name}.png")
 
 
-def forward_figures(images: torch.Tensor, params: RenderGrids, seed: int) -> Iterator[tuple[str, Figure]]:
-    """What needs no trained network: the data, the noise, and a network as it was born."""
-    yield "gradients", pictures.gradients(images, seed)
-    yield "normalization", pictures.normalization(images[: params.n_noised], seed)
+def forward_figures(params: RenderGrids, seed: int) -> Iterator[tuple[str, Figure]]:
+    """What needs no network: gradients of their own size, large enough to see, and the noise."""
+    channels, height, width = params.forward_img_shape
+    stream = generator(seed, "render_grids/gradients")
+    images = gradient_images(params.n_noised, (channels, height, width), stream)
+    yield "normalization", pictures.normalization(images, seed)
 
     steps = params.forward_steps
     schedule = NoiseSchedule(max(steps))
@@ -51,19 +56,22 @@ def forward_figures(images: torch.Tensor, params: RenderGrids, seed: int) -> Ite
     alpha_bars = schedule.alpha_bar(torch.tensor(steps)).tolist()
     yield "forward_process", pictures.forward_process(x0[0], eq2, eq4, pure_noise, steps, alpha_bars, seed)
 
-    x0 = x0[: params.n_noised]
     t, eps, xt = noise_img(x0, schedule, generator=generator(seed, "render_grids/noising"))
     yield "noising", pictures.noising(x0, eps, xt, reconstruct(xt, eps, t, schedule), t, len(schedule), seed)
 
+
+def untrained_figure(images: torch.Tensor, seed: int) -> Figure:
+    """What the tiny network says before it has learnt anything."""
     trained, _ = load_model(Path("models/tiny.safetensors"))
-    assert isinstance(trained, TinyDiffuser) and trained.noise_schedule is not None
+    assert isinstance(trained, TinyDiffuser)
+    assert trained.noise_schedule is not None
     with global_stream(seed, "render_grids/untrained"):
         newborn = TinyDiffuser(trained.config)
-    t, eps, xt = noise_img(x0, trained.noise_schedule, generator=generator(seed, "render_grids/untrained_noise"))
+    stream = generator(seed, "render_grids/untrained_noise")
+    t, eps, xt = noise_img(normalize_img(images), trained.noise_schedule, generator=stream)
     with torch.no_grad():
         predicted = newborn(xt, t)
-    label = run_label(NAMES["tiny"], 0, seed)
-    yield "tiny_untrained", pictures.untrained_prediction(xt, eps, predicted, t, label)
+    return pictures.untrained_prediction(xt, eps, predicted, t, run_label(NAMES["tiny"], 0, seed))
 
 
 def model_figures(name: str, real: torch.Tensor, params: RenderGrids) -> Iterator[tuple[str, Figure]]:

@@ -55,7 +55,10 @@ def write_params(folder: Path, changes: dict[str, Any]) -> None:
 def copy_project(target: Path) -> None:
     """The project as it stands, committed or not, as a fresh git repository."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=REPO, capture_output=True, check=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=REPO,
+        capture_output=True,
+        check=True,
     )
     for name in filter(None, listed.stdout.decode().split("\0")):
         if (REPO / name).is_file() and not name.startswith(("reports/", "tests/", "dvc.lock")):

@@ -8,7 +8,9 @@ from project import REPO
 
 def loaded_by(statement: str) -> set[str]:
     program = f"import sys; {statement}; print(*(m for m in sys.modules))"
-    return set(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split())
+    return set(
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    )
 
 
 def test_importing_the_package_imports_nothing_else():

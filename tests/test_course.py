@@ -21,7 +21,9 @@ def own_store(tmp_path, monkeypatch):
 
 
 def test_everything_the_course_teaches_is_there():
-    names = "gradient_images plot_img normalize_img denormalize_img linear_schedule q_eq2 q_eq4 NoiseSchedule noise_img "
+    names = (
+        "gradient_images plot_img normalize_img denormalize_img linear_schedule q_eq2 q_eq4 NoiseSchedule noise_img "
+    )
     names += "reconstruct DiffusionModel TinyDiffuserConfig TinyDiffuser log_images train sample UnetConfig Unet"
     assert set(names.split()) <= set(dir(ddpm))
     assert all(getattr(ddpm, name) is not None for name in names.split())

@@ -9,6 +9,7 @@ import pytest
 from project import NOWHERE, STAGES, TINY, copy_project, write_params
 from ruamel.yaml import YAML
 
+
 def stages_run(output: str) -> list[str]:
     return [stage for stage in STAGES if f"Running stage '{stage}'" in output]
 

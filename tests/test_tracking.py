@@ -122,7 +122,8 @@ def test_stages_of_one_dvc_share_a_parent_and_two_dvcs_do_not(monkeypatch):
     under_dvc(monkeypatch, "host 10 1.00")
     for stage in ("generate_gradients", "train_tiny"):
         with stage_run(stage, {}):
-            pass
+            assert [parent.info.status for parent in runs()[0]] == ["RUNNING"]
+        assert [parent.info.status for parent in runs()[0]] == ["FINISHED"]
     under_dvc(monkeypatch, "host 10 2.00")  # the same process id, used again later
     monkeypatch.setenv("DVC_EXP_NAME", "bold-fish")
     monkeypatch.setenv("DVC_STAGE", "sample@tiny")
@@ -184,13 +185,15 @@ subprocess.run([sys.executable, "stage.py", *sys.argv[1:]], check=True)
 """
 
 
-def test_real_processes_started_at_once_on_a_fresh_store(repository, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(ddpm.__file__).parents[1]))
+def test_real_processes_started_at_once_on_a_fresh_store(repository):
+    # Without the variables that keep MLflow's telemetry off by themselves.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PYTEST_", "CI"))}
+    environment["PYTHONPATH"] = str(Path(ddpm.__file__).parents[1])
     (repository / "mlflow.db").unlink()
     Path("stage.py").write_text(STAGE)
     Path("dvc").write_text(DVC)
     started = [
-        subprocess.Popen([sys.executable, "dvc", *stages], stderr=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "dvc", *stages], env=environment, stderr=subprocess.PIPE, text=True)
         for stages in (["one", "two"], ["one"])
     ]
     for process in started:
@@ -404,6 +407,17 @@ def test_a_store_that_dies_midway_costs_one_warning(call, monkeypatch, capfd):
     ]
     [parent], [child] = runs()
     assert (parent.info.status, child.info.status) == ("FINISHED", "FINISHED")
+
+
+def test_a_store_that_is_gone_for_good_costs_one_warning_too(monkeypatch, capfd):
+    def dead(*_, **__):
+        raise ConnectionError("gone")
+
+    with stage_run("train_tiny", {}) as run:
+        for call in ("log_batch", "set_tag", "set_terminated"):
+            monkeypatch.setattr(MlflowClient, call, dead)
+        run.log_metrics({"loss": 1.0}, 1)  # sent, or not, at the end
+    assert len(capfd.readouterr().err.splitlines()) == 1
 
 
 def test_the_stages_own_error_survives_a_dead_store(monkeypatch, capfd):

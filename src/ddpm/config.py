@@ -4,18 +4,26 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le, Len, Lt
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from ddpm.errors import UserError
 
 Count = Annotated[int, Ge(1), Le(10_000_000)]
-ImgShape = Annotated[list[Annotated[int, Ge(1), Le(256)]], Len(3, 3)]
 Sizes = Annotated[list[Annotated[int, Ge(1), Le(64)]], Len(1, 6)]
 Seed = Annotated[int, Ge(0), Lt(2**63)]
 FASHION_MNIST_SIZE = 28
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def _can_be_shown(img_shape: list[int]) -> list[int]:
+    if img_shape[0] not in (1, 3):
+        raise ValueError(f"{img_shape} has {img_shape[0]} channels; a picture has 1 (grey) or 3 (colour)")
+    return img_shape
+
+
+PictureShape = Annotated[list[Annotated[int, Ge(1), Le(256)]], Len(3, 3), AfterValidator(_can_be_shown)]
 
 
 class Section(BaseModel):
@@ -25,15 +33,9 @@ class Section(BaseModel):
 
 
 class GenerateGradients(Section):
-    img_shape: ImgShape
+    img_shape: PictureShape
     n_train: Count
     n_eval: Count
-
-    @model_validator(mode="after")
-    def _can_be_shown(self) -> "GenerateGradients":
-        if self.img_shape[0] not in (1, 3):
-            raise ValueError(f"img_shape has {self.img_shape[0]} channels; a picture has 1 (grey) or 3 (colour)")
-        return self
 
 
 class DownloadFashionMnist(Section):
@@ -115,6 +117,7 @@ class Sample(Section):
 
 
 class RenderGrids(Section):
+    forward_img_shape: PictureShape
     n_gradients: Annotated[int, Ge(1), Le(64)]
     n_noised: Annotated[int, Ge(1), Le(8)]
     forward_steps: Annotated[list[Annotated[int, Ge(1), Le(10_000)]], Len(1, 8)]

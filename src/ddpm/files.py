@@ -51,7 +51,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run `dvc repro` to make it") from None
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: damaged or not a safetensors file ({error}); delete it and run `dvc repro`") from error
+        raise UserError(
+            f"{path}: damaged or not a safetensors file ({error}); delete it and run `dvc repro`"
+        ) from error
 
 
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:

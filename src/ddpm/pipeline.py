@@ -38,4 +38,3 @@ def run_stage(name: str, main: Callable[[Stage], None], reads: Iterable[str]) ->
     except KeyboardInterrupt:
         print(f"{name}: stopped", file=sys.stderr)
         sys.exit(130)
-

@@ -13,7 +13,6 @@ from ddpm.seeding import generator
 IMAGES = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 6), st.integers(1, 6))
 
 
-
 def test_equations_2_and_4_scale_the_image_alike(monkeypatch):
     monkeypatch.setattr("ddpm.diffusion.forward._randn_like", lambda x, generator: torch.zeros_like(x))
     betas = linear_schedule(200)

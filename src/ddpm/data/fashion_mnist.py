@@ -214,7 +214,6 @@ def _from_debian(timeout: float, resources: list[Resource], raw_dir: Path) -> No
         options = {
             "Dir::State": folder / "state",
             "Dir::Cache": folder / "cache",
-            "APT::Sandbox::User": "root",  # root's apt would drop to a user who cannot enter the folder
             "Acquire::Languages": "none",
             "Acquire::Retries": 0,
             "Acquire::http::Timeout": max(1, round(timeout)),

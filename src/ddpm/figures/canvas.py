@@ -82,7 +82,7 @@ def image_table(
     n, _, h, w = images.shape
     n_rows = -(-n // n_columns)
     left = 2 * MARGIN + LINE + CHARACTER * _longest_line(rows)
-    top = _below_note(note) + LINE * (2 + _lines(*columns))
+    top = _below_note(note) + 12 + LINE * (2 + _lines(*columns))
     room = WIDTH - left - MARGIN - _starts(n_columns, 0, column_breaks)[-1]
     scale = max(-(-MIN_CELL // w), min(room // (n_columns * w), MAX_CELL // max(h, w)))
     x, y = _starts(n_columns, scale * w, column_breaks), _starts(n_rows, scale * h, row_breaks)
@@ -125,7 +125,7 @@ def show(axes: Axes, image: Float[Tensor, "c h w"], extent: tuple[int, int, int,
 
 
 def evenly_spaced(count: int, n: int) -> Tensor:
-    """`n` of the indices 0..count-1 (all, if there are fewer), evenly spaced, the first and, for n > 1, the last too."""
+    """`n` of the indices 0..count-1, or all if there are fewer: evenly spaced, with the first and (n > 1) the last."""
     return torch.linspace(0, count - 1, min(n, count), dtype=torch.float64).round().long()
 
 

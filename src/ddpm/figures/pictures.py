@@ -23,7 +23,7 @@ def gradients(pixels: Float[Tensor, "n c h w"], seed: int, n_columns: int = 8) -
         pixels,
         n_columns,
         title=f"Gradients from the data, seed {seed}",
-        note=f"The toy data: {c} × {h} × {w} images, each fading from one random colour to another along the diagonal.",
+        note=f"The toy data: {h} by {w} pixels in {c} channels, from one random colour to another along the diagonal.",
         xlabel="column",
         ylabel="row",
         columns=[str(i + 1) for i in range(n_columns)],
@@ -167,7 +167,7 @@ def sample_grid(
         title=f"Samples: {label}",
         note="Top row: real images that the network was not trained on. Below: images that it made out of pure noise, "
         "not selected.",
-        xlabel=f"{len(samples)} samples of {samples.shape[-2]} × {samples.shape[-1]} pixels",
+        xlabel=f"{len(samples)} samples of {samples.shape[-2]} by {samples.shape[-1]} pixels",
         ylabel="source",
         rows=["real", "sampled"],
         row_breaks=[1],

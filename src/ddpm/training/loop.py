@@ -86,7 +86,9 @@ def fit(
     model.train()
     images = images.to(compute.device)
     n_steps = max(1, round(params.epochs * ceil(len(images) / params.batch_size)))
-    optimizer = torch.optim.Adam(model.parameters(), params.lr, (params.adam_betas[0], params.adam_betas[1]), fused=True)
+    optimizer = torch.optim.Adam(
+        model.parameters(), params.lr, (params.adam_betas[0], params.adam_betas[1]), fused=True
+    )
     scheduler = LambdaLR(optimizer, lambda done: lr_factor(done, n_steps, params))
     # A decay of 0 makes the average follow the weights exactly: one path for both.
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(params.ema_decay), use_buffers=False)
