@@ -1,4 +1,4 @@
-"""dvc.yaml against the truth: each stage runs with nothing but what it declares, and declares nothing it does not use."""
+"""dvc.yaml against the truth: each stage runs with nothing but what it declares, and declares nothing unused."""
 
 import json
 import shutil

@@ -1,7 +1,7 @@
 """Where and in what precision the arithmetic runs: params `device`, `precision` and `threads`."""
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -15,7 +15,7 @@ Precision = Literal["fp32", "bf16"]
 class Compute:
     """A device and the precision of matrix products and convolutions on it; weights stay float32."""
 
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     precision: Precision = "fp32"
 
     def autocast(self) -> AbstractContextManager[object]:

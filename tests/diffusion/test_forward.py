@@ -14,7 +14,7 @@ IMAGES = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 6), st.i
 
 
 def test_equations_2_and_4_scale_the_image_alike(monkeypatch):
-    monkeypatch.setattr("ddpm.diffusion.forward._randn_like", lambda x, generator: torch.zeros_like(x))
+    monkeypatch.setattr("ddpm.diffusion.forward._randn_like", lambda x, _: torch.zeros_like(x))
     betas = linear_schedule(200)
     x = torch.ones(1, dtype=torch.float64)
     for n in (0, 1, 10, 50, 200):

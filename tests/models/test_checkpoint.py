@@ -81,7 +81,7 @@ def test_damaged_and_foreign_files_are_named(tmp_path):
     save_model(path, tiny(), FACTS)
     whole = path.read_bytes()
     with safe_open(path, framework="pt") as file:
-        metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
+        metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in list(file.keys())}
     header = json.loads(metadata["ddpm"])
 
     def damaged(change):

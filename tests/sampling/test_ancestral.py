@@ -70,7 +70,7 @@ def test_each_step_agrees_with_diffusers(variance, monkeypatch):
     ours = list(ancestral_steps(model, streams(1), variance))
     monkeypatch.setattr("torch.randn", randn)
     noise = iter(drawn[1:])
-    monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *a, **k: next(noise)[None])
+    monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: next(noise)[None])
     for t, before, after in zip(range(200, 0, -1), ours[:-1], ours[1:], strict=True):
         with torch.no_grad():
             eps = model(before, torch.tensor([t]))

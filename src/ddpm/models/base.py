@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
@@ -15,10 +16,12 @@ class DiffusionModel(nn.Module, ABC):
 
     img_shape: (channels, height, width) of the images it takes and returns.
     noise_schedule: the schedule it was trained on; None until then, saved with it afterwards.
+    config: a dataclass from which the same network can be built; only a network that is saved needs one.
     """
 
     img_shape: tuple[int, ...]
     noise_schedule: NoiseSchedule | None
+    config: Any
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]) -> Float[Tensor, "b c h w"]:

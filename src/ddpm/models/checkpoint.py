@@ -47,7 +47,7 @@ def load_model(path: Path) -> tuple[DiffusionModel, dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["ddpm"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
         network, config = (resolve_name(name) for name in NETWORKS[header["network"]])
         # JSON has no tuples; the config dataclasses have no lists.
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in header["config"].items()}

@@ -1,5 +1,6 @@
 """Algorithm 2: from pure noise to an image, one step of the reverse chain at a time (Ho et al. 2020)."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -66,11 +67,7 @@ def sample(
     streams = [torch.Generator().manual_seed(seed) for seed in seeds]
     device = next(model.parameters(), torch.empty(0)).device
     steps = ancestral_steps(model, streams, variance, Compute(device))
-    if return_all_steps:
-        return list(steps)
-    for x in steps:
-        pass
-    return x
+    return list(steps) if return_all_steps else deque(steps, maxlen=1).pop()
 
 
 def _randn(shape: tuple[int, ...], streams: Sequence[torch.Generator], device: torch.device) -> Tensor:

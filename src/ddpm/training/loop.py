@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from math import ceil, isfinite
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -114,10 +114,10 @@ def fit(
             train_loss.append((step, sum(recent) / len(recent)))
             progress.set_postfix(loss=f"{train_loss[-1][1]:.4f}")
             if log:
-                log.log_metrics({"train_loss": train_loss[-1][1], "lr": scheduler.get_last_lr()[0]}, step)
+                log.log_metrics({"train_loss": train_loss[-1][1], "lr": float(scheduler.get_last_lr()[0])}, step)
             recent.clear()
         if eval_images is not None and (step % params.img_log_interval == 0 or last):
-            kept = average.module
+            kept = cast(DiffusionModel, average.module)
             eval_loss.append((step, simple_loss(kept, eval_images, schedule, seed, compute)))
             preview_steps.append(step)
             previews.append(preview(kept, eval_images[: params.n_images_to_log], seed, compute))
@@ -137,9 +137,9 @@ def train(
 ) -> DiffusionModel:
     """Train `model` by Algorithm 1 with Adam and log to MLflow; returns it with its noise_schedule set.
 
-    config_dict: the keys of `ddpm.config.Training` (lr, epochs, batch_size and max_steps are required; the others
-    default to `COURSE_DEFAULTS`), and optionally device and seed. The course's image_shape, hidden_size, n_images and n_eval_images are only logged. UserError
-    for any other key or a bad value.
+    config_dict: the keys of `ddpm.config.Training`, of which lr, epochs, batch_size and max_steps are required and the
+    others default to `COURSE_DEFAULTS`; optionally device and seed. The course's image_shape, hidden_size, n_images and
+    n_eval_images are only logged. UserError for any other key or a bad value.
     trainset, testset: TensorDatasets whose first tensor is images in [-1, 1], (n, channels, height, width).
     """
     own = {"device", "seed"} | DESCRIPTIVE
