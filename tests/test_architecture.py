@@ -1,5 +1,6 @@
 """The shape of the house: what importing costs, and who may start what."""
 
+import re
 import subprocess
 import sys
 
@@ -31,8 +32,7 @@ def test_mlflow_is_imported_only_when_a_run_starts():
 
 def test_nothing_is_unpickled():
     for path in [*REPO.glob("src/**/*.py"), *REPO.glob("stages/*.py")]:
-        assert "pickle" not in path.read_text()
-        assert "torch.load" not in path.read_text()
+        assert not re.search(r"import pickle|pickle\.|torch\.load", path.read_text())
 
 
 def test_files_are_short_enough_to_read():

@@ -83,7 +83,7 @@ def test_every_mistake_is_listed(tmp_path):
         (("train_unet", "groups"), 7, "must be a multiple of groups, 7"),
         (("train_unet", "dim_mults"), [1, 2, 4, 8, 16], "FashionMNIST has 28"),
         (("train_unet", "n_train"), 59_999, "the training split has 60000 images"),
-        (("train_tiny", "max_steps"), 20, "schedule rescaled_linear needs at least 21"),
+        (("train_unet", "max_steps"), 20, "schedule rescaled_linear needs at least 21"),
         (("generate_gradients", "img_shape"), [2, 4, 5], "generate_gradients.img_shape: [2, 4, 5] has 2 channels"),
         (("generate_gradients", "img_shape"), [3, 4], "generate_gradients.img_shape is [3, 4]"),
         (("sample", "unet", "n_films"), 64, "n_films is 64; it cannot exceed n_samples"),
@@ -114,9 +114,9 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_numbers_are_read_as_dvc_reads_them(tmp_path):
-    text = (REPO / "params.yaml").read_text().replace("lr: 0.001", "lr: 1e-3")
+    text = (REPO / "params.yaml").read_text().replace("lr: 0.003", "lr: 3e-3")
     (tmp_path / "params.yaml").write_text(text)
-    assert load_params(tmp_path / "params.yaml").train_tiny.lr == 0.001
+    assert load_params(tmp_path / "params.yaml").train_tiny.lr == 0.003
 
 
 def test_a_stage_sees_only_what_it_asked_for():

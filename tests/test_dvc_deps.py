@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 # Runs a stage and then tells which of the folder's files it imported and which params it looked at.
 RECORDER = """
-import atexit, json, os, runpy, sys
+import atexit, json, os, runpy, sys, types
 import ddpm.config
 
 select, looked_at = ddpm.config.select, set()
@@ -30,7 +30,9 @@ class Watched:
 ddpm.config.select = lambda params, keys: Watched(select(params, keys))
 
 def record():
-    files = (Path(m.__file__) for m in list(sys.modules.values()) if getattr(m, "__file__", None))
+    # vars(), for a lazy module would import itself when asked for an attribute.
+    names = [vars(m).get("__file__") for m in list(sys.modules.values()) if isinstance(m, types.ModuleType)]
+    files = [Path(name).absolute() for name in names if name]
     modules = sorted(f.relative_to(Path.cwd()).as_posix() for f in files if f.is_relative_to(Path.cwd()))
     Path(os.environ["RECORD_TO"]).write_text(json.dumps({"modules": modules, "params": sorted(looked_at)}))
 
@@ -66,6 +68,7 @@ def finished(tmp_path_factory, fashion_mnist_raw, stage_environment):
             text=True,
         )
         assert done.returncode == 0, done.stderr
+        assert report.exists(), done.stderr
         results[stage] = (declared[stage], json.loads(report.read_text()))
         for out in outputs(declared[stage]):
             copy = shutil.copytree if (sandbox / out).is_dir() else shutil.copy

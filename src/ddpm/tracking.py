@@ -237,7 +237,7 @@ def _connect() -> tuple["mlflow.MlflowClient", str]:
     beside.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(beside.with_name(f"{beside.name}.lock"), timeout=60):
         if is_database:  # one try: where it cannot be opened, MLflow itself goes on trying for 100 seconds
-            with create_sqlalchemy_engine(uri).connect() as connection:  # type: ignore[no-untyped-call]
+            with create_sqlalchemy_engine(uri).connect() as connection:
                 connection.detach()  # from the pool, so that it is closed here
         client = MlflowClient(uri)
         if experiment := client.get_experiment_by_name(EXPERIMENT):
