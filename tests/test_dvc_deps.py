@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 # Runs a stage and then tells which of the folder's files it imported and which params it looked at.
 RECORDER = """
 import atexit, json, os, runpy, sys, types
+from pathlib import Path
 import ddpm.config
 
 select, looked_at = ddpm.config.select, set()
