@@ -96,8 +96,9 @@ def test_metrics_and_plots_say_something(clones):
     assert "reports/train_unet/metrics.json" in shown
     clones[0].run("dvc", "plots", "show")
     page = (clones[0].folder / "dvc_plots/index.html").read_text()
-    for curve in ("train_loss", "eval_loss", "loss_by_timestep"):
-        assert curve in page
+    titles = ("tiny diffuser on gradients", "U-Net on FashionMNIST", "held-out loss by timestep")
+    for text in (*titles, "train_loss", "eval_loss", "unet_samples.png"):
+        assert text in page
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_each_step_agrees_with_diffusers(variance, monkeypatch):
         with torch.no_grad():
             eps = model(before, torch.tensor([t]))
         step = theirs.step(eps, t - 1, before)  # diffusers counts from 0
-        assert (step.prev_sample - after).abs().max() < 1e-6 * after.abs().max()  # a few float32 roundings
+        assert (step.prev_sample - after).abs().max() < 2e-6  # a few float32 roundings of values up to 8
 
 
 def test_a_gaussian_is_sampled_with_its_own_moments():
