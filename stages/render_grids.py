@@ -76,7 +76,7 @@ def untrained_figure(images: torch.Tensor, seed: int) -> Figure:
 
 def model_figures(name: str, real: torch.Tensor, params: RenderGrids) -> Iterator[tuple[str, Figure]]:
     """What a trained network learnt, dreamt and lost."""
-    facts = load_model(Path(f"models/{name}.safetensors"))[1]
+    model, facts = load_model(Path(f"models/{name}.safetensors"))
     label = run_label(NAMES[name], facts["step"], facts["seed"])
     previews = load_tensors(Path(f"models/{name}_previews.safetensors"))
     panels = from_uint8(previews["images"])
@@ -90,8 +90,8 @@ def model_figures(name: str, real: torch.Tensor, params: RenderGrids) -> Iterato
     reports = Path(f"reports/train_{name}")
     losses = (read_curve(reports / f"{curve}.csv") for curve in ("loss", "eval_loss", "loss_by_timestep"))
     train_loss, eval_loss, by_timestep = losses
-    yield f"{name}_loss", curves.loss_curves(train_loss, eval_loss, label)
-    yield f"{name}_loss_by_timestep", curves.loss_by_timestep(by_timestep, label)
+    yield f"{name}_loss", curves.loss_curves(train_loss, eval_loss, model.prediction, label)
+    yield f"{name}_loss_by_timestep", curves.loss_by_timestep(by_timestep, model.prediction, label)
 
 
 def read_curve(path: Path) -> list[tuple[int, float]]:

@@ -30,7 +30,7 @@ def main(stage: Stage) -> None:
             count = min(params.batch_size, params.n_samples - first)
             streams = [generator(stage.params.seed, f"sample/{name}", first + i) for i in range(count)]
             film = []
-            for x in ancestral_steps(model, streams, params.variance, device):
+            for x in ancestral_steps(model, streams, params.variance, device, params.clip_sample):
                 film.append(to_uint8(denormalize_img(x[: max(0, params.n_films - first)])).cpu())
                 progress.update()
             samples.append(to_uint8(denormalize_img(x)).cpu())

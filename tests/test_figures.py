@@ -69,8 +69,8 @@ def make(name: str) -> Figure:
         ),
         "sample_grid": lambda: pictures.sample_grid(x, x, LABEL),
         "denoising": lambda: pictures.denoising(random_images(1001, 2, 1, 5, 5), LABEL),
-        "loss_curves": lambda: curves.loss_curves(curve, curve, LABEL),
-        "loss_by_timestep": lambda: curves.loss_by_timestep(curve, LABEL),
+        "loss_curves": lambda: curves.loss_curves(curve, curve, "v", LABEL),
+        "loss_by_timestep": lambda: curves.loss_by_timestep(curve, "eps", LABEL),
     }
     return makers[name]()
 
@@ -220,7 +220,7 @@ def test_a_pixel_is_a_square_of_a_whole_number_of_dots(tmp_path: Path) -> None:
 
 def test_curves_are_the_numbers_given_on_a_log_scale() -> None:
     train, evaluation = [(50, 0.9), (100, 0.3), (150, 0.25)], [(100, 0.4), (150, 0.2)]
-    axes = curves.loss_curves(train, evaluation, LABEL).axes[0]
+    axes = curves.loss_curves(train, evaluation, "eps", LABEL).axes[0]
     assert [points(line) for line in axes.lines[:2]] == [train, evaluation]
     assert axes.get_yscale() == "log"
     legend = axes.get_legend()
@@ -230,7 +230,7 @@ def test_curves_are_the_numbers_given_on_a_log_scale() -> None:
         "evaluation: 0.2000 at the end",
     ]
     by_timestep = [(1, 0.8), (2, 0.4), (3, 0.3)]
-    axes = curves.loss_by_timestep(by_timestep, LABEL).axes[0]
+    axes = curves.loss_by_timestep(by_timestep, "eps", LABEL).axes[0]
     assert points(axes.lines[0]) == by_timestep
     assert axes.get_yscale() == "log"
 

@@ -48,6 +48,7 @@ class Training(Section):
 
     max_steps: Annotated[int, Ge(1), Le(10_000)]
     schedule: Literal["linear", "rescaled_linear", "cosine"]
+    prediction: Literal["eps", "x0", "v"]
     lr: Annotated[float, Gt(0), Le(10)]
     lr_decay: Literal["none", "linear"]
     warmup_steps: Annotated[int, Ge(0)]
@@ -103,6 +104,7 @@ class SampleModel(Section):
     n_films: Annotated[int, Ge(1), Le(64)]
     batch_size: Count
     variance: Literal["fixed_large", "fixed_small"]
+    clip_sample: bool
 
     @model_validator(mode="after")
     def _films_are_samples(self) -> "SampleModel":

@@ -82,6 +82,27 @@ def test_each_step_agrees_with_diffusers(variance, monkeypatch):
         assert (step.prev_sample - after).abs().max() < 2e-6  # a few float32 roundings of values up to 8
 
 
+@pytest.mark.parametrize(("prediction", "theirs"), [("x0", "sample"), ("v", "v_prediction")])
+def test_other_predictions_and_clipping_agree_with_diffusers(prediction, theirs, monkeypatch):
+    model = Linear(50, a=0.9)
+    model.prediction = prediction
+    scheduler = DDPMScheduler(50, prediction_type=theirs, clip_sample=True)
+    scheduler.betas, scheduler.alphas = model.noise_schedule.betas, model.noise_schedule.alphas
+    scheduler.alphas_cumprod = model.noise_schedule.alpha_bars
+    ours = list(ancestral_steps(model, streams(1), "fixed_small", clip_sample=True))
+    unclipped = list(ancestral_steps(model, streams(1), "fixed_small"))
+    assert (ours[-1] - unclipped[-1]).abs().max() > 0.01  # clipping does something here
+    noise = torch.zeros(1, *SHAPE)
+    monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: noise)
+    drawn = generator(0, "image", 0)
+    torch.randn(SHAPE, generator=drawn)
+    for t, before, after in zip(range(50, 0, -1), ours[:-1], ours[1:], strict=True):
+        noise = torch.randn(SHAPE, generator=drawn)[None]
+        with torch.no_grad():
+            said = model(before, torch.tensor([t]))
+        assert (scheduler.step(said, t - 1, before).prev_sample - after).abs().max() < 2e-6
+
+
 def test_a_gaussian_is_sampled_with_its_own_moments():
     # For x0 ~ N(mu, s^2) the exact noise prediction is linear, so every moment of the chain is known: the last
     # alpha_bar is nearly 0 and Algorithm 2 must give mu, and s^2 up to the discretisation of 200 steps.

@@ -65,7 +65,7 @@ def add_noise(
     noise_schedule: NoiseSchedule,
 ) -> Float[Tensor, "b c h w"]:
     """x_t from x_0 and given noise: sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (equation 4, reparameterised)."""
-    signal_scale, noise_scale = _scales(num_steps, noise_schedule, img)
+    signal_scale, noise_scale = scales(num_steps, noise_schedule, img)
     return signal_scale * img + noise_scale * noise
 
 
@@ -79,14 +79,14 @@ def reconstruct(
 
     With the noise that `noise_img` returned this is its inverse. Not clamped.
     """
-    signal_scale, noise_scale = _scales(num_steps, noise_schedule, noisy_img)
+    signal_scale, noise_scale = scales(num_steps, noise_schedule, noisy_img)
     return (noisy_img - noise_scale * noise) / signal_scale
 
 
-def _scales(
+def scales(
     num_steps: Int[Tensor, "b"], noise_schedule: NoiseSchedule, img: Tensor
 ) -> tuple[Float[Tensor, "b 1 1 1"], Float[Tensor, "b 1 1 1"]]:
-    """sqrt(alpha_bar) and sqrt(1 - alpha_bar), shaped to multiply `img`."""
+    """sqrt(alpha_bar) and sqrt(1 - alpha_bar): how much of the image and of the noise is in x_t, to multiply `img`."""
     alpha_bar = noise_schedule.alpha_bar(num_steps).reshape(-1, 1, 1, 1)
     return alpha_bar.sqrt().to(img), (1 - alpha_bar).sqrt().to(img)
 

@@ -8,24 +8,27 @@ from typing import Any
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from ddpm.diffusion.posterior import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 
 
 class DiffusionModel(nn.Module, ABC):
-    """A network eps_theta(x_t, t) that predicts the noise in its input (Ho et al. 2020, section 3.2).
+    """A network that is shown x_t and t and predicts the noise in it (Ho et al. 2020, section 3.2) or an equivalent.
 
     img_shape: (channels, height, width) of the images it takes and returns.
     noise_schedule: the schedule it was trained on; None until then, saved with it afterwards.
+    prediction: what it predicts, of which all else follows: "eps", "x0" or "v"; training sets it.
     config: a dataclass from which the same network can be built; only a network that is saved needs one.
     """
 
     img_shape: tuple[int, ...]
     noise_schedule: NoiseSchedule | None
+    prediction: Prediction = "eps"
     config: Any
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
-        """Predict the noise. images: x_t; num_steps: t, from 1 to T."""
+        """images: x_t; num_steps: t, from 1 to T. Returns `self.prediction`."""
 
 
 @contextmanager

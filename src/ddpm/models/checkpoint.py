@@ -32,7 +32,7 @@ def save_model(path: Path, model: DiffusionModel, facts: Mapping[str, Any]) -> N
     names = [name for name, (network, _) in NETWORKS.items() if network == spelled]
     if not names or model.noise_schedule is None:
         raise ValueError(f"cannot save {spelled}: need one of {sorted(NETWORKS)} with its noise_schedule")
-    header = {"network": names[0], "config": asdict(model.config), **facts}
+    header = {"network": names[0], "config": asdict(model.config), "prediction": model.prediction, **facts}
     tensors = {key: value.contiguous() for key, value in model.state_dict().items()}
     with atomic_path(path) as temporary:
         # One metadata key: safetensors writes several in an order that changes from run to run.
@@ -52,6 +52,7 @@ def load_model(path: Path) -> tuple[DiffusionModel, dict[str, Any]]:
         # JSON has no tuples; the config dataclasses have no lists.
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in header["config"].items()}
         model: DiffusionModel = network(config(**values))
+        model.prediction = header["prediction"]
         betas = tensors["noise_schedule.betas"]
         model.noise_schedule = NoiseSchedule(len(betas), betas=betas)
         model.load_state_dict(tensors)

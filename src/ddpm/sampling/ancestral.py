@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ddpm.compute import Compute
+from ddpm.diffusion.posterior import posterior_mean, posterior_variance, to_x0
 from ddpm.models.base import DiffusionModel, evaluation_mode
 
 Variance = Literal["fixed_large", "fixed_small"]
@@ -19,11 +20,13 @@ def ancestral_steps(
     noise_streams: Sequence[torch.Generator],
     variance: Variance = "fixed_large",
     compute: Compute = Compute(),
+    clip_sample: bool = False,
 ) -> Iterator[Float[Tensor, "n c h w"]]:
     """Yield x_T (pure noise), x_{T-1}, ..., x_0: T + 1 batches, one image a noise stream.
 
     Image i takes its noise from stream i alone, so it does not depend on the images beside it.
     variance: sigma_t^2 = beta_t ("fixed_large") or beta_tilde_t of equation 7 ("fixed_small"), section 3.2.
+    clip_sample: hold each x0 estimate to [-1, 1], where the data lie, as the paper's own code does.
     No noise is added at t = 1. The model's mode is put back after every step.
     """
     schedule = model.noise_schedule
@@ -32,14 +35,13 @@ def ancestral_steps(
     x = _randn(model.img_shape, noise_streams, compute.device)
     yield x
     for t in range(len(schedule), 0, -1):
-        beta, alpha, alpha_bar = schedule.beta(t), schedule.alpha(t), schedule.alpha_bar(t)
         steps = torch.full((len(x),), t, device=compute.device)
         with torch.no_grad(), evaluation_mode(model), compute.autocast():
-            eps = model(x, steps).to(x.dtype)
-        # Equation 11, the mean of p(x_{t-1} | x_t); the coefficients are float64 until here.
-        x = (x - (beta / (1 - alpha_bar).sqrt()).to(x) * eps) / alpha.sqrt().to(x)
+            predicted = model(x, steps).to(x.dtype)
+        x0 = to_x0(model.prediction, predicted, x, steps, schedule)
+        x = posterior_mean(x0.clamp(-1, 1) if clip_sample else x0, x, steps, schedule)
         if t > 1:
-            sigma2 = beta if variance == "fixed_large" else beta * (1 - schedule.alpha_bar(t - 1)) / (1 - alpha_bar)
+            sigma2 = schedule.beta(t) if variance == "fixed_large" else posterior_variance(t, schedule)
             x = x + sigma2.sqrt().to(x) * _randn(model.img_shape, noise_streams, compute.device)
         yield x
 

@@ -1,4 +1,4 @@
-"""L_simple (equation 14) on images that the network does not train on: its mean, and step by step."""
+"""The loss (equation 14) on images that the network does not train on: its mean, and step by step."""
 
 import torch
 import torch.nn.functional as F
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ddpm.compute import Compute
 from ddpm.diffusion.forward import add_noise
+from ddpm.diffusion.posterior import target
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.models.base import DiffusionModel, evaluation_mode
 from ddpm.seeding import generator
@@ -19,7 +20,7 @@ def simple_loss(
     seed: int,
     compute: Compute = Compute(),
 ) -> float:
-    """Mean squared error of the predicted noise, the steps spread evenly over 1..T.
+    """Mean squared error of the prediction (of eps, x0 or v: `model.prediction`), the steps spread evenly over 1..T.
 
     The same images, steps and noise at every call with one seed, so that two calls differ by the weights alone.
     """
@@ -60,5 +61,6 @@ def _losses(
             x0, t, eps = x0.to(compute.device), t.to(compute.device), eps.to(compute.device)
             with compute.autocast():
                 predicted = model(add_noise(x0, eps, t, schedule), t)
-            losses.append(F.mse_loss(predicted.float(), eps, reduction="none").mean(dim=(1, 2, 3)))
+            wanted = target(model.prediction, x0, eps, t, schedule)
+            losses.append(F.mse_loss(predicted.float(), wanted, reduction="none").mean(dim=(1, 2, 3)))
     return torch.cat(losses)

@@ -19,7 +19,8 @@ from ddpm import tracking
 from ddpm.compute import Compute
 from ddpm.config import Training, validated
 from ddpm.data.order import batches
-from ddpm.diffusion.forward import noise_img, reconstruct
+from ddpm.diffusion.forward import noise_img
+from ddpm.diffusion.posterior import target, to_eps, to_x0
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.errors import UserError
 from ddpm.images import from_uint8, normalize_img, reconstruction_grid, to_uint8
@@ -29,6 +30,7 @@ from ddpm.training.evaluate import simple_loss
 
 # What the course's config_dict leaves out: plain Adam on the paper's schedule.
 COURSE_DEFAULTS = {
+    "prediction": "eps",
     "schedule": "linear",
     "lr_decay": "none",
     "warmup_steps": 0,
@@ -81,7 +83,7 @@ def fit(
     Raises UserError where the loss is no longer finite.
     """
     schedule = NoiseSchedule(params.max_steps, betas=SCHEDULES[params.schedule](params.max_steps))
-    model.noise_schedule = schedule
+    model.noise_schedule, model.prediction = schedule, params.prediction
     model.to(compute.device).to(memory_format=torch.channels_last)
     model.train()
     images = images.to(compute.device)
@@ -167,8 +169,9 @@ def preview(
     num_steps, noise, noised = noise_img(images.to(compute.device), schedule, generator=generator(seed, "preview"))
     with torch.no_grad(), evaluation_mode(model), compute.autocast():
         predicted = model(noised, num_steps).float()
-    reconstructed = reconstruct(noised, predicted, num_steps, schedule)
-    return reconstruction_grid(images.to(noised), noised, noise, predicted, reconstructed).cpu()
+    eps = to_eps(model.prediction, predicted, noised, num_steps, schedule)
+    x0 = to_x0(model.prediction, predicted, noised, num_steps, schedule)
+    return reconstruction_grid(images.to(noised), noised, noise, eps, x0).cpu()
 
 
 def _step_loss(
@@ -178,9 +181,9 @@ def _step_loss(
     noise_stream: torch.Generator,
     compute: Compute,
 ) -> Float[Tensor, ""]:
-    """Lines 2 to 5 of Algorithm 1; the loss is equation 14."""
+    """Lines 2 to 5 of Algorithm 1; the loss is equation 14, in terms of what the network predicts."""
     x0 = normalize_img(from_uint8(batch)) if batch.dtype == torch.uint8 else batch
     num_steps, eps, xt = noise_img(x0, schedule, generator=noise_stream)
     with compute.autocast():
         predicted = model(xt, num_steps)
-    return F.mse_loss(predicted.float(), eps)
+    return F.mse_loss(predicted.float(), target(model.prediction, x0, eps, num_steps, schedule))

@@ -1,0 +1,84 @@
+"""Conversions between predictions and the posterior of equation 7, against closed forms, Bayes' rule and diffusers."""
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ddpm.diffusion.forward import add_noise
+from ddpm.diffusion.posterior import posterior_mean, posterior_variance, target, to_eps, to_x0
+from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
+from ddpm.seeding import generator
+
+PREDICTIONS = ["eps", "x0", "v"]
+
+
+def images(n=6, index=0):
+    stream = generator(0, "posterior", index)
+    return torch.randn(n, 1, 2, 3, generator=stream, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("name", SCHEDULES)
+@settings(max_examples=20, deadline=None)
+@given(t=st.integers(1, 100), seed=st.integers(0, 1000))
+def test_a_perfect_prediction_gives_back_image_and_noise(prediction, name, t, seed):
+    schedule = NoiseSchedule(100, betas=SCHEDULES[name](100))
+    x0, eps, steps = images(index=seed), images(index=seed + 5000), torch.full((6,), t)
+    xt = add_noise(x0, eps, steps, schedule)
+    said = target(prediction, x0, eps, steps, schedule)
+    # float64 rounding, magnified by at most 1 / sqrt(alpha_bar_T): 1 / 1.6e-3 for the cosine schedule
+    assert (to_x0(prediction, said, xt, steps, schedule) - x0).abs().max() < 1e-10
+    assert (to_eps(prediction, said, xt, steps, schedule) - eps).abs().max() < 1e-10
+
+
+def test_v_is_the_speed_along_the_arc():
+    # With alpha_bar = cos^2(phi), x_phi = cos(phi) x0 + sin(phi) eps; v is its derivative (Salimans & Ho, appendix D).
+    schedule = NoiseSchedule(3, betas=torch.tensor([0.1, 0.3, 0.6], dtype=torch.float64))
+    x0, eps = images(3), images(3, 1)
+    phi = torch.arccos(torch.cumprod(1 - schedule.betas, 0).sqrt()).reshape(-1, 1, 1, 1)
+    h = 1e-6
+    x = [torch.cos(phi + d) * x0 + torch.sin(phi + d) * eps for d in (-h, h)]
+    # central difference: error h^2 / 6 of the third derivative and rounding 1e-16 / h
+    assert (target("v", x0, eps, torch.tensor([1, 2, 3]), schedule) - (x[1] - x[0]) / (2 * h)).abs().max() < 1e-8
+
+
+def test_the_posterior_is_bayes_rule():
+    # q(x_{t-1} | x_t, x_0) is proportional to q(x_t | x_{t-1}) q(x_{t-1} | x_0): two Gaussians multiplied.
+    schedule = NoiseSchedule(50, betas=SCHEDULES["cosine"](50))
+    for t in (1, 2, 17, 50):
+        x0, xt = images(1), images(1, 1)
+        beta = schedule.betas[t - 1]
+        before = schedule.alpha_bars[t - 2] if t > 1 else torch.tensor(1.0, dtype=torch.float64)
+        if t == 1:
+            mean, variance = x0, torch.zeros(1, dtype=torch.float64)
+        else:
+            precision = (1 - beta) / beta + 1 / (1 - before)
+            variance = 1 / precision
+            mean = variance * ((1 - beta).sqrt() / beta * xt + before.sqrt() / (1 - before) * x0)
+        steps = torch.tensor([t])
+        assert (posterior_mean(x0, xt, steps, schedule) - mean).abs().max() < 1e-12
+        assert (posterior_variance(t, schedule) - variance).abs().max() < 1e-15
+
+
+@pytest.mark.parametrize(("prediction", "theirs"), [("eps", "epsilon"), ("x0", "sample"), ("v", "v_prediction")])
+def test_agrees_with_diffusers(prediction, theirs):
+    ours = NoiseSchedule(100)
+    scheduler = DDIMScheduler(100, prediction_type=theirs, clip_sample=False)
+    scheduler.alphas_cumprod = ours.alpha_bars  # their float32 table would be the larger difference
+    scheduler.set_timesteps(100)
+    predicted, xt = images(), images(index=1)
+    for t in (1, 2, 50, 100):
+        step = scheduler.step(predicted, t - 1, xt)  # diffusers counts from 0
+        x0 = to_x0(prediction, predicted, xt, torch.full((6,), t), ours)
+        assert (x0 - step.pred_original_sample).abs().max() < 1e-12
+
+
+def test_v_target_agrees_with_diffusers():
+    ours = NoiseSchedule(100)
+    scheduler = DDPMScheduler(100)
+    scheduler.alphas_cumprod = ours.alpha_bars
+    x0, eps, steps = images(), images(index=1), torch.tensor([1, 2, 10, 50, 99, 100])
+    v = scheduler.get_velocity(x0, eps, steps - 1)
+    assert (target("v", x0, eps, steps, ours) - v).abs().max() < 1e-12
