@@ -52,6 +52,7 @@ def test_the_file_describes_itself(tmp_path):
     assert header == {
         "network": "tiny",
         "config": {"img_shape": [3, 4, 5], "hidden_size": 16, "max_steps": 30},
+        "prediction": "eps",
         **FACTS,
     }
 

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, get_args
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ddpm.diffusion.posterior import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.errors import UserError
 from ddpm.files import atomic_path
@@ -53,6 +54,8 @@ def load_model(path: Path) -> tuple[DiffusionModel, dict[str, Any]]:
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in header["config"].items()}
         model: DiffusionModel = network(config(**values))
         model.prediction = header["prediction"]
+        if model.prediction not in get_args(Prediction):
+            raise ValueError(f"prediction is {model.prediction!r}")
         betas = tensors["noise_schedule.betas"]
         model.noise_schedule = NoiseSchedule(len(betas), betas=betas)
         model.load_state_dict(tensors)
