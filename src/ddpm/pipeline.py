@@ -1,6 +1,7 @@
 """What every stage does around its own work: read its params, open its tracking run, report mistakes in one line."""
 
 import logging
+import resource
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ def run_stage(name: str, main: Callable[[Stage], None], reads: Iterable[str]) ->
         params = select(load_params(), tuple(reads))
         with tracking.stage_run(name, params.model_dump()) as run:
             main(Stage(params, run))
+            run.log_metrics({"peak_memory_mib": peak_memory_mib()}, 0)
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(2)
@@ -38,3 +40,9 @@ def run_stage(name: str, main: Callable[[Stage], None], reads: Iterable[str]) ->
     except KeyboardInterrupt:
         print(f"{name}: stopped", file=sys.stderr)
         sys.exit(130)
+
+
+def peak_memory_mib() -> float:
+    """The most memory that this process has held so far."""
+    per_mib = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mib
