@@ -50,6 +50,7 @@ class Training(Section):
     schedule: Literal["linear", "rescaled_linear", "cosine"]
     prediction: Literal["eps", "x0", "v"]
     lr: Annotated[float, Gt(0), Le(10)]
+    muon_lr: Annotated[float, Gt(0), Le(10)] | None
     lr_decay: Literal["none", "linear"]
     warmup_steps: Annotated[int, Ge(0)]
     adam_betas: Annotated[list[Annotated[float, Ge(0), Lt(1)]], Len(2, 2)]

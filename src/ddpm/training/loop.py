@@ -27,11 +27,13 @@ from ddpm.images import from_uint8, normalize_img, reconstruction_grid, to_uint8
 from ddpm.models.base import DiffusionModel, evaluation_mode
 from ddpm.seeding import generator
 from ddpm.training.evaluate import simple_loss
+from ddpm.training.muon import Muon
 
 # What the course's config_dict leaves out: plain Adam on the paper's schedule.
 COURSE_DEFAULTS = {
     "prediction": "eps",
     "schedule": "linear",
+    "muon_lr": None,
     "lr_decay": "none",
     "warmup_steps": 0,
     "adam_betas": [0.9, 0.999],
@@ -88,10 +90,8 @@ def fit(
     model.train()
     images = images.to(compute.device)
     n_steps = max(1, round(params.epochs * ceil(len(images) / params.batch_size)))
-    optimizer = torch.optim.Adam(
-        model.parameters(), params.lr, (params.adam_betas[0], params.adam_betas[1]), fused=True
-    )
-    scheduler = LambdaLR(optimizer, lambda done: lr_factor(done, n_steps, params))
+    optimizers = make_optimizers(model, params)
+    schedulers = [LambdaLR(optimizer, lambda done: lr_factor(done, n_steps, params)) for optimizer in optimizers]
     # A decay of 0 makes the average follow the weights exactly: one path for both.
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(params.ema_decay), use_buffers=False)
 
@@ -103,12 +103,13 @@ def fit(
         if not isfinite(recent[-1]):
             raise UserError(
                 f"training diverged: the loss at step {step} of {n_steps} is {recent[-1]}, with lr "
-                f"{scheduler.get_last_lr()[0]:.3g} and batch_size {params.batch_size}; try a smaller lr"
+                f"{schedulers[0].get_last_lr()[0]:.3g} and batch_size {params.batch_size}; try a smaller lr"
             )
-        optimizer.zero_grad()
+        model.zero_grad()
         loss.backward()
-        optimizer.step()
-        scheduler.step()
+        for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
+            optimizer.step()
+            scheduler.step()
         average.update_parameters(model)
 
         last = step == n_steps
@@ -116,7 +117,7 @@ def fit(
             train_loss.append((step, sum(recent) / len(recent)))
             progress.set_postfix(loss=f"{train_loss[-1][1]:.4f}")
             if log:
-                log.log_metrics({"train_loss": train_loss[-1][1], "lr": float(scheduler.get_last_lr()[0])}, step)
+                log.log_metrics({"train_loss": train_loss[-1][1], "lr": float(schedulers[0].get_last_lr()[0])}, step)
             recent.clear()
         if eval_images is not None and (step % params.img_log_interval == 0 or last):
             kept = cast(DiffusionModel, average.module)
@@ -152,6 +153,16 @@ def train(
     with tracking.stage_run("train", config_dict) as run:
         fit(model, params, trainset.tensors[0], eval_images, config_dict.get("seed", 0), compute, run)
     return model
+
+
+def make_optimizers(model: DiffusionModel, params: Training) -> list[torch.optim.Optimizer]:
+    """Adam for every weight; or Muon for those of two dimensions and more, and Adam for the others."""
+    betas = params.adam_betas[0], params.adam_betas[1]
+    if params.muon_lr is None:
+        return [torch.optim.Adam(model.parameters(), params.lr, betas, fused=True)]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+    return [torch.optim.Adam(vectors, params.lr, betas, fused=True), Muon(matrices, params.muon_lr)]
 
 
 def lr_factor(done: int, n_steps: int, params: Training) -> float:

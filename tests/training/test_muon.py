@@ -1,0 +1,65 @@
+"""Muon against the singular value decomposition, against torch.optim.Muon, and on a problem with a known answer."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from ddpm.seeding import generator
+from ddpm.training.muon import Muon, orthogonalize
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=st.integers(2, 40), columns=st.integers(2, 40), seed=st.integers(0, 1000))
+def test_singular_vectors_stay_and_singular_values_go_to_one(rows, columns, seed):
+    matrix = torch.randn(rows, columns, generator=generator(seed, "muon"), dtype=torch.float64)
+    u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
+    inside = u.T @ orthogonalize(matrix) @ vt.T
+    values = inside.diagonal()
+    assert (inside - torch.diag(values)).abs().max() < 1e-9  # a polynomial in the matrix keeps its singular vectors
+    assert values.max() < 1.21  # Jordan's bounds of the quintic's limit cycle, for all but the smallest values
+    assert values[s > 0.01 * s.norm()].min() > 0.67
+
+
+@pytest.mark.parametrize("shape", [(6, 20), (20, 6)])
+def test_agrees_with_torch(shape):
+    start = torch.randn(shape, generator=generator(0, "start"))
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    pairs = [(ours, Muon([ours], 0.02)), (theirs, torch.optim.Muon([theirs], lr=0.02, weight_decay=0.0))]
+    for step in range(5):
+        for parameter, optimizer in pairs:
+            parameter.grad = torch.randn(shape, generator=generator(0, "grad", step))
+            optimizer.step()
+    moved = (theirs - start).abs().max()
+    # torch orthogonalises in bf16, whose three digits leave a few percent of a step's length
+    assert (ours - theirs).abs().max() < 0.06 * moved
+
+
+def test_a_kernel_is_one_row_an_output_channel_in_either_memory_format():
+    kernel = torch.randn(8, 3, 3, 3, generator=generator(0, "kernel"))
+    grad = torch.randn(8, 3, 3, 3, generator=generator(0, "grad"))
+    results = []
+    for shape, layout in (
+        ((8, 27), torch.contiguous_format),
+        ((8, 3, 3, 3), torch.contiguous_format),
+        ((8, 3, 3, 3), torch.channels_last),
+    ):
+        parameter = nn.Parameter(kernel.reshape(shape).clone(memory_format=layout))
+        parameter.grad = grad.reshape(shape).clone(memory_format=layout)
+        Muon([parameter], 0.1).step()
+        results.append(parameter.detach().reshape(8, 27))
+    assert (results[0] - results[1]).abs().max() == 0
+    assert (results[0] - results[2]).abs().max() < 1e-6
+
+
+def test_it_finds_the_least_squares_solution():
+    wanted = torch.randn(5, 7, generator=generator(0, "wanted"), dtype=torch.float64)
+    weight = nn.Parameter(torch.zeros(5, 7, dtype=torch.float64))
+    optimizer = Muon([weight], 0.1)
+    for step in range(300):
+        optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / 300)
+        optimizer.zero_grad()
+        (weight - wanted).square().sum().backward()
+        optimizer.step()
+    assert (weight - wanted).abs().max() < 0.01  # steps of constant length shrink with lr alone
