@@ -1,0 +1,145 @@
+"""What an MLflow run holds."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import mlflow
+import pytest
+import torch
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+from runs import git, runs
+
+from ddpm import tracking
+from ddpm.images import normalize_img, reconstruction_grid
+from ddpm.tracking import flatten, log_images, stage_run, tracking_uri
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
+
+
+def test_flatten_gives_dotted_keys():
+    nested = {"seed": 0, "train_unet": {"lr": 1e-3, "unet": {"dim_mults": (1, 2)}, "none": {}}}
+    assert dict(flatten(nested)) == {"seed": 0, "train_unet.lr": 1e-3, "train_unet.unet.dim_mults": (1, 2)}
+
+
+def test_params_and_tags_arrive_as_given():
+    tiny = {f"p{i}": i for i in range(150)}  # a request takes 100
+    with stage_run("train_tiny", {"tiny": tiny, "flag": None}) as run:
+        run.set_tags({"source": "a mirror"})
+    _, [child] = runs()
+    assert child.data.params == {f"tiny.p{i}": str(i) for i in range(150)} | {"flag": "None"}
+    assert child.data.tags["source"] == "a mirror"
+
+
+def test_metrics_come_back_by_step_and_travel_in_batches(monkeypatch):
+    requests = []
+    real = MlflowClient.log_batch
+
+    def counted(self, *args, **kwargs):
+        requests.append(len(kwargs.get("metrics", ())))
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", counted)
+    with stage_run("train_tiny", {}) as run:
+        for step in range(1, 1301):
+            run.log_metrics({"loss": 1 / step, "lr": 1e-3}, step)
+        run.log_metrics({"loss": float("nan")}, 1301)
+    _, [child] = runs()
+    history = MlflowClient(tracking_uri()).get_metric_history(child.info.run_id, "loss")
+    history.sort(key=lambda metric: metric.step)
+    assert [(metric.step, metric.value) for metric in history[:-1]] == [(step, 1 / step) for step in range(1, 1301)]
+    assert history[-1].step == 1301
+    assert history[-1].value != history[-1].value
+    assert sum(requests) == 2601
+    assert len(requests) < 20  # far from one a step, also on a machine that takes a minute for the 1301 of them
+
+
+def test_metrics_are_visible_while_the_stage_still_runs(monkeypatch):
+    monkeypatch.setattr(tracking, "BUFFERED_SECONDS", 0.0)
+    with stage_run("train_tiny", {}) as run:
+        run.log_metrics({"loss": 2.0}, 1)
+        [parent], [child] = runs()
+        assert child.data.metrics == {"loss": 2.0}
+        assert (parent.info.status, child.info.status) == ("RUNNING", "RUNNING")
+
+
+def test_inputs_outputs_figures_and_images(tmp_path):
+    Path("data").mkdir()
+    Path("data/train+.bin").write_bytes(b"abc")
+    elsewhere = tmp_path / "weights.bin"
+    elsewhere.write_bytes(b"weights")
+    md5 = "900150983cd24fb0d6963f7d28e17f72"  # of "abc": RFC 1321, A.5
+    with stage_run("train_unet", {}) as run:
+        run.log_input(Path("data/train+.bin"), "train")
+        run.log_artifact(elsewhere)
+        run.log_figure(Figure(figsize=(1, 1)), "loss.png")
+        run.log_image(torch.rand(1, 4, 5, generator=torch.Generator().manual_seed(0)), "preview", 7)
+        run.log_image(mlflow.Image(torch.zeros(4, 5, 3, dtype=torch.uint8).numpy()), "preview", 8)
+    _, [child] = runs()
+    [dataset] = child.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("data/train_.bin", md5)
+    assert {tag.key: tag.value for tag in dataset.tags} == {"mlflow.data.context": "train"}
+    assert child.data.tags["input.data/train_.bin"] == md5
+    assert child.data.tags["output.weights.bin"] == hashlib.md5(b"weights").hexdigest()
+    client = MlflowClient(tracking_uri())
+    assert {"loss.png", "weights.bin", "images"} == {file.path for file in client.list_artifacts(child.info.run_id)}
+    pictures = [file.path for file in client.list_artifacts(child.info.run_id, "images") if file.path.endswith("png")]
+    assert sorted(path.split("+")[2] for path in pictures) == ["7", "8"]
+
+
+def test_code_version_is_the_commit_and_whether_code_differs_from_it():
+    git("init", "--quiet")
+    git("commit", "--quiet", "--allow-empty", "--message", "start")
+    commit = git("rev-parse", "HEAD")
+    Path("dvc.lock").write_text("what a pipeline writes as it runs is not a change of the code")
+    with stage_run("sample", {}):
+        pass
+    Path("src").mkdir()
+    Path("src/new.py").touch()
+    with stage_run("sample", {}):
+        pass
+    parents, children = runs()
+    assert {run.data.tags["mlflow.source.git.commit"] for run in parents + children} == {commit}
+    assert [child.data.tags["mlflow.source.git.dirty"] for child in children] == ["false", "true"]
+    assert parents[0].info.run_name.endswith(f" {commit[:7]}")
+
+
+def test_log_images_shows_truth_above_guess():
+    shades = torch.tensor([0.0, 0.2, 0.4, 0.6, 0.8]).view(5, 1, 1, 1, 1).expand(5, 4, 3, 2, 2)
+    noised, noise, img, noise_pred, reconstructed = normalize_img(shades)
+    grid = reconstruction_grid(img, noised, noise, noise_pred, reconstructed)
+    cells = torch.tensor([[0.0, 0.2, 0.4], [0.0, 0.6, 0.8]]).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    assert grid.shape == (4, 3, 4, 6)
+    assert (grid - cells).abs().max() < 1e-6  # float32 rounding of values up to 1
+    images = log_images(img, noised, noise, noise_pred, reconstructed)
+    assert len(images) == 3
+    assert len(log_images(img, noised, noise, noise_pred, reconstructed, num_images=1)) == 1
+    pixels = torch.tensor([[0, 51, 102], [0, 153, 204]]).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    assert torch.equal(torch.tensor(list(images[0].to_pil().getdata(1))).view(4, 6), pixels)
+
+
+def test_pictures_of_noise_stay_in_range():
+    noise = 5 * torch.randn(2, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    grid = reconstruction_grid(*[noise] * 5)
+    assert (grid.min(), grid.max()) == (0, 1)
+
+
+def test_a_run_of_the_callers_own_is_left_alone(tmp_path, tables):
+    shutil.copy(tables, tmp_path / "own.db")
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'own.db'}")
+    try:
+        with mlflow.start_run() as own:
+            with stage_run("train_tiny", {"lr": 1}) as run:
+                run.log_metrics({"loss": 1.0}, 1)
+                mlflow.log_metric("mine", 2.0)
+            assert mlflow.active_run().info.run_id == own.info.run_id
+            assert mlflow.active_run().info.status == "RUNNING"
+        data = mlflow.get_run(own.info.run_id).data
+        assert (data.metrics, data.params) == ({"mine": 2.0}, {})
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
+# Failure
