@@ -85,7 +85,8 @@ def model_figures(name: str, real: torch.Tensor, params: RenderGrids) -> Iterato
     samples = load_tensors(Path(f"samples/{name}.safetensors"))
     grid = params.grid_rows, params.grid_columns
     yield f"{name}_samples", pictures.sample_grid(from_uint8(samples["samples"]), real, label, *grid)
-    yield f"{name}_denoising", pictures.denoising(from_uint8(samples["steps"]), label, params.strip_steps)
+    chain, num_steps = from_uint8(samples["steps"]), samples["num_steps"]
+    yield f"{name}_denoising", pictures.denoising(chain, num_steps, label, params.strip_steps)
 
     reports = Path(f"reports/train_{name}")
     losses = (read_curve(reports / f"{curve}.csv") for curve in ("loss", "eval_loss", "loss_by_timestep"))

@@ -1,4 +1,4 @@
-"""Stage sample: Algorithm 2 with a trained model, named on the command line; every step of a few samples is kept."""
+"""Stage sample: images out of a trained model, named on the command line; every step of a few of them is kept."""
 
 import sys
 from pathlib import Path
@@ -7,11 +7,14 @@ import torch
 from tqdm import tqdm
 
 from ddpm import compute
+from ddpm.config import LEAST_STEPS
+from ddpm.errors import UserError
 from ddpm.files import save_tensors
 from ddpm.images import denormalize_img, to_uint8
 from ddpm.models.checkpoint import load_model
 from ddpm.pipeline import Stage, run_stage
-from ddpm.sampling.ancestral import ancestral_steps
+from ddpm.sampling.respacing import timesteps
+from ddpm.sampling.sample import sample_steps
 from ddpm.seeding import generator
 
 
@@ -19,24 +22,36 @@ def main(stage: Stage) -> None:
     params = getattr(stage.params.sample, name)
     device = compute.set_up(stage.params.device, stage.params.precision, stage.params.threads)
     path = Path(f"models/{name}.safetensors")
-    model, facts = load_model(path)
+    model, _ = load_model(path)
+    assert model.noise_schedule is not None
+    max_steps, least = len(model.noise_schedule), LEAST_STEPS.get(params.sampler, 1)
+    n_steps = max_steps if params.n_steps is None else params.n_steps
+    if not least <= n_steps <= max_steps:
+        raise UserError(
+            f"params.yaml: sample.{name}.n_steps is {n_steps}; {path} has max_steps {max_steps}, "
+            f"so {params.sampler} takes {least} to {max_steps}"
+        )
+    kept = timesteps(max_steps, n_steps)
     model.to(device.device)
     stage.run.log_input(path, "model")
 
     samples, films = [], []
     n_batches = -(-params.n_samples // params.batch_size)
-    with tqdm(total=n_batches * facts["config"]["max_steps"], desc=f"sample {name}", disable=None) as progress:
+    with tqdm(total=n_batches * (n_steps + 1), desc=f"sample {name}", disable=None) as progress:
         for first in range(0, params.n_samples, params.batch_size):
             count = min(params.batch_size, params.n_samples - first)
             streams = [generator(stage.params.seed, f"sample/{name}", first + i) for i in range(count)]
             film = []
-            for x in ancestral_steps(model, streams, params.variance, device, params.clip_sample):
+            steps = sample_steps(
+                model, streams, kept, params.sampler, params.variance, params.eta, params.clip_sample, device
+            )
+            for x in steps:
                 film.append(to_uint8(denormalize_img(x[: max(0, params.n_films - first)])).cpu())
                 progress.update()
             samples.append(to_uint8(denormalize_img(x)).cpu())
             films.append(torch.stack(film))
     out = Path(f"samples/{name}.safetensors")
-    save_tensors(out, samples=torch.cat(samples), steps=torch.cat(films, dim=1))
+    save_tensors(out, samples=torch.cat(samples), steps=torch.cat(films, dim=1), num_steps=kept.flip(0))
     stage.run.log_artifact(out)
 
 

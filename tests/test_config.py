@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 
 from ddpm.config import Params, load_params, select
 from ddpm.errors import UserError
+from ddpm.sampling.sample import SAMPLERS
 
 VALUES = YAML(typ="safe").load(REPO / "params.yaml")
 
@@ -92,6 +93,9 @@ def test_every_mistake_is_listed(tmp_path):
         (("generate_gradients", "img_shape"), [3, 4], "generate_gradients.img_shape is [3, 4]"),
         (("sample", "unet", "n_films"), 64, "n_films is 64; it cannot exceed n_samples"),
         (("sample", "unet", "n_samples"), -5, "sample.unet.n_samples is -5"),
+        (("sample", "unet", "sampler"), "dpmpp_2s", "sample.unet.sampler is 'dpmpp_2s'; input should be 'ancestral',"),
+        (("sample", "unet", "n_steps"), 0, "sample.unet.n_steps is 0; input should be greater than or equal to 1"),
+        (("sample", "unet", "eta"), 1.5, "sample.unet.eta is 1.5; input should be less than or equal to 1"),
     ],
 )
 def test_values_out_of_range_say_what_is_allowed(path, value, message, tmp_path):
@@ -102,6 +106,29 @@ def test_values_out_of_range_say_what_is_allowed(path, value, message, tmp_path)
     with pytest.raises(UserError) as caught:
         load(values, tmp_path)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sampler": "dpmpp_2m", "n_steps": 1}, "n_steps is 1; sampler dpmpp_2m needs at least 2"),
+        ({"sampler": "dpmpp_3m", "n_steps": 2}, "n_steps is 2; sampler dpmpp_3m needs at least 3"),
+        ({"sampler": "unipc", "n_steps": 2}, "n_steps is 2; sampler unipc needs at least 3"),
+        ({"sampler": "heun", "n_steps": 1}, "n_steps is 1; sampler heun needs at least 2"),
+        ({"sampler": "ancestral", "eta": 0.5}, "eta is 0.5; only sampler ddim has it, with ancestral it must be 0"),
+    ],
+)
+def test_a_sampler_and_its_steps_must_fit(changes, message, tmp_path):
+    values = changed(("sample", "tiny"), VALUES["sample"]["tiny"] | changes)
+    with pytest.raises(UserError) as caught:
+        load(values, tmp_path)
+    assert str(caught.value) == f"{tmp_path}/params.yaml: sample.tiny: {message}"
+
+
+def test_every_sampler_can_be_chosen(tmp_path):
+    for sampler in SAMPLERS:
+        values = changed(("sample", "tiny"), VALUES["sample"]["tiny"] | {"sampler": sampler, "n_steps": 3})
+        assert load(values, tmp_path).sample.tiny.sampler == sampler
 
 
 @given(st.binary(max_size=60))

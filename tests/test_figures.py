@@ -68,7 +68,7 @@ def make(name: str) -> Figure:
             random_images(6, 2, 1, 8, 12), torch.arange(6) * 1000, LABEL
         ),
         "sample_grid": lambda: pictures.sample_grid(x, x, LABEL),
-        "denoising": lambda: pictures.denoising(random_images(1001, 2, 1, 5, 5), LABEL),
+        "denoising": lambda: pictures.denoising(random_images(1001, 2, 1, 5, 5), torch.arange(1000, -1, -1), LABEL),
         "loss_curves": lambda: curves.loss_curves(curve, curve, "v", LABEL),
         "loss_by_timestep": lambda: curves.loss_by_timestep(curve, "eps", LABEL),
     }
@@ -180,11 +180,11 @@ def test_samples_stand_under_one_row_of_real_images() -> None:
     assert figure.axes[0].get_xlabel().startswith("6 samples")
 
 
-def test_denoising_has_a_row_a_sample_and_counts_the_steps_down_to_zero() -> None:
-    chain = random_images(101, 2, 1, 4, 4)
-    figure = pictures.denoising(chain, LABEL, n_columns=5)
+def test_denoising_has_a_row_a_sample_and_names_the_noise_steps_left() -> None:
+    chain, num_steps = random_images(101, 2, 1, 4, 4), torch.arange(1000, -1, -10)
+    figure = pictures.denoising(chain, num_steps, LABEL, n_columns=5)
     assert_shows(figure, [[chain[i, k] for i in (0, 25, 50, 75, 100)] for k in (0, 1)])
-    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["100", "75", "50", "25", "0"]
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["1,000", "750", "500", "250", "0"]
 
 
 @pytest.mark.parametrize(("count", "n"), [(2, 2), (7, 7), (101, 20), (1001, 21), (5, 4)])

@@ -139,6 +139,11 @@ def test_an_experiment_in_a_temporary_folder_is_its_own_run(clones):
         ({"generate_gradients": {"n_eval": -1}}, "generate_gradients", "generate_gradients.n_eval is -1"),
         ({"train_unet": {"chanels": 3}}, "sample_tiny", "train_unet.chanels is not a parameter"),
         ({"train_unet": {"dim_mults": [1, 2, 4, 8]}}, "train_unet", "multiple of 16; FashionMNIST has 28"),
+        (
+            {"sample": {"tiny": {"n_steps": 26}}},
+            "sample_tiny",
+            "sample.tiny.n_steps is 26; models/tiny.safetensors has",
+        ),
     ],
 )
 def test_mistakes_in_params_end_in_one_line(clones, change, stage, message):

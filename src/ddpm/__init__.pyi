@@ -17,6 +17,6 @@ from .models.tiny import TinyDiffuser as TinyDiffuser
 from .models.tiny import TinyDiffuserConfig as TinyDiffuserConfig
 from .models.unet import Unet as Unet
 from .models.unet import UnetConfig as UnetConfig
-from .sampling.ancestral import sample as sample
+from .sampling.sample import sample as sample
 from .tracking import log_images as log_images
 from .training.loop import train as train

@@ -14,6 +14,7 @@ Count = Annotated[int, Ge(1), Le(10_000_000)]
 Sizes = Annotated[list[Annotated[int, Ge(1), Le(64)]], Len(1, 6)]
 Seed = Annotated[int, Ge(0), Lt(2**63)]
 FASHION_MNIST_SIZE = 28
+LEAST_STEPS = {"dpmpp_2m": 2, "dpmpp_3m": 3, "unipc": 3, "heun": 2}  # a solver's order; 1 for the others
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -104,13 +105,25 @@ class SampleModel(Section):
     n_samples: Annotated[int, Ge(1), Le(1_000_000)]
     n_films: Annotated[int, Ge(1), Le(64)]
     batch_size: Count
+    sampler: Literal["ancestral", "ddim", "dpmpp_2m", "dpmpp_3m", "unipc", "heun"]
+    n_steps: Annotated[int, Ge(1), Le(10_000)] | None
     variance: Literal["fixed_large", "fixed_small"]
+    eta: Annotated[float, Ge(0), Le(1)]
     clip_sample: bool
 
     @model_validator(mode="after")
     def _films_are_samples(self) -> "SampleModel":
         if self.n_films > self.n_samples:
             raise ValueError(f"n_films is {self.n_films}; it cannot exceed n_samples, {self.n_samples}")
+        return self
+
+    @model_validator(mode="after")
+    def _sampler_has_what_it_needs(self) -> "SampleModel":
+        least = LEAST_STEPS.get(self.sampler, 1)
+        if self.n_steps is not None and self.n_steps < least:
+            raise ValueError(f"n_steps is {self.n_steps}; sampler {self.sampler} needs at least {least}")
+        if self.eta and self.sampler != "ddim":
+            raise ValueError(f"eta is {self.eta}; only sampler ddim has it, with {self.sampler} it must be 0")
         return self
 
 

@@ -1,34 +1,13 @@
-"""Algorithm 2 against a hand-computed chain, against diffusers, and for what it must leave alone."""
+"""Algorithm 2 against a hand-computed chain and against diffusers."""
 
 import pytest
 import torch
+from analytic import SHAPE, Linear, streams
 from diffusers import DDPMScheduler
-from torch import nn
 
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.models.base import DiffusionModel
-from ddpm.sampling.ancestral import ancestral_steps, sample
+from ddpm.sampling.sample import sample, sample_steps
 from ddpm.seeding import generator
-
-SHAPE = (3, 4, 5)
-
-
-class Linear(DiffusionModel):
-    """eps = a x + b t: simple enough to follow by hand."""
-
-    def __init__(self, max_steps=20, a=0.3, b=0.01):
-        super().__init__()
-        self.img_shape = SHAPE
-        self.a = nn.Parameter(torch.tensor(a))
-        self.b = b
-        self.noise_schedule = NoiseSchedule(max_steps)
-
-    def forward(self, images, num_steps):
-        return self.a * images + self.b * num_steps.reshape(-1, 1, 1, 1)
-
-
-def streams(n):
-    return [generator(0, "image", i) for i in range(n)]
 
 
 @pytest.mark.parametrize("variance", ["fixed_large", "fixed_small"])
@@ -49,7 +28,7 @@ def test_the_chain_computed_by_hand(variance):
                 sigma2 = (1 - alpha_bars[i - 1]) / (1 - alpha_bars[i]) * betas[i]
             x = x + torch.sqrt(sigma2) * torch.randn(SHAPE, generator=noise)
         expected.append(x)
-    steps = list(ancestral_steps(model, streams(1), variance))
+    steps = list(sample_steps(model, streams(1), variance=variance))
     assert len(steps) == 21
     for ours, theirs in zip(steps, expected, strict=True):
         assert (ours[0] - theirs).abs().max() < 1e-5  # float32 against float64 over 20 steps
@@ -71,7 +50,7 @@ def test_each_step_agrees_with_diffusers(variance, monkeypatch):
         return drawn[-1]
 
     monkeypatch.setattr("torch.randn", remember)
-    ours = list(ancestral_steps(model, streams(1), variance))
+    ours = list(sample_steps(model, streams(1), variance=variance))
     monkeypatch.setattr("torch.randn", randn)
     noise = iter(drawn[1:])
     monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: next(noise)[None])
@@ -89,8 +68,8 @@ def test_other_predictions_and_clipping_agree_with_diffusers(prediction, theirs,
     scheduler = DDPMScheduler(50, prediction_type=theirs, clip_sample=True)
     scheduler.betas, scheduler.alphas = model.noise_schedule.betas, model.noise_schedule.alphas
     scheduler.alphas_cumprod = model.noise_schedule.alpha_bars
-    ours = list(ancestral_steps(model, streams(1), "fixed_small", clip_sample=True))
-    unclipped = list(ancestral_steps(model, streams(1), "fixed_small"))
+    ours = list(sample_steps(model, streams(1), variance="fixed_small", clip_sample=True))
+    unclipped = list(sample_steps(model, streams(1), variance="fixed_small"))
     assert (ours[-1] - unclipped[-1]).abs().max() > 0.01  # clipping does something here
     noise = torch.zeros(1, *SHAPE)
     monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: noise)
@@ -121,70 +100,3 @@ def test_a_gaussian_is_sampled_with_its_own_moments():
     n = x.numel()  # 30,000 independent values
     assert abs(x.mean() - mu) < 4.5 * s / n**0.5 + 0.005
     assert abs(x.std() - s) < 4.5 * s / (2 * n) ** 0.5 + 0.02 * s  # the chain's own variance is 1-2 % off at T = 200
-
-
-def test_shapes_and_number_of_steps():
-    model = Linear()
-    steps = sample(model, 5, return_all_steps=True, generator=generator(0, "a"))
-    result = sample(model, 5, generator=generator(0, "a"))
-    assert len(steps) == 21
-    assert all(x.shape == (5, *SHAPE) for x in steps)
-    assert torch.equal(steps[-1], result)
-    assert sample(model, 0).shape == (0, *SHAPE)
-
-
-def test_it_starts_from_pure_noise():
-    x = sample(Linear(), 400, return_all_steps=True, generator=generator(0, "a"))[0]
-    n = x.numel()
-    assert abs(x.mean()) < 4.5 / n**0.5
-    assert abs(x.var() - 1) < 4.5 * (2 / n) ** 0.5
-
-
-def test_no_noise_at_the_last_step():
-    model = Linear()
-    steps = sample(model, 2, return_all_steps=True, generator=generator(0, "a"))
-    with torch.no_grad():
-        eps = model(steps[-2], torch.tensor([1, 1]))
-    beta = 1e-4  # at t = 1, alpha = alpha_bar = 1 - beta
-    expected = (steps[-2] - beta**0.5 * eps) / (1 - beta) ** 0.5
-    assert (steps[-1] - expected).abs().max() < 1e-6
-
-
-def test_an_image_does_not_depend_on_its_batch():
-    model = Linear()
-    *_, together = ancestral_steps(model, streams(7))
-    for i in range(7):
-        *_, alone = ancestral_steps(model, [generator(0, "image", i)])
-        assert (together[i] - alone[0]).abs().max() < 1e-6
-
-
-def test_mode_and_global_state_are_left_alone():
-    model = Linear()
-    model.dropout = nn.Dropout(0.5)
-    model.train()
-    model.dropout.eval()
-    before = torch.get_rng_state()
-    sample(model, 2)
-    sample(model, 2, generator=generator(0, "a"))
-    assert torch.equal(before, torch.get_rng_state())
-    assert model.training
-    assert not model.dropout.training
-
-
-def test_without_a_generator_the_global_seed_decides():
-    model = Linear()
-    draws = []
-    for seed in (1, 1, 2):
-        torch.manual_seed(seed)
-        draws.append(sample(model, 2))
-    assert torch.equal(draws[0], draws[1])
-    assert not torch.equal(draws[0], draws[2])
-
-
-def test_what_cannot_be_sampled_says_why():
-    model = Linear()
-    with pytest.raises(ValueError, match="n_samples is -1"):
-        sample(model, -1)
-    model.noise_schedule = None
-    with pytest.raises(ValueError, match="no noise_schedule"):
-        sample(model, 1)

@@ -174,22 +174,24 @@ def sample_grid(
     )
 
 
-def denoising(chain: Float[Tensor, "steps k c h w"], label: str, n_columns: int = 21) -> Figure:
-    """About `n_columns` moments of Algorithm 2 for each of k samples.
+def denoising(
+    chain: Float[Tensor, "moments k c h w"], num_steps: Int[Tensor, "moments"], label: str, n_columns: int = 21
+) -> Figure:
+    """About `n_columns` moments of sampling for each of k samples.
 
-    chain: pixels of x_T (pure noise), x_{T-1}, ..., x_0: T + 1 moments.
+    chain: pixels of x_T (pure noise), ..., x_0; num_steps: the noise steps left at each moment, T, ..., 0.
     """
     moments = evenly_spaced(len(chain), n_columns)
-    max_steps, k = len(chain) - 1, chain.shape[1]
+    k = chain.shape[1]
     return image_table(
         rearrange(chain[moments], "steps k c h w -> (k steps) c h w"),
         len(moments),
         title=f"From noise to image: {label}",
-        note=f"Algorithm 2 starts from pure noise (left) and takes away a little of it {max_steps:,} times, until none "
+        note=f"Sampling starts from pure noise (left) and takes away some of it {len(chain) - 1:,} times, until none "
         "is left (right).",
         xlabel="noise steps left, t",
         ylabel="sample",
-        columns=[f"{max_steps - i:,}" for i in moments.tolist()],
+        columns=[f"{t:,}" for t in num_steps[moments].tolist()],
         rows=[str(i + 1) for i in range(k)],
     )
 

@@ -1,0 +1,66 @@
+"""UniPC: predict a step, and correct it by the evaluation that the next step needs anyway (Zhao et al. 2023)."""
+
+from collections.abc import Iterator, Sequence
+from math import expm1, factorial, isinf
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.sampling.denoiser import Denoiser
+from ddpm.sampling.levels import levels
+
+Point = tuple[float, Tensor]  # (lam, x0)
+
+
+def unipc(
+    denoise: Denoiser, x: Float[Tensor, "n c h w"], schedule: NoiseSchedule, order: int = 3
+) -> Iterator[Float[Tensor, "n c h w"]]:
+    """Yield x_{T-1}, ..., x_0 from x = x_T, for every step of `schedule`: UniPC-`order`, B_2(h), predicting x0.
+
+    What is yielded is the prediction (UniP); the correction (UniC) goes into the next one. One evaluation a step. The
+    order rises at the start with the number of estimates, and falls at the end with that of the steps left.
+    """
+    at, n = levels(schedule), len(schedule)
+    start, past = x, list[Point]()  # where the current step began; estimates, newest first
+
+    def step(x: Tensor, t: int, *newer: Point) -> Tensor:
+        h = at.lam[t - 1] - at.lam[t]
+        x0 = _mean_x0(past, h, *newer)
+        return at.sigma[t - 1] / at.sigma[t] * x - at.alpha[t - 1] * expm1(-h) * x0
+
+    for t in range(n, 0, -1):
+        x0 = denoise(x, t)
+        if past:
+            x = step(start, t + 1, (at.lam[t], x0))
+        past = [(at.lam[t], x0), *(point for point in past if not isinf(point[0]))][: min(order, t)]
+        start, x = x, step(x, t)
+        yield x
+
+
+def _mean_x0(past: Sequence[Point], h: float, *newer: Point) -> Tensor:
+    """The newest estimate and the weighted differences from it: held over a step of h in lam, it leads to x_{t-1}."""
+    (lam, x0), *older = past
+    points = [*older, *newer]
+    if not points:
+        return x0
+    r = [(at - lam) / h for at, _ in older] + [1.0] * len(newer)
+    for rho, r_k, (_, estimate) in zip(_weights(r, h), r, points, strict=True):
+        x0 = x0 + rho / r_k * (estimate - past[0][1])
+    return x0
+
+
+def _weights(r: list[float], h: float) -> list[float]:
+    """What to weight differences with, at distances r (in steps of h), so that polynomials in lam are solved exactly.
+
+    rho in the condition of theorem 3.1 with B(h) = exp(-h) - 1; 1/2 where there is one point, as the authors choose.
+    """
+    if len(r) == 1:
+        return [0.5]
+    powers = torch.tensor(r, dtype=torch.float64) ** torch.arange(len(r))[:, None]
+    phi, moments = expm1(-h), []
+    for k in range(1, len(r) + 1):
+        phi = phi / -h - 1 / factorial(k)
+        moments.append(factorial(k) * phi)
+    return torch.linalg.solve(powers, torch.tensor(moments, dtype=torch.float64) / expm1(-h)).tolist()

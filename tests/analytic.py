@@ -1,0 +1,47 @@
+"""Models and data of which everything is known, for the samplers to be held against."""
+
+import torch
+from torch import nn
+
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.models.base import DiffusionModel
+from ddpm.seeding import generator
+
+SHAPE = (3, 4, 5)
+
+
+class Linear(DiffusionModel):
+    """a x + b t: simple enough to follow by hand."""
+
+    def __init__(self, max_steps=20, a=0.3, b=0.01, prediction="eps"):
+        super().__init__()
+        self.img_shape = SHAPE
+        self.a = nn.Parameter(torch.tensor(a))
+        self.b = b
+        self.noise_schedule = NoiseSchedule(max_steps)
+        self.prediction = prediction
+
+    def forward(self, images, num_steps):
+        return self.a * images + self.b * num_steps.reshape(-1, 1, 1, 1)
+
+
+class Gaussian:
+    """x0 ~ N(mu, s^2 I): the exact estimate of x0, and the exact probability flow, along which z stays."""
+
+    def __init__(self, schedule, mu=0.4, s=0.5, seed=0):
+        self.mu, self.s = mu, s
+        self.alpha_bars = [1.0, *schedule.alpha_bars.tolist()]
+        self.z = torch.randn(2, *SHAPE, dtype=torch.float64, generator=generator(seed, "gaussian"))
+
+    def flow(self, t):
+        alpha_bar = self.alpha_bars[t]
+        return alpha_bar**0.5 * self.mu + (alpha_bar * self.s**2 + 1 - alpha_bar) ** 0.5 * self.z
+
+    def x0(self, x, t):
+        alpha_bar = self.alpha_bars[t]
+        gain = self.s**2 * alpha_bar**0.5 / (alpha_bar * self.s**2 + 1 - alpha_bar)
+        return self.mu + gain * (x - alpha_bar**0.5 * self.mu)
+
+
+def streams(n):
+    return [generator(0, "image", i) for i in range(n)]

@@ -1,0 +1,67 @@
+"""Respacing: where a shorter chain stops, and how much noise is left there."""
+
+import pytest
+import torch
+from analytic import Linear, streams
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
+from ddpm.sampling.respacing import respace, timesteps
+from ddpm.sampling.sample import SAMPLERS, sample_steps
+
+
+@given(st.integers(1, 1000), st.data())
+def test_stops_are_evenly_spaced_from_none_to_all(max_steps, data):
+    n_steps = data.draw(st.integers(1, max_steps))
+    kept = timesteps(max_steps, n_steps)
+    assert (len(kept), kept[0], kept[-1]) == (n_steps + 1, 0, max_steps)
+    gaps = kept.diff()
+    assert gaps.min() >= 1
+    assert gaps.max() - gaps.min() <= 1 if max_steps % n_steps else gaps.max() == gaps.min()
+
+
+@pytest.mark.parametrize("n_steps", [0, 11])
+def test_steps_out_of_range_say_what_is_allowed(n_steps):
+    with pytest.raises(ValueError, match=rf"n_steps is {n_steps}; it must lie in 1\.\.10"):
+        timesteps(10, n_steps)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_noise_at_each_stop_is_the_old_one(name):
+    schedule = NoiseSchedule(200, betas=SCHEDULES[name](200))
+    kept = timesteps(200, 7)
+    respaced = respace(schedule, kept)
+    assert (respaced.alpha_bar(torch.arange(8)) - schedule.alpha_bar(kept)).abs().max() < 1e-15
+    assert (respace(schedule, timesteps(200, 200)).betas - schedule.betas).abs().max() < 1e-15
+
+
+def test_the_network_is_asked_about_its_own_steps():
+    asked = []
+
+    class Asked(Linear):
+        def forward(self, images, num_steps):
+            asked.append(num_steps.tolist())
+            return super().forward(images, num_steps)
+
+    film = list(sample_steps(Asked(20), streams(2), timesteps(20, 4)))
+    assert asked == [[20, 20], [15, 15], [10, 10], [5, 5]]
+    assert len(film) == 5
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_asks_no_more_than_it_says(sampler):
+    model, n_steps, asked = Linear(20), 8, []
+    model.register_forward_hook(lambda *_: asked.append(1))
+    film = list(sample_steps(model, streams(1), timesteps(20, n_steps), sampler))
+    assert len(film) == n_steps + 1
+    assert len(asked) == (2 * n_steps - 1 if sampler == "heun" else n_steps)
+
+
+def test_ddim_with_all_its_noise_is_algorithm_2():
+    # Song et al. 2021, section 4.1: sigma of equation 16 at eta = 1 is the small one of Ho et al.
+    model, kept = Linear(20), timesteps(20, 6)
+    ddim = sample_steps(model, streams(2), kept, "ddim", eta=1.0)
+    ancestral = sample_steps(model, streams(2), kept, "ancestral", variance="fixed_small")
+    for ours, theirs in zip(ddim, ancestral, strict=True):
+        assert (ours - theirs).abs().max() < 1e-5  # float32; values reach 4
