@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import NoReturn
 
 import torch
 from filelock import FileLock, Timeout
@@ -117,8 +118,7 @@ class Resume:
             self._due = time.monotonic() + self._every
         self._training = not last
         if self._signal:
-            logger.warning("%s: stopped (%s) after step %d", self._name, signal.strsignal(self._signal), state.step)
-            sys.exit(128 + self._signal)
+            self._stop(self._signal, f" after step {state.step}")
 
     def save(self, state: TrainingState) -> None:
         """Write the state; where the disk refuses it, say so and let the training go on."""
@@ -130,8 +130,12 @@ class Resume:
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """In a training, wait for the end of the step, unless asked twice; elsewhere stop at once."""
         if not self._training or self._signal:
-            sys.exit(128 + number)
+            self._stop(number)
         self._signal = number
+
+    def _stop(self, number: int, where: str = "") -> NoReturn:
+        logger.warning("%s: stopped (%s)%s", self._name, signal.strsignal(number), where)
+        sys.exit(128 + number)
 
     def _kept_of_another_run(self) -> tuple[tuple[dict[str, str], int], Path] | None:
         """The newest state of this stage that no process is at and that can be read: (about, step), file."""
