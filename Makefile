@@ -12,10 +12,10 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help setup repro test lint ui lock
+.PHONY: help setup repro test torture lint ui lock
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s  %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## build .venv from the pinned requirements
 
@@ -40,6 +40,9 @@ test: setup ## lint, types and the whole test suite
 	mypy
 	lint-imports
 	pytest
+
+torture: setup ## kill the pipeline 30 times at random moments; takes about half an hour
+	python tests/torture.py
 
 ui: setup ## browse the runs in MLflow, on this machine only
 	mlflow ui --host 127.0.0.1 --backend-store-uri "$$(python -m ddpm.tracking)"

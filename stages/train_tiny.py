@@ -10,6 +10,7 @@ from ddpm.pipeline import Stage, run_stage
 from ddpm.seeding import derive_seed, global_stream
 from ddpm.training.loop import fit
 from ddpm.training.outputs import write_outputs
+from ddpm.training.resume import Resume, determinants
 
 
 def main(stage: Stage) -> None:
@@ -24,10 +25,12 @@ def main(stage: Stage) -> None:
     img_shape = tuple(images["train"].shape[1:])
     with global_stream(seed, "init"):
         model = TinyDiffuser(TinyDiffuserConfig(img_shape, params.hidden_size, params.max_steps))
-    history = fit(model, params, images["train"], images["eval"], seed, device, stage.run)
-    write_outputs(
-        "tiny", model, params, history, images["eval"], params.n_eval_per_step, stage.params.seed, device, stage.run
-    )
+    about = determinants("train_tiny", stage.params, device)
+    with Resume("train_tiny", about, params.checkpoint_seconds) as resume:
+        history = fit(model, params, images["train"], images["eval"], seed, device, stage.run, resume)
+        write_outputs(
+            "tiny", model, params, history, images["eval"], params.n_eval_per_step, stage.params.seed, device, stage.run
+        )
 
 
 if __name__ == "__main__":

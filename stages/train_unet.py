@@ -10,6 +10,7 @@ from ddpm.pipeline import Stage, run_stage
 from ddpm.seeding import derive_seed, global_stream
 from ddpm.training.loop import fit
 from ddpm.training.outputs import write_outputs
+from ddpm.training.resume import Resume, determinants
 
 
 def main(stage: Stage) -> None:
@@ -34,10 +35,12 @@ def main(stage: Stage) -> None:
                 max_attention_size=params.max_attention_size,
             )
         )
-    history = fit(model, params, train_images, held_out, seed, device, stage.run)
-    write_outputs(
-        "unet", model, params, history, held_out, params.n_eval_per_step, stage.params.seed, device, stage.run
-    )
+    about = determinants("train_unet", stage.params, device)
+    with Resume("train_unet", about, params.checkpoint_seconds) as resume:
+        history = fit(model, params, train_images, held_out, seed, device, stage.run, resume)
+        write_outputs(
+            "unet", model, params, history, held_out, params.n_eval_per_step, stage.params.seed, device, stage.run
+        )
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def finished(tmp_path_factory, fashion_mnist_raw, stage_environment):
     results = {}
     for stage in STAGES:
         sandbox = tmp_path_factory.mktemp(stage)
-        names = [*declared[stage]["deps"], "params.yaml"]
+        names = [*declared[stage]["deps"], "params.yaml", "dvc.yaml"]
         names += [str(path.relative_to(project)) for path in project.glob("src/**/__init__.py*")]
         for name in names:
             (sandbox / name).parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from ddpm.errors import UserError
 
 Count = Annotated[int, Ge(1), Le(10_000_000)]
 Sizes = Annotated[list[Annotated[int, Ge(1), Le(64)]], Len(1, 6)]
+Seconds = Annotated[float, Ge(0), Le(86_400)]
 Seed = Annotated[int, Ge(0), Lt(2**63)]
 FASHION_MNIST_SIZE = 28
 LEAST_STEPS = {"dpmpp_2m": 2, "dpmpp_3m": 3, "unipc": 3, "heun": 2}  # a solver's order; 1 for the others
@@ -72,6 +73,7 @@ class Training(Section):
 class TrainTiny(Training):
     hidden_size: Annotated[int, Ge(1), Le(65_536)]
     n_eval_per_step: Count
+    checkpoint_seconds: Seconds
 
 
 class TrainUnet(Training):
@@ -84,6 +86,7 @@ class TrainUnet(Training):
     patch_size: Annotated[int, Ge(1), Le(FASHION_MNIST_SIZE)]
     max_attention_size: Annotated[int, Ge(1)] | None
     n_eval_per_step: Count
+    checkpoint_seconds: Seconds
 
     @model_validator(mode="after")
     def _network_can_be_built(self) -> "TrainUnet":

@@ -1,6 +1,7 @@
 """Files that are there whole or not at all."""
 
 import csv
+import hashlib
 import json
 import os
 import tempfile
@@ -68,3 +69,9 @@ def write_json(path: Path, values: Mapping[str, object]) -> None:
     """Write an indented JSON object with sorted keys."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+
+
+def md5(path: Path) -> str:
+    """The same digest as dvc.lock holds for the file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -4,7 +4,6 @@ The only file that imports mlflow, and inside functions, for that import takes s
 run that the caller has open in MLflow is left alone. `python -m ddpm.tracking` prints where the runs are kept.
 """
 
-import hashlib
 import json
 import os
 import platform
@@ -26,6 +25,7 @@ from filelock import FileLock
 from jaxtyping import Float
 from torch import Tensor
 
+from ddpm.files import md5
 from ddpm.images import reconstruction_grid, to_uint8
 
 if TYPE_CHECKING:
@@ -139,14 +139,14 @@ class Run:
         """Keep a copy of a file under its path in the repository, and its MD5 as the tag `output.PATH`."""
         name = _name(path)
         self._client.log_artifact(self._id, str(path), name.rpartition("/")[0] or None)
-        self._client.set_tag(self._id, f"output.{name}", _md5(path))
+        self._client.set_tag(self._id, f"output.{name}", md5(path))
 
     @_goes_on
     def log_input(self, path: Path, context: str) -> None:
         """Record a file that the stage reads as a dataset, by name and MD5, also as the tag `input.PATH`."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        name, digest = _name(path), _md5(path)
+        name, digest = _name(path), md5(path)
         dataset = Dataset(name, digest, source_type="local", source=json.dumps({"uri": name}))
         self._client.log_inputs(self._id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
         self._client.set_tag(self._id, f"input.{name}", digest)
@@ -211,12 +211,19 @@ def invocation() -> tuple[str, str]:
 
     dvc gives a plain `dvc repro` no name, so that is the nearest dvc process above; without one, a new key each time.
     """
+    if process := dvc_process():
+        with suppress(psutil.Error):
+            return f"{platform.node()} {process.pid} {process.create_time():.2f}", shlex.join(process.cmdline())
+    return uuid4().hex, ""
+
+
+def dvc_process() -> psutil.Process | None:
+    """The nearest dvc process above this one; None if this was started without dvc, or has outlived it."""
     for process in psutil.Process().parents():
         with suppress(psutil.Error):  # another user's process hides its command line
-            command = process.cmdline()
-            if _is_dvc(command):
-                return f"{platform.node()} {process.pid} {process.create_time():.2f}", shlex.join(command)
-    return uuid4().hex, ""
+            if _is_dvc(process.cmdline()):
+                return process
+    return None
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -282,12 +289,6 @@ def _name(path: Path) -> str:
     """A file's path from the working folder, or its bare name if it lies elsewhere, in characters of a tag's key."""
     path, here = path.absolute(), Path.cwd()
     return re.sub(r"[^\w. /-]", "_", path.relative_to(here).as_posix() if path.is_relative_to(here) else path.name)
-
-
-def _md5(path: Path) -> str:
-    """The same digest as dvc.lock holds for the file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _pixels(image: Float[Tensor, "c h w"]) -> Any:

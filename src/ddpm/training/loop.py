@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import TensorDataset
 from tqdm import tqdm
@@ -28,6 +27,8 @@ from ddpm.models.base import DiffusionModel, evaluation_mode
 from ddpm.seeding import generator
 from ddpm.training.evaluate import simple_loss
 from ddpm.training.muon import Muon
+from ddpm.training.resume import Resume
+from ddpm.training.state import TrainingState
 
 # What the course's config_dict leaves out: plain Adam on the paper's schedule.
 COURSE_DEFAULTS = {
@@ -78,11 +79,13 @@ def fit(
     seed: int = 0,
     compute: Compute = Compute(),
     log: Log | None = None,
+    resume: Resume | None = None,
 ) -> History:
     """Train `model` in place; with `ema_decay` it ends with the averaged weights.
 
     images: 8-bit, or floats in [-1, 1]; eval_images: in [-1, 1]. All randomness comes from (seed, step).
-    Raises UserError where the loss is no longer finite.
+    resume: keeps the state on disk; a run that was stopped goes on from there, to the same bits.
+    Raises UserError where the loss is no longer finite; `resume` then keeps the state before that step.
     """
     schedule = NoiseSchedule(params.max_steps, betas=SCHEDULES[params.schedule](params.max_steps))
     model.noise_schedule, model.prediction = schedule, params.prediction
@@ -91,45 +94,57 @@ def fit(
     images = images.to(compute.device)
     n_steps = max(1, round(params.epochs * ceil(len(images) / params.batch_size)))
     optimizers = make_optimizers(model, params)
-    schedulers = [LambdaLR(optimizer, lambda done: lr_factor(done, n_steps, params)) for optimizer in optimizers]
     # A decay of 0 makes the average follow the weights exactly: one path for both.
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(params.ema_decay), use_buffers=False)
 
-    train_loss, eval_loss, recent, preview_steps, previews = [], [], [], [], []
-    progress = tqdm(islice(batches(len(images), params.batch_size, seed), n_steps), "train", n_steps, disable=None)
-    for step, chosen in enumerate(progress, start=1):
+    state = TrainingState({"model": model, "average": average}, optimizers)
+    if resume:
+        resume.start(state)
+    if log:
+        _log_curves(state, log)
+    ahead = islice(batches(len(images), params.batch_size, seed, first=state.step), n_steps - state.step)
+    progress = tqdm(ahead, "train", n_steps, initial=state.step, disable=None)
+    for step, chosen in enumerate(progress, start=state.step + 1):
+        factor = lr_factor(step - 1, n_steps, params)
+        lr = params.lr * factor
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
         loss = _step_loss(model, schedule, images[chosen.to(compute.device)], generator(seed, "noise", step), compute)
-        recent.append(loss.item())
-        if not isfinite(recent[-1]):
+        if not isfinite(value := loss.item()):
+            if resume and all(parameter.isfinite().all() for parameter in model.parameters()):
+                resume.save(state)
             raise UserError(
-                f"training diverged: the loss at step {step} of {n_steps} is {recent[-1]}, with lr "
-                f"{schedulers[0].get_last_lr()[0]:.3g} and batch_size {params.batch_size}; try a smaller lr"
+                f"training diverged: the loss at step {step} of {n_steps} is {value}, with lr {lr:.3g} and "
+                f"batch_size {params.batch_size}; try a smaller lr"
             )
         model.zero_grad()
         loss.backward()
-        for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
+        for optimizer in optimizers:
             optimizer.step()
-            scheduler.step()
         average.update_parameters(model)
 
-        last = step == n_steps
+        state.step, last = step, step == n_steps
+        state.recent.append(value)
         if step % params.log_interval == 0 or last:
-            train_loss.append((step, sum(recent) / len(recent)))
-            progress.set_postfix(loss=f"{train_loss[-1][1]:.4f}")
+            state.train_loss.append((step, sum(state.recent) / len(state.recent)))
+            state.recent.clear()
+            progress.set_postfix(loss=f"{state.train_loss[-1][1]:.4f}")
             if log:
-                log.log_metrics({"train_loss": train_loss[-1][1], "lr": float(schedulers[0].get_last_lr()[0])}, step)
-            recent.clear()
+                log.log_metrics({"train_loss": state.train_loss[-1][1], "lr": lr}, step)
         if eval_images is not None and (step % params.img_log_interval == 0 or last):
             kept = cast(DiffusionModel, average.module)
-            eval_loss.append((step, simple_loss(kept, eval_images, schedule, seed, compute)))
-            preview_steps.append(step)
-            previews.append(preview(kept, eval_images[: params.n_images_to_log], seed, compute))
+            state.eval_loss.append((step, simple_loss(kept, eval_images, schedule, seed, compute)))
+            picture = preview(kept, eval_images[: params.n_images_to_log], seed, compute)
+            state.preview_steps.append(step)
+            state.previews.append(to_uint8(picture))
             if log:
-                log.log_metrics({"eval_loss": eval_loss[-1][1]}, step)
-                log.log_image(torch.cat(list(previews[-1]), dim=-2), "reconstructions", step)
+                log.log_metrics({"eval_loss": state.eval_loss[-1][1]}, step)
+                log.log_image(torch.cat(list(picture), dim=-2), "reconstructions", step)
+        if resume:
+            resume.after_step(state, last)
     model.load_state_dict(average.module.state_dict())
-    pictures = to_uint8(torch.stack(previews)) if previews else torch.empty(0, 0, 0, 0, 0, dtype=torch.uint8)
-    return History(n_steps, train_loss, eval_loss, preview_steps, pictures)
+    pictures = torch.stack(state.previews) if state.previews else torch.empty(0, 0, 0, 0, 0, dtype=torch.uint8)
+    return History(n_steps, state.train_loss, state.eval_loss, state.preview_steps, pictures)
 
 
 def train(
@@ -198,3 +213,10 @@ def _step_loss(
     with compute.autocast():
         predicted = model(xt, num_steps)
     return F.mse_loss(predicted.float(), target(model.prediction, x0, eps, num_steps, schedule))
+
+
+def _log_curves(state: TrainingState, log: Log) -> None:
+    """Show what a resumed training did before in its new tracking run too."""
+    for name, rows in (("train_loss", state.train_loss), ("eval_loss", state.eval_loss)):
+        for step, loss in rows:
+            log.log_metrics({name: loss}, step)

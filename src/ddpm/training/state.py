@@ -1,0 +1,106 @@
+"""The state of a training run in one safetensors file: all that its remaining steps and its outputs depend on."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Shaped, UInt8
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ddpm.errors import UserError
+from ddpm.files import atomic_path
+
+NUMBERS = ("step", "recent", "train_loss", "eval_loss", "preview_steps")
+
+
+@dataclass
+class TrainingState:
+    """The networks, their optimisers and the curves after `step` steps.
+
+    Random numbers, the order of the images and the learning rate are no part of it: they are functions of the seed and
+    the step. recent: losses since the last row of train_loss; the other lists are those of `loop.History`.
+    """
+
+    modules: Mapping[str, nn.Module]
+    optimizers: Sequence[Optimizer]
+    step: int = 0
+    recent: list[float] = field(default_factory=list)
+    train_loss: list[tuple[int, float]] = field(default_factory=list)
+    eval_loss: list[tuple[int, float]] = field(default_factory=list)
+    preview_steps: list[int] = field(default_factory=list)
+    previews: list[UInt8[Tensor, "n c h w"]] = field(default_factory=list)
+
+    def save(self, path: Path, about: Mapping[str, object]) -> None:
+        """Write the state, whole or not at all; `about` says of which run it is (JSON values)."""
+        header = json.dumps({"about": about, **{name: getattr(self, name) for name in NUMBERS}})
+        tensors = {key: value.detach().cpu().contiguous() for key, value in self._tensors().items()}
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, metadata={"state": header, "digest": _digest(header, tensors)})
+
+    def load(self, path: Path) -> None:
+        """Go back to what `save` wrote; UserError, with nothing changed, where the file is damaged."""
+        header, tensors = _read(path)
+        for name in NUMBERS:
+            rows = header[name]
+            setattr(self, name, [tuple(row) for row in rows] if name.endswith("_loss") else rows)
+        self.previews = [tensors[f"previews/{i}"] for i in range(len(self.preview_steps))]
+        for name, module in self.modules.items():
+            module.load_state_dict(_below(name, tensors))
+        for i, optimizer in enumerate(self.optimizers):
+            saved = optimizer.state_dict()
+            for j, parameter in enumerate(p for group in optimizer.param_groups for p in group["params"]):
+                values = _below(f"optimizer{i}/{j}", tensors)
+                saved["state"][j] = {key: _laid_out_like(parameter, value) for key, value in values.items()}
+            optimizer.load_state_dict(saved)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {f"previews/{i}": preview for i, preview in enumerate(self.previews)}
+        for name, module in self.modules.items():
+            tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
+        for i, optimizer in enumerate(self.optimizers):
+            for j, values in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer{i}/{j}/{key}": value for key, value in values.items()}
+        return tensors
+
+
+def read_about(path: Path) -> tuple[dict[str, Any], int]:
+    """Of which run a state is, and after how many steps; UserError where the file is damaged."""
+    header, _ = _read(path)
+    return header["about"], header["step"]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and tensors. safetensors notices a file cut short; the digest notices any other change."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
+        if metadata["digest"] != _digest(metadata["state"], tensors):
+            raise ValueError("its digest is another")
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise UserError(f"{path}: a damaged training state ({error})") from error
+    return json.loads(metadata["state"]), tensors
+
+
+def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(header.encode())
+    for key, value in sorted(tensors.items()):
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{prefix}/"): value for key, value in tensors.items() if key.startswith(f"{prefix}/")}
+
+
+def _laid_out_like(parameter: Shaped[Tensor, "*any"], value: Shaped[Tensor, "*other"]) -> Shaped[Tensor, "*other"]:
+    """`value` in the parameter's memory format (channels last), which the fused Adam takes for granted."""
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value) if value.shape == parameter.shape else value

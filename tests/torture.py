@@ -1,0 +1,121 @@
+"""`make torture`: kill the pipeline at random moments in every stage, run it again, compare every hash.
+
+A round is a fresh copy of the project at tiny settings: one `dvc repro` after the other is killed, each in the next
+stage, and then one is left to finish. SIGKILL hits dvc and its stage at once (as when the power fails), the stage alone
+(as when memory runs out) or dvc alone. Takes about a minute a kill on two cores.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+from project import REPO, STAGES, TINY, copy_project, write_params
+from ruamel.yaml import YAML
+
+SETTINGS = {  # long enough to be hit while they train
+    "train_tiny": {**TINY["train_tiny"], "epochs": 60, "checkpoint_seconds": 0.5},
+    "train_unet": {**TINY["train_unet"], "epochs": 20, "checkpoint_seconds": 0.5},
+}
+
+
+class Pipeline:
+    """A copy of the project, and its dvc."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.log = folder, folder.with_suffix(".log")
+        folder.mkdir()
+        copy_project(folder)
+        raw = REPO / "data/fashion_mnist/raw"
+        write_params(
+            folder, TINY | SETTINGS | {"download_fashion_mnist": {"folder": str(raw) if raw.exists() else None}}
+        )
+
+    def start(self) -> subprocess.Popen:
+        with self.log.open("w") as log:
+            command = [sys.executable, "-m", "dvc", "repro"]
+            return subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
+
+    def started(self, stage: str) -> bool:
+        return f"Running stage '{stage}'" in self.log.read_text()
+
+    def hashes(self) -> dict[str, str]:
+        stages = YAML(typ="safe").load(self.folder / "dvc.lock")["stages"]
+        return {out["path"]: out["md5"] for stage in STAGES for out in stages[stage]["outs"]}
+
+    def finish(self) -> dict[str, float]:
+        """Run to the end: seconds that each stage took."""
+        process, begun = self.start(), {}
+        while process.poll() is None:
+            for stage in STAGES:
+                if stage not in begun and self.started(stage):
+                    begun[stage] = time.monotonic()
+            time.sleep(0.05)
+        if process.returncode:
+            sys.exit(f"dvc repro failed:\n{self.log.read_text()}")
+        times = [*begun.values(), time.monotonic()]
+        return {stage: end - start for stage, start, end in zip(begun, times, times[1:], strict=False)}
+
+    def kill(self, stage: str, delay: float, victim: str) -> bool:
+        """SIGKILL `delay` seconds into the stage; False if it was over by then."""
+        process = self.start()
+        while process.poll() is None and not self.started(stage):
+            time.sleep(0.05)
+        time.sleep(delay)
+        if process.poll() is not None:
+            return False
+        below = psutil.Process(process.pid).children(recursive=True)
+        if victim != "stage":
+            process.kill()
+        for child in below if victim != "dvc" else ():
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        process.wait()
+        _, alive = psutil.wait_procs(below, timeout=60)
+        if alive:
+            sys.exit(f"{stage}: still there a minute after its dvc was killed:\n{self.log.read_text()}")
+        return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Kill the pipeline at random moments and compare every hash.")
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    moments, victims, survived = random.Random(options.seed), Counter(), 0
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with tempfile.TemporaryDirectory() as name:
+        undisturbed = Pipeline(Path(name) / "undisturbed")
+        seconds, expected = undisturbed.finish(), undisturbed.hashes()
+        print("undisturbed:", ", ".join(f"{stage} {taken:.0f} s" for stage, taken in seconds.items()), flush=True)
+        while survived < options.kills:
+            torn, kills, resumed = Pipeline(Path(name) / "torn"), 0, 0
+            for stage in STAGES[: options.kills - survived]:
+                victim = moments.choice(["both", "stage", "dvc"])
+                delay = moments.uniform(0, seconds[stage])
+                if torn.kill(stage, delay, victim):
+                    kills += 1
+                    victims[victim] += 1
+                    print(f"  {stage}: {victim} killed after {delay:.1f} s", flush=True)
+                resumed += torn.log.read_text().count("resumes after step")
+            torn.finish()
+            resumed += torn.log.read_text().count("resumes after step")
+            differ = [path for path, md5 in torn.hashes().items() if expected[path] != md5]
+            if differ or list((torn.folder / ".resume").iterdir()):
+                sys.exit(f"hashes differ after {kills} kills: {differ or 'none, but a state is left'}")
+            survived += kills
+            print(f"{survived} kills survived, all {len(expected)} hashes equal, {resumed} resumptions", flush=True)
+            shutil.rmtree(torn.folder)
+    print(f"killed: {dict(victims)}")
+
+
+if __name__ == "__main__":
+    main()

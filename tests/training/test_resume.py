@@ -1,0 +1,279 @@
+"""A training that is stopped at any step and goes on ends in the bits of one that was left alone."""
+
+import logging
+import os
+import signal
+from contextlib import suppress
+from dataclasses import fields
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from project import REPO, copy_project, write_params
+from safetensors import safe_open
+from torch import nn
+
+from ddpm.compute import Compute
+from ddpm.config import Training, load_params, select
+from ddpm.data.order import batches
+from ddpm.errors import UserError
+from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
+from ddpm.models.unet import Unet, UnetConfig
+from ddpm.seeding import generator, global_stream
+from ddpm.training import resume as resume_module
+from ddpm.training.loop import COURSE_DEFAULTS, fit
+from ddpm.training.resume import Resume, determinants
+from ddpm.training.state import TrainingState, read_about
+
+SHAPE = (1, 4, 4)
+STEPS = 10  # 40 images in batches of 8, twice
+PARAMS = Training(
+    **COURSE_DEFAULTS
+    | {"max_steps": 50, "lr": 0.01, "batch_size": 8, "epochs": 2.0, "log_interval": 3, "img_log_interval": 4}
+    | {"ema_decay": 0.9, "warmup_steps": 3, "lr_decay": "linear"}
+)
+ABOUT = {"lr": "0.01"}
+
+
+class Kill(BaseException):
+    """What no `except Exception` stops."""
+
+
+class Saboteur:
+    """A log that does something at a step."""
+
+    def __init__(self, step, act):
+        self.step, self.act = step, act
+
+    def log_metrics(self, metrics, step):
+        if step == self.step and "train_loss" in metrics:
+            self.act()
+
+    def log_image(self, image, key, step):
+        pass
+
+
+def kill():
+    raise Kill
+
+
+def images(n=40, shape=SHAPE):
+    return torch.rand(n, *shape, generator=generator(0, "images")) * 2 - 1
+
+
+def network(kind="tiny"):
+    with global_stream(0, "init"):
+        if kind == "tiny":
+            return TinyDiffuser(TinyDiffuserConfig(SHAPE, 16, 50))
+        return Unet(UnetConfig((1, 8, 8), channels=8, dim_mults=(1, 2), groups=2, heads=2, max_steps=50))
+
+
+def train(kind="tiny", resume=None, log=None, data=None):
+    """(weights, history) of one training."""
+    model = network(kind)
+    data = images(shape=model.img_shape) if data is None else data
+    history = fit(model, PARAMS, data, images(6, model.img_shape), seed=3, log=log, resume=resume)
+    return model.state_dict(), history
+
+
+@pytest.fixture(scope="module")
+def undisturbed():
+    return {kind: train(kind) for kind in ("tiny", "unet")}
+
+
+def assert_same(result, expected):
+    (weights, history), (expected_weights, expected_history) = result, expected
+    assert weights.keys() == expected_weights.keys()
+    assert all(torch.equal(weights[key], expected_weights[key]) for key in weights)
+    for field in fields(history):
+        ours, theirs = getattr(history, field.name), getattr(expected_history, field.name)
+        assert torch.equal(ours, theirs) if isinstance(ours, torch.Tensor) else ours == theirs
+
+
+def stop(folder, step, act=kill, kind="tiny", about=ABOUT):
+    """Train until `act` ends it when the row of the training loss at `step` is logged."""
+    ending = Kill if act is kill else SystemExit
+    with pytest.raises(ending) as caught, Resume("stage", about, 0.0, folder) as resume:
+        train(kind, resume, Saboteur(step, act))
+    return resume, caught.value
+
+
+def go_on(folder, kind="tiny", about=ABOUT):
+    with Resume("stage", about, 0.0, folder) as resume:
+        return train(kind, resume)
+
+
+@settings(max_examples=8, deadline=None)
+@given(stops=st.lists(st.sampled_from([3, 6, 9, STEPS]), min_size=1, max_size=3).map(sorted))
+def test_killed_anywhere_any_number_of_times(undisturbed, tmp_path_factory, stops):
+    folder = tmp_path_factory.mktemp("state")
+    for step in stops:
+        resume, _ = stop(folder, step)
+        assert read_about(resume.path) == (ABOUT, step - 1)  # it died before this step's state was written
+    assert_same(go_on(folder), undisturbed["tiny"])
+    assert list(folder.iterdir()) == []
+
+
+def test_killed_while_the_outputs_are_written(undisturbed, tmp_path):
+    with suppress(Kill), Resume("stage", ABOUT, 3600.0, tmp_path) as resume:
+        train(resume=resume)
+        raise Kill
+    assert read_about(resume.path) == (ABOUT, STEPS)
+    assert_same(go_on(tmp_path), undisturbed["tiny"])
+
+
+def test_the_u_net_too(undisturbed, tmp_path):
+    # Its weights lie channels last, a file's tensors do not.
+    stop(tmp_path, 6, kind="unet")
+    assert_same(go_on(tmp_path, "unet"), undisturbed["unet"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_the_step_writes_the_state_and_exits(undisturbed, tmp_path, number):
+    before = signal.getsignal(number)
+    resume, ending = stop(tmp_path, 6, lambda: os.kill(os.getpid(), number))
+    assert ending.code == 128 + number
+    assert read_about(resume.path) == (ABOUT, 6)
+    assert signal.getsignal(number) is before
+    assert_same(go_on(tmp_path), undisturbed["tiny"])
+
+
+def test_nothing_trains_on_once_its_dvc_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(resume_module, "LOOK_SECONDS", 0)
+    resume, ending = stop(tmp_path, 6, lambda: monkeypatch.setattr(resume_module, "dvc_process", lambda: "gone"))
+    assert ending.code == 128 + signal.SIGHUP
+    assert read_about(resume.path) == (ABOUT, 6)
+
+
+def test_between_two_writings_nothing_is_written(tmp_path):
+    with pytest.raises(Kill), Resume("stage", ABOUT, 3600.0, tmp_path) as resume:
+        train(resume=resume, log=Saboteur(9, kill))
+    assert not resume.path.exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[:-5],
+        lambda whole: whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:],
+        lambda whole: whole.replace(b"step", b"stop", 1),
+        lambda _: b"",
+    ],
+    ids=["cut short", "a bit flipped in a tensor", "the header changed", "empty"],
+)
+def test_a_damaged_state_is_discarded(undisturbed, tmp_path, caplog, damage):
+    resume, _ = stop(tmp_path, 6)
+    resume.path.write_bytes(damage(resume.path.read_bytes()))
+    with caplog.at_level(logging.INFO):
+        assert_same(go_on(tmp_path), undisturbed["tiny"])
+    assert "starts afresh" in caplog.text
+    assert "damaged training state" in caplog.text
+
+
+def test_anything_changed_starts_afresh_and_says_what(undisturbed, tmp_path, caplog):
+    kept, _ = stop(tmp_path, 6, about={"lr": "0.02", "only then": "1", "same": "2"})
+    with caplog.at_level(logging.INFO):
+        assert_same(go_on(tmp_path, about={"lr": "0.01", "same": "2"}), undisturbed["tiny"])
+    assert "changed since step 5" in caplog.text
+    assert caplog.text.strip().endswith(": lr, only then")
+    assert kept.path.exists()
+
+
+def test_a_second_process_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(resume_module, "LOCK_SECONDS", 0)
+    with Resume("stage", ABOUT, 0.0, tmp_path):
+        with pytest.raises(UserError, match="another process is at this very training"):
+            Resume("stage", ABOUT, 0.0, tmp_path).__enter__()
+        with Resume("stage", {"lr": "0.02"}, 0.0, tmp_path):
+            pass
+    with Resume("stage", ABOUT, 0.0, tmp_path):
+        pass
+
+
+def test_half_written_states_are_swept_up(tmp_path):
+    left = tmp_path / f".{Resume('stage', ABOUT, 0.0, tmp_path).path.name}.abc.safetensors"
+    left.touch()
+    go_on(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_costs_the_state_and_not_the_training(undisturbed, tmp_path, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(TrainingState, "save", full)
+    assert_same(go_on(tmp_path), undisturbed["tiny"])
+    assert "cannot be kept: [Errno 28] No space left on device" in caplog.text
+
+
+def test_the_last_good_state_is_kept_where_the_loss_is_not_finite(tmp_path):
+    order = [chosen.tolist() for chosen, _ in zip(batches(40, 8, 3), range(5), strict=False)]
+    data = images()
+    data[order[3][0]] = torch.inf  # an image of the first epoch's fourth batch
+    with (
+        pytest.raises(UserError, match="the loss at step 4 of 10 is"),
+        Resume("stage", ABOUT, 3600.0, tmp_path) as resume,
+    ):
+        train(resume=resume, data=data)
+    assert read_about(resume.path) == (ABOUT, 3)
+    with safe_open(resume.path, "pt") as file:
+        assert all(file.get_tensor(name).float().isfinite().all() for name in file.keys())  # noqa: SIM118, not a dict
+
+
+def test_any_list_of_optimizers(tmp_path):
+    # Adam keeps a step and two moments for each tensor, Muon one momentum, SGD without momentum nothing.
+    def build():
+        with global_stream(0, "init"):
+            layers = nn.ModuleList(nn.Linear(4, 4, bias=False) for _ in range(3))
+        makers = (torch.optim.Adam, torch.optim.Muon, torch.optim.SGD)
+        return TrainingState(
+            {"layers": layers}, [make(x.parameters(), 0.1) for make, x in zip(makers, layers, strict=True)]
+        )
+
+    def descend(state, steps):
+        for _ in range(steps):
+            x = torch.ones(2, 4)
+            for layer in state.modules["layers"]:
+                x = layer(x)
+            x.square().sum().backward()
+            for optimizer in state.optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+        return [p.clone() for p in state.modules["layers"].parameters()]
+
+    whole = descend(build(), 5)
+    first, second = build(), build()
+    descend(first, 3)
+    first.save(tmp_path / "state", {})
+    second.load(tmp_path / "state")
+    assert all(torch.equal(a, b) for a, b in zip(descend(second, 2), whole, strict=True))
+
+
+def test_what_decides_a_result_and_what_does_not(tmp_path, monkeypatch):
+    copy_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "eval"):
+        path = tmp_path / f"data/gradients/{split}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(split)
+
+    def found():
+        params = select(load_params(), ("seed", "device", "precision", "threads", "train_tiny"))
+        return determinants("train_tiny", params, Compute())
+
+    first = found()
+    write_params(tmp_path, {"train_tiny": {"checkpoint_seconds": 7}, "train_unet": {"lr": 0.5}})
+    assert found() == first
+    write_params(tmp_path, {"train_tiny": {"lr": 0.5}, "threads": 1})
+    (tmp_path / "data/gradients/eval.safetensors").write_text("other data")
+    with (tmp_path / "src/ddpm/models/tiny.py").open("a") as code:
+        code.write("\n")
+    changed = {key for key, value in found().items() if first[key] != value}
+    assert changed == {"train_tiny.lr", "threads", "data/gradients/eval.safetensors", "src/ddpm/models/tiny.py"}
+
+
+def test_an_experiments_copy_keeps_its_state_in_the_main_repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(REPO))
+    assert Resume("stage", ABOUT, 0.0).path.parent == REPO / ".resume"
