@@ -1,6 +1,7 @@
 """Stage render_grids: every picture of reports/figures, from what the other stages made."""
 
 import csv
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from ddpm.seeding import generator, global_stream
 
 NAMES = {"tiny": "TinyDiffuser", "unet": "U-Net"}
 FOLDER = Path("reports/figures")
+EXACT = Path("reports/evaluate_tiny")
 
 
 def main(stage: Stage) -> None:
@@ -34,6 +36,7 @@ def main(stage: Stage) -> None:
         "tiny_untrained": untrained_figure(gradients[: params.n_noised], seed),
         **dict(model_figures("tiny", gradients[: params.grid_columns], params)),
         **dict(model_figures("unet", clothes, params)),
+        "sampler_error": sampler_figure(),
     }
     for name, figure in figures.items():
         save(figure, FOLDER / f"{name}.png")
@@ -91,8 +94,30 @@ def model_figures(name: str, real: torch.Tensor, params: RenderGrids) -> Iterato
     reports = Path(f"reports/train_{name}")
     losses = (read_curve(reports / f"{curve}.csv") for curve in ("loss", "eval_loss", "loss_by_timestep"))
     train_loss, eval_loss, by_timestep = losses
-    yield f"{name}_loss", curves.loss_curves(train_loss, eval_loss, model.prediction, label)
-    yield f"{name}_loss_by_timestep", curves.loss_by_timestep(by_timestep, model.prediction, label)
+    optimum, optimal = exact_losses() if name == "tiny" else (None, [])
+    yield f"{name}_loss", curves.loss_curves(train_loss, eval_loss, model.prediction, label, optimum)
+    yield f"{name}_loss_by_timestep", curves.loss_by_timestep(by_timestep, model.prediction, label, optimal)
+
+
+def exact_losses() -> tuple[float, list[tuple[int, float]]]:
+    """The least possible evaluation loss of the tiny model, in all and by timestep."""
+    optimum = json.loads((EXACT / "metrics.json").read_text())["optimal_eval_loss"]
+    return optimum, read_curve(EXACT / "optimal_loss_by_timestep.csv")
+
+
+def sampler_figure() -> Figure:
+    """The error of Algorithm 2 with the exact denoiser, and of the tiny model's samples beside it."""
+    model, facts = load_model(Path("models/tiny.safetensors"))
+    assert model.noise_schedule is not None
+    metrics = json.loads((EXACT / "metrics.json").read_text())
+    errors: dict[str, list[tuple[int, float]]] = {}
+    with (EXACT / "sampler_error.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            errors.setdefault(row["schedule"], []).append((int(row["max_steps"]), float(row["corner_error"])))
+    network = len(model.noise_schedule), metrics["tiny_corner_error"]
+    label = run_label(NAMES["tiny"], facts["step"], facts["seed"])
+    floor, network_floor = metrics["exact_samples_floor"], metrics["tiny_samples_floor"]
+    return curves.sampler_error(errors, floor, network, network_floor, label)
 
 
 def read_curve(path: Path) -> list[tuple[int, float]]:

@@ -14,6 +14,7 @@ STAGES = [
     "train_tiny",
     "train_unet",
     "sample_tiny",
+    "evaluate_tiny",
     "sample_unet",
     "render_grids",
 ]
@@ -32,7 +33,11 @@ TINY = {
         "epochs": 1,
         "n_eval_per_step": 1,
     },
-    "sample": {model: {"n_samples": 4, "n_films": 2, "batch_size": 3} for model in ("tiny", "unet")},
+    "sample": {
+        "tiny": {"n_samples": 42, "n_films": 2, "batch_size": 40},  # the fewest whose colours can be tested
+        "unet": {"n_samples": 4, "n_films": 2, "batch_size": 3},
+    },
+    "evaluate_tiny": {"n_eval_per_step": 4, "n_samples": 42, "max_steps": [21]},
 }
 NOWHERE = "http://127.0.0.1:9"  # discard: nothing listens
 

@@ -89,6 +89,7 @@ def test_every_mistake_is_listed(tmp_path):
             {**VALUES["train_unet"], "schedule": "rescaled_linear", "max_steps": 20},
             "schedule rescaled_linear needs at least 21",
         ),
+        (("evaluate_tiny", "max_steps"), [100, 20], "has 20; schedule rescaled_linear needs at least 21"),
         (("generate_gradients", "img_shape"), [2, 4, 5], "generate_gradients.img_shape: [2, 4, 5] has 2 channels"),
         (("generate_gradients", "img_shape"), [3, 4], "generate_gradients.img_shape is [3, 4]"),
         (("sample", "unet", "n_films"), 64, "n_films is 64; it cannot exceed n_samples"),

@@ -18,6 +18,8 @@ from ddpm.figures.canvas import evenly_spaced, image_table, run_label, save
 from ddpm.figures.pictures import plot_img
 
 LABEL = run_label("U-Net", 1234, 42)
+STEPS = (25, 50, 100, 200)
+ERRORS = {name: [(t, 200 / t) for t in STEPS] for name in ("linear", "rescaled_linear", "cosine")}
 
 
 def random_images(*shape: int, seed: int = 0) -> Tensor:
@@ -71,6 +73,8 @@ def make(name: str) -> Figure:
         "denoising": lambda: pictures.denoising(random_images(1001, 2, 1, 5, 5), torch.arange(1000, -1, -1), LABEL),
         "loss_curves": lambda: curves.loss_curves(curve, curve, "v", LABEL),
         "loss_by_timestep": lambda: curves.loss_by_timestep(curve, "eps", LABEL),
+        "loss_curves_above_the_optimum": lambda: curves.loss_curves(curve, curve, "eps", LABEL, 0.01),
+        "sampler_error": lambda: curves.sampler_error(ERRORS, 1.5, (100, 9.0), 2.5, LABEL),
     }
     return makers[name]()
 
@@ -78,6 +82,7 @@ def make(name: str) -> Figure:
 DATA = ["gradients", "normalization"]
 FORWARD = ["forward_process", "noising"]
 MODEL = ["untrained_prediction", "training_previews", "sample_grid", "denoising", "loss_curves", "loss_by_timestep"]
+MODEL += ["loss_curves_above_the_optimum", "sampler_error"]
 
 
 @pytest.mark.parametrize("name", DATA + FORWARD + MODEL)
@@ -233,6 +238,17 @@ def test_curves_are_the_numbers_given_on_a_log_scale() -> None:
     axes = curves.loss_by_timestep(by_timestep, "eps", LABEL).axes[0]
     assert points(axes.lines[0]) == by_timestep
     assert axes.get_yscale() == "log"
+
+
+def test_the_least_possible_loss_and_the_sampler_error_are_the_numbers_given() -> None:
+    losses, optimal = [(1, 0.8), (2, 0.4)], [(1, 0.7), (2, 0.1)]
+    axes = curves.loss_by_timestep(losses, "eps", LABEL, optimal).axes[0]
+    assert [points(line) for line in axes.lines[:2]] == [losses, optimal]
+    axes = curves.loss_curves(losses, losses, "v", LABEL, 0.05).axes[0]
+    assert [y for _, y in points(axes.lines[2])] == [0.05, 0.05]
+    axes = curves.sampler_error(ERRORS, 1.5, (100, 9.0), 2.5, LABEL).axes[0]
+    assert [points(line) for line in axes.lines[:4]] == [*ERRORS.values(), [(100, 9.0)]]
+    assert [y for _, y in points(axes.lines[4])] == [1.5, 1.5]
 
 
 def test_the_same_figure_gives_the_same_bytes_whatever_the_users_matplotlibrc(tmp_path: Path) -> None:

@@ -135,6 +135,21 @@ class Sample(Section):
     unet: SampleModel
 
 
+class EvaluateTiny(Section):
+    n_eval_per_step: Count
+    n_samples: Annotated[int, Ge(1), Le(100_000)]
+    max_steps: Annotated[list[Annotated[int, Ge(1), Le(10_000)]], Len(1, 12)]
+    schedules: Annotated[list[Literal["linear", "rescaled_linear", "cosine"]], Len(1, 3)]
+    variance: Literal["fixed_large", "fixed_small"]
+    level: Annotated[float, Gt(0), Lt(1)]
+
+    @model_validator(mode="after")
+    def _schedules_have_steps(self) -> "EvaluateTiny":
+        if "rescaled_linear" in self.schedules and min(self.max_steps) <= 20:
+            raise ValueError(f"max_steps has {min(self.max_steps)}; schedule rescaled_linear needs at least 21")
+        return self
+
+
 class RenderGrids(Section):
     forward_img_shape: PictureShape
     n_gradients: Annotated[int, Ge(1), Le(64)]
@@ -156,6 +171,7 @@ class Params(Section):
     train_tiny: TrainTiny
     train_unet: TrainUnet
     sample: Sample
+    evaluate_tiny: EvaluateTiny
     render_grids: RenderGrids
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from ddpm.data.gradients import gradient_images
+from ddpm.data.gradients import gradient_images, gradients, nearest_corners
 from ddpm.seeding import generator
 
 
@@ -38,3 +38,21 @@ def test_corners_are_uniform_on_255_values():
 def test_impossible_sizes_are_refused(n, size):
     with pytest.raises(ValueError, match="need n_images >= 0 and sizes >= 1"):
         gradient_images(n, size)
+
+
+@pytest.mark.parametrize("size", [(2, 3), (1, 2), (4, 5)])
+def test_nearest_corners_are_the_best_of_all_pairs(size):
+    pairs = torch.cartesian_prod(torch.arange(255), torch.arange(255))
+    everything = gradients(pairs, *size)
+    x = torch.randn(6, *size, generator=generator(0, "images"), dtype=torch.float64)  # far outside [0, 1], too
+    found = gradients(nearest_corners(x), *size)
+    for image, ours in zip(x, found, strict=True):
+        best = (everything - image).square().sum((-2, -1)).min()
+        assert abs((ours - image).square().sum() - best) < 1e-10
+
+
+def test_a_gradient_gives_its_own_corners():
+    pairs = torch.randint(255, (50, 2), generator=generator(0, "pairs"))
+    assert torch.equal(nearest_corners(gradients(pairs, 4, 5)), pairs)
+    images = gradient_images(20, (3, 4, 5), generator(0, "images"))
+    assert (gradients(nearest_corners(images), 4, 5) - images).abs().max() < 1e-6  # float32 rounding

@@ -73,7 +73,8 @@ def train(kind="tiny", resume=None, log=None, data=None):
     """(weights, history) of one training."""
     model = network(kind)
     data = images(shape=model.img_shape) if data is None else data
-    history = fit(model, PARAMS, data, images(6, model.img_shape), seed=3, log=log, resume=resume)
+    params = PARAMS if kind == "tiny" else PARAMS.model_copy(update={"muon_lr": 0.02})
+    history = fit(model, params, data, images(6, model.img_shape), seed=3, log=log, resume=resume)
     return model.state_dict(), history
 
 

@@ -2,8 +2,10 @@
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
+
+LEVELS = 255  # a corner's colour is one of 0..254
 
 
 def gradient_images(
@@ -19,15 +21,42 @@ def gradient_images(
     channels, height, width = img_size
     if n_images < 0 or min(img_size) < 1:
         raise ValueError(f"n_images is {n_images} and img_size {img_size}; need n_images >= 0 and sizes >= 1")
-    start, end = torch.randint(0, 255, (2, n_images, channels), generator=generator)
-    g = diagonal_position(height, width)
-    pixels = rearrange(start, "n c -> n c 1 1") + g * rearrange(end - start, "n c -> n c 1 1")
-    return pixels / 255
+    start, end = torch.randint(0, LEVELS, (2, n_images, channels), generator=generator)
+    return _between(start, end, diagonal_position(height, width))
 
 
-def diagonal_position(height: int, width: int) -> Float[Tensor, "h w"]:
+def diagonal_position(height: int, width: int, dtype: torch.dtype = torch.float32) -> Float[Tensor, "h w"]:
     """g of each pixel: 0 in the upper left corner, 1 in the lower right one."""
-    x = torch.linspace(0, width / (width + height), width)
-    y = torch.linspace(0, height / (width + height), height)
+    x = torch.linspace(0, width / (width + height), width, dtype=dtype)
+    y = torch.linspace(0, height / (width + height), height, dtype=dtype)
     g = rearrange(y, "h -> h 1") + rearrange(x, "w -> 1 w")
     return g / g[-1, -1] if g.numel() > 1 else g
+
+
+def nearest_corners(pixels: Float[Tensor, "*n h w"]) -> Int64[Tensor, "*n 2"]:
+    """a and b, each of 0..254, of the gradient that is nearest to each channel by squared distance.
+
+    pixels: in [0, 1] or beyond, of at least 2 pixels; compare in float64. Exact: for every a, the best b is the
+    nearest whole number to a parabola's lowest point.
+    """
+    height, width = pixels.shape[-2:]
+    g = diagonal_position(height, width, torch.float64).to(pixels.device)
+    u = 1 - g  # the pixel is (a u + b g) / 255
+    scaled = LEVELS * pixels.double()
+    on_u, on_g = ((scaled * side).sum((-2, -1))[..., None] for side in (u, g))
+    uu, ug, gg = (u * u).sum(), (u * g).sum(), (g * g).sum()
+    a = torch.arange(LEVELS, dtype=torch.float64, device=pixels.device)
+    b = ((on_g - ug * a) / gg).round().clamp(0, LEVELS - 1)
+    distance = a * (a * uu + 2 * b * ug - 2 * on_u) + b * (b * gg - 2 * on_g)  # up to a constant
+    best = distance.argmin(-1, keepdim=True)
+    return torch.cat((best, b.gather(-1, best).long()), dim=-1)
+
+
+def gradients(corners: Int64[Tensor, "*n 2"], height: int, width: int) -> Float[Tensor, "*n h w"]:
+    """The gradient between each pair of corner values, in [0, 1], float64."""
+    start, end = corners.unbind(-1)
+    return _between(start, end, diagonal_position(height, width, torch.float64).to(corners.device))
+
+
+def _between(start: Int64[Tensor, "*n"], end: Int64[Tensor, "*n"], g: Float[Tensor, "h w"]) -> Float[Tensor, "*n h w"]:
+    return (start[..., None, None] + g * (end - start)[..., None, None]) / LEVELS

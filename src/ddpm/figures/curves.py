@@ -1,14 +1,14 @@
 """The figures that are made of numbers: the loss as training goes on, and by number of noise steps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter, StrMethodFormatter
 
 from ddpm.diffusion.posterior import Prediction
-from ddpm.figures.canvas import BLUE, FAINT, GREY, ORANGE, curve_axes, styled
+from ddpm.figures.canvas import BLUE, FAINT, GREY, INK, ORANGE, curve_axes, styled
 
 Curve = Sequence[tuple[int, float]]
 LOSS = "loss (mean squared error)"
@@ -21,8 +21,13 @@ BY_TIMESTEP = {
 
 
 @styled
-def loss_curves(train: Curve, evaluation: Curve, prediction: Prediction, label: str) -> Figure:
-    """Training and evaluation loss against training step, of a network that predicts `prediction`."""
+def loss_curves(
+    train: Curve, evaluation: Curve, prediction: Prediction, label: str, optimum: float | None = None
+) -> Figure:
+    """Training and evaluation loss against training step, of a network that predicts `prediction`.
+
+    optimum: the least evaluation loss that any network can have, where it is known.
+    """
     figure, axes = curve_axes(
         f"Loss during training: {label}",
         f"Equation 14, the mean squared error of the predicted {PREDICTED[prediction]}: lower is better. "
@@ -33,6 +38,8 @@ def loss_curves(train: Curve, evaluation: Curve, prediction: Prediction, label: 
     _plot(axes, train, label=f"training: {train[-1][1]:.4f} at the end", color=BLUE, linewidth=1.2)
     words = f"evaluation: {evaluation[-1][1]:.4f} at the end"
     _plot(axes, evaluation, label=words, color=ORANGE, linewidth=2, marker="o", markersize=4)
+    if optimum is not None:
+        axes.axhline(optimum, color=INK, linewidth=1.5, linestyle=":", label=f"least possible: {optimum:.4f}")
     _finish(axes, prediction)
     axes.set_xlim(0, 1.01 * train[-1][0])
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
@@ -40,18 +47,54 @@ def loss_curves(train: Curve, evaluation: Curve, prediction: Prediction, label: 
 
 
 @styled
-def loss_by_timestep(losses: Curve, prediction: Prediction, label: str) -> Figure:
-    """Evaluation loss at each number of noise steps t, from 1 to T."""
+def loss_by_timestep(losses: Curve, prediction: Prediction, label: str, optimal: Curve = ()) -> Figure:
+    """Evaluation loss at each number of noise steps t, from 1 to T.
+
+    optimal: the same for the Bayes-optimal predictor, where it is known: no network can go below.
+    """
     figure, axes = curve_axes(
         f"Loss by timestep: {label}",
         BY_TIMESTEP[prediction],
         "number of noise steps t",
         LOSS,
     )
-    mean = sum(loss for _, loss in losses) / len(losses)
-    _plot(axes, losses, label=f"mean over all t: {mean:.4f}", color=BLUE, linewidth=2)
+    _plot(axes, losses, label=f"mean over all t: {_mean(losses):.4f}", color=BLUE, linewidth=2)
+    if optimal:
+        words = f"least possible, by the exact denoiser: {_mean(optimal):.4f}"
+        _plot(axes, optimal, label=words, color=INK, linewidth=1.5, linestyle=":")
     _finish(axes, prediction)
     axes.set_xlim(0, 1.01 * losses[-1][0])
+    return figure
+
+
+@styled
+def sampler_error(
+    errors: Mapping[str, Curve], floor: float, network: tuple[int, float], network_floor: float, label: str
+) -> Figure:
+    """How far Algorithm 2 is from the gradient data when it is driven by the exact denoiser, against T.
+
+    errors: per schedule (T, Wasserstein-1 distance of corner colours from uniform, in levels); floor: the mean of the
+    same for as many draws from the data; network: (T, error) of the trained model's samples, with a floor of their own.
+    """
+    figure, axes = curve_axes(
+        f"Error of the sampler: {label}",
+        "Lines: Algorithm 2 with the exact denoiser, so all error is the sampler's. It falls to chance (as many draws "
+        "from the data) as T grows; the linear schedule (1e-4 to 0.02) needs more steps, for at few its last step is "
+        "not yet pure noise. The star has the network's error on top.",
+        "number of steps T",
+        "error of corner colours (levels of 255)",
+    )
+    for (schedule, curve), color in zip(errors.items(), (BLUE, ORANGE, GREY), strict=False):
+        _plot(axes, curve, label=schedule.replace("_", " "), color=color, linewidth=2, marker="o", markersize=5)
+    words = f"network (chance: {network_floor:.2f})"
+    axes.plot(*network, label=words, color=INK, marker="*", markersize=14, linestyle="none")
+    axes.axhline(floor, color=FAINT, linestyle="--", linewidth=1, label=f"chance: {floor:.2f}")
+    axes.set_xscale("log")
+    axes.set_xticks(sorted({x for curve in errors.values() for x, _ in curve} | {network[0]}))
+    axes.minorticks_off()
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    _plain_log_scale(axes)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=5, borderaxespad=0.2)
     return figure
 
 
@@ -60,13 +103,21 @@ def _plot(axes: Axes, curve: Curve, **look: Any) -> None:
     axes.plot(x, y, **look)
 
 
-def _finish(axes: Axes, prediction: Prediction) -> None:
-    """A legend above, a log scale with plain numbers, and the score of answering 0 where it is known: noise has 1."""
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
+def _mean(curve: Curve) -> float:
+    return sum(value for _, value in curve) / len(curve)
+
+
+def _plain_log_scale(axes: Axes) -> None:
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _finish(axes: Axes, prediction: Prediction) -> None:
+    """A legend above, a log scale with plain numbers, and the score of answering 0 where it is known: noise has 1."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0.2)
+    _plain_log_scale(axes)
     if prediction != "eps":
         return
     axes.set_ylim(top=max(1.6, axes.get_ylim()[1]))

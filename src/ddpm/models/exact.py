@@ -1,0 +1,85 @@
+"""The exact denoiser of the gradient data: the Bayes-optimal predictor, below whose loss no network can go.
+
+A channel of a gradient image is a u + b g with u = 1 - g and a, b independent and uniform on 0..254, so the posterior
+of (a, b) given x_t (equation 4) is a sum over 255 x 255 pairs, and E[x0 | x_t] follows from its two means.
+"""
+
+from math import ceil
+
+import torch
+from jaxtyping import Float, Float64, Shaped
+from torch import Tensor, linalg
+
+from ddpm.data.gradients import LEVELS, diagonal_position, nearest_corners
+from ddpm.diffusion.posterior import target, to_eps
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.models.base import DiffusionModel
+
+REACH = 9.0  # standard deviations of a and b that are summed over; exp(-REACH^2 / 2) is below float64's resolution
+
+
+class ExactDenoiser(DiffusionModel):
+    """E[eps | x_t] (or of x0 or v: set `prediction`) when x_0 is a gradient image; float64, nothing is learnt.
+
+    img_shape: (channels, height, width) with at least 2 pixels a channel, else ValueError; it lives where
+    `noise_schedule` does.
+    """
+
+    noise_schedule: NoiseSchedule
+    g: Float64[Tensor, "h w"]
+
+    def __init__(self, img_shape: tuple[int, ...], noise_schedule: NoiseSchedule) -> None:
+        super().__init__()
+        _, height, width = img_shape
+        if height * width < 2:
+            raise ValueError(f"img_shape is {img_shape}; a gradient has at least 2 pixels")
+        self.img_shape = tuple(img_shape)
+        self.noise_schedule = noise_schedule
+        self.register_buffer("g", diagonal_position(height, width, torch.float64).to(noise_schedule.device))
+
+    def forward(self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]) -> Float64[Tensor, "b c h w"]:
+        xt = images.double()
+        x0 = torch.empty_like(xt)
+        for t in num_steps.unique().tolist():
+            chosen = num_steps == t
+            x0[chosen] = self._x0(xt[chosen], self.noise_schedule.alpha_bar(t).item())
+        eps = to_eps("x0", x0, xt, num_steps, self.noise_schedule)
+        return target(self.prediction, x0, eps, num_steps, self.noise_schedule)
+
+    def _x0(self, xt: Float64[Tensor, "b c h w"], alpha_bar: float) -> Float64[Tensor, "b c h w"]:
+        """E[x0 | x_t]; x_t / sqrt(alpha_bar), in levels, is a u + b g under noise of precision tau a pixel."""
+        pixels = (xt / alpha_bar**0.5 + 1) / 2
+        tau = (2 / LEVELS) ** 2 * alpha_bar / (1 - alpha_bar)
+        a, b = self._posterior_means(pixels, tau)
+        return (a[..., None, None] * (1 - self.g) + b[..., None, None] * self.g) * 2 / LEVELS - 1
+
+    def _posterior_means(
+        self, pixels: Float64[Tensor, "b c h w"], tau: float
+    ) -> tuple[Float64[Tensor, "b c"], Float64[Tensor, "b c"]]:
+        """E[a | x_t] and E[b | x_t], summed over a square of pairs around the posterior's mode.
+
+        At i and j levels from the square's middle, p is up to a constant p_a(i) p_b(j) exp(-tau <u, g> i j): a product
+        of vector, matrix and vector, where the matrix is the same for every image.
+        """
+        u, g = 1 - self.g, self.g
+        uu, ug, gg = (u * u).sum().item(), (u * g).sum().item(), (g * g).sum().item()
+        precision = tau * min(uu - ug**2 / gg, gg - ug**2 / uu)  # of a, and of b, with the other one unknown
+        half = min(ceil(REACH / precision**0.5), LEVELS // 2)
+        if half == LEVELS // 2:
+            middle = torch.full((*pixels.shape[:2], 2), half, device=pixels.device)  # the square holds all pairs
+        else:
+            middle = nearest_corners(pixels).clamp(half, LEVELS - 1 - half)
+        offset = torch.arange(-half, half + 1, dtype=torch.float64, device=pixels.device)
+
+        rest = LEVELS * pixels - middle[..., :1, None] * u - middle[..., 1:, None] * g
+        p_a, p_b = (
+            (tau * (rest * side).sum((-2, -1))[..., None] * offset - tau * norm / 2 * offset**2).softmax(-1)
+            for side, norm in ((u, uu), (g, gg))
+        )
+        # The weight of the mode cannot underflow: its logarithm is at least that of the matrix's least entry over its
+        # largest, -2 tau <u, g> half^2, some -250, less 2 log 255 for the two softmax sums.
+        matrix = (-tau * ug * (offset[:, None] * offset + half**2)).exp()
+        weight, a_weight = p_a @ matrix, (p_a * offset) @ matrix
+        total = linalg.vecdot(weight, p_b)
+        a, b = linalg.vecdot(a_weight, p_b) / total, (weight * p_b) @ offset / total
+        return middle[..., 0] + a, middle[..., 1] + b

@@ -1,0 +1,115 @@
+"""Stage evaluate_tiny: the tiny model and Algorithm 2 against the exact answers that the gradient data allow."""
+
+from collections import deque
+from itertools import pairwise
+from math import prod, sqrt
+from pathlib import Path
+from statistics import fmean
+
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from ddpm import compute
+from ddpm.compute import Compute
+from ddpm.config import EvaluateTiny
+from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
+from ddpm.errors import UserError
+from ddpm.evaluation.gradients import GradientQuality, corner_error_floor, measure
+from ddpm.files import load_tensors, write_csv, write_json
+from ddpm.images import from_uint8, normalize_img
+from ddpm.models.base import DiffusionModel
+from ddpm.models.checkpoint import load_model
+from ddpm.models.exact import ExactDenoiser
+from ddpm.pipeline import Stage, run_stage
+from ddpm.sampling.ancestral import ancestral_steps
+from ddpm.seeding import derive_seed, generator
+from ddpm.training.evaluate import loss_by_timestep, simple_loss
+
+REPORTS = Path("reports/evaluate_tiny")
+
+
+def main(stage: Stage) -> None:
+    params, seed = stage.params.evaluate_tiny, stage.params.seed
+    device = compute.set_up(stage.params.device, stage.params.precision, stage.params.threads)
+    model, _ = load_model(Path("models/tiny.safetensors"))
+    model.to(device.device)
+    images = normalize_img(load_tensors(Path("data/gradients/eval.safetensors"))["images"])
+    samples = normalize_img(from_uint8(load_tensors(Path("samples/tiny.safetensors"))["samples"]))
+    if prod(model.img_shape[1:]) < 2:
+        raise UserError(f"the images have shape {model.img_shape}; a gradient needs at least 2 pixels")
+    quality = measure(samples)
+
+    schedule = model.noise_schedule
+    assert schedule is not None
+    exact = ExactDenoiser(model.img_shape, schedule)
+    exact.prediction = model.prediction
+    losses, optimal = (
+        loss_by_timestep(predictor, images, schedule, params.n_eval_per_step, seed, device)
+        for predictor in (model, exact)
+    )
+    write_csv(REPORTS / "optimal_loss_by_timestep.csv", ("t", "optimal_loss"), enumerate(optimal, start=1))
+
+    rows = sampler_error(model.img_shape, params, seed, device)
+    write_csv(REPORTS / "sampler_error.csv", ("schedule", "max_steps", *GradientQuality.__annotations__), rows)
+
+    exact_quality = measure(draw(exact, params, seed, device))
+    metrics = {
+        **excess(losses, optimal),
+        # On the steps and noise of the evaluation loss that train_tiny reports.
+        "optimal_eval_loss": simple_loss(exact, images, schedule, derive_seed(seed, "train_tiny"), device),
+        **{f"tiny_{key}": value for key, value in vars(quality).items()},
+        "tiny_corners_uniform": quality.p_value >= params.level,
+        **{f"exact_{key}": value for key, value in vars(exact_quality).items()},
+        "exact_corners_uniform": exact_quality.p_value >= params.level,
+        "tiny_samples_floor": floor(len(samples), model.img_shape, seed),
+        "exact_samples_floor": floor(params.n_samples, model.img_shape, seed),
+    }
+    write_json(REPORTS / "metrics.json", metrics)
+    stage.run.log_metrics({key: float(value) for key, value in metrics.items()}, 0)
+    for path in sorted(REPORTS.iterdir()):
+        stage.run.log_artifact(path)
+
+
+def excess(losses: list[float], optimal: list[float]) -> dict[str, float]:
+    """The loss, the least possible one and their difference, as means over t, all on the same images and noise.
+
+    The standard error is von Neumann's, from differences of neighbouring steps, whose noise is independent.
+    """
+    over = [loss - least for loss, least in zip(losses, optimal, strict=True)]
+    variance = fmean((after - before) ** 2 / 2 for before, after in pairwise(over)) if len(over) > 1 else 0.0
+    return {
+        "loss": fmean(losses),
+        "optimal_loss": fmean(optimal),
+        "excess_loss": fmean(over),
+        "excess_loss_standard_error": sqrt(variance / len(over)),
+        "excess_loss_relative": fmean(over) / fmean(optimal),
+    }
+
+
+def sampler_error(
+    img_shape: tuple[int, ...], params: EvaluateTiny, seed: int, device: Compute
+) -> list[tuple[object, ...]]:
+    """Algorithm 2 with the exact denoiser: what is wrong with its samples is wrong with the sampler."""
+    rows: list[tuple[object, ...]] = []
+    cells = [(name, max_steps) for name in params.schedules for max_steps in params.max_steps]
+    for name, max_steps in tqdm(cells, "sampler error", disable=None):
+        schedule = NoiseSchedule(max_steps, device.device, SCHEDULES[name](max_steps))
+        quality = measure(draw(ExactDenoiser(img_shape, schedule), params, seed, device))
+        rows.append((name, max_steps, *vars(quality).values()))
+    return rows
+
+
+def draw(model: DiffusionModel, params: EvaluateTiny, seed: int, device: Compute) -> Float[Tensor, "n c h w"]:
+    """Samples by Algorithm 2, with the same noise streams for every model."""
+    streams = [generator(seed, "evaluate_tiny/samples", i) for i in range(params.n_samples)]
+    return deque(ancestral_steps(model, streams, params.variance, device), maxlen=1).pop()
+
+
+def floor(n_samples: int, img_shape: tuple[int, ...], seed: int) -> float:
+    """The corner error that as many images from the data have by chance."""
+    return corner_error_floor(n_samples * img_shape[0], generator(seed, "evaluate_tiny/floor"))
+
+
+if __name__ == "__main__":
+    run_stage("evaluate_tiny", main, reads=("seed", "device", "precision", "threads", "evaluate_tiny"))

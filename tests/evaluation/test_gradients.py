@@ -1,0 +1,55 @@
+"""Measures of gradient samples, on samples of which the answer is known."""
+
+import pytest
+import torch
+
+from ddpm.data.gradients import gradient_images
+from ddpm.errors import UserError
+from ddpm.evaluation.gradients import corner_error, corner_error_floor, measure, uniformity
+from ddpm.images import normalize_img
+from ddpm.seeding import generator
+
+
+def test_the_data_themselves_are_perfect():
+    quality = measure(normalize_img(gradient_images(1000, (3, 4, 5), generator(0, "data"))))
+    assert quality.distance < 1e-6  # float32 rounding
+    assert quality.p_value > 1e-3  # the test's level
+    assert quality.corner_error < 2 * corner_error_floor(3000, generator(0, "floor"))
+
+
+def test_distance_is_the_noise_that_no_gradient_explains():
+    x0 = normalize_img(gradient_images(400, (3, 4, 5), generator(0, "data")))
+    noisy = x0 + 0.05 * torch.randn(x0.shape, generator=generator(0, "noise"))
+    # Of 20 pixels' noise, the nearest gradient takes up 2 dimensions but for the rounding to whole levels; 1,200
+    # channels of 18 values have a standard error of 0.5 %.
+    assert abs(measure(noisy).distance / (0.05 * (18 / 20) ** 0.5) - 1) < 0.025
+
+
+def test_corner_error_is_the_distance_between_distributions():
+    assert corner_error(torch.arange(255)) == 0
+    assert corner_error(torch.zeros(10, dtype=torch.long)) == pytest.approx(127)  # the mean of 0..254
+    assert corner_error(torch.arange(255).clamp(min=10)) == pytest.approx(55 / 255)  # 10 + 9 + ... + 1 levels moved
+
+
+def test_the_floor_is_what_theory_says():
+    # E|F_n - F| is sqrt(2 F (1 - F) / (pi n)) for large n; its integral over 255 levels is 255 sqrt(2 / (pi n)) pi / 8.
+    expected = 255 * (2 / (torch.pi * 2000)) ** 0.5 * torch.pi / 8
+    # One W1's standard deviation is some 40 % of its mean, so 100 repeats give 4 %.
+    assert abs(corner_error_floor(1000, generator(0, "floor")) / expected - 1) < 0.16
+
+
+def test_uniform_colours_that_depend_on_each_other_are_found_out():
+    a = torch.randint(255, (500,), generator=generator(0, "colours"))
+    assert uniformity(torch.stack((a, torch.randint(255, (500,), generator=generator(1, "colours"))), 1)) > 1e-3
+    assert uniformity(torch.stack((a, (a + 40) % 255), 1)) < 1e-9
+
+
+def test_the_test_keeps_its_level():
+    draws = torch.randint(255, (400, 130, 2), generator=generator(0, "level"))
+    rejected = sum(uniformity(pairs) < 0.05 for pairs in draws)
+    assert abs(rejected - 20) < 4.5 * (400 * 0.05 * 0.95) ** 0.5 + 4  # chi-square is approximate at 5 a square
+
+
+def test_too_few_samples_are_refused():
+    with pytest.raises(UserError, match=r"123 pairs .* too few .* at least 125"):
+        measure(torch.zeros(41, 3, 4, 5))

@@ -1,0 +1,98 @@
+"""The exact denoiser against Bayes' rule pair by pair, and Algorithm 2 driven by it against the data it must give."""
+
+import pytest
+import torch
+
+from ddpm.data.gradients import gradient_images, gradients, nearest_corners
+from ddpm.diffusion.forward import add_noise
+from ddpm.diffusion.posterior import to_x0
+from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
+from ddpm.evaluation.gradients import measure
+from ddpm.images import denormalize_img, normalize_img
+from ddpm.models.exact import ExactDenoiser
+from ddpm.sampling.ancestral import ancestral_steps
+from ddpm.seeding import generator
+from ddpm.training.evaluate import simple_loss
+
+
+def noised(shape, t, schedule, n=2):
+    stream = generator(0, "exact", t)
+    x0 = normalize_img(gradient_images(n, shape, stream)).double()
+    steps = torch.full((n,), t)
+    return add_noise(x0, torch.randn(x0.shape, generator=stream, dtype=torch.float64), steps, schedule), steps
+
+
+def by_bayes_rule(xt, alpha_bar):
+    """E[x0 | x_t] of one channel: every pair's image and its likelihood."""
+    height, width = xt.shape
+    x = torch.linspace(0, width, width, dtype=torch.float64)[None, :]
+    y = torch.linspace(0, height, height, dtype=torch.float64)[:, None]
+    g = (x + y) / (x + y).max()
+    a, b = torch.meshgrid(*2 * [torch.arange(255, dtype=torch.float64)], indexing="ij")
+    images = (a[..., None, None] + g * (b - a)[..., None, None]) / 255 * 2 - 1
+    log_p = -((xt - alpha_bar**0.5 * images) ** 2).sum((-2, -1)) / (2 * (1 - alpha_bar))
+    weights = log_p.flatten().softmax(0).reshape(255, 255)
+    return (weights[..., None, None] * images).sum((0, 1))
+
+
+# The steps at which the sum runs over a few, over many and over all pairs.
+@pytest.mark.parametrize(("name", "t"), [("linear", 1), ("linear", 12), ("linear", 40), ("cosine", 100)])
+@pytest.mark.parametrize("shape", [(1, 4, 5), (1, 1, 2)])
+def test_it_is_bayes_rule(shape, name, t):
+    schedule = NoiseSchedule(100, betas=SCHEDULES[name](100))
+    xt, steps = noised(shape, t, schedule)
+    xt[1] *= 3  # farther out than the chain goes: the likeliest pairs are at the edge
+    got = to_x0("eps", ExactDenoiser(shape, schedule)(xt, steps), xt, steps, schedule)
+    for image, ours in zip(xt, got, strict=True):
+        theirs = by_bayes_rule(image[0], schedule.alpha_bar(t).item())
+        # From eps back to x0, rounding of 1e-16 grows by 1 / sqrt(alpha_bar), some 1e3 at cosine's end.
+        assert (ours[0] - theirs).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("prediction", ["x0", "v"])
+def test_all_predictions_mean_the_same_image_in_a_batch_of_many_steps(prediction):
+    schedule = NoiseSchedule(50)
+    model = ExactDenoiser((3, 2, 3), schedule)
+    batch = [noised((3, 2, 3), t, schedule, 1) for t in (50, 3, 20, 3)]
+    xt, steps = (torch.cat(parts) for parts in zip(*batch, strict=True))
+    alone = torch.cat([to_x0("eps", model(*one), *one, schedule) for one in batch])
+    model.prediction = prediction
+    together = to_x0(prediction, model(xt, steps), xt, steps, schedule)
+    assert (together - alone).abs().max() < 1e-10
+
+
+def test_no_change_of_it_makes_the_loss_smaller():
+    # At the least loss, L(scale * eps) has its minimum at scale 1; per 2 % the loss rises by 0.0004 E[eps_hat^2].
+    schedule = NoiseSchedule(100)
+    images = normalize_img(gradient_images(300, (3, 4, 5), generator(0, "images")))
+    model = ExactDenoiser((3, 4, 5), schedule)
+    forward, losses = model.forward, []
+    for scale in (0.96, 1.0, 1.04):
+        model.forward = lambda xt, t, scale=scale: scale * forward(xt, t)
+        losses.append(simple_loss(model, images, schedule, seed=0))
+    assert losses[1] < losses[0]
+    assert losses[1] < losses[2]
+
+
+def drawn(name, max_steps, n=128):
+    model = ExactDenoiser((3, 4, 5), NoiseSchedule(max_steps, betas=SCHEDULES[name](max_steps)))
+    *_, x = ancestral_steps(model, [generator(0, "samples", i) for i in range(n)], "fixed_small")
+    return x
+
+
+def test_the_sampler_alone_gives_gradients_and_its_error_falls_with_the_number_of_steps():
+    x = drawn("rescaled_linear", 100)
+    # The last x0 estimate is a mean of gradients: rounding its corners moves each pixel by half a level at most.
+    pixels = denormalize_img(x).double()
+    nearest = gradients(nearest_corners(pixels), 4, 5)
+    assert (pixels - nearest).square().mean((-2, -1)).sqrt().max() < 0.5 / 255 + 1e-6
+    good, coarse, off = measure(x), measure(drawn("rescaled_linear", 25)), measure(drawn("linear", 25))
+    assert good.p_value > 1e-3  # the test's level
+    # The linear schedule keeps 0.88 of the image's strength at T = 25: starting from pure noise is wrong there.
+    assert off.p_value < 1e-6
+    assert good.corner_error < coarse.corner_error < off.corner_error
+
+
+def test_a_gradient_needs_two_pixels():
+    with pytest.raises(ValueError, match="at least 2 pixels"):
+        ExactDenoiser((3, 1, 1), NoiseSchedule(10))
