@@ -22,6 +22,7 @@ from ddpm.seeding import generator, global_stream
 
 NAMES = {"tiny": "TinyDiffuser", "unet": "U-Net"}
 FOLDER = Path("reports/figures")
+EVALUATION = Path("reports/evaluate_unet")
 
 
 def main(stage: Stage) -> None:
@@ -34,6 +35,7 @@ def main(stage: Stage) -> None:
         "tiny_untrained": untrained_figure(gradients[: params.n_noised], seed),
         **dict(model_figures("tiny", gradients[: params.grid_columns], params)),
         **dict(model_figures("unet", clothes, params)),
+        **dict(quality_figures(params)),
     }
     for name, figure in figures.items():
         save(figure, FOLDER / f"{name}.png")
@@ -92,6 +94,29 @@ def model_figures(name: str, real: torch.Tensor, params: RenderGrids) -> Iterato
     train_loss, eval_loss, by_timestep = losses
     yield f"{name}_loss", curves.loss_curves(train_loss, eval_loss, model.prediction, label)
     yield f"{name}_loss_by_timestep", curves.loss_by_timestep(by_timestep, model.prediction, label)
+
+
+def quality_figures(params: RenderGrids) -> Iterator[tuple[str, Figure]]:
+    """What stage evaluate_unet found in the U-Net's samples."""
+    _, facts = load_model(Path("models/unet.safetensors"))
+    label = run_label(NAMES["unet"], facts["step"], facts["seed"])
+    rows = read_rows(EVALUATION / "class_histogram.csv")
+    yield "unet_classes", curves.class_histogram(rows, label)
+
+    samples = from_uint8(load_tensors(Path("samples/unet.safetensors"))["samples"])
+    train = from_uint8(load_tensors(Path("data/fashion_mnist/train.safetensors"))["images"])
+    by_pixel, by_feature = (read_rows(EVALUATION / f"neighbours_{space}.csv") for space in ("pixel", "fashion_cnn"))
+    closeness = torch.tensor([float(row["closeness"]) for row in by_pixel])
+    n_first = params.grid_columns // 2
+    chosen = [*range(n_first), *closeness.argsort(stable=True)[: params.grid_columns - n_first].tolist()]
+    pixel, feature = (train[[int(rows[i]["index"]) for i in chosen]] for rows in (by_pixel, by_feature))
+    figure = pictures.nearest_neighbours(samples[chosen], pixel, feature, closeness[chosen], n_first, label)
+    yield "unet_neighbours", figure
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def read_curve(path: Path) -> list[tuple[int, float]]:

@@ -13,8 +13,10 @@ STAGES = [
     "download_fashion_mnist",
     "train_tiny",
     "train_unet",
+    "train_classifier",
     "sample_tiny",
     "sample_unet",
+    "evaluate_unet",
     "render_grids",
 ]
 TINY = {
@@ -32,7 +34,12 @@ TINY = {
         "epochs": 1,
         "n_eval_per_step": 1,
     },
-    "sample": {model: {"n_samples": 4, "n_films": 2, "batch_size": 3} for model in ("tiny", "unet")},
+    "train_classifier": {"n_train": 256, "epochs": 1},
+    "sample": {
+        "tiny": {"n_samples": 4, "n_films": 2, "batch_size": 3},
+        "unet": {"n_samples": 258, "n_films": 2, "batch_size": 256},
+    },
+    "evaluate_unet": {"n_samples": 258, "n_train": 300, "n_held_out": 300, "n_halves": 2},
 }
 NOWHERE = "http://127.0.0.1:9"  # discard: nothing listens
 

@@ -131,6 +131,7 @@ class Sample(Section):
 class EvaluateUnet(Section):
     n_samples: Count
     reference: Literal["test", "held_out"]
+    n_train: Annotated[int, Ge(51), Lt(60_000)]
     n_held_out: Annotated[int, Ge(1), Lt(60_000)]
     n_halves: Annotated[int, Ge(2), Le(10_000)]
     duplicate_quantile: Annotated[float, Gt(0), Lt(1)]
@@ -164,7 +165,7 @@ class Params(Section):
     @model_validator(mode="after")
     def _held_out_is_unseen(self) -> "Params":
         n_held_out = self.evaluate_unet.n_held_out
-        for section in ("train_unet", "train_classifier"):
+        for section in ("train_unet", "train_classifier", "evaluate_unet"):
             n_train = getattr(self, section).n_train
             if n_train + n_held_out > 60_000:
                 raise ValueError(

@@ -3,6 +3,7 @@
 Each metric takes what a feature extractor made of the images; the caller's name for it says which extractor.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -58,7 +59,8 @@ def kid(reference: Float[Tensor, "m d"], samples: Float[Tensor, "n d"], seed: in
     The mean over `KID_SUBSETS` random subsets of at most `KID_SUBSET_SIZE` images of either set; may be below 0.
     """
     size = min(KID_SUBSET_SIZE, len(reference), len(samples))
-    metric = KernelInceptionDistance(feature=_Features(samples.shape[1]), subsets=KID_SUBSETS, subset_size=size)
+    with warnings.catch_warnings(action="ignore"):  # it says that it will hold all features in memory
+        metric = KernelInceptionDistance(feature=_Features(samples.shape[1]), subsets=KID_SUBSETS, subset_size=size)
     metric.update(reference.double(), real=True)
     metric.update(samples.double(), real=False)
     with global_stream(seed, "kid"):
