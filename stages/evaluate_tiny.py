@@ -22,7 +22,7 @@ from ddpm.models.base import DiffusionModel
 from ddpm.models.checkpoint import load_model
 from ddpm.models.exact import ExactDenoiser
 from ddpm.pipeline import Stage, run_stage
-from ddpm.sampling.ancestral import ancestral_steps
+from ddpm.sampling.sample import sample_steps
 from ddpm.seeding import derive_seed, generator
 from ddpm.training.evaluate import loss_by_timestep, simple_loss
 
@@ -103,7 +103,8 @@ def sampler_error(
 def draw(model: DiffusionModel, params: EvaluateTiny, seed: int, device: Compute) -> Float[Tensor, "n c h w"]:
     """Samples by Algorithm 2, with the same noise streams for every model."""
     streams = [generator(seed, "evaluate_tiny/samples", i) for i in range(params.n_samples)]
-    return deque(ancestral_steps(model, streams, params.variance, device), maxlen=1).pop()
+    steps = sample_steps(model, streams, variance=params.variance, compute=device)
+    return deque(steps, maxlen=1).pop()
 
 
 def floor(n_samples: int, img_shape: tuple[int, ...], seed: int) -> float:

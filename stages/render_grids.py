@@ -24,6 +24,7 @@ from ddpm.seeding import generator, global_stream
 NAMES = {"tiny": "TinyDiffuser", "unet": "U-Net"}
 FOLDER = Path("reports/figures")
 EXACT = Path("reports/evaluate_tiny")
+EVALUATION = Path("reports/evaluate_unet")
 
 
 def main(stage: Stage) -> None:
@@ -37,6 +38,7 @@ def main(stage: Stage) -> None:
         **dict(model_figures("tiny", gradients[: params.grid_columns], params)),
         **dict(model_figures("unet", clothes, params)),
         "sampler_error": sampler_figure(),
+        **dict(quality_figures(params)),
     }
     for name, figure in figures.items():
         save(figure, FOLDER / f"{name}.png")
@@ -118,6 +120,29 @@ def sampler_figure() -> Figure:
     label = run_label(NAMES["tiny"], facts["step"], facts["seed"])
     floor, network_floor = metrics["exact_samples_floor"], metrics["tiny_samples_floor"]
     return curves.sampler_error(errors, floor, network, network_floor, label)
+
+
+def quality_figures(params: RenderGrids) -> Iterator[tuple[str, Figure]]:
+    """What stage evaluate_unet found in the U-Net's samples."""
+    _, facts = load_model(Path("models/unet.safetensors"))
+    label = run_label(NAMES["unet"], facts["step"], facts["seed"])
+    rows = read_rows(EVALUATION / "class_histogram.csv")
+    yield "unet_classes", curves.class_histogram(rows, label)
+
+    samples = from_uint8(load_tensors(Path("samples/unet.safetensors"))["samples"])
+    train = from_uint8(load_tensors(Path("data/fashion_mnist/train.safetensors"))["images"])
+    by_pixel, by_feature = (read_rows(EVALUATION / f"neighbours_{space}.csv") for space in ("pixel", "fashion_cnn"))
+    closeness = torch.tensor([float(row["closeness"]) for row in by_pixel])
+    n_first = params.grid_columns // 2
+    chosen = [*range(n_first), *closeness.argsort(stable=True)[: params.grid_columns - n_first].tolist()]
+    pixel, feature = (train[[int(rows[i]["index"]) for i in chosen]] for rows in (by_pixel, by_feature))
+    figure = pictures.nearest_neighbours(samples[chosen], pixel, feature, closeness[chosen], n_first, label)
+    yield "unet_neighbours", figure
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def read_curve(path: Path) -> list[tuple[int, float]]:

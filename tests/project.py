@@ -13,9 +13,11 @@ STAGES = [
     "download_fashion_mnist",
     "train_tiny",
     "train_unet",
+    "train_classifier",
     "sample_tiny",
     "evaluate_tiny",
     "sample_unet",
+    "evaluate_unet",
     "render_grids",
 ]
 TINY = {
@@ -33,11 +35,13 @@ TINY = {
         "epochs": 1,
         "n_eval_per_step": 1,
     },
+    "train_classifier": {"n_train": 256, "epochs": 1},
     "sample": {
         "tiny": {"n_samples": 42, "n_films": 2, "batch_size": 40},  # the fewest whose colours can be tested
-        "unet": {"n_samples": 4, "n_films": 2, "batch_size": 3},
+        "unet": {"n_samples": 258, "n_films": 2, "batch_size": 256},
     },
     "evaluate_tiny": {"n_eval_per_step": 4, "n_samples": 42, "max_steps": [21]},
+    "evaluate_unet": {"n_samples": 258, "n_train": 300, "n_held_out": 300, "n_halves": 2},
 }
 NOWHERE = "http://127.0.0.1:9"  # discard: nothing listens
 

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from PIL import Image
 from torch import Tensor
 
+from ddpm.evaluation.features import CLASSES
 from ddpm.figures import curves, pictures
 from ddpm.figures.canvas import evenly_spaced, image_table, run_label, save
 from ddpm.figures.pictures import plot_img
@@ -20,6 +21,8 @@ from ddpm.figures.pictures import plot_img
 LABEL = run_label("U-Net", 1234, 42)
 STEPS = (25, 50, 100, 200)
 ERRORS = {name: [(t, 200 / t) for t in STEPS] for name in ("linear", "rescaled_linear", "cosine")}
+SHARES = {"samples": "0.3", "low": "0.25", "high": "0.4", "reference_seen": "0.125"}
+CLASS_ROWS = [{"class": name, **SHARES} for name in CLASSES]
 
 
 def random_images(*shape: int, seed: int = 0) -> Tensor:
@@ -71,6 +74,8 @@ def make(name: str) -> Figure:
         ),
         "sample_grid": lambda: pictures.sample_grid(x, x, LABEL),
         "denoising": lambda: pictures.denoising(random_images(1001, 2, 1, 5, 5), torch.arange(1000, -1, -1), LABEL),
+        "nearest_neighbours": lambda: pictures.nearest_neighbours(x, x, x, torch.rand(5), 2, LABEL),
+        "class_histogram": lambda: curves.class_histogram(CLASS_ROWS, LABEL),
         "loss_curves": lambda: curves.loss_curves(curve, curve, "v", LABEL),
         "loss_by_timestep": lambda: curves.loss_by_timestep(curve, "eps", LABEL),
         "loss_curves_above_the_optimum": lambda: curves.loss_curves(curve, curve, "eps", LABEL, 0.01),
@@ -83,6 +88,7 @@ DATA = ["gradients", "normalization"]
 FORWARD = ["forward_process", "noising"]
 MODEL = ["untrained_prediction", "training_previews", "sample_grid", "denoising", "loss_curves", "loss_by_timestep"]
 MODEL += ["loss_curves_above_the_optimum", "sampler_error"]
+MODEL += ["nearest_neighbours", "class_histogram"]
 
 
 @pytest.mark.parametrize("name", DATA + FORWARD + MODEL)
@@ -296,3 +302,22 @@ def test_plot_img_does_not_fail_without_a_screen(monkeypatch: pytest.MonkeyPatch
 def test_plot_img_rejects_what_is_not_one_image(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=rf"1 or 3 channels, not \({', '.join(map(str, shape))}\)"):
         plot_img(torch.zeros(shape))
+
+
+def test_neighbours_stand_under_their_samples() -> None:
+    x = random_images(12, 1, 4, 4)
+    figure = pictures.nearest_neighbours(x[:4], x[4:8], x[8:], torch.tensor([0.9, 0.8, 0.123, 0.2]), 2, LABEL)
+    assert_shows(figure, [list(x[:4]), list(x[4:8]), list(x[8:])])
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["0.90", "0.80", "0.12", "0.20"]
+
+
+def test_class_bars_are_the_shares_and_their_lines_the_interval() -> None:
+    axes = curves.class_histogram(CLASS_ROWS, LABEL).axes[0]
+    bars = {
+        bar.get_label(): [patch.get_height() for patch in bar] for bar in axes.containers if bar.get_label()[0] != "_"
+    }
+    assert bars == {"samples": [0.3] * 10, "real images": [0.125] * 10}
+    (lines,) = axes.collections
+    ends = [[y for _, y in segment] for segment in lines.get_segments()]
+    assert numpy.allclose(ends, [[0.25, 0.4]] * 10)
+    assert [text.get_text() for text in axes.get_xticklabels()] == list(CLASSES)

@@ -104,6 +104,16 @@ class TrainUnet(Training):
         return self
 
 
+class TrainClassifier(Section):
+    n_train: Annotated[int, Ge(2), Le(60_000)]
+    batch_size: Annotated[int, Ge(2), Le(10_000)]
+    epochs: Annotated[int, Ge(1), Le(1000)]
+    lr: Annotated[float, Gt(0), Le(10)]
+    weight_decay: Annotated[float, Ge(0), Le(1)]
+    label_smoothing: Annotated[float, Ge(0), Lt(1)]
+    max_shift: Annotated[int, Ge(0), Lt(FASHION_MNIST_SIZE)]
+
+
 class SampleModel(Section):
     n_samples: Annotated[int, Ge(1), Le(1_000_000)]
     n_films: Annotated[int, Ge(1), Le(64)]
@@ -150,6 +160,15 @@ class EvaluateTiny(Section):
         return self
 
 
+class EvaluateUnet(Section):
+    n_samples: Count
+    reference: Literal["test", "held_out"]
+    n_train: Annotated[int, Ge(51), Lt(60_000)]
+    n_held_out: Annotated[int, Ge(1), Lt(60_000)]
+    n_halves: Annotated[int, Ge(2), Le(10_000)]
+    duplicate_quantile: Annotated[float, Gt(0), Lt(1)]
+
+
 class RenderGrids(Section):
     forward_img_shape: PictureShape
     n_gradients: Annotated[int, Ge(1), Le(64)]
@@ -170,9 +189,23 @@ class Params(Section):
     download_fashion_mnist: DownloadFashionMnist
     train_tiny: TrainTiny
     train_unet: TrainUnet
+    train_classifier: TrainClassifier
     sample: Sample
     evaluate_tiny: EvaluateTiny
+    evaluate_unet: EvaluateUnet
     render_grids: RenderGrids
+
+    @model_validator(mode="after")
+    def _held_out_is_unseen(self) -> "Params":
+        n_held_out = self.evaluate_unet.n_held_out
+        for section in ("train_unet", "train_classifier", "evaluate_unet"):
+            n_train = getattr(self, section).n_train
+            if n_train + n_held_out > 60_000:
+                raise ValueError(
+                    f"{section}.n_train + evaluate_unet.n_held_out is {n_train + n_held_out}; the training split has "
+                    "60000 images, and held-out ones must not be trained on"
+                )
+        return self
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:

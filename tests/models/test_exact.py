@@ -10,7 +10,7 @@ from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.evaluation.gradients import measure
 from ddpm.images import denormalize_img, normalize_img
 from ddpm.models.exact import ExactDenoiser
-from ddpm.sampling.ancestral import ancestral_steps
+from ddpm.sampling.sample import sample_steps
 from ddpm.seeding import generator
 from ddpm.training.evaluate import simple_loss
 
@@ -76,7 +76,7 @@ def test_no_change_of_it_makes_the_loss_smaller():
 
 def drawn(name, max_steps, n=128):
     model = ExactDenoiser((3, 4, 5), NoiseSchedule(max_steps, betas=SCHEDULES[name](max_steps)))
-    *_, x = ancestral_steps(model, [generator(0, "samples", i) for i in range(n)], "fixed_small")
+    *_, x = sample_steps(model, [generator(0, "samples", i) for i in range(n)], variance="fixed_small")
     return x
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter, ScalarFormatter, StrMethodFormatter
 
 from ddpm.diffusion.posterior import Prediction
 from ddpm.figures.canvas import BLUE, FAINT, GREY, INK, ORANGE, curve_axes, styled
@@ -95,6 +95,32 @@ def sampler_error(
     axes.xaxis.set_major_formatter(ScalarFormatter())
     _plain_log_scale(axes)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=5, borderaxespad=0.2)
+    return figure
+
+
+@styled
+def class_histogram(rows: Sequence[Mapping[str, str]], label: str) -> Figure:
+    """Share of each class among the samples and among real images, as the classifier sees both.
+
+    rows: of class_histogram.csv, one a class.
+    """
+    figure, axes = curve_axes(
+        f"Classes of the samples: {label}",
+        "What a classifier, trained on real images, sees in the samples and in the real images that they are scored "
+        "against. Lines: where 95 % of other sets of as many samples would lie.",
+        "class",
+        "share of the images",
+    )
+    value, low, high, real = ([float(row[key]) for row in rows] for key in ("samples", "low", "high", "reference_seen"))
+    places = range(len(rows))
+    errors = [[v - at for v, at in zip(value, low, strict=True)], [at - v for v, at in zip(value, high, strict=True)]]
+    axes.bar([i - 0.2 for i in places], value, 0.4, yerr=errors, label="samples", color=BLUE, ecolor=FAINT)
+    axes.bar([i + 0.2 for i in places], real, 0.4, label="real images", color=ORANGE)
+    axes.set_xticks(places, [row["class"] for row in rows])
+    axes.grid(False, axis="x")
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
     return figure
 
 

@@ -196,6 +196,32 @@ def denoising(
     )
 
 
+def nearest_neighbours(
+    samples: Float[Tensor, "n c h w"],
+    by_pixel: Float[Tensor, "n c h w"],
+    by_feature: Float[Tensor, "n c h w"],
+    closeness: Float[Tensor, " n"],
+    n_first: int,
+    label: str,
+) -> Figure:
+    """Samples over the training images nearest to them; all are pixels.
+
+    closeness: of each sample to `by_pixel`; the first `n_first` samples are not selected, the others are the closest.
+    """
+    return image_table(
+        torch.cat((samples, by_pixel, by_feature)),
+        len(samples),
+        title=f"Nearest training images: {label}",
+        note="Left: the first samples. Right: those most like one training image, where a copy would show. Above each, "
+        "its distance in pixels to the nearest training image over that to the 50 nearest: 0 would be a copy.",
+        xlabel=f"the first {n_first} samples, then the {len(samples) - n_first} closest to a training image",
+        ylabel="sample and neighbours",
+        columns=[f"{value:.2f}" for value in closeness.tolist()],
+        rows=["sample", "nearest\nby pixels", "nearest\nby features"],
+        column_breaks=[n_first],
+    )
+
+
 def plot_img(img: Float[Tensor, "*shape"], title: str | None = None) -> None:
     """Show one image on the screen or in the notebook; where there is neither, nothing happens.
 

@@ -1,0 +1,107 @@
+"""Sample quality: every metric of a model's samples, and of as many real images that go through the same.
+
+The real images' values are the floor: what a perfect model would get.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from ddpm.errors import UserError
+from ddpm.evaluation.features import CLASSES, N_FEATURES, Described
+from ddpm.evaluation.metrics import Estimate, class_distance, estimate, fid, frequencies, kid, precision, recall
+from ddpm.evaluation.neighbours import Neighbours, duplicate_rate, neighbours
+from ddpm.seeding import generator
+
+# n points span n - 1 dimensions, so a covariance needs one image more than there are features; half of the images must
+# still be so many, for the interval.
+LEAST_SAMPLES = 2 * (N_FEATURES + 1)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One metric: of the samples, and of as many real images."""
+
+    samples: Estimate
+    floor: Estimate
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Nearest training images of the samples, in one space; at most `threshold` close counts as a duplicate."""
+
+    nearest: Neighbours
+    threshold: float
+    rate: Scores
+
+
+def check_samples(samples: UInt8[Tensor, "n c h w"], n_samples: int, n_real: int, img_shape: tuple[int, ...]) -> None:
+    """UserError where the first `n_samples` of `samples` cannot be held against `n_real` images of `img_shape`."""
+    key = f"params.yaml: evaluate_unet.n_samples is {n_samples}"
+    if n_samples < LEAST_SAMPLES:
+        raise UserError(
+            f"{key}; it must be at least {LEAST_SAMPLES}: {N_FEATURES} features have a singular covariance over "
+            f"{N_FEATURES} images or fewer, and the interval uses half of the samples"
+        )
+    if n_samples > len(samples):
+        raise UserError(
+            f"{key}, but samples/unet.safetensors holds {len(samples)}; lower it or raise sample.unet.n_samples"
+        )
+    if n_samples > n_real:
+        raise UserError(f"{key}, but there are only {n_real} real images for a floor of that size; lower it")
+    if tuple(samples.shape[1:]) != img_shape:
+        raise UserError(
+            f"samples/unet.safetensors: images of shape {tuple(samples.shape[1:])}; FashionMNIST has {img_shape}"
+        )
+
+
+def scores(
+    samples: Described, floor: Described, reference: Described, n_halves: int, seed: int
+) -> Iterator[tuple[str, Scores]]:
+    """Each metric against `reference`, by a name that says what it is measured with.
+
+    Precision and recall take as many reference images as samples (Kynkaanniemi et al. 2019), chosen at random.
+    """
+    chosen = torch.randperm(len(reference.features), generator=generator(seed, "reference"))[: len(samples.features)]
+    equal = reference.features[chosen]
+    of_features = {
+        "fid": partial(fid, reference.features),
+        "kid": partial(kid, reference.features, seed=seed),
+        "precision": partial(precision, equal),
+        "recall": partial(recall, equal),
+    }
+    for name, score in of_features.items():
+        sets = samples.features, floor.features
+        yield f"{name}_fashion_cnn", Scores(*(estimate(score, points, n_halves, seed) for points in sets))
+    score = partial(class_distance, frequencies(reference.classes, len(CLASSES)))
+    sets = samples.classes, floor.classes
+    yield "class_distance_fashion_cnn", Scores(*(estimate(score, classes, n_halves, seed) for classes in sets))
+
+
+def copies(
+    samples: Tensor, floor: Tensor, reference: Tensor, train: Tensor, quantile: float, n_halves: int, seed: int
+) -> Copies:
+    """Duplicates of `train` among `samples`, by distance between points: pixels or features, (n, d) each.
+
+    The threshold is the `quantile` of closeness among the reference, real images that are not in `train`.
+    """
+    threshold = neighbours(reference, train).closeness.quantile(quantile).item()
+    nearest, real = neighbours(samples, train), neighbours(floor, train)
+    score = partial(duplicate_rate, threshold)
+    rate = Scores(*(estimate(score, found.closeness, n_halves, seed) for found in (nearest, real)))
+    return Copies(nearest, threshold, rate)
+
+
+def class_histogram(
+    samples: Described, reference: Described, labels: UInt8[Tensor, " m"], n_halves: int, seed: int
+) -> Iterator[tuple[str, float, float, float, float, float]]:
+    """For each class: name, share of the samples with its interval, and shares of the reference: seen, and true."""
+    seen = frequencies(reference.classes, len(CLASSES)).tolist()
+    true = frequencies(labels.long(), len(CLASSES)).tolist()
+    for number, name in enumerate(CLASSES):
+        share = estimate(lambda hits: hits.mean().item(), (samples.classes == number).double(), n_halves, seed)
+        yield name, share.value, share.low, share.high, seen[number], true[number]

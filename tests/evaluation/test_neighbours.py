@@ -1,0 +1,49 @@
+"""Copies that were planted are found; what is merely similar is not called a copy."""
+
+import torch
+from torch import Tensor
+
+from ddpm.evaluation.neighbours import duplicate_rate, neighbours
+from ddpm.evaluation.quality import copies
+
+
+def normal(n: int, seed: int) -> Tensor:
+    return torch.randn(n, 12, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_nearest_neighbour_is_the_one_of_a_full_search():
+    queries, reference = normal(300, 0), normal(400, 1)
+    squares = (queries[:, None] - reference[None]).double().square().sum(dim=2)
+    found = neighbours(queries, reference)
+    assert torch.equal(found.index, squares.argmin(dim=1))
+    ordered = squares.sqrt().sort(dim=1).values
+    assert (found.distance - ordered[:, 0]).abs().max() < 1e-5
+    assert (found.closeness - ordered[:, 0] / ordered[:, :50].mean(dim=1)).abs().max() < 1e-5
+
+
+def test_a_copy_is_at_distance_zero_even_far_from_the_origin():
+    # There a distance by matrix products loses all its digits.
+    reference = normal(200, 0) + 1000
+    found = neighbours(reference[[7, 150]], reference)
+    assert found.index.tolist() == [7, 150]
+    assert found.distance.tolist() == found.closeness.tolist() == [0, 0]
+
+
+def test_planted_copies_are_counted():
+    train, reference, floor, samples = normal(500, 0), normal(400, 1), normal(100, 2), normal(100, 3)
+    samples[:20] = train[40:60] + 1e-3
+    found = copies(samples, floor, reference, train, quantile=0.01, n_halves=10, seed=0)
+    assert found.nearest.index[:20].tolist() == list(range(40, 60))
+    assert 0.2 <= found.rate.samples.value <= 0.25  # and of the other 80, about 1 in 100
+    assert found.rate.floor.value <= 0.05
+    # By its definition: 1 % of the reference, 4 of 400, lies below the threshold.
+    assert duplicate_rate(found.threshold, neighbours(reference, train).closeness) == 0.01
+
+
+def test_samples_that_all_lie_in_the_middle_are_not_copies():
+    # Like blurred images, they are nearer to the training images than those are to each other.
+    train, reference = normal(500, 0), normal(400, 1)
+    samples = 0.1 * normal(100, 2)
+    found = copies(samples, reference[:100], reference, train, quantile=0.01, n_halves=10, seed=0)
+    assert found.nearest.distance.mean() < neighbours(reference, train).distance.mean()
+    assert found.rate.samples.value == 0
