@@ -1,7 +1,7 @@
 """DPM-Solver++, multistep: the image's estimate extrapolated through the last two or three (Lu et al. 2022)."""
 
 from collections.abc import Iterator, Sequence
-from math import expm1, isinf
+from math import expm1
 
 from jaxtyping import Float
 from torch import Tensor
@@ -28,8 +28,7 @@ def dpm_solver(
     at, n = levels(schedule), len(schedule)
     past: list[tuple[float, Tensor]] = []  # (lam, x0), newest first
     for t in range(n, 0, -1):
-        # Through an estimate made of noise alone, infinitely far off, there is no polynomial.
-        past = [(at.lam[t], denoise(x, t)), *(point for point in past if not isinf(point[0]))][:order]
+        past = [(at.lam[t], denoise(x, t)), *past][:order]
         highest = t if t == 1 or n < FEW_STEPS else order
         h = at.lam[t - 1] - at.lam[t]
         x = at.sigma[t - 1] / at.sigma[t] * x + at.alpha[t - 1] * _integral(past[:highest], h)

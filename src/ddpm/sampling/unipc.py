@@ -33,9 +33,10 @@ def unipc(
     for t in range(n, 0, -1):
         x0 = denoise(x, t)
         if past:
-            x = step(start, t + 1, (at.lam[t], x0))
+            x = step(start, t + 1, (at.lam[t], x0))  # UniC
+        # An estimate made of pure noise lies infinitely far off in lam: it only corrects its own step.
         past = [(at.lam[t], x0), *(point for point in past if not isinf(point[0]))][: min(order, t)]
-        start, x = x, step(x, t)
+        start, x = x, step(x, t)  # UniP
         yield x
 
 
