@@ -7,8 +7,6 @@ import torch
 from tqdm import tqdm
 
 from ddpm import compute
-from ddpm.config import LEAST_STEPS
-from ddpm.errors import UserError
 from ddpm.files import save_tensors
 from ddpm.images import denormalize_img, to_uint8
 from ddpm.models.checkpoint import load_model
@@ -24,13 +22,8 @@ def main(stage: Stage) -> None:
     path = Path(f"models/{name}.safetensors")
     model, _ = load_model(path)
     assert model.noise_schedule is not None
-    max_steps, least = len(model.noise_schedule), LEAST_STEPS.get(params.sampler, 1)
+    max_steps = len(model.noise_schedule)
     n_steps = max_steps if params.n_steps is None else params.n_steps
-    if not least <= n_steps <= max_steps:
-        raise UserError(
-            f"params.yaml: sample.{name}.n_steps is {n_steps}; {path} has max_steps {max_steps}, "
-            f"so {params.sampler} takes {least} to {max_steps}"
-        )
     kept = timesteps(max_steps, n_steps)
     model.to(device.device)
     stage.run.log_input(path, "model")

@@ -38,7 +38,7 @@ TINY = {
     "train_classifier": {"n_train": 256, "epochs": 1},
     "sample": {
         "tiny": {"n_samples": 42, "n_films": 2, "batch_size": 40},  # the fewest whose colours can be tested
-        "unet": {"n_samples": 258, "n_films": 2, "batch_size": 256},
+        "unet": {"n_samples": 258, "n_films": 2, "batch_size": 256, "n_steps": 5},
     },
     "evaluate_tiny": {"n_eval_per_step": 4, "n_samples": 42, "max_steps": [21]},
     "evaluate_unet": {"n_samples": 258, "n_train": 300, "n_held_out": 300, "n_halves": 2},

@@ -142,7 +142,7 @@ def test_an_experiment_in_a_temporary_folder_is_its_own_run(clones):
         (
             {"sample": {"tiny": {"n_steps": 26}}},
             "sample_tiny",
-            "sample.tiny.n_steps is 26; models/tiny.safetensors has",
+            "sample.tiny.n_steps is 26; train_tiny.max_steps is 25, so sampler ancestral takes 1 to 25",
         ),
     ],
 )

@@ -8,6 +8,7 @@ stage, and then one is left to finish. SIGKILL hits dvc and its stage at once (a
 import argparse
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -44,8 +45,9 @@ class Pipeline:
             command = [sys.executable, "-m", "dvc", "repro"]
             return subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
 
-    def started(self, stage: str) -> bool:
-        return f"Running stage '{stage}'" in self.log.read_text()
+    def started(self) -> list[str]:
+        """Stages that this dvc has started, in their order."""
+        return re.findall("Running stage '(.*)'", self.log.read_text())
 
     def hashes(self) -> dict[str, str]:
         stages = YAML(typ="safe").load(self.folder / "dvc.lock")["stages"]
@@ -55,34 +57,37 @@ class Pipeline:
         """Run to the end: seconds that each stage took."""
         process, begun = self.start(), {}
         while process.poll() is None:
-            for stage in STAGES:
-                if stage not in begun and self.started(stage):
-                    begun[stage] = time.monotonic()
+            for stage in self.started():
+                begun.setdefault(stage, time.monotonic())
             time.sleep(0.05)
         if process.returncode:
             sys.exit(f"dvc repro failed:\n{self.log.read_text()}")
         times = [*begun.values(), time.monotonic()]
         return {stage: end - start for stage, start, end in zip(begun, times, times[1:], strict=False)}
 
-    def kill(self, stage: str, delay: float, victim: str) -> bool:
-        """SIGKILL `delay` seconds into the stage; False if it was over by then."""
-        process = self.start()
-        while process.poll() is None and not self.started(stage):
+    def kill(self, stage: str, delay: float, victim: str) -> str:
+        """SIGKILL `delay` seconds after the stage, or a later one if it is done, has started: the stage that was hit.
+
+        Empty if there was nothing to kill.
+        """
+        process, ahead = self.start(), set(STAGES[STAGES.index(stage) :])
+        while process.poll() is None and not ahead & {*self.started()}:
             time.sleep(0.05)
         time.sleep(delay)
-        if process.poll() is not None:
-            return False
-        below = psutil.Process(process.pid).children(recursive=True)
+        if process.poll() is not None or not (below := psutil.Process(process.pid).children(recursive=True)):
+            process.kill()
+            process.wait()
+            return ""
         if victim != "stage":
             process.kill()
         for child in below if victim != "dvc" else ():
             with suppress(psutil.NoSuchProcess):
                 child.kill()
         process.wait()
-        _, alive = psutil.wait_procs(below, timeout=60)
+        _, alive = psutil.wait_procs(below, timeout=120)
         if alive:
-            sys.exit(f"{stage}: still there a minute after its dvc was killed:\n{self.log.read_text()}")
-        return True
+            sys.exit(f"{stage}: still there two minutes after its dvc was killed:\n{self.log.read_text()}")
+        return self.started()[-1]
 
 
 def main() -> None:
@@ -101,10 +106,10 @@ def main() -> None:
             for stage in STAGES[: options.kills - survived]:
                 victim = moments.choice(["both", "stage", "dvc"])
                 delay = moments.uniform(0, seconds[stage])
-                if torn.kill(stage, delay, victim):
+                if hit := torn.kill(stage, delay, victim):
                     kills += 1
                     victims[victim] += 1
-                    print(f"  {stage}: {victim} killed after {delay:.1f} s", flush=True)
+                    print(f"  {hit}: {victim} killed", flush=True)
                 resumed += torn.log.read_text().count("resumes after step")
             torn.finish()
             resumed += torn.log.read_text().count("resumes after step")

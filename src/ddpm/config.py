@@ -196,6 +196,18 @@ class Params(Section):
     render_grids: RenderGrids
 
     @model_validator(mode="after")
+    def _samplers_fit_their_models(self) -> "Params":
+        for name, training in (("tiny", self.train_tiny), ("unet", self.train_unet)):
+            params = getattr(self.sample, name)
+            n_steps, least = params.n_steps or training.max_steps, LEAST_STEPS.get(params.sampler, 1)
+            if not least <= n_steps <= training.max_steps:
+                raise ValueError(
+                    f"sample.{name}.n_steps is {params.n_steps}; train_{name}.max_steps is {training.max_steps}, so "
+                    f"sampler {params.sampler} takes {least} to {training.max_steps}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _held_out_is_unseen(self) -> "Params":
         n_held_out = self.evaluate_unet.n_held_out
         for section in ("train_unet", "train_classifier", "evaluate_unet"):

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -108,7 +108,7 @@ def test_stages_started_by_hand_do_not_share_a_parent(monkeypatch):
 )
 def test_a_pipeline_run_is_known_by_the_nearest_dvc_above(command, is_dvc, monkeypatch):
     def process(pid, argv):
-        return SimpleNamespace(pid=pid, cmdline=lambda: argv, create_time=lambda: 5.0)
+        return Mock(psutil.Process, pid=pid, cmdline=lambda: argv, create_time=lambda: 5.0)
 
     above = [process(30, ["sh"]), process(20, command), process(10, ["dvc", "queue", "start"])]
     monkeypatch.setattr(psutil.Process, "parents", lambda _: above)
