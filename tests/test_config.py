@@ -90,6 +90,13 @@ def test_every_mistake_is_listed(tmp_path):
             "schedule rescaled_linear needs at least 21",
         ),
         (("evaluate_tiny", "max_steps"), [100, 20], "has 20; schedule rescaled_linear needs at least 21"),
+        (("evaluate_unet", "n_held_out"), 6000, "train_unet.n_train + evaluate_unet.n_held_out is 61000; the training"),
+        (("train_classifier", "n_train"), 55_001, "train_classifier.n_train + evaluate_unet.n_held_out is 60001"),
+        (
+            ("evaluate_unet", "reference"),
+            "train",
+            "evaluate_unet.reference is 'train'; input should be 'test' or 'held",
+        ),
         (("generate_gradients", "img_shape"), [2, 4, 5], "generate_gradients.img_shape: [2, 4, 5] has 2 channels"),
         (("generate_gradients", "img_shape"), [3, 4], "generate_gradients.img_shape is [3, 4]"),
         (("sample", "unet", "n_films"), 64, "n_films is 64; it cannot exceed n_samples"),

@@ -21,7 +21,7 @@ from ddpm.figures.pictures import plot_img
 LABEL = run_label("U-Net", 1234, 42)
 STEPS = (25, 50, 100, 200)
 ERRORS = {name: [(t, 200 / t) for t in STEPS] for name in ("linear", "rescaled_linear", "cosine")}
-SHARES = {"samples": "0.3", "low": "0.25", "high": "0.4", "reference_seen": "0.125"}
+SHARES = {"samples": "0.11", "low": "0.09", "high": "0.13", "reference_seen": "0.1"}
 CLASS_ROWS = [{"class": name, **SHARES} for name in CLASSES]
 
 
@@ -316,8 +316,8 @@ def test_class_bars_are_the_shares_and_their_lines_the_interval() -> None:
     bars = {
         bar.get_label(): [patch.get_height() for patch in bar] for bar in axes.containers if bar.get_label()[0] != "_"
     }
-    assert bars == {"samples": [0.3] * 10, "real images": [0.125] * 10}
+    assert bars == {"samples": [0.11] * 10, "real images": [0.1] * 10}
     (lines,) = axes.collections
     ends = [[y for _, y in segment] for segment in lines.get_segments()]
-    assert numpy.allclose(ends, [[0.25, 0.4]] * 10)
+    assert numpy.allclose(ends, [[0.09, 0.13]] * 10)
     assert [text.get_text() for text in axes.get_xticklabels()] == list(CLASSES)

@@ -118,8 +118,9 @@ def class_histogram(rows: Sequence[Mapping[str, str]], label: str) -> Figure:
     axes.bar([i + 0.2 for i in places], real, 0.4, label="real images", color=ORANGE)
     axes.set_xticks(places, [row["class"] for row in rows])
     axes.grid(False, axis="x")
+    axes.set_axisbelow(True)
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
     return figure
 
