@@ -23,8 +23,8 @@ from project import REPO, STAGES, TINY, copy_project, write_params
 from ruamel.yaml import YAML
 
 SETTINGS = {  # long enough to be hit while they train
-    "train_tiny": {**TINY["train_tiny"], "epochs": 60, "checkpoint_seconds": 0.5},
-    "train_unet": {**TINY["train_unet"], "epochs": 20, "checkpoint_seconds": 0.5},
+    "train_tiny": {**TINY["train_tiny"], "epochs": 60, "batch_size": 16, "checkpoint_seconds": 0.5},
+    "train_unet": {**TINY["train_unet"], "epochs": 50, "checkpoint_seconds": 0.5},
 }
 
 
