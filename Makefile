@@ -41,7 +41,7 @@ test: setup ## lint, types and the whole test suite
 	lint-imports
 	pytest
 
-torture: setup ## kill the pipeline 30 times at random moments; takes about half an hour
+torture: setup ## kill the pipeline 30 times at random moments and compare all hashes
 	python tests/torture.py
 
 ui: setup ## browse the runs in MLflow, on this machine only

@@ -34,7 +34,7 @@ def folders(tmp_path):
             stream = generator(0, f"gradients/{split}")
             save_tensors(folder / f"data/gradients/{split}.safetensors", images=gradient_images(500, (3, 4, 5), stream))
         seconds = 0 if folder.name == "tormented" else 60
-        more = {"epochs": 20, "batch_size": 16, "img_log_interval": 100, "checkpoint_seconds": seconds}
+        more = {"epochs": 40, "batch_size": 16, "img_log_interval": 100, "checkpoint_seconds": seconds}
         write_params(folder, {**TINY, "train_tiny": {**TINY["train_tiny"], **more}})
     (made[1] / "dvc").write_text(DVC)
     return made
