@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from ddpm.config import RenderGrids
 from ddpm.data.gradients import gradient_images
 from ddpm.diffusion.forward import noise_img, q_eq2, q_eq4, reconstruct
+from ddpm.diffusion.posterior import target
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.figures import curves, pictures
 from ddpm.figures.canvas import run_label, save
@@ -73,10 +74,14 @@ def untrained_figure(images: torch.Tensor, seed: int) -> Figure:
     with global_stream(seed, "render_grids/untrained"):
         newborn = TinyDiffuser(trained.config)
     stream = generator(seed, "render_grids/untrained_noise")
-    t, eps, xt = noise_img(normalize_img(images), trained.noise_schedule, generator=stream)
+    x0, schedule = normalize_img(images), trained.noise_schedule
+    t, eps, xt = noise_img(x0, schedule, generator=stream)
     with torch.no_grad():
         predicted = newborn(xt, t)
-    return pictures.untrained_prediction(xt, eps, predicted, t, run_label(NAMES["tiny"], 0, seed))
+    wanted = target(trained.prediction, x0, eps, t, schedule)
+    return pictures.untrained_prediction(
+        xt, wanted, predicted, t, trained.prediction, run_label(NAMES["tiny"], 0, seed)
+    )
 
 
 def model_figures(name: str, real: torch.Tensor, params: RenderGrids) -> Iterator[tuple[str, Figure]]:

@@ -68,7 +68,7 @@ def make(name: str) -> Figure:
         "normalization": lambda: pictures.normalization(x, 42),
         "forward_process": lambda: pictures.forward_process(x[0], x[:2], x[2:4], x[:2], [1, 1234], [0.99, 0.1], 42),
         "noising": lambda: pictures.noising(x, x, x, x, steps, 1234, 42),
-        "untrained_prediction": lambda: pictures.untrained_prediction(x, x, x, steps, LABEL),
+        "untrained_prediction": lambda: pictures.untrained_prediction(x, x, x, steps, "v", LABEL),
         "training_previews": lambda: pictures.training_previews(
             random_images(6, 2, 1, 8, 12), torch.arange(6) * 1000, LABEL
         ),
@@ -166,9 +166,13 @@ def test_noising_goes_from_fewest_steps_to_most_and_states_the_largest_error() -
 
 def test_untrained_prediction_stands_under_the_noise_and_states_its_mean_squared_error() -> None:
     xt, eps = random_images(2, 1, 4, 4), random_images(2, 1, 4, 4, seed=1) / 2
-    figure = pictures.untrained_prediction(signed(xt), signed(eps), signed(eps) + 0.5, torch.tensor([5, 3]), LABEL)
+    figure = pictures.untrained_prediction(
+        signed(xt), signed(eps), signed(eps) + 0.5, torch.tensor([5, 3]), "eps", LABEL
+    )
     assert_shows(figure, [[xt[1], xt[0]], [eps[1], eps[0]], [eps[1] + 0.25, eps[0] + 0.25]])
-    assert "Mean squared error 0.25" in figure.texts[1].get_text().replace("\n", " ")
+    words = figure.texts[1].get_text().replace("\n", " ")
+    assert f"answering 0 would score {signed(eps).square().mean():.2f}" in words
+    assert "Mean squared error 0.25" in words
 
 
 def test_previews_are_cut_into_their_six_cells_at_the_first_last_and_evenly_spaced_moments() -> None:

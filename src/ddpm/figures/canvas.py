@@ -25,6 +25,8 @@ MIN_CELL, MAX_CELL = 44, 200
 LINE = 27
 CHARACTER = 12  # no label's letters are wider on average
 NOTE_LENGTH = 118  # letters of a note that fit in WIDTH
+# What a network predicts, in words.
+PREDICTED = {"eps": "noise", "x0": "image", "v": "v, noise and image mixed"}
 INK, FAINT = "#1a202c", "#5a6475"
 BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#a0aec0"
 

@@ -8,11 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter, ScalarFormatter, StrMethodFormatter
 
 from ddpm.diffusion.posterior import Prediction
-from ddpm.figures.canvas import BLUE, FAINT, GREY, INK, ORANGE, curve_axes, styled
+from ddpm.figures.canvas import BLUE, FAINT, GREY, INK, ORANGE, PREDICTED, curve_axes, styled
 
 Curve = Sequence[tuple[int, float]]
 LOSS = "loss (mean squared error)"
-PREDICTED = {"eps": "noise", "x0": "image", "v": "v, a mixture of noise and image"}
 BY_TIMESTEP = {
     "eps": "With little noise (left) it is hard to tell noise from image; with much (right), nearly all is noise.",
     "x0": "With little noise (left) the image is plain to see; with much (right) it can only be guessed.",

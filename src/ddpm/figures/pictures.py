@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ddpm.figures.canvas import evenly_spaced, image_table, show
+from ddpm.diffusion.posterior import Prediction
+from ddpm.figures.canvas import PREDICTED, evenly_spaced, image_table, show
 from ddpm.images import denormalize_img, normalize_img
 
 
@@ -110,24 +111,29 @@ def noising(
 
 def untrained_prediction(
     xt: Float[Tensor, "b c h w"],
-    eps: Float[Tensor, "b c h w"],
+    wanted: Float[Tensor, "b c h w"],
     predicted: Float[Tensor, "b c h w"],
     num_steps: Int[Tensor, "b"],
+    prediction: Prediction,
     label: str,
 ) -> Figure:
-    """Noised images, the noise in them, and what a network makes of them before any training; fewest steps first."""
-    loss = (predicted - eps).square().mean().item()
+    """Noised images, what a network should say of them (`wanted`, a `prediction`), and what it says before training.
+
+    Fewest steps first.
+    """
+    loss, zero = (predicted - wanted).square().mean().item(), wanted.square().mean().item()
+    name = PREDICTED[prediction]
     order = num_steps.argsort(stable=True)
     return image_table(
-        denormalize_img(torch.cat([stage[order] for stage in (xt, eps, predicted)])),
+        denormalize_img(torch.cat([stage[order] for stage in (xt, wanted, predicted)])),
         len(xt),
-        title=f"Noise predicted before training: {label}",
+        title=f"Prediction before training: {label}",
         note="The network sees the upper row and should answer with the middle one. Grey is 0: untrained, it answers "
-        f"nearly nothing. Mean squared error {loss:.2f}; always answering 0 would score about 1.",
+        f"nearly nothing. Mean squared error {loss:.2f}; always answering 0 would score {zero:.2f}.",
         xlabel="number of noise steps t",
         ylabel="question and answer",
         columns=_headings(num_steps[order]),
-        rows=["noised", "noise in it", "predicted\nnoise"],
+        rows=["noised", f"{name} in it", f"predicted\n{name}"],
     )
 
 
@@ -145,7 +151,7 @@ def training_previews(
         3 * n,
         title=f"Reconstructions during training: {label}",
         note="Upper row of each pair: the noised image, the noise in it, the image under it. Lower row: the same "
-        "noised image, the noise that the network predicts, and the image that this prediction gives.",
+        "noised image, and the noise and the image that the network's prediction stands for.",
         xlabel="held-out image, and what is shown of it",
         ylabel="training step",
         columns=["noised", "noise", "image"] * n,
