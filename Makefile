@@ -32,7 +32,7 @@ $(READY): requirements.txt pyproject.toml
 repro: setup ## run the pipeline: data, training, samples, pictures
 	dvc repro
 	@echo
-	@echo "Pictures: reports/figures/    Numbers: dvc metrics show    All runs: make ui, then open http://127.0.0.1:5000"
+	@echo "Everything: open reports/index.html    Numbers: dvc metrics show    All runs: make ui, then open http://127.0.0.1:5000"
 
 test: setup ## lint, types and the whole test suite
 	ruff check .

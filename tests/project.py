@@ -19,6 +19,7 @@ STAGES = [
     "sample_unet",
     "evaluate_unet",
     "render_grids",
+    "render_page",
 ]
 TINY = {
     "threads": 1,

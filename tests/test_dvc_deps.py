@@ -58,7 +58,8 @@ def finished(tmp_path_factory, fashion_mnist_raw, stage_environment):
         names += [str(path.relative_to(project)) for path in project.glob("src/**/__init__.py*")]
         for name in names:
             (sandbox / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(project / name, sandbox / name)
+            copy = shutil.copytree if (project / name).is_dir() else shutil.copy
+            copy(project / name, sandbox / name)
         script = declared[stage]["cmd"].split("python ")[1].split()
         report = project / f"{stage}.json"
         done = subprocess.run(
@@ -86,7 +87,7 @@ def outputs(stage: dict) -> list[str]:
 @pytest.mark.parametrize("stage", STAGES)
 def test_declared_modules_are_the_imported_ones(finished, stage):
     declared, used = finished[stage]
-    modules = {dep for dep in declared["deps"] if dep.startswith("src/")}
+    modules = {dep for dep in declared["deps"] if dep.startswith("src/") and dep.endswith(".py")}
     assert {m for m in used["modules"] if m.startswith("src/") and not m.endswith("__init__.py")} == modules
 
 

@@ -104,9 +104,9 @@ def test_metrics_and_plots_say_something(clones):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"render_grids": {"n_gradients": 9}}, ["render_grids"]),
-        ({"sample": {"tiny": {"n_samples": 43}}}, ["sample_tiny", "evaluate_tiny", "render_grids"]),
-        ({"train_tiny": {"lr": 0.002}}, ["train_tiny", "sample_tiny", "evaluate_tiny", "render_grids"]),
+        ({"render_grids": {"n_gradients": 9}}, ["render_grids", "render_page"]),
+        ({"sample": {"tiny": {"n_samples": 43}}}, ["sample_tiny", "evaluate_tiny", "render_grids", "render_page"]),
+        ({"train_tiny": {"lr": 0.002}}, ["train_tiny", "sample_tiny", "evaluate_tiny", "render_grids", "render_page"]),
     ],
 )
 def test_a_change_runs_what_it_touches(clones, change, expected):
@@ -127,7 +127,7 @@ def test_an_experiment_in_a_temporary_folder_is_its_own_run(clones):
     parents = [run for run in new if "mlflow.parentRunId" not in run.data.tags]
     assert [run.info.run_name for run in parents] == ["slower"]
     children = {run.info.run_name: run for run in new if "mlflow.parentRunId" in run.data.tags}
-    assert set(children) == {"train_tiny", "sample_tiny", "evaluate_tiny", "render_grids"}
+    assert set(children) == {"train_tiny", "sample_tiny", "evaluate_tiny", "render_grids", "render_page"}
     assert children["train_tiny"].data.params["train_tiny.lr"] == "0.0005"
     assert not any(clone.folder.glob(".dvc/tmp/exps/standalone/tmp*/mlflow.db"))
 
