@@ -26,7 +26,7 @@ def main(stage: Stage) -> None:
     train, test = (load_tensors(path) for path in SPLITS.values())
     held_out = {name: tensor[-params.n_held_out :] for name, tensor in train.items()}
     reference, real = (test, held_out) if params.reference == "test" else (held_out, test)
-    check_samples(samples, params.n_samples, len(real["images"]), tuple(test["images"].shape[1:]))
+    check_samples(samples, params.n_samples, tuple(test["images"].shape[1:]))
     classifier, extractor = load_classifier(WEIGHTS)
     classifier.to(device.device)
     for path in (WEIGHTS, SAMPLES, *SPLITS.values()):

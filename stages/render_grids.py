@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from ddpm.config import RenderGrids
 from ddpm.data.gradients import gradient_images
 from ddpm.diffusion.forward import noise_img, q_eq2, q_eq4, reconstruct
 from ddpm.diffusion.posterior import target
@@ -20,6 +19,7 @@ from ddpm.images import from_uint8, normalize_img
 from ddpm.models.checkpoint import load_model
 from ddpm.models.tiny import TinyDiffuser
 from ddpm.pipeline import Stage, run_stage
+from ddpm.sections import RenderGrids
 from ddpm.seeding import generator, global_stream
 
 NAMES = {"tiny": "TinyDiffuser", "unet": "U-Net"}

@@ -1,183 +1,37 @@
-"""params.yaml as frozen, typed sections: an unknown key or a bad value is an error that names it."""
+"""params.yaml as one frozen, typed object: an unknown key or a bad value is an error that names it."""
 
+from math import prod
 from pathlib import Path
+from reprlib import Repr
 from typing import Annotated, Any, Literal, TypeVar
 
-from annotated_types import Ge, Gt, Le, Len, Lt
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
+from annotated_types import Ge, Le
+from pydantic import BaseModel, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from ddpm.errors import UserError
+from ddpm.sections import (
+    FASHION_MNIST_SIZE,
+    LEAST_PAIRS,
+    LEAST_STEPS,
+    DownloadFashionMnist,
+    EvaluateTiny,
+    EvaluateUnet,
+    GenerateGradients,
+    RenderGrids,
+    Sample,
+    Section,
+    Seed,
+    TrainClassifier,
+    TrainTiny,
+    TrainUnet,
+    check_size,
+)
 
-Count = Annotated[int, Ge(1), Le(10_000_000)]
-Sizes = Annotated[list[Annotated[int, Ge(1), Le(64)]], Len(1, 6)]
-Seconds = Annotated[float, Ge(0), Le(86_400)]
-Seed = Annotated[int, Ge(0), Lt(2**63)]
-FASHION_MNIST_SIZE = 28
-LEAST_STEPS = {"dpmpp_2m": 2, "dpmpp_3m": 3, "unipc": 3, "heun": 2}  # a solver's order; 1 for the others
+SHOWN = Repr()
+SHOWN.maxstring = SHOWN.maxlong = SHOWN.maxother = 80
 Model = TypeVar("Model", bound=BaseModel)
-
-
-def _can_be_shown(img_shape: list[int]) -> list[int]:
-    if img_shape[0] not in (1, 3):
-        raise ValueError(f"{img_shape} has {img_shape[0]} channels; a picture has 1 (grey) or 3 (colour)")
-    return img_shape
-
-
-PictureShape = Annotated[list[Annotated[int, Ge(1), Le(256)]], Len(3, 3), AfterValidator(_can_be_shown)]
-
-
-class Section(BaseModel):
-    """Values as they stand in the file: nothing is converted, nothing may be added."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class GenerateGradients(Section):
-    img_shape: PictureShape
-    n_train: Count
-    n_eval: Count
-
-
-class DownloadFashionMnist(Section):
-    folder: str | None
-    timeout: Annotated[float, Gt(0), Le(3600)]
-
-
-class Training(Section):
-    """What Algorithm 1 needs to know, whatever the network; `ddpm.train` takes these keys too."""
-
-    max_steps: Annotated[int, Ge(1), Le(10_000)]
-    schedule: Literal["linear", "rescaled_linear", "cosine"]
-    prediction: Literal["eps", "x0", "v"]
-    lr: Annotated[float, Gt(0), Le(10)]
-    muon_lr: Annotated[float, Gt(0), Le(10)] | None
-    lr_decay: Literal["none", "linear"]
-    warmup_steps: Annotated[int, Ge(0)]
-    adam_betas: Annotated[list[Annotated[float, Ge(0), Lt(1)]], Len(2, 2)]
-    ema_decay: Annotated[float, Ge(0), Lt(1)]
-    batch_size: Count
-    epochs: Annotated[float, Gt(0), Le(100_000)]
-    log_interval: Count
-    img_log_interval: Count
-    n_images_to_log: Annotated[int, Ge(1), Le(64)]
-
-    @model_validator(mode="after")
-    def _schedule_has_steps(self) -> "Training":
-        if self.schedule == "rescaled_linear" and self.max_steps <= 20:
-            raise ValueError(f"max_steps is {self.max_steps}; schedule rescaled_linear needs at least 21")
-        return self
-
-
-class TrainTiny(Training):
-    hidden_size: Annotated[int, Ge(1), Le(65_536)]
-    n_eval_per_step: Count
-    checkpoint_seconds: Seconds
-
-
-class TrainUnet(Training):
-    n_train: Annotated[int, Ge(1), Lt(60_000)]
-    n_eval: Annotated[int, Ge(1), Lt(60_000)]
-    channels: Annotated[int, Ge(1), Le(1024)]
-    dim_mults: Sizes
-    groups: Annotated[int, Ge(1), Le(1024)]
-    heads: Annotated[int, Ge(1), Le(1024)]
-    patch_size: Annotated[int, Ge(1), Le(FASHION_MNIST_SIZE)]
-    max_attention_size: Annotated[int, Ge(1)] | None
-    n_eval_per_step: Count
-    checkpoint_seconds: Seconds
-
-    @model_validator(mode="after")
-    def _network_can_be_built(self) -> "TrainUnet":
-        if self.n_train + self.n_eval > 60_000:
-            raise ValueError(f"n_train + n_eval is {self.n_train + self.n_eval}; the training split has 60000 images")
-        for name, divisor in (("groups", self.groups), ("heads", self.heads), ("2 (sines and cosines)", 2)):
-            if self.channels % divisor:
-                raise ValueError(f"channels is {self.channels}; it must be a multiple of {name}, {divisor}")
-        factor = self.patch_size * 2 ** (len(self.dim_mults) - 1)
-        if FASHION_MNIST_SIZE % factor:
-            raise ValueError(
-                f"patch_size {self.patch_size} and {len(self.dim_mults)} dim_mults need an image size that is a "
-                f"multiple of {factor}; FashionMNIST has {FASHION_MNIST_SIZE}"
-            )
-        return self
-
-
-class TrainClassifier(Section):
-    n_train: Annotated[int, Ge(2), Le(60_000)]
-    batch_size: Annotated[int, Ge(2), Le(10_000)]
-    epochs: Annotated[int, Ge(1), Le(1000)]
-    lr: Annotated[float, Gt(0), Le(10)]
-    weight_decay: Annotated[float, Ge(0), Le(1)]
-    label_smoothing: Annotated[float, Ge(0), Lt(1)]
-    max_shift: Annotated[int, Ge(0), Lt(FASHION_MNIST_SIZE)]
-
-
-class SampleModel(Section):
-    n_samples: Annotated[int, Ge(1), Le(1_000_000)]
-    n_films: Annotated[int, Ge(1), Le(64)]
-    batch_size: Count
-    sampler: Literal["ancestral", "ddim", "dpmpp_2m", "dpmpp_3m", "unipc", "heun"]
-    n_steps: Annotated[int, Ge(1), Le(10_000)] | None
-    variance: Literal["fixed_large", "fixed_small"]
-    eta: Annotated[float, Ge(0), Le(1)]
-    clip_sample: bool
-
-    @model_validator(mode="after")
-    def _films_are_samples(self) -> "SampleModel":
-        if self.n_films > self.n_samples:
-            raise ValueError(f"n_films is {self.n_films}; it cannot exceed n_samples, {self.n_samples}")
-        return self
-
-    @model_validator(mode="after")
-    def _sampler_has_what_it_needs(self) -> "SampleModel":
-        least = LEAST_STEPS.get(self.sampler, 1)
-        if self.n_steps is not None and self.n_steps < least:
-            raise ValueError(f"n_steps is {self.n_steps}; sampler {self.sampler} needs at least {least}")
-        if self.eta and self.sampler != "ddim":
-            raise ValueError(f"eta is {self.eta}; only sampler ddim has it, with {self.sampler} it must be 0")
-        return self
-
-
-class Sample(Section):
-    tiny: SampleModel
-    unet: SampleModel
-
-
-class EvaluateTiny(Section):
-    n_eval_per_step: Count
-    n_samples: Annotated[int, Ge(1), Le(100_000)]
-    max_steps: Annotated[list[Annotated[int, Ge(1), Le(10_000)]], Len(1, 12)]
-    schedules: Annotated[list[Literal["linear", "rescaled_linear", "cosine"]], Len(1, 3)]
-    variance: Literal["fixed_large", "fixed_small"]
-    level: Annotated[float, Gt(0), Lt(1)]
-
-    @model_validator(mode="after")
-    def _schedules_have_steps(self) -> "EvaluateTiny":
-        if "rescaled_linear" in self.schedules and min(self.max_steps) <= 20:
-            raise ValueError(f"max_steps has {min(self.max_steps)}; schedule rescaled_linear needs at least 21")
-        return self
-
-
-class EvaluateUnet(Section):
-    n_samples: Count
-    reference: Literal["test", "held_out"]
-    n_train: Annotated[int, Ge(51), Lt(60_000)]
-    n_held_out: Annotated[int, Ge(1), Lt(60_000)]
-    n_halves: Annotated[int, Ge(2), Le(10_000)]
-    duplicate_quantile: Annotated[float, Gt(0), Lt(1)]
-
-
-class RenderGrids(Section):
-    forward_img_shape: PictureShape
-    n_gradients: Annotated[int, Ge(1), Le(64)]
-    n_noised: Annotated[int, Ge(1), Le(8)]
-    forward_steps: Annotated[list[Annotated[int, Ge(1), Le(10_000)]], Len(1, 8)]
-    n_moments: Annotated[int, Ge(1), Le(12)]
-    grid_rows: Annotated[int, Ge(1), Le(32)]
-    grid_columns: Annotated[int, Ge(1), Le(32)]
-    strip_steps: Annotated[int, Ge(2), Le(40)]
 
 
 class Params(Section):
@@ -219,6 +73,49 @@ class Params(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _evaluation_has_images(self) -> "Params":
+        channels = self.generate_gradients.img_shape[0]
+        for key, n_samples in (
+            ("sample.tiny", self.sample.tiny.n_samples),
+            ("evaluate_tiny", self.evaluate_tiny.n_samples),
+        ):
+            if n_samples * channels < LEAST_PAIRS:
+                raise ValueError(
+                    f"{key}.n_samples is {n_samples}; times generate_gradients.img_shape's {channels} channels it must "
+                    f"be at least {LEAST_PAIRS}, to test whether colours are uniform"
+                )
+        n_samples, limits = self.evaluate_unet.n_samples, {"sample.unet.n_samples": self.sample.unet.n_samples}
+        if self.evaluate_unet.reference == "test":  # then the floor is of held-out images
+            limits["evaluate_unet.n_held_out"] = self.evaluate_unet.n_held_out
+        for key, most in limits.items():
+            if n_samples > most:
+                raise ValueError(f"evaluate_unet.n_samples is {n_samples}; it cannot exceed {key}, {most}")
+        return self
+
+    @model_validator(mode="after")
+    def _tensors_fit(self) -> "Params":
+        tiny, unet, gradients = self.train_tiny, self.train_unet, self.generate_gradients
+        size, shape = FASHION_MNIST_SIZE // unet.patch_size, gradients.img_shape
+        in_tiny, in_unet = max(tiny.hidden_size, prod(shape)), max(unet.channels * size**2, FASHION_MNIST_SIZE**2)
+        images = "generate_gradients.img_shape"
+        check_size(f"train_tiny.hidden_size x {images}", tiny.hidden_size, *shape)
+        check_size(f"train_tiny.n_eval_per_step x {images}", tiny.n_eval_per_step, *shape)
+        check_size(f"evaluate_tiny.n_eval_per_step x {images}", self.evaluate_tiny.n_eval_per_step, *shape)
+        check_size(f"evaluate_tiny.n_samples x {images}", self.evaluate_tiny.n_samples, *shape)
+        check_size("train_unet.n_eval_per_step x FashionMNIST's pixels", unet.n_eval_per_step, FASHION_MNIST_SIZE**2)
+        for name, training, n_train, width, pixels in (
+            ("tiny", tiny, gradients.n_train, in_tiny, prod(shape)),
+            ("unet", unet, unet.n_train, in_unet, FASHION_MNIST_SIZE**2),
+        ):
+            params = getattr(self.sample, name)
+            n_steps = params.n_steps or training.max_steps
+            check_size(f"train_{name}.batch_size x the model's width", min(training.batch_size, n_train), width)
+            check_size(f"sample.{name}.batch_size x the model's width", min(params.batch_size, params.n_samples), width)
+            check_size(f"sample.{name}.n_samples x pixels", params.n_samples, pixels)
+            check_size(f"sample.{name}.n_films x steps x pixels", params.n_films, n_steps + 1, pixels)
+        return self
+
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and check all of params.yaml; UserError with one line a mistake, naming key, value and what is allowed."""
@@ -226,8 +123,9 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         values = YAML(typ="safe", pure=True).load(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML:\n{error}") from None
+    # Beside its own errors ruamel.yaml lets those of Python through: 5000 digits, 2026-13-45, !!bool x, [[[[...
+    except (YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     return validated(Params, values, str(path))
 
 
@@ -253,14 +151,25 @@ def select(params: Params, keys: tuple[str, ...]) -> Params:
 
 
 def _describe(mistake: Any) -> str:
-    key = ".".join(map(str, mistake["loc"]))
+    names = (str(name) for name in mistake["loc"])
+    key = ".".join(name if name.isprintable() and len(name) <= 80 else SHOWN.repr(name) for name in names)
     message = mistake["msg"].removeprefix("Value error, ")
     match mistake["type"]:
         case "missing":
             return f"{key} is missing"
-        case "extra_forbidden":
+        case "extra_forbidden" | "invalid_key":
             return f"{key} is not a parameter; check its spelling"
         case "value_error":
             return f"{key}: {message}" if key else message
+        case "model_type":
+            return f"{key or 'all of it'} is {_shown(mistake['input'])}; it should be a section of keys and values"
         case _:
-            return f"{key} is {mistake['input']!r}; {message[0].lower()}{message[1:]}"
+            return f"{key} is {_shown(mistake['input'])}; {message[0].lower()}{message[1:]}"
+
+
+def _shown(value: Any) -> str:
+    """Its repr, shortened; Python refuses to spell the longest integers out."""
+    try:
+        return SHOWN.repr(value)
+    except ValueError:
+        return "a number of thousands of digits"

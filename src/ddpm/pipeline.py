@@ -10,6 +10,8 @@ from ddpm import tracking
 from ddpm.config import Params, load_params, select
 from ddpm.errors import UserError
 
+OUT_OF_MEMORY = "can't allocate memory", "out of memory"  # as torch says it of the CPU and of CUDA
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -36,6 +38,11 @@ def run_stage(name: str, main: Callable[[Stage], None], reads: Iterable[str]) ->
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         print(f"{name}: {place}{error.strerror or error}; nothing half-written is left", file=sys.stderr)
+        sys.exit(2)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+            raise
+        print(f"{name}: out of memory; lower the batch size, the model or n_samples in params.yaml", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{name}: stopped", file=sys.stderr)

@@ -15,11 +15,12 @@ from safetensors import safe_open
 from torch import nn
 
 from ddpm.compute import Compute
-from ddpm.config import Training, load_params, select
+from ddpm.config import load_params, select
 from ddpm.data.order import batches
 from ddpm.errors import UserError
 from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
 from ddpm.models.unet import Unet, UnetConfig
+from ddpm.sections import Training
 from ddpm.seeding import generator, global_stream
 from ddpm.training import resume as resume_module
 from ddpm.training.loop import COURSE_DEFAULTS, fit

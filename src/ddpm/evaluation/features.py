@@ -18,11 +18,11 @@ from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
 from ddpm.compute import Compute
-from ddpm.config import TrainClassifier
 from ddpm.data.order import batches
 from ddpm.errors import UserError
 from ddpm.files import load_tensors
 from ddpm.images import from_uint8, normalize_img
+from ddpm.sections import TrainClassifier
 from ddpm.seeding import generator
 
 CLASSES = (
@@ -104,7 +104,8 @@ def fit_classifier(
     per_epoch = ceil(len(images) / params.batch_size)
     n_steps = params.epochs * per_epoch
     optimizer = torch.optim.SGD(model.parameters(), momentum=0.9, nesterov=True, weight_decay=params.weight_decay)
-    schedule = OneCycleLR(optimizer, params.lr, n_steps, pct_start=0.2, cycle_momentum=False)
+    rise = 0.2 if n_steps != 5 else 0.3  # OneCycleLR divides by rise * n_steps - 1
+    schedule = OneCycleLR(optimizer, params.lr, n_steps, pct_start=rise, cycle_momentum=False)
     history, total = [], 0.0
     order = islice(batches(len(images), params.batch_size, seed), n_steps)
     for step, chosen in enumerate(tqdm(order, "train classifier", n_steps, disable=None), start=1):

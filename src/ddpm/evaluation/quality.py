@@ -12,14 +12,10 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from ddpm.errors import UserError
-from ddpm.evaluation.features import CLASSES, N_FEATURES, Described
+from ddpm.evaluation.features import CLASSES, Described
 from ddpm.evaluation.metrics import Estimate, class_distance, estimate, fid, frequencies, kid, precision, recall
 from ddpm.evaluation.neighbours import Neighbours, duplicate_rate, neighbours
 from ddpm.seeding import generator
-
-# n points span n - 1 dimensions, so a covariance needs one image more than there are features; half of the images must
-# still be so many, for the interval.
-LEAST_SAMPLES = 2 * (N_FEATURES + 1)
 
 
 @dataclass(frozen=True)
@@ -39,20 +35,13 @@ class Copies:
     rate: Scores
 
 
-def check_samples(samples: UInt8[Tensor, "n c h w"], n_samples: int, n_real: int, img_shape: tuple[int, ...]) -> None:
-    """UserError where the first `n_samples` of `samples` cannot be held against `n_real` images of `img_shape`."""
-    key = f"params.yaml: evaluate_unet.n_samples is {n_samples}"
-    if n_samples < LEAST_SAMPLES:
-        raise UserError(
-            f"{key}; it must be at least {LEAST_SAMPLES}: {N_FEATURES} features have a singular covariance over "
-            f"{N_FEATURES} images or fewer, and the interval uses half of the samples"
-        )
+def check_samples(samples: UInt8[Tensor, "n c h w"], n_samples: int, img_shape: tuple[int, ...]) -> None:
+    """UserError where `samples` are not of `img_shape`, or are not those that params.yaml speaks of now."""
     if n_samples > len(samples):
         raise UserError(
-            f"{key}, but samples/unet.safetensors holds {len(samples)}; lower it or raise sample.unet.n_samples"
+            f"params.yaml: evaluate_unet.n_samples is {n_samples}, but samples/unet.safetensors holds {len(samples)}; "
+            "run `dvc repro` to draw more"
         )
-    if n_samples > n_real:
-        raise UserError(f"{key}, but there are only {n_real} real images for a floor of that size; lower it")
     if tuple(samples.shape[1:]) != img_shape:
         raise UserError(
             f"samples/unet.safetensors: images of shape {tuple(samples.shape[1:])}; FashionMNIST has {img_shape}"

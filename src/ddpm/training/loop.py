@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ddpm import tracking
 from ddpm.compute import Compute
-from ddpm.config import Training, validated
+from ddpm.config import validated
 from ddpm.data.order import batches
 from ddpm.diffusion.forward import noise_img
 from ddpm.diffusion.posterior import target, to_eps, to_x0
@@ -24,6 +24,7 @@ from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.errors import UserError
 from ddpm.images import from_uint8, normalize_img, reconstruction_grid, to_uint8
 from ddpm.models.base import DiffusionModel, evaluation_mode
+from ddpm.sections import Training
 from ddpm.seeding import generator
 from ddpm.training.evaluate import simple_loss
 from ddpm.training.muon import Muon

@@ -7,10 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ddpm.compute import Compute
-from ddpm.config import Training
 from ddpm.files import save_tensors, write_csv, write_json
 from ddpm.models.base import DiffusionModel
 from ddpm.models.checkpoint import save_model
+from ddpm.sections import Training
 from ddpm.tracking import Run
 from ddpm.training.evaluate import loss_by_timestep
 from ddpm.training.loop import History

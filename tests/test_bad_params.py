@@ -1,0 +1,292 @@
+"""Every key and section of params.yaml through what it should not be: refused in one clear line, or it runs a step."""
+
+import copy
+import os
+import re
+import subprocess
+import sys
+from contextlib import nullcontext, suppress
+from itertools import islice
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from project import REPO
+from ruamel.yaml import YAML
+
+from ddpm import compute, tracking
+from ddpm.config import Params, load_params, validated
+from ddpm.data.gradients import gradient_images
+from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
+from ddpm.errors import UserError
+from ddpm.evaluation.features import CLASSES, N_FEATURES, Described, FashionCnn, fit_classifier
+from ddpm.evaluation.gradients import uniformity
+from ddpm.evaluation.quality import copies, scores
+from ddpm.figures import pictures
+from ddpm.images import normalize_img
+from ddpm.models.exact import ExactDenoiser
+from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
+from ddpm.models.unet import Unet, UnetConfig
+from ddpm.pipeline import run_stage
+from ddpm.sampling.respacing import timesteps
+from ddpm.sampling.sample import sample_steps
+from ddpm.seeding import generator
+from ddpm.training.loop import fit
+
+CASES = 12  # for each key and section, of which there are some hundred
+VALUES = YAML(typ="safe").load(REPO / "params.yaml")
+CLOTHES = (1, 28, 28)
+WORDS = ["linear", "cosine", "eps", "v", "none", "auto", "cuda", "bf16", "ddim", "unipc", "held_out", "fixed_large"]
+SURPRISES = [
+    *(
+        None,
+        True,
+        False,
+        "",
+        " ",
+        "null",
+        "1e-3",
+        "nan",
+        "0x10",
+        "a\nb",
+        "\0",
+        "\ud800",
+        "\u202e\u540d\u524d",
+        "x" * 100_000,
+    ),
+    *(0, -1, 1, 2, 3, 5, 28, 10_000, 2**31, 2**63, -(2**63), 10**400, 16**5000),
+    *(0.0, -0.0, -0.5, 0.5, 5e-324, 1e-300, 1.0, 1e308, float("nan"), float("inf"), float("-inf")),
+    *([], [None], [[]], [1], [0, 0, 0], [3, 256, 256], [1] * 7, {}, {"a": {"b": [{}]}}, {1: 2}, {None: None}),
+]
+ONE_LINE = re.compile(r"params\.yaml: (\S+ is missing|.+ is not a parameter; check its spelling|.+ (is|has) .+; \S.+)")
+
+
+def nodes(values, path=()):
+    """The path of every section and of every key in it, whatever the file holds."""
+    for key, value in values.items():
+        yield (*path, key)
+        if isinstance(value, dict):
+            yield from nodes(value, (*path, key))
+
+
+def replacements(old):
+    """Values that could stand in the file instead of `old`: plausible ones, and surprises."""
+    surprises = st.sampled_from(SURPRISES)
+    if isinstance(old, dict):
+        keys = st.sampled_from(list(old))
+        without = keys.map(lambda gone: {key: value for key, value in old.items() if key != gone})
+        return (
+            surprises | without | st.tuples(keys | st.text(max_size=9), surprises).map(lambda pair: old | dict([pair]))
+        )
+    plausible = {
+        bool: st.booleans(),
+        int: st.integers(1, 64) | st.integers(1, 20_000) | st.integers(),
+        float: st.floats(0, 1) | st.floats(),
+        list: st.lists(st.integers(1, 300) | st.floats(0, 1) | st.sampled_from(WORDS), max_size=7),
+    }
+    return plausible.get(type(old), st.sampled_from(WORDS) | st.text(max_size=9)) | surprises
+
+
+def changed(path, value):
+    values = copy.deepcopy(VALUES)
+    node = values
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    return values
+
+
+@pytest.mark.parametrize("path", list(nodes(VALUES)), ids=".".join)
+@settings(max_examples=CASES, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_value_is_refused_in_one_line_or_runs_one_step(path, data):
+    old = VALUES
+    for key in path:
+        old = old[key]
+    value = data.draw(replacements(old))
+    if params := accepted(path, value):
+        STEPS.get(path[0], set_up)(params)
+
+
+@pytest.mark.parametrize("path", list(nodes(VALUES)), ids=".".join)
+def test_every_surprise_is_accepted_or_refused_in_one_line(path):
+    for value in SURPRISES:
+        accepted(path, value)
+
+
+def accepted(path, value):
+    """The params with `value` at `path`; None where they are refused, after a look at the message."""
+    try:
+        return validated(Params, changed(path, value), "params.yaml")
+    except UserError as error:
+        lines = str(error).splitlines()
+        assert all(ONE_LINE.fullmatch(line) and len(line) < 400 for line in lines)
+        assert any(part in line for line in lines for part in path)
+
+
+def set_up(params):
+    threads = torch.get_num_threads()
+    try:
+        with suppress(UserError):  # no CUDA or bf16 here
+            compute.set_up(params.device, params.precision, params.threads)
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(False)
+    generator(params.seed, "any")
+
+
+def train_tiny(params):
+    shape, training = tuple(params.generate_gradients.img_shape), params.train_tiny
+    step(lambda: TinyDiffuser(TinyDiffuserConfig(shape, training.hidden_size, training.max_steps)), training, shape)
+    sample(params)
+
+
+def train_unet(params):
+    p = params.train_unet
+    shape = p.channels, tuple(p.dim_mults), p.groups, p.max_steps, p.heads, p.patch_size, p.max_attention_size
+    step(lambda: Unet(UnetConfig(CLOTHES, *shape)), p, CLOTHES)
+
+
+def step(build, training, shape):
+    """One of Algorithm 1 on a single image, the least batch; only the shapes of it where the network is large."""
+    with torch.device("meta"):
+        model = build()
+    if sum(parameter.numel() for parameter in model.parameters()) > 2_000_000:
+        model(torch.zeros(1, *shape, device="meta"), torch.ones(1, device="meta"))
+        return
+    images = normalize_img(gradient_images(1, shape, generator(0, "images")))
+    fit(build(), training.model_copy(update={"epochs": 1e-9}), images, images)
+
+
+def sample(params):
+    for name, shape in (("tiny", tuple(params.generate_gradients.img_shape)), ("unet", CLOTHES)):
+        p, training = getattr(params.sample, name), getattr(params, f"train_{name}")
+        T = training.max_steps
+        model = TinyDiffuser(TinyDiffuserConfig(shape, 2, T)).requires_grad_(False)
+        model.noise_schedule, model.prediction = (
+            NoiseSchedule(T, betas=SCHEDULES[training.schedule](T)),
+            training.prediction,
+        )
+        kept = timesteps(T, p.n_steps or T)
+        steps = sample_steps(model, [generator(0, "x")], kept, p.sampler, p.variance, p.eta, p.clip_sample)
+        *_, x = islice(steps, 4)
+        assert x.isfinite().all()
+
+
+def train_classifier(params):
+    few = params.train_classifier.model_copy(update={"epochs": min(6, params.train_classifier.epochs)})
+    fit_classifier(FashionCnn(), few, torch.zeros(2, *CLOTHES, dtype=torch.uint8), torch.zeros(2, dtype=torch.uint8))
+
+
+def evaluate_tiny(params):
+    p, shape = params.evaluate_tiny, tuple(params.generate_gradients.img_shape)
+    for name, T in {(name, T) for name in p.schedules for T in p.max_steps}:
+        model = ExactDenoiser(shape, NoiseSchedule(T, betas=SCHEDULES[name](T)))
+        *_, x = islice(sample_steps(model, [generator(0, "x")], variance=p.variance), 2)
+        assert x.isfinite().all()
+    uniformity(torch.randint(255, (p.n_samples * shape[0], 2)))
+
+
+def evaluate_unet(params):
+    p = params.evaluate_unet
+    made, floor = (described(min(p.n_samples, 300)) for _ in range(2))
+    reference = described(min(p.n_held_out, 300))
+    dict(scores(made, floor, reference, 2, 0))
+    copies(made.features, floor.features, reference.features, described(51).features, p.duplicate_quantile, 2, 0)
+
+
+def described(n):
+    return Described(torch.rand(n, 784), torch.randn(n, N_FEATURES), torch.randint(len(CLASSES), (n,)))
+
+
+def render_grids(params):
+    p = params.render_grids
+    schedule = NoiseSchedule(max(p.forward_steps))
+    schedule.alpha_bar(torch.tensor(p.forward_steps))
+    pixels = gradient_images(2, tuple(p.forward_img_shape))
+    pictures.normalization(pixels[: p.n_noised], 0)
+    pictures.gradients(torch.rand(16, 3, 4, 5)[: p.n_gradients], 0)
+    pictures.sample_grid(
+        torch.rand(20, 3, 4, 5), torch.rand(3, 3, 4, 5)[: p.grid_columns], "", p.grid_rows, p.grid_columns
+    )
+    pictures.denoising(torch.rand(3, 1, 3, 4, 5), torch.arange(3), "", p.strip_steps)
+    pictures.training_previews(torch.rand(2, 1, 3, 8, 15), torch.arange(2), "", p.n_moments)
+
+
+STEPS = {
+    "generate_gradients": train_tiny,
+    "train_tiny": train_tiny,
+    "train_unet": train_unet,
+    "train_classifier": train_classifier,
+    "sample": sample,
+    "evaluate_tiny": evaluate_tiny,
+    "evaluate_unet": evaluate_unet,
+    "render_grids": render_grids,
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1" * 5000, "2026-13-45", "!!float x", "!!int x", "!!bool x", "!!timestamp x", "!!binary '?'", "[" * 500),
+        *("{a: 1, a: 2}", "&a [*a]", "'", "*nowhere", "!!python/object/apply:os.system [true]", "\x07", "\t- 1"),
+    ],
+)
+def test_yaml_that_stands_for_nothing_is_one_line(text, tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text((REPO / "params.yaml").read_text().replace("lr: 0.003", f"lr: {text}"))
+    with pytest.raises(UserError) as caught:
+        load_params(path)
+    assert re.fullmatch(rf"{path}: (not valid YAML: .+|train_tiny\.lr is .+; .+)", str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("sample", "unet", "n_samples"), 512, "evaluate_unet.n_samples is 1024; it cannot exceed sample.unet.n_sam"),
+        (("evaluate_unet", "n_held_out"), 600, "evaluate_unet.n_samples is 1024; it cannot exceed evaluate_unet.n_h"),
+        (("evaluate_unet", "n_samples"), 257, "evaluate_unet.n_samples is 257; input should be greater than or equal"),
+        (("sample", "tiny", "n_samples"), 41, "sample.tiny.n_samples is 41; times generate_gradients.img_shape's 3"),
+        (("generate_gradients", "img_shape"), [3, 1, 1], "img_shape is [3, 1, 1]; a gradient needs at least 2 pixels"),
+        (("generate_gradients", "n_train"), 10_000_000, "n_train x img_shape is 10000000 x 3 x 4 x 5; at most 2684354"),
+        (("train_unet", "dim_mults"), [1, 64], "channels x dim_mults is 64 x 64; at most 2048 are allowed"),
+        (
+            ("train_unet", "max_attention_size"),
+            29,
+            "max_attention_size is 29; input should be less than or equal to 28",
+        ),
+        (("train_tiny", "max_steps"), 3501, "train_tiny: max_steps is 3501; schedule linear takes at most 3500"),
+        (("download_fashion_mnist", "folder"), "", "'' is no folder; give printable characters, or null for none"),
+    ],
+)
+def test_what_cannot_work_together_is_refused_before_any_work(path, value, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        validated(Params, changed(path, value), "params.yaml")
+
+
+@pytest.mark.parametrize("stage", ["train_unet", "sample", "render_grids"])
+def test_a_stage_stops_before_it_touches_anything(stage, tmp_path):
+    with (tmp_path / "params.yaml").open("w") as file:
+        YAML(typ="safe").dump(changed(("evaluate_unet", "n_samples"), 1025), file)
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPO / "src"), "MLFLOW_TRACKING_URI": "sqlite:///x.db"}
+    command = [sys.executable, REPO / "stages" / f"{stage}.py", *(["tiny"] if stage == "sample" else [])]
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 2
+    name = "sample_tiny" if stage == "sample" else stage
+    said = "params.yaml: evaluate_unet.n_samples is 1025; it cannot exceed sample.unet.n_samples, 1024"
+    assert (ended.stdout, ended.stderr) == ("", f"{name}: {said}\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+
+
+@pytest.mark.parametrize("ask", [lambda: torch.empty(2**60), lambda: bytearray(2**62)])
+def test_what_memory_cannot_hold_is_one_line(ask, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tracking, "stage_run", lambda *_: nullcontext())
+    (tmp_path / "params.yaml").write_text((REPO / "params.yaml").read_text())
+    with pytest.raises(SystemExit) as caught:
+        run_stage("train_tiny", lambda _: ask(), reads=("seed",))
+    assert caught.value.code == 2
+    assert "train_tiny: out of memory; lower the batch size" in capsys.readouterr().err
