@@ -168,3 +168,9 @@ def test_a_stage_sees_only_what_it_asked_for():
     with pytest.raises(AttributeError):
         _ = chosen.sample.unet
     assert set(chosen.model_dump()) == {"seed", "sample"}
+
+
+def test_two_keys_of_one_section_are_both_kept():
+    seen = select(load_params(REPO / "params.yaml"), ("sample.tiny", "sample.unet"))
+    assert seen.sample.tiny.n_samples == VALUES["sample"]["tiny"]["n_samples"]
+    assert seen.sample.unet.n_samples == VALUES["sample"]["unet"]["n_samples"]

@@ -146,7 +146,9 @@ def select(params: Params, keys: tuple[str, ...]) -> Params:
     for key in keys:
         section, _, rest = key.partition(".")
         value = getattr(params, section)
-        chosen[section] = type(value).model_construct(**{rest: getattr(value, rest)}) if rest else value
+        if rest:
+            value = type(value).model_construct(**dict(chosen.get(section, ())), **{rest: getattr(value, rest)})
+        chosen[section] = value
     return Params.model_construct(**chosen)
 
 
