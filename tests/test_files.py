@@ -47,6 +47,12 @@ def test_a_damaged_file_is_named(tmp_path, content):
         load_tensors(tmp_path / "y.safetensors")
 
 
+def test_a_file_of_other_tensors_is_named(tmp_path):
+    save_tensors(tmp_path / "x.safetensors", labels=torch.zeros(1))
+    with pytest.raises(UserError, match=r"x\.safetensors: holds no 'images' but \['labels'\]"):
+        load_tensors(tmp_path / "x.safetensors")["images"]
+
+
 def test_csv_and_json_keep_every_digit(tmp_path):
     write_csv(tmp_path / "a.csv", ("step", "loss"), [(1, 0.1 + 0.2)])
     with (tmp_path / "a.csv").open() as file:

@@ -1,6 +1,7 @@
 """Files that are there whole or not at all."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -9,18 +10,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ddpm.errors import UserError
 
+NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}  # a full disk, a limit on file sizes, a full quota
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the target's folder; rename it to `path` on success, delete it on any failure.
 
-    Makes missing parent folders. A reader sees the old file or the new one, never half of one.
+    Makes missing parent folders. A reader sees the old file or the new one, never half of one. UserError, naming the
+    file, where there is no room for it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,6 +40,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes files private; an output is an ordinary file
         temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_ROOM:
+            raise
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path}: cannot be written ({reason}); what was there before is untouched") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -45,10 +55,21 @@ def save_tensors(path: Path, **tensors: Tensor) -> None:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
 
 
+class _Tensors(dict[str, Tensor]):
+    """The tensors of the file at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(load_file(path))
+        self.path = path
+
+    def __missing__(self, name: str) -> Tensor:
+        raise UserError(f"{self.path}: holds no {name!r} but {sorted(self)}; delete it and run `dvc repro`")
+
+
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read what `save_tensors` wrote; UserError, naming the file, where it is missing or damaged."""
+    """Read what `save_tensors` wrote; UserError, naming the file, where it is missing, damaged or lacks a tensor."""
     try:
-        return load_file(path)
+        return _Tensors(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run `dvc repro` to make it") from None
     except (SafetensorError, OSError) as error:
@@ -75,3 +96,12 @@ def md5(path: Path) -> str:
     """The same digest as dvc.lock holds for the file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def tensors_sha256(header: str, tensors: Mapping[str, Tensor]) -> str:
+    """A digest of named tensors on the CPU and of what is said about them: safetensors itself has none."""
+    digest = hashlib.sha256(header.encode())
+    for key, value in sorted(tensors.items()):
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
 from ddpm.errors import UserError
+from ddpm.files import tensors_sha256
 from ddpm.models.checkpoint import load_model, save_model
 from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
 from ddpm.models.unet import Unet, UnetConfig
@@ -48,6 +49,7 @@ def test_the_file_describes_itself(tmp_path):
     save_model(tmp_path / "m.safetensors", tiny(), FACTS)
     with safe_open(tmp_path / "m.safetensors", framework="pt") as file:
         header = json.loads(file.metadata()["ddpm"])
+        assert len(header.pop("digest")) == 64
         assert {f"noise_schedule.{name}" for name in ("betas", "alphas", "alpha_bars")} <= set(file.keys())
     assert header == {
         "network": "tiny",
@@ -77,38 +79,80 @@ def test_a_missing_file_says_what_to_run(tmp_path):
         load_model(tmp_path / "none.safetensors")
 
 
-def test_damaged_and_foreign_files_are_named(tmp_path):
+def contents(path):
+    """(header without its digest, tensors) of a model file."""
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["ddpm"])
+        del header["digest"]
+        return header, {key: file.get_tensor(key) for key in list(file.keys())}
+
+
+def rewritten(path, header, tensors):
+    """A model file with a right digest, whatever it says."""
+    digest = tensors_sha256(json.dumps(header, sort_keys=True), tensors)
+    save_file(tensors, path, metadata={"ddpm": json.dumps({**header, "digest": digest}, sort_keys=True)})
+
+
+WEIGHT = "layers.0.weight"
+
+
+@pytest.mark.parametrize(
+    ("described", "changed", "reason"),
+    [
+        ({}, {}, None),
+        ({"network": "gan"}, {}, "gan"),
+        ({"config": {"img_shape": [3, 4, 5]}}, {}, "hidden_size"),
+        ({"config": {"img_shape": [3, 4, 5], "hidden_size": 17, "max_steps": 30}}, {}, "size mismatch"),
+        ({"config": {"img_shape": [3, 4, 5], "hidden_size": 16, "max_steps": 30, "gates": 2}}, {}, "gates"),
+        ({"prediction": "score"}, {}, "prediction is 'score'"),
+        ({}, {WEIGHT: None}, f"Missing key.*{WEIGHT}"),
+        ({}, {"extra": torch.zeros(1)}, "Unexpected key.*extra"),
+        ({}, {WEIGHT: torch.zeros(2, 2)}, f"size mismatch for {WEIGHT}"),
+        ({}, {WEIGHT: torch.full((16, 60), torch.nan)}, f"{WEIGHT} is not finite"),
+        ({}, {"noise_schedule.betas": None}, "betas"),
+        ({}, {"noise_schedule.betas": torch.full((30,), torch.nan, dtype=torch.float64)}, "betas is not finite"),
+    ],
+    ids=lambda value: None if isinstance(value, dict) else str(value),
+)
+def test_what_is_not_this_versions_model_is_named_with_its_fault(described, changed, reason, tmp_path):
     path = tmp_path / "m.safetensors"
     save_model(path, tiny(), FACTS)
-    whole = path.read_bytes()
-    with safe_open(path, framework="pt") as file:
-        metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in list(file.keys())}
-    header = json.loads(metadata["ddpm"])
-
-    def damaged(change):
-        other = {**tensors}
-        change(other)
-        return other, metadata
-
-    def described(**changes):
-        return tensors, {"ddpm": json.dumps({**header, **changes})}
-
-    cases = [
-        (tensors, None),
-        described(network="gan"),
-        described(config={"img_shape": [3, 4, 5]}),
-        described(config={**header["config"], "hidden_size": 17}),
-        damaged(lambda t: t.pop("layers.0.weight")),
-        damaged(lambda t: t.update(extra=torch.zeros(1))),
-        damaged(lambda t: t.pop("noise_schedule.betas")),
-    ]
-    for contents, information in cases:
-        save_file(contents, path, metadata=information)
-        with pytest.raises(UserError, match=r"m\.safetensors: not a model file of this version, or damaged"):
-            load_model(path)
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"m\.safetensors: not a model file"):
+    header, tensors = contents(path)
+    tensors = {key: value for key, value in (tensors | changed).items() if value is not None}
+    rewritten(path, header | described, tensors)
+    if reason is None:  # nothing is changed: the fault of the others is not in how this test writes
+        assert load_model(path)
+        return
+    with pytest.raises(UserError, match=rf"(?s)m\.safetensors: not a model file of this version, or damaged.*{reason}"):
         load_model(path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: b"",
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole[:-1],
+        lambda whole: whole + b"1",
+        lambda whole: whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:],
+        lambda whole: whole.replace(b"cosine", b"linear"),
+        lambda whole: whole.replace(b"digest", b"digits"),
+        lambda whole: b"\xff" * 8 + whole[8:],
+    ],
+    ids=["empty", "half", "a byte short", "a byte long", "a bit flipped", "a fact changed", "no digest", "header size"],
+)
+def test_damaged_files_are_named(damage, tmp_path):
+    path = tmp_path / "m.safetensors"
+    save_model(path, tiny(), FACTS)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match=r"m\.safetensors: not a model file of this version, or damaged"):
+        load_model(path)
+
+
+def test_a_file_without_description_is_named(tmp_path):
+    save_file({"weight": torch.zeros(1)}, tmp_path / "m.safetensors")
+    with pytest.raises(UserError, match=r"m\.safetensors: not a model file of this version, or damaged"):
+        load_model(tmp_path / "m.safetensors")
 
 
 def test_what_could_not_be_loaded_is_not_saved(tmp_path):

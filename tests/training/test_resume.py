@@ -223,6 +223,27 @@ def test_the_last_good_state_is_kept_where_the_loss_is_not_finite(tmp_path):
         assert all(file.get_tensor(name).float().isfinite().all() for name in file.keys())  # noqa: SIM118, not a dict
 
 
+def test_a_state_that_is_not_finite_does_not_replace_a_good_one(tmp_path, monkeypatch):
+    # The loss of a step is finite and its update is not; the state is written after every step.
+    backward = torch.Tensor.backward
+
+    def broken(loss):
+        backward(loss)
+        broken.calls += 1
+        if broken.calls == broken.at:
+            next(model.parameters()).grad.fill_(torch.nan)
+
+    monkeypatch.setattr(torch.Tensor, "backward", broken)
+    for at, message in ((4, "the loss at step 5 of 10 is nan"), (STEPS, "the weights after step 10, the last")):
+        model, broken.calls, broken.at = network(), 0, at
+        with (
+            pytest.raises(UserError, match=f"training diverged: {message}.*batch_size 8; try a smaller lr"),
+            Resume(f"stage{at}", ABOUT, 0.0, tmp_path) as resume,
+        ):
+            fit(model, PARAMS, images(), images(6), seed=3, resume=resume)
+        assert read_about(resume.path) == (ABOUT, at - 1)
+
+
 def test_any_list_of_optimizers(tmp_path):
     # Adam keeps a step and two moments for each tensor, Muon one momentum, SGD without momentum nothing.
     def build():

@@ -9,11 +9,12 @@ from typing import Any, get_args
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from ddpm.diffusion.posterior import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.errors import UserError
-from ddpm.files import atomic_path
+from ddpm.files import atomic_path, tensors_sha256
 from ddpm.models.base import DiffusionModel
 
 # By name, so that a stage imports (and depends on) only the network that it trains.
@@ -34,7 +35,8 @@ def save_model(path: Path, model: DiffusionModel, facts: Mapping[str, Any]) -> N
     if not names or model.noise_schedule is None:
         raise ValueError(f"cannot save {spelled}: need one of {sorted(NETWORKS)} with its noise_schedule")
     header = {"network": names[0], "config": asdict(model.config), "prediction": model.prediction, **facts}
-    tensors = {key: value.contiguous() for key, value in model.state_dict().items()}
+    tensors = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
+    header["digest"] = _digest(header, tensors)
     with atomic_path(path) as temporary:
         # One metadata key: safetensors writes several in an order that changes from run to run.
         save_file(tensors, temporary, metadata={"ddpm": json.dumps(header, sort_keys=True)})
@@ -49,6 +51,10 @@ def load_model(path: Path) -> tuple[DiffusionModel, dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["ddpm"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
+        if header.pop("digest") != _digest(header, tensors):
+            raise ValueError("its digest is another")
+        if odd := [key for key, value in tensors.items() if not value.isfinite().all()]:
+            raise ValueError(f"{odd[0]} is not finite")
         network, config = (resolve_name(name) for name in NETWORKS[header["network"]])
         # JSON has no tuples; the config dataclasses have no lists.
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in header["config"].items()}
@@ -64,3 +70,7 @@ def load_model(path: Path) -> tuple[DiffusionModel, dict[str, Any]]:
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
         raise UserError(f"{path}: not a model file of this version, or damaged ({error}); train it again") from error
     return model.eval().requires_grad_(False), header
+
+
+def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    return tensors_sha256(json.dumps(header, sort_keys=True), tensors)

@@ -86,7 +86,7 @@ def fit(
 
     images: 8-bit, or floats in [-1, 1]; eval_images: in [-1, 1]. All randomness comes from (seed, step).
     resume: keeps the state on disk; a run that was stopped goes on from there, to the same bits.
-    Raises UserError where the loss is no longer finite; `resume` then keeps the state before that step.
+    Raises UserError where loss or weights are no longer finite; `resume` then keeps the last state that was.
     """
     schedule = NoiseSchedule(params.max_steps, betas=SCHEDULES[params.schedule](params.max_steps))
     model.noise_schedule, model.prediction = schedule, params.prediction
@@ -112,12 +112,9 @@ def fit(
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
         loss = _step_loss(model, schedule, images[chosen.to(compute.device)], generator(seed, "noise", step), compute)
         if not isfinite(value := loss.item()):
-            if resume and all(parameter.isfinite().all() for parameter in model.parameters()):
+            if resume:
                 resume.save(state)
-            raise UserError(
-                f"training diverged: the loss at step {step} of {n_steps} is {value}, with lr {lr:.3g} and "
-                f"batch_size {params.batch_size}; try a smaller lr"
-            )
+            raise _diverged(f"the loss at step {step} of {n_steps} is {value}", lr, params)
         model.zero_grad()
         loss.backward()
         for optimizer in optimizers:
@@ -143,6 +140,8 @@ def fit(
                 log.log_image(torch.cat(list(picture), dim=-2), "reconstructions", step)
         if resume:
             resume.after_step(state, last)
+    if not state.is_finite():  # no loss was taken after the last step
+        raise _diverged(f"the weights after step {n_steps}, the last, are not finite", params.lr, params)
     model.load_state_dict(average.module.state_dict())
     pictures = torch.stack(state.previews) if state.previews else torch.empty(0, 0, 0, 0, 0, dtype=torch.uint8)
     return History(n_steps, state.train_loss, state.eval_loss, state.preview_steps, pictures)
@@ -214,6 +213,12 @@ def _step_loss(
     with compute.autocast():
         predicted = model(xt, num_steps)
     return F.mse_loss(predicted.float(), target(model.prediction, x0, eps, num_steps, schedule))
+
+
+def _diverged(what: str, lr: float, params: Training) -> UserError:
+    return UserError(
+        f"training diverged: {what}, with lr {lr:.3g} and batch_size {params.batch_size}; try a smaller lr"
+    )
 
 
 def _log_curves(state: TrainingState, log: Log) -> None:

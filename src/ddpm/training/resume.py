@@ -14,7 +14,6 @@ from typing import NoReturn
 import torch
 from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
-from safetensors import SafetensorError
 
 from ddpm.compute import Compute
 from ddpm.config import Params
@@ -121,10 +120,15 @@ class Resume:
             self._stop(self._signal, f" after step {state.step}")
 
     def save(self, state: TrainingState) -> None:
-        """Write the state; where the disk refuses it, say so and let the training go on."""
+        """Write the state; where the disk refuses it, say so and let the training go on.
+
+        A state that is not finite leads nowhere: the one before it is kept.
+        """
+        if not state.is_finite():
+            return
         try:
             state.save(self.path, self._about)
-        except (OSError, SafetensorError) as error:
+        except (OSError, UserError) as error:
             logger.warning("%s: the state after step %d cannot be kept: %s", self._name, state.step, error)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:

@@ -1,6 +1,5 @@
 """The state of a training run in one safetensors file: all that its remaining steps and its outputs depend on."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ddpm.errors import UserError
-from ddpm.files import atomic_path
+from ddpm.files import atomic_path, tensors_sha256
 
 NUMBERS = ("step", "recent", "train_loss", "eval_loss", "preview_steps")
 
@@ -42,7 +41,7 @@ class TrainingState:
         header = json.dumps({"about": about, **{name: getattr(self, name) for name in NUMBERS}})
         tensors = {key: value.detach().cpu().contiguous() for key, value in self._tensors().items()}
         with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata={"state": header, "digest": _digest(header, tensors)})
+            save_file(tensors, temporary, metadata={"state": header, "digest": tensors_sha256(header, tensors)})
 
     def load(self, path: Path) -> None:
         """Go back to what `save` wrote; UserError, with nothing changed, where the file is damaged."""
@@ -59,6 +58,10 @@ class TrainingState:
                 values = _below(f"optimizer{i}/{j}", tensors)
                 saved["state"][j] = {key: _laid_out_like(parameter, value) for key, value in values.items()}
             optimizer.load_state_dict(saved)
+
+    def is_finite(self) -> bool:
+        """Whether the steps to come can still make anything of it."""
+        return all(value.isfinite().all() for value in self._tensors().values())
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"previews/{i}": preview for i, preview in enumerate(self.previews)}
@@ -82,19 +85,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
-        if metadata["digest"] != _digest(metadata["state"], tensors):
+        if metadata["digest"] != tensors_sha256(metadata["state"], tensors):
             raise ValueError("its digest is another")
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(f"{path}: a damaged training state ({error})") from error
     return json.loads(metadata["state"]), tensors
-
-
-def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(header.encode())
-    for key, value in sorted(tensors.items()):
-        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
