@@ -284,7 +284,7 @@ def test_a_stage_stops_before_it_touches_anything(stage, tmp_path):
 @pytest.mark.parametrize("ask", [lambda: torch.empty(2**60), lambda: bytearray(2**62)])
 def test_what_memory_cannot_hold_is_one_line(ask, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tracking, "stage_run", lambda *_: nullcontext())
+    monkeypatch.setattr(tracking, "stage_run", lambda *_: nullcontext(tracking.Run()))
     (tmp_path / "params.yaml").write_text((REPO / "params.yaml").read_text())
     with pytest.raises(SystemExit) as caught:
         run_stage("train_tiny", lambda _: ask(), reads=("seed",))
