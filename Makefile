@@ -45,7 +45,7 @@ torture: setup ## kill the pipeline 30 times at random moments; takes about half
 	python tests/torture.py
 
 ui: setup ## browse the runs in MLflow, on this machine only
-	mlflow ui --host 127.0.0.1 --backend-store-uri "$$(python -m ddpm.tracking)"
+	MLFLOW_BACKEND_STORE_URI="$$(python -m ddpm.tracking)" mlflow ui --host 127.0.0.1
 
 lock: ## compile requirements.txt anew from pyproject.toml
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --group dev --no-annotate pyproject.toml \

@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     import matplotlib.figure
     import mlflow
 
-EXPERIMENT = "ddpm"
-SQLITE = "sqlite:///"
+EXPERIMENT, SQLITE = "ddpm", "sqlite:///"
 SETTINGS = {  # read by MLflow; the user's own values win
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # MLflow's 7 with growing pauses hold the work up for minutes
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",  # seconds
 }
+WARNING = "warning: MLflow fails, so this stage goes on without it:"
 BUFFERED_VALUES, BUFFERED_SECONDS = 1000, 10.0
 INVOCATION = "dvc.invocation"  # tag of a parent run: which pipeline run it stands for
 Images = Float[Tensor, "b c h w"]
@@ -201,8 +201,8 @@ class Run:
             yield
         except Exception as error:
             if not self._broken:
-                reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
-                print(f"warning: MLflow fails, so this stage goes on without it: {reason}", file=sys.stderr)
+                reason = re.sub(r"//[^/\s]*@", "//", str(error)).strip().partition("\n")[0][:200]  # no user:password@
+                print(WARNING, reason or type(error).__name__, file=sys.stderr)
             self._broken = True
 
 
