@@ -1,0 +1,195 @@
+"""The real stages, hurt: each fault ends in one clear line or is survived, and what was there before stays."""
+
+import os
+import re
+import resource
+import runpy
+import shutil
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+from mlflow import MlflowClient
+from project import NOWHERE, TINY, copy_project, write_params
+
+from ddpm.data.gradients import gradient_images
+from ddpm.errors import UserError
+from ddpm.figures import pictures
+from ddpm.figures.canvas import save
+from ddpm.files import load_tensors, save_tensors
+from ddpm.seeding import generator
+from ddpm.training.state import read_about
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
+
+
+@contextmanager
+def room_for(size):
+    """No file may grow beyond `size` bytes: to a program, a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def run(*script):
+    """The exit status of a stage, run in this process for speed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", list(script))
+        try:
+            runpy.run_path(script[0], run_name="__main__")
+        except SystemExit as end:
+            return end.code
+    return 0
+
+
+def contents(folder):
+    """Every file of data, models, samples and reports with its bytes, hidden ones too."""
+    kinds = ("data", "models", "samples", "reports")
+    return {path: path.read_bytes() for kind in kinds for path in (folder / kind).rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, fashion_mnist_raw):
+    """A project whose gradients' stages have run."""
+    folder = tmp_path_factory.mktemp("finished")
+    copy_project(folder)
+    shutil.rmtree(folder / ".git")
+    write_params(folder, {**TINY, "download_fashion_mnist": {"folder": str(fashion_mnist_raw)}})
+    write_params(folder, {"train_tiny": {"checkpoint_seconds": 0}})
+    for split in ("train", "eval"):
+        stream = generator(0, f"gradients/{split}")
+        save_tensors(folder / f"data/gradients/{split}.safetensors", images=gradient_images(500, (3, 4, 5), stream))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("DVC_ROOT", str(folder))
+        patch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
+        for script in (["stages/train_tiny.py"], ["stages/sample.py", "tiny"], ["stages/evaluate_tiny.py"]):
+            assert run(*script) == 0
+    return folder
+
+
+@pytest.fixture
+def project(finished, tmp_path, monkeypatch):
+    """A copy of it, as the working folder."""
+    threads = torch.get_num_threads()
+    folder = shutil.copytree(finished, tmp_path / "project")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("DVC_ROOT", str(folder))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
+    yield folder
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    ("script", "room", "named"),
+    [
+        (["stages/generate_gradients.py"], 5_000, r"data/gradients/\w+\.safetensors"),
+        (["stages/download_fashion_mnist.py"], 1_000_000, r"data/fashion_mnist/raw/train-images-idx3-ubyte\.gz"),
+        (["stages/download_fashion_mnist.py"], 30_000_000, r"data/fashion_mnist/train\.safetensors"),
+        (["stages/train_tiny.py"], 10_000, r"models/tiny\.safetensors"),
+        (["stages/sample.py", "tiny"], 1_000, r"samples/tiny\.safetensors"),
+        (["stages/evaluate_tiny.py"], 600, r"reports/evaluate_tiny/metrics\.json"),
+    ],
+    ids=["data", "download", "unpacked", "model", "sample", "report"],
+)
+def test_a_full_disk_is_one_line_and_the_old_files_stay(project, script, room, named, capfd):
+    before = contents(project)
+    with room_for(room):
+        assert run(*script) == 2
+    errors = [line for line in capfd.readouterr().err.splitlines() if "MLflow" not in line]
+    assert re.search(rf"^\w+: {named}: cannot be written \(.*File too large.*\)", errors[-1])
+    assert "Traceback" not in "".join(errors)
+    after = contents(project)
+    assert {path: after[path] for path in before} == before
+    new = {path.relative_to(project).as_posix() for path in after.keys() - before.keys()}
+    assert all(name.startswith("data/fashion_mnist/raw/") and name.endswith(".gz") for name in new), new
+
+
+def test_a_figure_that_does_not_fit_leaves_the_old_one(tmp_path):
+    figure = pictures.gradients(torch.rand(4, 3, 4, 5, generator=generator(0, "figure")), 0)
+    (tmp_path / "figure.png").write_text("the old one")
+    with room_for(1_000), pytest.raises(UserError, match=r"figure\.png: cannot be written \(File too large\)"):
+        save(figure, tmp_path / "figure.png")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["the old one"]
+
+
+def test_a_state_that_does_not_fit_costs_no_training(project, caplog):
+    before = contents(project)
+    room = (project / "models/tiny.safetensors").stat().st_size  # a state holds the weights four times
+    (project / "models/tiny.safetensors").unlink()
+    with room_for(room):
+        assert run("stages/train_tiny.py") == 0
+    assert "cannot be kept" in caplog.text
+    assert contents(project) == before
+    assert list((project / ".resume").iterdir()) == []
+
+
+def test_a_diverging_loss_keeps_the_old_outputs_and_the_last_good_state(project, capfd):
+    path = project / "data/gradients/train.safetensors"
+    images = load_tensors(path)["images"]
+    save_tensors(path, images=torch.cat([images[:-1], torch.full_like(images[:1], torch.inf)]))
+    write_params(project, {"train_tiny": {"checkpoint_seconds": 60}})  # none but the fault makes it write its state
+    before = contents(project)
+    assert run("stages/train_tiny.py") == 2
+    pattern = r"training diverged: the loss at step (\d+) of 8 is \w+, with lr \S+ and batch_size 128; try a smaller lr"
+    found = re.search(pattern, capfd.readouterr().err)
+    assert found
+    [state] = (project / ".resume").glob("*.safetensors")
+    assert read_about(state)[1] == int(found[1]) - 1
+    assert contents(project) == before
+
+
+class Failing(BaseHTTPRequestHandler):
+    def answer(self):
+        self.send_error(500)
+
+    do_GET = do_POST = do_PUT = do_PATCH = answer
+
+    def log_message(self, format, *args):
+        pass
+
+
+@pytest.mark.parametrize("fault", ["answers 500", "dies in mid-training"])
+def test_a_bad_server_changes_no_bit(project, fault, monkeypatch, capfd):
+    before = contents(project)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Failing) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        if fault == "answers 500":
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+        else:
+
+            def dead(*_, **__):
+                raise ConnectionError("gone")
+
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/mlflow.db")
+            monkeypatch.setattr(MlflowClient, "log_image", dead)  # the first comes at step 4
+        assert run("stages/train_tiny.py") == 0
+        server.shutdown()
+        thread.join()
+    assert capfd.readouterr().err.count("MLflow fails, so this stage goes on without it") == 1
+    assert contents(project) == before
+
+
+def test_two_pipelines_at_once_in_one_folder(project, stage_environment):
+    shutil.rmtree(project / "data/gradients")
+    command = ["dvc", "repro", "--single-item", "generate_gradients"]
+    subprocess.run(["git", "init", "-q"], check=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    environment = stage_environment | {"MLFLOW_TRACKING_URI": NOWHERE}
+    pair = [subprocess.Popen(command, env=environment, **pipes) for _ in range(2)]
+    endings = [(process.communicate(timeout=300)[0], process.returncode) for process in pair]
+    for output, status in endings:
+        assert "Traceback" not in output
+        assert status == 0 or re.search("lock|busy|blocked", output), output
+    assert 0 in [status for _, status in endings]
+    done = subprocess.run(["dvc", "status", "generate_gradients"], env=environment, capture_output=True, text=True)
+    assert "up to date" in done.stdout, done.stdout + done.stderr
+    assert len(os.listdir(project / "data/gradients")) == 2

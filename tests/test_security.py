@@ -1,0 +1,165 @@
+"""What SECURITY.md promises: files execute nothing, archives stay in their folder, secrets stay secret."""
+
+import ast
+import io
+import os
+import pickle
+import shutil
+import subprocess
+import tarfile
+
+import pytest
+from project import REPO
+
+from ddpm.data import fashion_mnist
+from ddpm.data.fashion_mnist import fetch, read_images, read_labels
+from ddpm.errors import UserError
+from ddpm.evaluation.features import load_classifier
+from ddpm.files import load_tensors
+from ddpm.models.checkpoint import load_model
+from ddpm.tracking import stage_run
+from ddpm.training.state import TrainingState, read_about
+
+SECRET = "hunter2"
+
+
+class Hostile:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize(
+    "load",
+    [load_model, load_classifier, load_tensors, read_about, TrainingState({}, []).load, read_images, read_labels],
+    ids=["model", "classifier", "data", "state's description", "state", "images", "labels"],
+)
+def test_a_pickle_under_any_name_is_refused_and_not_executed(load, tmp_path):
+    path, trace = tmp_path / "m.safetensors", tmp_path / "executed"
+    path.write_bytes(pickle.dumps(Hostile(trace)))
+    with pytest.raises(UserError, match=r"m\.safetensors: ") as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+    assert not trace.exists()
+    pickle.loads(path.read_bytes())
+    assert trace.exists()  # it would have worked
+
+
+FORBIDDEN_MODULES = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml"}
+FORBIDDEN_NAMES = {"eval", "exec", "compile", "__import__"}
+FORBIDDEN_ATTRIBUTES = {("torch", "load"), ("torch", "save"), ("np", "load"), ("os", "system"), ("os", "popen")}
+
+
+def dangers(source):
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                yield from (n.name for n in names if n.name.partition(".")[0] in FORBIDDEN_MODULES)
+            case ast.ImportFrom(module=str(module)) if module.partition(".")[0] in FORBIDDEN_MODULES:
+                yield module
+            case ast.Call(func=ast.Name(id=name)) if name in FORBIDDEN_NAMES:
+                yield name
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute) if (name, attribute) in FORBIDDEN_ATTRIBUTES:
+                yield f"{name}.{attribute}"
+            case ast.keyword(arg="shell" | "allow_pickle", value=ast.Constant(value=True)):
+                yield node.arg
+            case ast.keyword(arg="typ", value=ast.Constant(value="unsafe")):
+                yield "unsafe YAML"
+
+
+def test_no_code_of_ours_executes_what_it_reads():
+    files = [*REPO.glob("src/**/*.py"), *REPO.glob("stages/*.py")]
+    assert len(files) > 40
+    assert {path.name: found for path in files if (found := [*dangers(path.read_text())])} == {}
+    bad = "import yaml\nfrom pickle import load\neval(x)\ntorch.load(x)\nrun(x, shell=True)\nYAML(typ='unsafe')\n"
+    assert len([*dangers(bad)]) == 6
+
+
+def deb(path, members):
+    """A Debian package whose data are `members`: (name in the archive, symlink's target or None)."""
+
+    def tar(entries):
+        file = io.BytesIO()
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            for name, target in entries:
+                entry = tarfile.TarInfo(name)
+                entry.type, entry.linkname = (tarfile.SYMTYPE, target) if target else (tarfile.REGTYPE, "")
+                entry.size = 0 if target else 5
+                archive.addfile(entry, None if target else io.BytesIO(b"hello"))
+        return file.getvalue()
+
+    parts = {"debian-binary": b"2.0\n", "control.tar": tar([("./control", None)]), "data.tar": tar(members)}
+    with path.open("wb") as file:  # the format of `ar`
+        file.write(b"!<arch>\n")
+        for name, data in parts.items():
+            file.write(f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(data):<10}`\n".encode())
+            file.write(data + b"\n" * (len(data) % 2))
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not on this machine")
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("./fine", None), ("../../escaped", None)],
+        [("./out", "../.."), ("./out/escaped", None)],
+        [("./usr", "{outside}"), ("./usr/escaped", None)],
+        [("./usr/share/datasets/fashion-mnist/t10k-labels-idx1-ubyte.gz", "{outside}/other")],
+    ],
+    ids=["parent folder", "relative link", "absolute link", "link in place of a file"],
+)
+def test_a_hostile_package_writes_nothing_outside_its_folder(members, tmp_path, monkeypatch):
+    for name in ("bin", "tmp", "outside"):
+        (tmp_path / name).mkdir()
+    outside = tmp_path / "outside"
+    (outside / "other").write_text("of the user")
+    deb(tmp_path / "bad.deb", [(name, target and target.format(outside=outside)) for name, target in members])
+    apt_get = f"#!/bin/sh\ncp {tmp_path}/bad.deb ./{fashion_mnist.DEBIAN_PACKAGE}_1_all.deb\n"
+    (tmp_path / "bin/apt-get").write_text(apt_get)
+    (tmp_path / "bin/apt-get").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr(fashion_mnist, "MIRRORS", ())
+    with pytest.raises(UserError, match=r"dpkg-deb|no such file|bytes found"):
+        fetch(tmp_path / "raw")
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert left == {"bin", "bin/apt-get", "bad.deb", "tmp", "outside", "outside/other", "raw"}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
+def test_secrets_of_the_environment_do_not_reach_mlflow(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    for name in ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, SECRET)
+    with stage_run("train_tiny", {"lr": 0.125}) as run:
+        run.log_metrics({"loss": 1.0}, 1)
+        run.log_artifact(REPO / "params.yaml")
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert b"0.125" in kept
+    assert SECRET.encode() not in kept
+
+
+def test_the_password_of_a_server_does_not_reach_the_screen(monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://someone:{SECRET}@127.0.0.1:9")
+    with stage_run("train_tiny", {"lr": 1}):
+        pass
+    shown = "".join(capfd.readouterr())
+    assert "warning: MLflow fails" in shown
+    assert "127.0.0.1" in shown
+    assert SECRET not in shown
+    assert "someone" not in shown
+
+
+def test_the_user_interface_listens_on_this_machine_only():
+    makefile = (REPO / "Makefile").read_text()
+    serving = [line for line in makefile.splitlines() if "mlflow ui" in line or "mlflow server" in line]
+    assert [line.split("mlflow ")[1] for line in serving] == ["ui --host 127.0.0.1"]
+    expanded = subprocess.run(["make", "-n", "ui"], cwd=REPO, capture_output=True, text=True).stdout
+    assert "mlflow ui --host 127.0.0.1" in expanded
+    assert "0.0.0.0" not in expanded
