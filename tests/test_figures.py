@@ -62,7 +62,7 @@ def make(name: str) -> Figure:
     """A small figure of each kind."""
     x = random_images(5, 3, 6, 4)
     steps = torch.tensor([30, 7, 200, 11, 1])
-    curve = [(50, 0.9), (100, 0.5), (1234, 0.04)]
+    curve = [(50, 0.9), (100, 0.5), (1000, 0.00005), (1234, 0.04)]
     makers: dict[str, Callable[[], Figure]] = {
         "gradients": lambda: pictures.gradients(x, 42),
         "normalization": lambda: pictures.normalization(x, 42),

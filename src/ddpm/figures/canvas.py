@@ -109,7 +109,7 @@ def image_table(
 @styled
 def curve_axes(title: str, note: str, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
     """A figure with one wide pair of axes for curves."""
-    left, top, width, height = 110, _below_note(note) + 2 * LINE, WIDTH - 110 - MARGIN, 420
+    left, top, width, height = 140, _below_note(note) + 2 * LINE, WIDTH - 140 - MARGIN, 420
     figure, axes = _figure_of_dots(WIDTH, top + height + 90, left, top, width, height)
     _write_title(figure, title, note)
     axes.set(xlabel=xlabel, ylabel=ylabel)
