@@ -256,7 +256,11 @@ def test_yaml_that_stands_for_nothing_is_one_line(text, tmp_path):
             29,
             "max_attention_size is 29; input should be less than or equal to 28",
         ),
-        (("train_tiny", "max_steps"), 3501, "train_tiny: max_steps is 3501; schedule linear takes at most 3500"),
+        (
+            ("train_tiny",),
+            {**VALUES["train_tiny"], "schedule": "linear", "max_steps": 3501},
+            "train_tiny: max_steps is 3501; schedule linear takes at most 3500",
+        ),
         (("download_fashion_mnist", "folder"), "", "'' is no folder; give printable characters, or null for none"),
     ],
 )

@@ -133,11 +133,15 @@ def test_the_u_net_too(undisturbed, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_step_writes_the_state_and_exits(undisturbed, tmp_path, number):
-    before = signal.getsignal(number)
-    resume, ending = stop(tmp_path, 6, lambda: os.kill(os.getpid(), number))
+    # Not what this process was started with: in the background a shell may have it ignore SIGINT and SIGHUP.
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        resume, ending = stop(tmp_path, 6, lambda: os.kill(os.getpid(), number))
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
     assert ending.code == 128 + number
     assert read_about(resume.path) == (ABOUT, 6)
-    assert signal.getsignal(number) is before
     assert_same(go_on(tmp_path), undisturbed["tiny"])
 
 
