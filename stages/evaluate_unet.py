@@ -48,8 +48,12 @@ def main(stage: Stage) -> None:
     for name, score in found.items():
         logging.info("%s: %s, floor %s (%s)", name, score.samples, score.floor, context)
 
+    # Two numbers a metric for DVC's tables; the rest, with the intervals, beside them.
+    values = {name: score.samples.value for name, score in found.items()}
+    floors = {f"{name}_floor": score.floor.value for name, score in found.items()}
+    write_json(REPORTS / "metrics.json", values | floors)
     write_json(
-        REPORTS / "metrics.json",
+        REPORTS / "scores.json",
         {
             **facts,
             **{name: asdict(score) for name, score in found.items()},
@@ -63,8 +67,7 @@ def main(stage: Stage) -> None:
         table = {name: column.tolist() for name, column in asdict(copied.nearest).items()}
         write_csv(REPORTS / f"neighbours_{space}.csv", table, zip(*table.values(), strict=True))
     stage.run.set_tags({name: str(fact) for name, fact in facts.items()})
-    stage.run.log_metrics({name: score.samples.value for name, score in found.items()}, 0)
-    stage.run.log_metrics({f"{name}.floor": score.floor.value for name, score in found.items()}, 0)
+    stage.run.log_metrics(values | floors, 0)
     for path in sorted(REPORTS.iterdir()):
         stage.run.log_artifact(path)
 

@@ -26,6 +26,7 @@ PAGE = Path("reports/index.html")
 
 def main(stage: Stage) -> None:
     metrics = {name: Path(f"reports/{name}/metrics.json") for name in MEASURED}
+    metrics["evaluate_unet"] = Path("reports/evaluate_unet/scores.json")  # with the intervals
     samples = {name: Path(f"samples/{name}.safetensors") for name in MODELS}
     figures = sorted(FIGURES.glob("*.png"))
     files = (

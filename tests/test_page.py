@@ -127,7 +127,8 @@ def folder(tmp_path, monkeypatch):
     }
     for name, values in metrics.items():
         Path(f"reports/{name}").mkdir(parents=True)
-        Path(f"reports/{name}/metrics.json").write_text(json.dumps(values))
+        file = "scores.json" if name == "evaluate_unet" else "metrics.json"
+        Path(f"reports/{name}/{file}").write_text(json.dumps(values))
     Path("reports/figures").mkdir()
     for name in re.findall(r'\{\{ figure\("(\w+)"', TEMPLATE.read_text()):
         pixels = torch.randint(256, (6, 8, 3), dtype=torch.uint8, generator=draw).numpy()
@@ -168,15 +169,13 @@ def test_a_figure_without_a_place_on_the_page_is_named(folder):
 
 def test_every_number_of_the_metrics_is_there_and_no_other(folder):
     shown = [attributes["value"] for attributes, _ in Page(build(folder)).all("data")]
-    expected = [
-        leaf for path in Path("reports").glob("*/metrics.json") for leaf in numbers(json.loads(path.read_text()))
-    ]
+    expected = [leaf for path in Path("reports").glob("*/*.json") for leaf in numbers(json.loads(path.read_text()))]
     assert sorted(shown) == sorted(map(str, expected))
 
 
 def test_a_number_stands_in_the_row_and_column_that_name_it(folder):
     rows = re.findall(r"<tr>.*?</tr>", build(folder), re.DOTALL)
-    quality = json.loads(Path("reports/evaluate_unet/metrics.json").read_text())
+    quality = json.loads(Path("reports/evaluate_unet/scores.json").read_text())
     for name, value in quality.items():
         if isinstance(value, dict):
             (row,) = [Page(row) for row in rows if f"<code>{name}</code>" in row]
