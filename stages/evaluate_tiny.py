@@ -1,7 +1,7 @@
-"""Stage evaluate_tiny: the tiny model and Algorithm 2 against the exact answers that the gradient data allow."""
+"""Stage evaluate_tiny: the tiny model and every sampler against the exact answers that the gradient data allow."""
 
 from collections import deque
-from itertools import pairwise
+from itertools import pairwise, product
 from math import sqrt
 from pathlib import Path
 from statistics import fmean
@@ -48,9 +48,10 @@ def main(stage: Stage) -> None:
     write_csv(REPORTS / "optimal_loss_by_timestep.csv", ("t", "optimal_loss"), enumerate(optimal, start=1))
 
     rows = sampler_error(model.img_shape, params, seed, device)
-    write_csv(REPORTS / "sampler_error.csv", ("schedule", "max_steps", *GradientQuality.__annotations__), rows)
+    columns = ("schedule", "sampler", "max_steps", *GradientQuality.__annotations__)
+    write_csv(REPORTS / "sampler_error.csv", columns, rows)
 
-    exact_quality = measure(draw(exact, params, seed, device))
+    exact_quality = measure(draw(exact, "ancestral", params, seed, device))
     metrics = {
         **excess(losses, optimal),
         # On the steps and noise of the evaluation loss that train_tiny reports.
@@ -87,20 +88,22 @@ def excess(losses: list[float], optimal: list[float]) -> dict[str, float]:
 def sampler_error(
     img_shape: tuple[int, ...], params: EvaluateTiny, seed: int, device: Compute
 ) -> list[tuple[object, ...]]:
-    """Algorithm 2 with the exact denoiser: what is wrong with its samples is wrong with the sampler."""
+    """Each sampler with the exact denoiser: what is wrong with its samples is wrong with the sampler."""
     rows: list[tuple[object, ...]] = []
-    cells = [(name, max_steps) for name in params.schedules for max_steps in params.max_steps]
-    for name, max_steps in tqdm(cells, "sampler error", disable=None):
+    cells = list(product(params.schedules, params.samplers, params.max_steps))
+    for name, sampler, max_steps in tqdm(cells, "sampler error", disable=None):
         schedule = NoiseSchedule(max_steps, device.device, SCHEDULES[name](max_steps))
-        quality = measure(draw(ExactDenoiser(img_shape, schedule), params, seed, device))
-        rows.append((name, max_steps, *vars(quality).values()))
+        quality = measure(draw(ExactDenoiser(img_shape, schedule), sampler, params, seed, device))
+        rows.append((name, sampler, max_steps, *vars(quality).values()))
     return rows
 
 
-def draw(model: DiffusionModel, params: EvaluateTiny, seed: int, device: Compute) -> Float[Tensor, "n c h w"]:
-    """Samples by Algorithm 2, with the same noise streams for every model."""
+def draw(
+    model: DiffusionModel, sampler: str, params: EvaluateTiny, seed: int, device: Compute
+) -> Float[Tensor, "n c h w"]:
+    """Samples by all steps of the model's schedule, with the same noise streams for every model and sampler."""
     streams = [generator(seed, "evaluate_tiny/samples", i) for i in range(params.n_samples)]
-    steps = sample_steps(model, streams, variance=params.variance, compute=device)
+    steps = sample_steps(model, streams, sampler=sampler, variance=params.variance, compute=device)
     return deque(steps, maxlen=1).pop()
 
 

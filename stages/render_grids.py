@@ -113,15 +113,16 @@ def exact_losses() -> tuple[float, list[tuple[int, float]]]:
 
 
 def sampler_figure() -> Figure:
-    """The error of Algorithm 2 with the exact denoiser, and of the tiny model's samples beside it."""
+    """The error of each sampler with the exact denoiser, and of the tiny model's samples beside it."""
     model, facts = load_model(Path("models/tiny.safetensors"))
     assert model.noise_schedule is not None
     metrics = json.loads((EXACT / "metrics.json").read_text())
-    errors: dict[str, list[tuple[int, float]]] = {}
+    errors: dict[str, dict[str, list[tuple[int, float]]]] = {}
     with (EXACT / "sampler_error.csv").open(newline="") as file:
         for row in csv.DictReader(file):
-            errors.setdefault(row["schedule"], []).append((int(row["max_steps"]), float(row["corner_error"])))
-    network = len(model.noise_schedule), metrics["tiny_corner_error"]
+            curve = errors.setdefault(row["schedule"], {}).setdefault(row["sampler"], [])
+            curve.append((int(row["max_steps"]), float(row["corner_error"])))
+    network = facts["schedule"], len(model.noise_schedule), metrics["tiny_corner_error"]
     label = run_label(NAMES["tiny"], facts["step"], facts["seed"])
     floor, network_floor = metrics["exact_samples_floor"], metrics["tiny_samples_floor"]
     return curves.sampler_error(errors, floor, network, network_floor, label)

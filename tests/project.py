@@ -41,7 +41,7 @@ TINY = {
         "tiny": {"n_samples": 42, "n_films": 2, "batch_size": 40},  # the fewest whose colours can be tested
         "unet": {"n_samples": 258, "n_films": 2, "batch_size": 256, "n_steps": 5},
     },
-    "evaluate_tiny": {"n_eval_per_step": 4, "n_samples": 42, "max_steps": [21]},
+    "evaluate_tiny": {"n_eval_per_step": 4, "n_samples": 42, "max_steps": [21], "samplers": ["ancestral", "unipc"]},
     "evaluate_unet": {"n_samples": 258, "n_train": 300, "n_held_out": 300, "n_halves": 2},
 }
 NOWHERE = "http://127.0.0.1:9"  # discard: nothing listens

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from contextlib import nullcontext, suppress
-from itertools import islice
+from itertools import islice, product
 
 import pytest
 import torch
@@ -181,9 +181,9 @@ def train_classifier(params):
 
 def evaluate_tiny(params):
     p, shape = params.evaluate_tiny, tuple(params.generate_gradients.img_shape)
-    for name, T in {(name, T) for name in p.schedules for T in p.max_steps}:
+    for name, sampler, T in {*product(p.schedules, p.samplers, p.max_steps)}:
         model = ExactDenoiser(shape, NoiseSchedule(T, betas=SCHEDULES[name](T)))
-        *_, x = islice(sample_steps(model, [generator(0, "x")], variance=p.variance), 2)
+        *_, x = islice(sample_steps(model, [generator(0, "x")], sampler=sampler, variance=p.variance), 2)
         assert x.isfinite().all()
     uniformity(torch.randint(255, (p.n_samples * shape[0], 2)))
 

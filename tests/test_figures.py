@@ -20,7 +20,12 @@ from ddpm.figures.pictures import plot_img
 
 LABEL = run_label("U-Net", 1234, 42)
 STEPS = (25, 50, 100, 200)
-ERRORS = {name: [(t, 200 / t) for t in STEPS] for name in ("linear", "rescaled_linear", "cosine")}
+SAMPLERS = ("ancestral", "ddim", "dpmpp_2m", "dpmpp_3m", "unipc", "heun")
+ERRORS = {
+    schedule: {name: [(t, (200 + 20 * i) / t) for t in STEPS] for i, name in enumerate(SAMPLERS)}
+    for schedule in ("linear", "rescaled_linear", "cosine")
+}
+NETWORK = ("cosine", 100, 9.0)
 SHARES = {"samples": "0.11", "low": "0.09", "high": "0.13", "reference_seen": "0.1"}
 CLASS_ROWS = [{"class": name, **SHARES} for name in CLASSES]
 
@@ -79,7 +84,7 @@ def make(name: str) -> Figure:
         "loss_curves": lambda: curves.loss_curves(curve, curve, "v", LABEL),
         "loss_by_timestep": lambda: curves.loss_by_timestep(curve, "eps", LABEL),
         "loss_curves_above_the_optimum": lambda: curves.loss_curves(curve, curve, "eps", LABEL, 0.01),
-        "sampler_error": lambda: curves.sampler_error(ERRORS, 1.5, (100, 9.0), 2.5, LABEL),
+        "sampler_error": lambda: curves.sampler_error(ERRORS, 1.5, NETWORK, 2.5, LABEL),
     }
     return makers[name]()
 
@@ -114,8 +119,8 @@ def test_no_words_collide_or_leave_the_figure(name: str) -> None:
     labels = [axes.xaxis.label, axes.yaxis.label]
     labels += [text for text in axes.get_xticklabels() if low <= text.get_position()[0] <= high]  # others are hidden
     labels += [text for text in axes.get_yticklabels() if bottom <= text.get_position()[1] <= top]
-    legend = axes.get_legend()
-    texts = [*figure.texts, *labels, *(legend.get_texts() if legend else [])]
+    legends = [axes.get_legend(), *figure.legends]
+    texts = [*figure.texts, *labels, *(text for legend in legends if legend for text in legend.get_texts())]
     texts = [text for text in texts if text.get_text().strip()]
     boxes = [text.get_window_extent() for text in texts]
     for i, box in enumerate(boxes):
@@ -256,9 +261,12 @@ def test_the_least_possible_loss_and_the_sampler_error_are_the_numbers_given() -
     assert [points(line) for line in axes.lines[:2]] == [losses, optimal]
     axes = curves.loss_curves(losses, losses, "v", LABEL, 0.05).axes[0]
     assert [y for _, y in points(axes.lines[2])] == [0.05, 0.05]
-    axes = curves.sampler_error(ERRORS, 1.5, (100, 9.0), 2.5, LABEL).axes[0]
-    assert [points(line) for line in axes.lines[:4]] == [*ERRORS.values(), [(100, 9.0)]]
-    assert [y for _, y in points(axes.lines[4])] == [1.5, 1.5]
+    figure = curves.sampler_error(ERRORS, 1.5, NETWORK, 2.5, LABEL)
+    for axes, curve_by_sampler in zip(figure.axes, ERRORS.values(), strict=True):
+        assert [points(line) for line in axes.lines[:6]] == list(curve_by_sampler.values())
+        assert [y for _, y in points(axes.lines[-1])] == [1.5, 1.5]
+    assert [len(axes.lines) for axes in figure.axes] == [7, 7, 8]
+    assert points(figure.axes[2].lines[6]) == [(100, 9.0)]
 
 
 def test_the_same_figure_gives_the_same_bytes_whatever_the_users_matplotlibrc(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ MOST_CHANNELS = 2048  # a 3x3 convolution among so many has 38 million weights
 LONGEST_LINEAR = 3500  # beyond some 3600 steps, alpha_bar_T is less than float64 can tell from 0 beside 1
 LEAST_PAIRS = 125  # of corner colours, for `ddpm.evaluation.gradients.uniformity`
 LEAST_SAMPLES = 258  # twice one more than the classifier has features: a covariance for either half of the samples
+Sampler = Literal["ancestral", "ddim", "dpmpp_2m", "dpmpp_3m", "unipc", "heun"]
 LEAST_STEPS = {"dpmpp_2m": 2, "dpmpp_3m": 3, "unipc": 3, "heun": 2}  # a solver's order; 1 for the others
 
 
@@ -146,7 +147,7 @@ class SampleModel(Section):
     n_samples: Annotated[int, Ge(1), Le(1_000_000)]
     n_films: Annotated[int, Ge(1), Le(64)]
     batch_size: Count
-    sampler: Literal["ancestral", "ddim", "dpmpp_2m", "dpmpp_3m", "unipc", "heun"]
+    sampler: Sampler
     n_steps: Annotated[int, Ge(1), Le(10_000)] | None
     variance: Literal["fixed_large", "fixed_small"]
     eta: Annotated[float, Ge(0), Le(1)]
@@ -178,6 +179,7 @@ class EvaluateTiny(Section):
     n_samples: Annotated[int, Ge(1), Le(100_000)]
     max_steps: Annotated[list[Annotated[int, Ge(1), Le(10_000)]], Len(1, 12)]
     schedules: Annotated[list[Literal["linear", "rescaled_linear", "cosine"]], Len(1, 3)]
+    samplers: Annotated[list[Sampler], Len(1, 6)]
     variance: Literal["fixed_large", "fixed_small"]
     level: Annotated[float, Gt(0), Lt(1)]
 
@@ -185,6 +187,9 @@ class EvaluateTiny(Section):
     def _schedules_have_steps(self) -> "EvaluateTiny":
         if "rescaled_linear" in self.schedules and min(self.max_steps) <= 20:
             raise ValueError(f"max_steps has {min(self.max_steps)}; schedule rescaled_linear needs at least 21")
+        for sampler in self.samplers:
+            if min(self.max_steps) < (least := LEAST_STEPS.get(sampler, 1)):
+                raise ValueError(f"max_steps has {min(self.max_steps)}; sampler {sampler} needs at least {least}")
         return self
 
 

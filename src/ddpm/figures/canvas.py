@@ -29,6 +29,7 @@ NOTE_LENGTH = 118  # letters of a note that fit in WIDTH
 PREDICTED = {"eps": "noise", "x0": "image", "v": "v, noise and image mixed"}
 INK, FAINT = "#1a202c", "#5a6475"
 BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#a0aec0"
+SERIES = BLUE, ORANGE, "#2f855a", "#805ad5", "#b83280", "#975a16"
 
 # Starts from matplotlib's own defaults, so that a user's matplotlibrc cannot change a figure.
 styled = style.context(
@@ -114,6 +115,22 @@ def curve_axes(title: str, note: str, xlabel: str, ylabel: str) -> tuple[Figure,
     _write_title(figure, title, note)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     return figure, axes
+
+
+@styled
+def curve_panels(title: str, note: str, xlabel: str, ylabel: str, names: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    """A figure with a pair of axes a name, side by side on one y scale, and room for a legend above them."""
+    top = _below_note(note) + 5 * LINE
+    height = top + 420 + 90
+    figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI)
+    panels: list[Axes] = figure.subplots(1, len(names), sharey=True, squeeze=False)[0].tolist()
+    figure.subplots_adjust(140 / WIDTH, 90 / height, 1 - MARGIN / WIDTH, 1 - top / height, wspace=0.06)
+    for name, axes in zip(names, panels, strict=True):
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.set_title(name, loc="left", fontsize=10, color=INK)
+        axes.yaxis.label.set_visible(axes is panels[0])
+    _write_title(figure, title, note)
+    return figure, panels
 
 
 def show(axes: Axes, image: Float[Tensor, "c h w"], extent: tuple[int, int, int, int] | None = None) -> None:

@@ -8,7 +8,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter, ScalarFormatter, StrMethodFormatter
 
 from ddpm.diffusion.posterior import Prediction
-from ddpm.figures.canvas import BLUE, FAINT, GREY, INK, ORANGE, PREDICTED, curve_axes, styled
+from ddpm.figures.canvas import (
+    BLUE,
+    FAINT,
+    GREY,
+    INK,
+    LINE,
+    ORANGE,
+    PREDICTED,
+    SERIES,
+    curve_axes,
+    curve_panels,
+    styled,
+)
 
 Curve = Sequence[tuple[int, float]]
 LOSS = "loss (mean squared error)"
@@ -68,32 +80,52 @@ def loss_by_timestep(losses: Curve, prediction: Prediction, label: str, optimal:
 
 @styled
 def sampler_error(
-    errors: Mapping[str, Curve], floor: float, network: tuple[int, float], network_floor: float, label: str
+    errors: Mapping[str, Mapping[str, Curve]],
+    floor: float,
+    network: tuple[str, int, float],
+    network_floor: float,
+    label: str,
 ) -> Figure:
-    """How far Algorithm 2 is from the gradient data when it is driven by the exact denoiser, against T.
+    """How far each sampler is from the gradient data when it is driven by the exact denoiser, against T.
 
-    errors: per schedule (T, Wasserstein-1 distance of corner colours from uniform, in levels); floor: the mean of the
-    same for as many draws from the data; network: (T, error) of the trained model's samples, with a floor of their own.
+    errors: per schedule and sampler (T, Wasserstein-1 distance of corner colours from uniform, in levels); floor: the
+    mean of the same for as many draws from the data; network: schedule, T and error of the trained model's samples,
+    with a floor of their own.
     """
-    figure, axes = curve_axes(
-        f"Error of the sampler: {label}",
-        "Lines: Algorithm 2 with the exact denoiser, so all error is the sampler's. It falls to chance (as many draws "
-        "from the data) as T grows; the linear schedule (1e-4 to 0.02) needs more steps, for at few its last step is "
-        "not yet pure noise. The star has the network's error on top.",
+    figure, panels = curve_panels(
+        f"Error of the samplers: {label}",
+        "Lines: each sampler takes every step of its schedule with the exact denoiser, so all error is the sampler's. "
+        "It falls to chance (as many draws from the data) as T grows. The linear schedule (1e-4 to 0.02) needs more "
+        "steps: at few its last step is not yet the pure noise that sampling starts from. The star has the network's "
+        "error on top.",
         "number of steps T",
         "error of corner colours (levels of 255)",
+        [schedule.replace("_", " ") for schedule in errors],
     )
-    for (schedule, curve), color in zip(errors.items(), (BLUE, ORANGE, GREY), strict=False):
-        _plot(axes, curve, label=schedule.replace("_", " "), color=color, linewidth=2, marker="o", markersize=5)
     words = f"network (chance: {network_floor:.2f})"
-    axes.plot(*network, label=words, color=INK, marker="*", markersize=14, linestyle="none")
-    axes.axhline(floor, color=FAINT, linestyle="--", linewidth=1, label=f"chance: {floor:.2f}")
-    axes.set_xscale("log")
-    axes.set_xticks(sorted({x for curve in errors.values() for x, _ in curve} | {network[0]}))
-    axes.minorticks_off()
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-    _plain_log_scale(axes)
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=5, borderaxespad=0.2)
+    ticks = sorted({x for curves in errors.values() for curve in curves.values() for x, _ in curve} | {network[1]})
+    for axes, (schedule, curves) in zip(panels, errors.items(), strict=True):
+        for (sampler, curve), color in zip(curves.items(), SERIES, strict=False):
+            _plot(axes, curve, label=sampler, color=color, linewidth=1.8, marker="o", markersize=4)
+        if schedule == network[0]:
+            axes.plot(*network[1:], label=words, color=INK, marker="*", markersize=14, linestyle="none")
+        axes.axhline(floor, color=FAINT, linestyle="--", linewidth=1, label=f"chance: {floor:.2f}")
+        axes.set_xscale("log")
+        axes.set_xticks(ticks)
+        axes.minorticks_off()
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+    _plain_log_scale(panels[0])
+    found = {word: line for axes in panels for line, word in zip(*axes.get_legend_handles_labels(), strict=True)}
+    corner = panels[-1].get_position()
+    above = 1.2 * LINE / figure.bbox.height
+    figure.legend(
+        found.values(),
+        found.keys(),
+        loc="lower right",
+        ncols=4,
+        borderaxespad=0,
+        bbox_to_anchor=(corner.x1, corner.y1 + above),
+    )
     return figure
 
 
