@@ -11,7 +11,7 @@ from ddpm.files import save_tensors
 from ddpm.images import denormalize_img, to_uint8
 from ddpm.models.checkpoint import load_model
 from ddpm.pipeline import Stage, run_stage
-from ddpm.sampling.respacing import timesteps
+from ddpm.sampling.respacing import stops
 from ddpm.sampling.sample import sample_steps
 from ddpm.seeding import generator
 
@@ -22,9 +22,8 @@ def main(stage: Stage) -> None:
     path = Path(f"models/{name}.safetensors")
     model, _ = load_model(path)
     assert model.noise_schedule is not None
-    max_steps = len(model.noise_schedule)
-    n_steps = max_steps if params.n_steps is None else params.n_steps
-    kept = timesteps(max_steps, n_steps)
+    n_steps = len(model.noise_schedule) if params.n_steps is None else params.n_steps
+    kept = stops(model.noise_schedule, n_steps, params.spacing)
     model.to(device.device)
     stage.run.log_input(path, "model")
 

@@ -29,7 +29,7 @@ from ddpm.models.exact import ExactDenoiser
 from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
 from ddpm.models.unet import Unet, UnetConfig
 from ddpm.pipeline import run_stage
-from ddpm.sampling.respacing import timesteps
+from ddpm.sampling.respacing import stops
 from ddpm.sampling.sample import sample_steps
 from ddpm.seeding import generator
 from ddpm.training.loop import fit
@@ -168,7 +168,7 @@ def sample(params):
             NoiseSchedule(T, betas=SCHEDULES[training.schedule](T)),
             training.prediction,
         )
-        kept = timesteps(T, p.n_steps or T)
+        kept = stops(model.noise_schedule, p.n_steps or T, p.spacing)
         steps = sample_steps(model, [generator(0, "x")], kept, p.sampler, p.variance, p.eta, p.clip_sample)
         *_, x = islice(steps, 4)
         assert x.isfinite().all()

@@ -149,6 +149,7 @@ class SampleModel(Section):
     batch_size: Count
     sampler: Sampler
     n_steps: Annotated[int, Ge(1), Le(10_000)] | None
+    spacing: Literal["even", "karras"]
     variance: Literal["fixed_large", "fixed_small"]
     eta: Annotated[float, Ge(0), Le(1)]
     clip_sample: bool

@@ -3,11 +3,12 @@
 import pytest
 import torch
 from analytic import Linear, streams
+from diffusers import DPMSolverMultistepScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
-from ddpm.sampling.respacing import respace, timesteps
+from ddpm.sampling.respacing import respace, stops, timesteps
 from ddpm.sampling.sample import SAMPLERS, sample_steps
 
 
@@ -21,10 +22,33 @@ def test_stops_are_evenly_spaced_from_none_to_all(max_steps, data):
     assert gaps.max() - gaps.min() <= 1 if max_steps % n_steps else gaps.max() == gaps.min()
 
 
+@given(st.integers(2, 1000), st.sampled_from(["linear", "cosine"]), st.data())
+def test_karras_stops_rise_from_none_to_all(max_steps, name, data):
+    n_steps = data.draw(st.integers(1, max_steps))
+    kept = stops(NoiseSchedule(max_steps, betas=SCHEDULES[name](max_steps)), n_steps, "karras")
+    assert (len(kept), kept[0], kept[-1]) == (n_steps + 1, 0, max_steps)
+    assert kept.diff().min() >= 1
+    if n_steps > 2:
+        assert (kept[1], kept[-2]) == (1, max_steps - 1)
+
+
+def test_karras_stops_have_the_sigmas_of_diffusers():
+    schedule = NoiseSchedule(1000)
+    sigma = (1 / schedule.alpha_bars - 1).sqrt()
+    theirs = DPMSolverMultistepScheduler(1000)._convert_to_karras(sigma[:-1].flip(0).numpy(), 9)
+    kept = stops(schedule, 10, "karras")
+    assert kept[-1] == 1000
+    # Rounding moves a stop by half a step at most, which is 1.7 % of sigma at t = 25, the lowest stop but 1.
+    ours, theirs = sigma[kept[1:-1] - 1], torch.tensor(theirs.tolist()).flip(0)
+    assert (ours / theirs - 1).abs().max() < 0.018
+
+
 @pytest.mark.parametrize("n_steps", [0, 11])
 def test_steps_out_of_range_say_what_is_allowed(n_steps):
     with pytest.raises(ValueError, match=rf"n_steps is {n_steps}; it must lie in 1\.\.10"):
         timesteps(10, n_steps)
+    with pytest.raises(ValueError, match=rf"n_steps is {n_steps}; it must lie in 1\.\.10"):
+        stops(NoiseSchedule(10), n_steps, "karras")
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
