@@ -72,6 +72,7 @@ class Training(Section):
     max_steps: Annotated[int, Ge(1), Le(10_000)]
     schedule: Literal["linear", "rescaled_linear", "cosine"]
     prediction: Literal["eps", "x0", "v"]
+    step_sampling: Literal["uniform", "stratified"]
     lr: Annotated[float, Gt(0), Le(10)]
     muon_lr: Annotated[float, Gt(0), Le(10)] | None
     lr_decay: Literal["none", "linear"]

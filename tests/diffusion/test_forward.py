@@ -5,8 +5,9 @@ import torch
 from diffusers import DDPMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 
-from ddpm.diffusion.forward import add_noise, noise_img, q_eq2, q_eq4, reconstruct
+from ddpm.diffusion.forward import add_noise, draw_steps, noise_img, q_eq2, q_eq4, reconstruct
 from ddpm.diffusion.schedule import NoiseSchedule, linear_schedule
 from ddpm.seeding import generator
 
@@ -95,6 +96,34 @@ def test_noise_is_the_generators_and_global_state_is_left_alone():
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[1], other[1])
     assert torch.equal(before, torch.get_rng_state())
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 9))
+def test_stratified_steps_fill_every_part_of_the_range_in_proportion(n, max_steps, seed):
+    steps = draw_steps(n, max_steps, "stratified", generator(seed, "steps"))
+    up_to = torch.arange(1, max_steps + 1)
+    # n equally spaced points on a circle put within 1 of n s / T of them into an arc of s / T.
+    counts = (steps[:, None] <= up_to).sum(0)
+    assert (counts - n * up_to / max_steps).abs().max() <= 1
+    if n % max_steps == 0:
+        assert (steps.bincount(minlength=max_steps + 1)[1:] == n // max_steps).all()
+
+
+@pytest.mark.parametrize("step_sampling", ["uniform", "stratified"])
+def test_each_images_step_is_uniform(step_sampling):
+    stream, T = generator(0, "steps"), 7
+    draws = torch.stack([draw_steps(3, T, step_sampling, stream) for _ in range(2000)])
+    assert (draws.min(), draws.max()) == (1, T)
+    for image in range(3):  # chi-square of each image's own steps; level 1e-3 each
+        assert chisquare(draws[:, image].bincount(minlength=T + 1)[1:].numpy()).pvalue > 1e-3
+
+
+def test_noise_img_draws_its_steps_as_told():
+    img, schedule = torch.zeros(200, 1, 2, 2), NoiseSchedule(100)
+    steps, *_ = noise_img(img, schedule, generator=generator(0, "a"), step_sampling="stratified")
+    assert (steps.bincount(minlength=101)[1:] == 2).all()
+    steps, *_ = noise_img(img, schedule, 20, generator(0, "a"), "stratified")
+    assert (steps.bincount(minlength=21)[1:] == 10).all()
 
 
 @pytest.mark.parametrize("max_steps", [0, 11, -3])

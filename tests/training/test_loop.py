@@ -113,6 +113,20 @@ def test_global_state_and_tracking_do_not_change_the_weights():
     assert log.images[0][2].shape == (3, 3 * 8, 15)
 
 
+def test_stratified_steps_meet_every_step_once_in_a_batch_of_as_many():
+    class Asked(Scale):
+        def forward(self, images, num_steps):
+            asked.append(sorted(num_steps.tolist()))
+            return super().forward(images, num_steps)
+
+    data = torch.zeros(100, 1, 2, 2)
+    for step_sampling, everyone in (("stratified", True), ("uniform", False)):
+        asked = []
+        fit(Asked(), params(step_sampling=step_sampling, batch_size=50), data)
+        assert len(asked) == 4
+        assert (asked == 4 * [list(range(1, 51))]) == everyone
+
+
 def test_eight_bit_images_train_like_their_floats():
     x = torch.randint(0, 256, (24, *SHAPE), dtype=torch.uint8, generator=generator(0, "bytes"))
     losses = [fit(tiny(), params(), data, seed=1).train_loss for data in (x, x.float() / 255 * 2 - 1)]

@@ -1,10 +1,14 @@
 """The forward process q: noise added to images, step by step or at once (Ho et al. 2020, equations 2 and 4)."""
 
+from typing import Literal
+
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
 from ddpm.diffusion.schedule import NoiseSchedule
+
+StepSampling = Literal["uniform", "stratified"]
 
 
 def q_eq2(
@@ -42,10 +46,11 @@ def noise_img(
     noise_schedule: NoiseSchedule,
     max_steps: int | None = None,
     generator: torch.Generator | None = None,
+    step_sampling: StepSampling = "uniform",
 ) -> tuple[Int[Tensor, "b"], Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
     """Noise each image by its own random number of steps (Algorithm 1, lines 3 to 5; equation 4).
 
-    img: in [-1, 1]; max_steps: draw steps from 1..max_steps instead of 1..T.
+    img: in [-1, 1]; max_steps: draw steps from 1..max_steps instead of 1..T; step_sampling: as in `draw_steps`.
     Returns (num_steps, noise, noised): the steps drawn, the standard Gaussian noise before scaling, the noised images.
     """
     highest = len(noise_schedule) if max_steps is None else max_steps
@@ -53,9 +58,27 @@ def noise_img(
         raise IndexError(f"max_steps {max_steps} is out of range: this schedule has steps 1..{len(noise_schedule)}")
     # On the generator's own device, so that a CPU generator gives the same draws wherever the model runs.
     device = img.device if generator is None else generator.device
-    num_steps = torch.randint(1, highest + 1, (img.shape[0],), generator=generator, device=device).to(img.device)
+    num_steps = draw_steps(len(img), highest, step_sampling, generator, device).to(img.device)
     noise = _randn_like(img, generator)
     return num_steps, noise, add_noise(img, noise, num_steps, noise_schedule)
+
+
+def draw_steps(
+    n: int,
+    max_steps: int,
+    step_sampling: StepSampling = "uniform",
+    generator: torch.Generator | None = None,
+    device: torch.device | str = "cpu",
+) -> Int64[Tensor, "n"]:
+    """`n` random numbers of steps, each uniform on 1..max_steps.
+
+    step_sampling: "uniform", each on its own; or "stratified", one in each n-th part of the range, by one shift for all
+    (Kingma et al. 2021: u_i = u_0 + i / n mod 1), so that the loss varies less from batch to batch.
+    """
+    if step_sampling == "uniform":
+        return torch.randint(1, max_steps + 1, (n,), generator=generator, device=device)
+    u = torch.rand((), generator=generator, device=device, dtype=torch.float64) + torch.arange(n, device=device) / n
+    return 1 + (u % 1 * max_steps).long()
 
 
 def add_noise(

@@ -18,7 +18,7 @@ from ddpm import tracking
 from ddpm.compute import Compute
 from ddpm.config import validated
 from ddpm.data.order import batches
-from ddpm.diffusion.forward import noise_img
+from ddpm.diffusion.forward import StepSampling, noise_img
 from ddpm.diffusion.posterior import target, to_eps, to_x0
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.errors import UserError
@@ -34,6 +34,7 @@ from ddpm.training.state import TrainingState
 # What the course's config_dict leaves out: plain Adam on the paper's schedule.
 COURSE_DEFAULTS = {
     "prediction": "eps",
+    "step_sampling": "uniform",
     "schedule": "linear",
     "muon_lr": None,
     "lr_decay": "none",
@@ -110,7 +111,8 @@ def fit(
         lr = params.lr * factor
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
-        loss = _step_loss(model, schedule, images[chosen.to(compute.device)], generator(seed, "noise", step), compute)
+        batch, noise_stream = images[chosen.to(compute.device)], generator(seed, "noise", step)
+        loss = _step_loss(model, schedule, batch, noise_stream, compute, params.step_sampling)
         if not isfinite(value := loss.item()):
             if resume:
                 resume.save(state)
@@ -206,10 +208,11 @@ def _step_loss(
     batch: Shaped[Tensor, "b c h w"],
     noise_stream: torch.Generator,
     compute: Compute,
+    step_sampling: StepSampling,
 ) -> Float[Tensor, ""]:
     """Lines 2 to 5 of Algorithm 1; the loss is equation 14, in terms of what the network predicts."""
     x0 = normalize_img(from_uint8(batch)) if batch.dtype == torch.uint8 else batch
-    num_steps, eps, xt = noise_img(x0, schedule, generator=noise_stream)
+    num_steps, eps, xt = noise_img(x0, schedule, generator=noise_stream, step_sampling=step_sampling)
     with compute.autocast():
         predicted = model(xt, num_steps)
     return F.mse_loss(predicted.float(), target(model.prediction, x0, eps, num_steps, schedule))
