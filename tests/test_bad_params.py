@@ -144,7 +144,16 @@ def train_tiny(params):
 
 def train_unet(params):
     p = params.train_unet
-    shape = p.channels, tuple(p.dim_mults), p.groups, p.max_steps, p.heads, p.patch_size, p.max_attention_size
+    shape = (
+        p.channels,
+        tuple(p.dim_mults),
+        p.groups,
+        p.max_steps,
+        p.heads,
+        p.patch_size,
+        p.max_attention_size,
+        p.dropout,
+    )
     step(lambda: Unet(UnetConfig(CLOTHES, *shape)), p, CLOTHES)
 
 

@@ -2,14 +2,18 @@
 
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
+import torch
 from dvc.utils.hydra import apply_overrides
 from project import REPO
 from ruamel.yaml import YAML
 
 from ddpm.config import load_params
+from ddpm.models.unet import Unet, UnetConfig
 
+CONFIG = {field.name for field in fields(UnetConfig)}
 NAMES = [path.stem for path in (REPO / "recipes").glob("*.yaml")]
 
 
@@ -27,7 +31,11 @@ def test_a_recipe_is_what_dvc_makes_of_it(name, tmp_path):
     said = words(name, check=True).stdout.split()
     assert said[::2] == ["-S"] * (len(said) // 2)
     apply_overrides(str(tmp_path / "params.yaml"), said[1::2])
-    load_params(tmp_path / "params.yaml")  # every key is known, every value allowed
+    params_of_recipe = load_params(tmp_path / "params.yaml")  # every key is known, every value allowed
+    shape = {key: value for key, value in params_of_recipe.train_unet.model_dump().items() if key in CONFIG}
+    with torch.device("meta"):  # shapes without the arithmetic
+        model = Unet(UnetConfig((1, 28, 28), **shape))
+        assert model(torch.zeros(2, 1, 28, 28), torch.ones(2)).shape == (2, 1, 28, 28)
     result = yaml.load(tmp_path / "params.yaml")
     recipe = yaml.load(REPO / "recipes" / f"{name}.yaml")
 

@@ -23,8 +23,8 @@ def generator(seed: int, stream: str, index: int = 0, device: torch.device | str
 
 
 @contextmanager
-def global_stream(seed: int, stream: str) -> Iterator[None]:
-    """Let torch's global state be the stream for a while: for layers' initialisers, which take no generator."""
+def global_stream(seed: int, stream: str, index: int = 0) -> Iterator[None]:
+    """Let torch's global state be the stream for a while: for initialisers and dropout, which take no generator."""
     with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(seed, stream))
+        torch.manual_seed(derive_seed(seed, stream, index))
         yield

@@ -107,6 +107,21 @@ def test_gradient_reaches_every_parameter(patch_size: int) -> None:
     assert unreached == []
 
 
+def test_dropout_drops_its_share_in_training_only() -> None:
+    block, seen = ResidualBlock(4, 8, 6, 2, dropout=0.25), []
+    block.block2.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    x, step = torch.randn(64, 4, 8, 8), torch.randn(64, 6)
+    block(x, step)
+    block.eval()(x, step)
+    dropped, whole = seen
+    kept = dropped != 0
+    n = kept.numel()
+    assert abs(kept.float().mean() - 0.75) < 4.5 * (0.25 * 0.75 / n) ** 0.5
+    assert (dropped[kept] - whole[kept] / 0.75).abs().max() < 1e-5  # the mean stays
+    blocks = [m for m in Unet(replace(SMALL, dropout=0.25)).modules() if isinstance(m, ResidualBlock)]
+    assert {block.dropout.p for block in blocks} == {0.25}
+
+
 def test_prediction_depends_on_the_step() -> None:
     model = build(SMALL)
     image, _ = noisy(SMALL, 1)

@@ -127,6 +127,28 @@ def test_stratified_steps_meet_every_step_once_in_a_batch_of_as_many():
         assert (asked == 4 * [list(range(1, 51))]) == everyone
 
 
+def test_dropout_comes_from_seed_and_step_and_not_from_the_global_state():
+    class Dropping(Scale):
+        def __init__(self):
+            super().__init__(1.0)
+            self.dropout = nn.Dropout(0.5)
+
+        def forward(self, images, num_steps):
+            dropped = self.dropout(torch.ones_like(images))
+            masks.append(dropped.detach())
+            return super().forward(images * dropped, num_steps)
+
+    runs = []
+    for start, seed in ((1, 5), (2, 5), (1, 6)):
+        torch.manual_seed(start)
+        masks = []
+        fit(Dropping(), params(), torch.ones(16, 1, 2, 2), seed=seed)
+        runs.append(torch.stack(masks))
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+    assert not torch.equal(runs[0][0], runs[0][1])  # each step has its own
+
+
 def test_eight_bit_images_train_like_their_floats():
     x = torch.randint(0, 256, (24, *SHAPE), dtype=torch.uint8, generator=generator(0, "bytes"))
     losses = [fit(tiny(), params(), data, seed=1).train_loss for data in (x, x.float() / 255 * 2 - 1)]

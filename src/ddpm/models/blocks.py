@@ -36,18 +36,21 @@ class ConvBlock(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """Two ConvBlocks with the step embedding added between them, and a skip past both."""
+    """Two ConvBlocks with the step embedding added, and a share `dropout` dropped, between them; a skip past both."""
 
-    def __init__(self, channels_in: int, channels_out: int, step_channels: int, groups: int) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, step_channels: int, groups: int, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.block1 = ConvBlock(channels_in, channels_out, groups)
         self.step = nn.Sequential(nn.SiLU(), nn.Linear(step_channels, channels_out))
+        self.dropout = nn.Dropout(dropout)
         self.block2 = ConvBlock(channels_out, channels_out, groups)
         self.skip = nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, 1)
 
     def forward(self, x: Float[Tensor, "b c_in h w"], step: Float[Tensor, "b s"]) -> Float[Tensor, "b c_out h w"]:
         h = self.block1(x) + rearrange(self.step(step), "b c -> b c 1 1")
-        return self.block2(h) + self.skip(x)
+        return self.block2(self.dropout(h)) + self.skip(x)
 
 
 class AttentionBlock(nn.Module):
@@ -71,11 +74,19 @@ class AttentionBlock(nn.Module):
 class Stack(nn.Module):
     """Two residual blocks and attention: what every level of the U-Net does before it changes the size."""
 
-    def __init__(self, channels_in: int, channels_out: int, step_channels: int, groups: int, heads: int | None) -> None:
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        step_channels: int,
+        groups: int,
+        heads: int | None,
+        dropout: float = 0.0,
+    ) -> None:
         """heads: of the attention; None for no attention."""
         super().__init__()
-        self.residual1 = ResidualBlock(channels_in, channels_out, step_channels, groups)
-        self.residual2 = ResidualBlock(channels_out, channels_out, step_channels, groups)
+        self.residual1 = ResidualBlock(channels_in, channels_out, step_channels, groups, dropout)
+        self.residual2 = ResidualBlock(channels_out, channels_out, step_channels, groups, dropout)
         self.attention = nn.Identity() if heads is None else AttentionBlock(channels_out, heads)
 
     def forward(self, x: Float[Tensor, "b c_in h w"], step: Float[Tensor, "b s"]) -> Float[Tensor, "b c_out h w"]:

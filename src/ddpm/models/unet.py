@@ -23,6 +23,7 @@ class UnetConfig:
     max_steps: T, the highest step that it can be told.
     patch_size: 2 folds squares of 2x2 pixels into channels, so that the network works at half the size.
     max_attention_size: attention only where the maps are at most this high; None for every level.
+    dropout: share of every residual block's inner features that training drops (the paper's CIFAR-10 has 0.1).
     """
 
     image_shape: tuple[int, ...]
@@ -33,6 +34,7 @@ class UnetConfig:
     heads: int = 4
     patch_size: int = 1
     max_attention_size: int | None = None
+    dropout: float = 0.0
 
 
 class Unet(DiffusionModel):
@@ -51,7 +53,7 @@ class Unet(DiffusionModel):
         self.config = config
         self.img_shape = tuple(config.image_shape)
         self.noise_schedule = None
-        channels, groups = config.channels, config.groups
+        channels, groups, dropout = config.channels, config.groups, config.dropout
         step_channels = 4 * channels
         pixel_channels = config.image_shape[0] * config.patch_size**2
         sizes = [config.image_shape[1] // config.patch_size // 2**level for level in range(len(config.dim_mults))]
@@ -66,17 +68,17 @@ class Unet(DiffusionModel):
             nn.Linear(step_channels, step_channels),
         )
         self.down = nn.ModuleList(
-            Stack(*width, step_channels, groups, h) for width, h in zip(widths, heads, strict=True)
+            Stack(*width, step_channels, groups, h, dropout) for width, h in zip(widths, heads, strict=True)
         )
         self.downsample = nn.ModuleList(nn.Conv2d(out, out, 4, stride=2, padding=1) for _, out in widths[:-1])
         lowest = widths[-1][1]
-        self.middle1 = ResidualBlock(lowest, lowest, step_channels, groups)
+        self.middle1 = ResidualBlock(lowest, lowest, step_channels, groups, dropout)
         self.middle_attention = AttentionBlock(lowest, config.heads)
-        self.middle2 = ResidualBlock(lowest, lowest, step_channels, groups)
+        self.middle2 = ResidualBlock(lowest, lowest, step_channels, groups, dropout)
         rising = [(below, out, h) for (below, out), h in zip(widths, heads, strict=True)][:0:-1]
-        self.up = nn.ModuleList(Stack(2 * out, below, step_channels, groups, h) for below, out, h in rising)
+        self.up = nn.ModuleList(Stack(2 * out, below, step_channels, groups, h, dropout) for below, out, h in rising)
         self.upsample = nn.ModuleList(nn.ConvTranspose2d(below, below, 4, 2, 1) for below, _, _ in rising)
-        self.last = ResidualBlock(widths[0][1], channels, step_channels, groups)
+        self.last = ResidualBlock(widths[0][1], channels, step_channels, groups, dropout)
         self.conv_out = nn.Conv2d(channels, pixel_channels, 1)
 
     def forward(self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]) -> Float[Tensor, "b c h w"]:

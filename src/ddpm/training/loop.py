@@ -25,7 +25,7 @@ from ddpm.errors import UserError
 from ddpm.images import from_uint8, normalize_img, reconstruction_grid, to_uint8
 from ddpm.models.base import DiffusionModel, evaluation_mode
 from ddpm.sections import Training
-from ddpm.seeding import generator
+from ddpm.seeding import generator, global_stream
 from ddpm.training.evaluate import simple_loss
 from ddpm.training.muon import Muon
 from ddpm.training.resume import Resume
@@ -112,7 +112,8 @@ def fit(
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
         batch, noise_stream = images[chosen.to(compute.device)], generator(seed, "noise", step)
-        loss = _step_loss(model, schedule, batch, noise_stream, compute, params.step_sampling)
+        with global_stream(seed, "dropout", step):
+            loss = _step_loss(model, schedule, batch, noise_stream, compute, params.step_sampling)
         if not isfinite(value := loss.item()):
             if resume:
                 resume.save(state)
