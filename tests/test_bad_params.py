@@ -37,7 +37,21 @@ from ddpm.training.loop import fit
 CASES = 12  # for each key and section, of which there are some hundred
 VALUES = YAML(typ="safe").load(REPO / "params.yaml")
 CLOTHES = (1, 28, 28)
-WORDS = ["linear", "cosine", "eps", "v", "none", "auto", "cuda", "bf16", "ddim", "unipc", "held_out", "fixed_large"]
+WORDS = [
+    "linear",
+    "cosine",
+    "linear_zero_snr",
+    "eps",
+    "v",
+    "none",
+    "auto",
+    "cuda",
+    "bf16",
+    "ddim",
+    "unipc",
+    "held_out",
+    "fixed_large",
+]
 SURPRISES = [
     *(
         None,
@@ -269,6 +283,11 @@ def test_yaml_that_stands_for_nothing_is_one_line(text, tmp_path):
             ("train_tiny",),
             {**VALUES["train_tiny"], "schedule": "linear", "max_steps": 3501},
             "train_tiny: max_steps is 3501; schedule linear takes at most 3500",
+        ),
+        (
+            ("train_unet",),
+            {**VALUES["train_unet"], "schedule": "linear_zero_snr", "prediction": "eps"},
+            "train_unet: prediction is eps; schedule linear_zero_snr leaves no image at max_steps, so it takes x0 or v",
         ),
         (("download_fashion_mnist", "folder"), "", "'' is no folder; give printable characters, or null for none"),
     ],

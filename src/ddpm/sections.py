@@ -16,6 +16,7 @@ MOST_CHANNELS = 2048  # a 3x3 convolution among so many has 38 million weights
 LONGEST_LINEAR = 3500  # beyond some 3600 steps, alpha_bar_T is less than float64 can tell from 0 beside 1
 LEAST_PAIRS = 125  # of corner colours, for `ddpm.evaluation.gradients.uniformity`
 LEAST_SAMPLES = 258  # twice one more than the classifier has features: a covariance for either half of the samples
+Schedule = Literal["linear", "linear_zero_snr", "rescaled_linear", "cosine"]
 Sampler = Literal["ancestral", "ddim", "dpmpp_2m", "dpmpp_3m", "unipc", "heun"]
 LEAST_STEPS = {"dpmpp_2m": 2, "dpmpp_3m": 3, "unipc": 3, "heun": 2}  # a solver's order; 1 for the others
 
@@ -70,7 +71,7 @@ class Training(Section):
     """What Algorithm 1 needs to know, whatever the network; `ddpm.train` takes these keys too."""
 
     max_steps: Annotated[int, Ge(1), Le(10_000)]
-    schedule: Literal["linear", "rescaled_linear", "cosine"]
+    schedule: Schedule
     prediction: Literal["eps", "x0", "v"]
     step_sampling: Literal["uniform", "stratified"]
     lr: Annotated[float, Gt(0), Le(10)]
@@ -89,8 +90,14 @@ class Training(Section):
     def _schedule_has_steps(self) -> "Training":
         if self.schedule == "rescaled_linear" and self.max_steps <= 20:
             raise ValueError(f"max_steps is {self.max_steps}; schedule rescaled_linear needs at least 21")
-        if self.schedule == "linear" and self.max_steps > LONGEST_LINEAR:
-            raise ValueError(f"max_steps is {self.max_steps}; schedule linear takes at most {LONGEST_LINEAR}")
+        if self.schedule.startswith("linear") and self.max_steps > LONGEST_LINEAR:
+            raise ValueError(f"max_steps is {self.max_steps}; schedule {self.schedule} takes at most {LONGEST_LINEAR}")
+        if self.schedule == "linear_zero_snr" and self.max_steps < 2:
+            raise ValueError(f"max_steps is {self.max_steps}; schedule linear_zero_snr needs at least 2")
+        if self.schedule == "linear_zero_snr" and self.prediction == "eps":
+            raise ValueError(
+                "prediction is eps; schedule linear_zero_snr leaves no image at max_steps, so it takes x0 or v"
+            )
         return self
 
 
@@ -181,7 +188,7 @@ class EvaluateTiny(Section):
     n_eval_per_step: Count
     n_samples: Annotated[int, Ge(1), Le(100_000)]
     max_steps: Annotated[list[Annotated[int, Ge(1), Le(10_000)]], Len(1, 12)]
-    schedules: Annotated[list[Literal["linear", "rescaled_linear", "cosine"]], Len(1, 3)]
+    schedules: Annotated[list[Schedule], Len(1, 4)]
     samplers: Annotated[list[Sampler], Len(1, 6)]
     variance: Literal["fixed_large", "fixed_small"]
     level: Annotated[float, Gt(0), Lt(1)]
@@ -190,6 +197,8 @@ class EvaluateTiny(Section):
     def _schedules_have_steps(self) -> "EvaluateTiny":
         if "rescaled_linear" in self.schedules and min(self.max_steps) <= 20:
             raise ValueError(f"max_steps has {min(self.max_steps)}; schedule rescaled_linear needs at least 21")
+        if "linear_zero_snr" in self.schedules and min(self.max_steps) < 2:
+            raise ValueError(f"max_steps has {min(self.max_steps)}; schedule linear_zero_snr needs at least 2")
         for sampler in self.samplers:
             if min(self.max_steps) < (least := LEAST_STEPS.get(sampler, 1)):
                 raise ValueError(f"max_steps has {min(self.max_steps)}; sampler {sampler} needs at least {least}")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ddpm.diffusion.forward import add_noise
@@ -25,6 +25,7 @@ def images(n=6, index=0):
 @given(t=st.integers(1, 100), seed=st.integers(0, 1000))
 def test_a_perfect_prediction_gives_back_image_and_noise(prediction, name, t, seed):
     schedule = NoiseSchedule(100, betas=SCHEDULES[name](100))
+    assume(prediction != "eps" or schedule.alpha_bar(t) > 0)  # pure noise says nothing of the image
     x0, eps, steps = images(index=seed), images(index=seed + 5000), torch.full((6,), t)
     xt = add_noise(x0, eps, steps, schedule)
     said = target(prediction, x0, eps, steps, schedule)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr as theirs_zero_snr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +12,8 @@ from ddpm.diffusion.schedule import (
     NoiseSchedule,
     cosine_schedule,
     linear_schedule,
+    linear_zero_snr_schedule,
+    rescale_zero_terminal_snr,
     rescaled_linear_schedule,
 )
 
@@ -77,8 +80,23 @@ def test_every_schedule_is_a_variance_schedule(name, max_steps):
     assert betas.shape == (max_steps,)
     assert betas.dtype == torch.float64
     assert (betas > 0).all()
-    assert (betas < 1).all()
+    assert (betas[:-1] < 1).all()
+    assert betas[-1] < 1 or (name, betas[-1]) == ("linear_zero_snr", 1)
     assert (NoiseSchedule(max_steps, betas=betas).alpha_bars.diff() < 0).all()
+
+
+@pytest.mark.parametrize("max_steps", [2, 25, 200, 1000])
+def test_zero_terminal_snr_agrees_with_diffusers(max_steps):
+    betas = linear_schedule(max_steps)
+    ours = rescale_zero_terminal_snr(betas)
+    assert (ours - theirs_zero_snr(betas)).abs().max() < 1e-12
+    alpha_bar = NoiseSchedule(max_steps, betas=linear_zero_snr_schedule(max_steps)).alpha_bars
+    assert alpha_bar[-1] == 0
+    # An affine map of the strength of the image that keeps its first value.
+    strength, before = alpha_bar.sqrt(), (1 - betas).cumprod(0).sqrt()
+    assert abs(strength[0] - before[0]) < 1e-12
+    slope = strength.diff() / before.diff()
+    assert (slope / slope[0] - 1).abs().max() < 1e-9
 
 
 def test_look_ups_count_from_one():
@@ -117,7 +135,9 @@ def test_bad_schedules_are_refused():
     with pytest.raises(ValueError, match="shape"):
         NoiseSchedule(3, betas=torch.full((4,), 0.1, dtype=torch.float64))
     with pytest.raises(ValueError, match="between 0 and 1"):
-        NoiseSchedule(1, betas=torch.ones(1, dtype=torch.float64))
+        NoiseSchedule(2, betas=torch.ones(2, dtype=torch.float64))
+    with pytest.raises(ValueError, match="at least 2 steps"):
+        linear_zero_snr_schedule(1)
 
 
 def test_the_schedule_is_saved_with_a_model(tmp_path):

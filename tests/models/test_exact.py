@@ -49,6 +49,16 @@ def test_it_is_bayes_rule(shape, name, t):
         assert (ours[0] - theirs).abs().max() < 1e-10
 
 
+def test_where_no_image_is_left_it_is_the_mean_of_the_data():
+    schedule = NoiseSchedule(20, betas=SCHEDULES["linear_zero_snr"](20))
+    model = ExactDenoiser((1, 4, 5), schedule)
+    model.prediction = "x0"
+    xt = torch.randn(3, 1, 4, 5, dtype=torch.float64, generator=generator(0, "x"))
+    pairs = torch.cartesian_prod(torch.arange(255), torch.arange(255))
+    mean = normalize_img(gradients(pairs, 4, 5)).mean(0)
+    assert (model(xt, torch.full((3,), 20)) - mean).abs().max() < 1e-10
+
+
 @pytest.mark.parametrize("prediction", ["x0", "v"])
 def test_all_predictions_mean_the_same_image_in_a_batch_of_many_steps(prediction):
     schedule = NoiseSchedule(50)

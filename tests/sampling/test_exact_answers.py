@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
+from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.evaluation.gradients import corner_error_floor, measure
 from ddpm.models.exact import ExactDenoiser
 from ddpm.sampling.sample import SAMPLERS
@@ -18,9 +18,9 @@ FRESH = {"ancestral": {"variance": "fixed_small"}, "ddim": {"eta": 0.0}}
 SOLVERS = [name for name in SAMPLERS if name not in FRESH]
 
 
-def drawn(name, max_steps=50, n=128, off_by=0, noise_scale=1.0):
-    """Quality of n images by all steps of the cosine schedule; off_by: how wrong the t is that the denoiser is told."""
-    schedule = NoiseSchedule(max_steps, betas=cosine_schedule(max_steps))
+def drawn(name, max_steps=50, n=128, off_by=0, noise_scale=1.0, schedule_name="cosine"):
+    """Quality of n images by all steps of a schedule; off_by: how wrong the t is that the denoiser is told."""
+    schedule = NoiseSchedule(max_steps, betas=SCHEDULES[schedule_name](max_steps))
     model = ExactDenoiser(SHAPE, schedule)
     model.prediction = "x0"
     noise = partial(torch.randn, n, *SHAPE, dtype=torch.float64, generator=generator(0, "exact answers"))
@@ -41,6 +41,15 @@ def test_a_sampler_gives_back_the_data(name):
     assert quality.distance < 1 / 255
     # The floor is a mean; one draw's standard deviation is some 40 % of it.
     assert quality.corner_error < 2.5 * corner_error_floor(3 * 128, generator(0, "floor"))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_zero_terminal_snr_mends_the_linear_schedule(name):
+    # At T = 50 the linear schedule's last step keeps 0.77 of the image's strength, and pure noise is no start for it.
+    assert drawn(name, schedule_name="linear").p_value < LEVEL / 1000
+    mended = drawn(name, schedule_name="linear_zero_snr")
+    assert mended.p_value > LEVEL
+    assert mended.distance < 1 / 255
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.7, 1.4])

@@ -36,7 +36,10 @@ def to_x0(
     num_steps: Int[Tensor, "b"],
     schedule: NoiseSchedule,
 ) -> Float[Tensor, "b c h w"]:
-    """The image that a prediction about `xt` stands for (equation 15 for eps). Not clamped."""
+    """The image that a prediction about `xt` stands for (equation 15 for eps). Not clamped.
+
+    Where alpha_bar is 0 (zero terminal SNR), eps stands for none, and the result is not finite.
+    """
     signal, noise = scales(num_steps, schedule, xt)
     if prediction == "v":
         return signal * xt - noise * predicted

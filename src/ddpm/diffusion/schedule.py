@@ -42,7 +42,30 @@ def cosine_schedule(max_steps: int, s: float = 0.008, max_beta: float = 0.999) -
     return (1 - f[1:] / f[:-1]).clamp(max=max_beta)
 
 
-SCHEDULES = {"linear": linear_schedule, "rescaled_linear": rescaled_linear_schedule, "cosine": cosine_schedule}
+def rescale_zero_terminal_snr(betas: Float64[Tensor, "T"]) -> Float64[Tensor, "T"]:
+    """The schedule whose sqrt(alpha_bar) is shifted and stretched so that none of the image is left at T.
+
+    Algorithm 1 of Lin et al. 2023: alpha_bar_1 stays, alpha_bar_T becomes 0 and beta_T 1. ValueError below 2 steps.
+    """
+    if len(betas) < 2:
+        raise ValueError(f"max_steps is {len(betas)}; a schedule that ends in zero SNR needs at least 2 steps")
+    signal = (1 - betas).cumprod(0).sqrt()
+    signal = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
+    alpha_bar = torch.cat((torch.ones_like(signal[:1]), signal**2))
+    return 1 - alpha_bar[1:] / alpha_bar[:-1]
+
+
+def linear_zero_snr_schedule(max_steps: int) -> Float64[Tensor, "T"]:
+    """`linear_schedule`, rescaled to end in pure noise at any length from 2 steps."""
+    return rescale_zero_terminal_snr(linear_schedule(max_steps))
+
+
+SCHEDULES = {
+    "linear": linear_schedule,
+    "linear_zero_snr": linear_zero_snr_schedule,
+    "rescaled_linear": rescaled_linear_schedule,
+    "cosine": cosine_schedule,
+}
 
 
 class NoiseSchedule(nn.Module):
@@ -52,7 +75,8 @@ class NoiseSchedule(nn.Module):
     look-up takes an int or an int tensor of shape (batch,) and returns float64 of shape (batch,), with batch 1 for
     an int, on the schedule's device. A step out of range raises IndexError.
 
-    max_steps: T; device: where the tensors live; betas: (T,) in (0, 1), default `linear_schedule(T)`.
+    max_steps: T; device: where the tensors live; betas: (T,) in (0, 1), default `linear_schedule(T)`; a last beta
+    of 1 leaves nothing of the image: zero terminal SNR, where a prediction of the noise says nothing of the image.
     """
 
     betas: Float64[Tensor, "T"]
@@ -67,8 +91,8 @@ class NoiseSchedule(nn.Module):
         betas = linear_schedule(max_steps) if betas is None else betas.to(torch.float64)
         if betas.shape != (max_steps,):
             raise ValueError(f"betas has shape {tuple(betas.shape)}; max_steps {max_steps} needs ({max_steps},)")
-        if not ((betas > 0) & (betas < 1)).all():
-            raise ValueError("every beta must lie strictly between 0 and 1")
+        if not ((betas > 0) & (betas <= 1)).all() or (betas[:-1] == 1).any():
+            raise ValueError("every beta must lie strictly between 0 and 1; only the last one may be 1")
         alphas = 1 - betas
         self.register_buffer("betas", betas.to(device))
         self.register_buffer("alphas", alphas.to(device))

@@ -48,6 +48,8 @@ class ExactDenoiser(DiffusionModel):
 
     def _x0(self, xt: Float64[Tensor, "b c h w"], alpha_bar: float) -> Float64[Tensor, "b c h w"]:
         """E[x0 | x_t]; x_t / sqrt(alpha_bar), in levels, is a u + b g under noise of precision tau a pixel."""
+        if alpha_bar == 0:  # zero terminal SNR: x_t says nothing, and what is left is the mean of the data
+            return torch.full_like(xt, (LEVELS - 1) / LEVELS - 1)
         pixels = (xt / alpha_bar**0.5 + 1) / 2
         tau = (2 / LEVELS) ** 2 * alpha_bar / (1 - alpha_bar)
         a, b = self._posterior_means(pixels, tau)
