@@ -206,6 +206,7 @@ def evaluate_tiny(params):
     p, shape = params.evaluate_tiny, tuple(params.generate_gradients.img_shape)
     for name, sampler, T in {*product(p.schedules, p.samplers, p.max_steps)}:
         model = ExactDenoiser(shape, NoiseSchedule(T, betas=SCHEDULES[name](T)))
+        model.prediction = "x0"
         *_, x = islice(sample_steps(model, [generator(0, "x")], sampler=sampler, variance=p.variance), 2)
         assert x.isfinite().all()
     uniformity(torch.randint(255, (p.n_samples * shape[0], 2)))
