@@ -64,16 +64,6 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def _paper_has_steps_and_images(self) -> "Params":
-        for key, value, limit, most in (
-            ("n_steps", self.paper.n_steps, "train_unet.max_steps", self.train_unet.max_steps),
-            ("n_samples", self.paper.n_samples, "evaluate_unet.n_held_out", self.evaluate_unet.n_held_out),
-        ):
-            if value is not None and value > most:
-                raise ValueError(f"paper.{key} is {value}; it cannot exceed {limit}, {most}")
-        return self
-
-    @model_validator(mode="after")
     def _held_out_is_unseen(self) -> "Params":
         n_held_out = self.evaluate_unet.n_held_out
         for section in ("train_unet", "train_classifier", "evaluate_unet"):
@@ -103,6 +93,16 @@ class Params(Section):
         for key, most in limits.items():
             if n_samples > most:
                 raise ValueError(f"evaluate_unet.n_samples is {n_samples}; it cannot exceed {key}, {most}")
+        return self
+
+    @model_validator(mode="after")
+    def _paper_has_steps_and_images(self) -> "Params":
+        for key, value, limit, most in (
+            ("n_steps", self.paper.n_steps, "train_unet.max_steps", self.train_unet.max_steps),
+            ("n_samples", self.paper.n_samples, "evaluate_unet.n_held_out", self.evaluate_unet.n_held_out),
+        ):
+            if value is not None and value > most:
+                raise ValueError(f"paper.{key} is {value}; it cannot exceed {limit}, {most}")
         return self
 
     @model_validator(mode="after")

@@ -139,8 +139,10 @@ def test_the_estimate_is_equation_15(clip_sample):
     assert (reverse.estimate(xt, 3) - expected).abs().max() < 1e-5  # float32; values reach 9
 
 
-def test_the_last_estimate_is_the_sample():
+@pytest.mark.parametrize("clip_sample", [False, True])
+def test_the_last_estimate_is_the_sample(clip_sample):
     # Equation 7 at t = 1: the mean is x_0 and there is no variance.
-    reverse = ReverseProcess(Linear(20), timesteps(20, 5))
+    reverse = ReverseProcess(Linear(20), timesteps(20, 5), clip_sample=clip_sample)
     *_, before, x0 = reverse.walk(streams(2))
     assert (reverse.estimate(before, 1) - x0).abs().max() < 1e-6
+    assert (x0.abs().max() <= 1) == clip_sample

@@ -108,8 +108,8 @@ def x0_quality(
     figure, axes = curve_axes(
         f"Figure 10 of Ho et al. 2020: {label}",
         f"fid_fashion_cnn of what the network takes for the finished image (equation 15), for {n_samples:,} chains of "
-        f"{n_steps} steps, against the {reference} split. It stops falling long before the chain ends. Band: where 95 % "
-        "of other sets of that size would lie. Dashed: as many real images.",
+        f"{n_steps} steps, against the {reference} split. It stops falling long before the chain ends. Band: where "
+        "95 % of other sets of that size would lie. Dashed: as many real images.",
         "noise steps left, t",
         "fid_fashion_cnn",
     )
