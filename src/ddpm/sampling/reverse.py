@@ -20,8 +20,8 @@ from ddpm.sampling.sample import sample_steps
 class ReverseProcess:
     """Algorithm 2 with a trained model, on the stops of its chain: stop 0 is x_0, the last one x_T.
 
-    kept: the noise steps t of the stops, as `respacing.timesteps` gives them; variance, clip_sample: as `sample_steps`
-    has them. All images are in [-1, 1]. The model needs its noise_schedule; ValueError or AttributeError without.
+    model: with its noise_schedule. kept: the noise steps t of the stops, as `respacing.timesteps` gives them.
+    variance, clip_sample: as `sample_steps` has them. All images are on the scale of normalised ones, [-1, 1].
     """
 
     model: DiffusionModel
