@@ -12,7 +12,7 @@ from ddpm.data.gradients import gradient_images
 from ddpm.diffusion.forward import noise_img, q_eq2, q_eq4, reconstruct
 from ddpm.diffusion.posterior import target
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.figures import curves, pictures
+from ddpm.figures import curves, paper, pictures
 from ddpm.figures.canvas import run_label, save
 from ddpm.files import load_tensors
 from ddpm.images import from_uint8, normalize_img
@@ -26,6 +26,7 @@ NAMES = {"tiny": "TinyDiffuser", "unet": "U-Net"}
 FOLDER = Path("reports/figures")
 EXACT = Path("reports/evaluate_tiny")
 EVALUATION = Path("reports/evaluate_unet")
+X0_QUALITY = Path("reports/paper")
 
 
 def main(stage: Stage) -> None:
@@ -40,6 +41,7 @@ def main(stage: Stage) -> None:
         **dict(model_figures("unet", clothes, params)),
         "sampler_error": sampler_figure(),
         **dict(quality_figures(params)),
+        **dict(paper_figures()),
     }
     for name, figure in figures.items():
         save(figure, FOLDER / f"{name}.png")
@@ -144,6 +146,24 @@ def quality_figures(params: RenderGrids) -> Iterator[tuple[str, Figure]]:
     pixel, feature = (train[[int(rows[i]["index"]) for i in chosen]] for rows in (by_pixel, by_feature))
     figure = pictures.nearest_neighbours(samples[chosen], pixel, feature, closeness[chosen], n_first, label)
     yield "unet_neighbours", figure
+
+
+def paper_figures() -> Iterator[tuple[str, Figure]]:
+    """The paper's figures that stage paper made, by their numbers."""
+    _, facts = load_model(Path("models/unet.safetensors"))
+    label = run_label(NAMES["unet"], facts["step"], facts["seed"])
+    made = load_tensors(Path("samples/paper.safetensors"))
+    pixels = {name: from_uint8(tensor) for name, tensor in made.items() if tensor.dtype == torch.uint8}
+    lambdas, n_steps = made["lambdas"].tolist(), int(made["n_steps"])
+    yield "paper_06_14", paper.x0_estimates(pixels["estimates"], made["estimates_t"], n_steps, label)
+    yield "paper_07", paper.shared_latents(pixels["latents"], pixels["branches"], made["split_t"], n_steps, label)
+    sources, mixed, t = pixels["sources"], pixels["interpolation"], int(made["interpolation_t"])
+    yield "paper_08", paper.interpolation(sources, mixed, lambdas, t, n_steps, label)
+    mixed, num_steps = pixels["coarse"], made["coarse_t"]
+    yield "paper_09", paper.coarse_to_fine(sources[0], mixed, lambdas, num_steps, n_steps, label)
+    known = json.loads((X0_QUALITY / "x0_quality.json").read_text())
+    rows, floor = read_rows(X0_QUALITY / "x0_quality.csv"), known["fid_fashion_cnn_floor"]["value"]
+    yield "paper_10", curves.x0_quality(rows, floor, known["n_samples"], n_steps, known["reference"], label)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

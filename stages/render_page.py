@@ -16,6 +16,7 @@ SECTIONS = (
     "train_classifier",
     "evaluate_tiny",
     "evaluate_unet",
+    "paper",
     "render_grids",
 )
 MODELS = ("tiny", "unet")
@@ -27,6 +28,7 @@ PAGE = Path("reports/index.html")
 def main(stage: Stage) -> None:
     metrics = {name: Path(f"reports/{name}/metrics.json") for name in MEASURED}
     metrics["evaluate_unet"] = Path("reports/evaluate_unet/scores.json")  # with the intervals
+    metrics["paper"] = Path("reports/paper/x0_quality.json")
     samples = {name: Path(f"samples/{name}.safetensors") for name in MODELS}
     figures = sorted(FIGURES.glob("*.png"))
     files = (
@@ -34,6 +36,7 @@ def main(stage: Stage) -> None:
         *(Path(f"data/fashion_mnist/{split}.safetensors") for split in ("train", "test")),
         *(Path(f"models/{name}.safetensors") for name in (*MODELS, "classifier")),
         *samples.values(),
+        Path("samples/paper.safetensors"),
         *metrics.values(),
         *figures,
     )

@@ -18,6 +18,7 @@ STAGES = [
     "evaluate_tiny",
     "sample_unet",
     "evaluate_unet",
+    "paper",
     "render_grids",
     "render_page",
 ]
@@ -43,6 +44,19 @@ TINY = {
     },
     "evaluate_tiny": {"n_eval_per_step": 4, "n_samples": 42, "max_steps": [21], "samplers": ["ancestral", "unipc"]},
     "evaluate_unet": {"n_samples": 258, "n_train": 300, "n_held_out": 300, "n_halves": 2},
+    "paper": {
+        "n_samples": 258,
+        "batch_size": 256,
+        "n_steps": 5,
+        "n_moments": 2,
+        "n_films": 2,
+        "n_halves": 2,
+        "n_split": 1,
+        "n_branches": 2,
+        "coarse_depths": [0.0, 1.0],
+        "n_pairs": 2,
+        "n_lambdas": 3,
+    },
 }
 NOWHERE = "http://127.0.0.1:9"  # discard: nothing listens
 

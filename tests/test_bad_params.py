@@ -29,7 +29,8 @@ from ddpm.models.exact import ExactDenoiser
 from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
 from ddpm.models.unet import Unet, UnetConfig
 from ddpm.pipeline import run_stage
-from ddpm.sampling.respacing import stops
+from ddpm.sampling.respacing import stops, timesteps
+from ddpm.sampling.reverse import ReverseProcess
 from ddpm.sampling.sample import sample_steps
 from ddpm.seeding import generator
 from ddpm.training.loop import fit
@@ -220,6 +221,18 @@ def evaluate_unet(params):
     copies(made.features, floor.features, reference.features, described(51).features, p.duplicate_quantile, 2, 0)
 
 
+def paper(params):
+    p, T = params.paper, params.train_unet.max_steps
+    model = TinyDiffuser(TinyDiffuserConfig((1, 2, 2), 2, T)).requires_grad_(False)
+    model.noise_schedule = NoiseSchedule(T, betas=SCHEDULES[params.train_unet.schedule](T))
+    reverse = ReverseProcess(model, timesteps(T, p.n_steps or T), p.variance, p.clip_sample)
+    x, weights = torch.zeros(1, 2, 2), torch.linspace(0, 1, p.n_lambdas)
+    stop = min(map(reverse.stop, (*p.split_depths, *p.coarse_depths, p.interpolation_depth)))
+    assert reverse.kept[stop] <= T
+    streams = [generator(0, "x") for _ in weights]
+    assert reverse.interpolate(x, x, weights, min(stop, 3), x, streams).isfinite().all()
+
+
 def described(n):
     return Described(torch.rand(n, 784), torch.randn(n, N_FEATURES), torch.randint(len(CLASSES), (n,)))
 
@@ -246,6 +259,7 @@ STEPS = {
     "sample": sample,
     "evaluate_tiny": evaluate_tiny,
     "evaluate_unet": evaluate_unet,
+    "paper": paper,
     "render_grids": render_grids,
 }
 
@@ -290,6 +304,14 @@ def test_yaml_that_stands_for_nothing_is_one_line(text, tmp_path):
             {**VALUES["train_unet"], "schedule": "linear_zero_snr", "prediction": "eps"},
             "train_unet: prediction is eps; schedule linear_zero_snr leaves no image at max_steps, so it takes x0 or v",
         ),
+        (
+            ("paper", "coarse_depths"),
+            [0.5, 1.5],
+            "paper.coarse_depths.1 is 1.5; input should be less than or equal to 1",
+        ),
+        (("paper", "n_steps"), 201, "paper.n_steps is 201; it cannot exceed train_unet.max_steps, 200"),
+        (("paper", "n_samples"), 5001, "paper.n_samples is 5001; it cannot exceed evaluate_unet.n_held_out, 5000"),
+        (("paper", "n_pairs"), 5001, "paper.n_pairs is 5001; input should be less than or equal to 32"),
         (("download_fashion_mnist", "folder"), "", "'' is no folder; give printable characters, or null for none"),
     ],
 )

@@ -1,20 +1,20 @@
 """The figures show exactly the pixels and numbers given, say what they are, and are the same bytes on every run."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy
 import pytest
 import torch
+from drawn import assert_shows, points, random_images, signed
 from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from PIL import Image
-from torch import Tensor
 
 from ddpm.evaluation.features import CLASSES
-from ddpm.figures import curves, pictures
+from ddpm.figures import curves, paper, pictures
 from ddpm.figures.canvas import evenly_spaced, image_table, run_label, save
 from ddpm.figures.pictures import plot_img
 
@@ -28,39 +28,10 @@ ERRORS = {
 NETWORK = ("cosine", 100, 9.0)
 SHARES = {"samples": "0.11", "low": "0.09", "high": "0.13", "reference_seen": "0.1"}
 CLASS_ROWS = [{"class": name, **SHARES} for name in CLASSES]
-
-
-def random_images(*shape: int, seed: int = 0) -> Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def signed(pixels: Tensor) -> Tensor:
-    return 2 * pixels - 1
-
-
-def shown(figure: Figure) -> list[list[Tensor]]:
-    """The images of a figure as rows of (c, h, w) tensors, by where their extents put them on the axes."""
-    placed: dict[float, dict[float, Tensor]] = {}
-    for image in figure.axes[0].images:
-        left, _, _, top = image.get_extent()
-        array = torch.tensor(numpy.asarray(image.get_array()))
-        array = array.permute(2, 0, 1) if array.ndim == 3 else array[None]
-        placed.setdefault(top, {})[left] = array
-    return [[row[left] for left in sorted(row)] for _, row in sorted(placed.items())]
-
-
-def points(line: Line2D) -> list[tuple[float, float]]:
-    return [(x, y) for x, y in numpy.asarray(line.get_xydata()).tolist()]
-
-
-def assert_shows(figure: Figure, rows: list[list[Tensor]]) -> None:
-    """Equal up to the rounding of [0, 1] to [-1, 1] and back in float32."""
-    got = shown(figure)
-    assert [len(row) for row in got] == [len(row) for row in rows]
-    for got_row, row in zip(got, rows, strict=True):
-        for got_image, image in zip(got_row, row, strict=True):
-            assert got_image.shape == image.shape
-            assert (got_image - image).abs().max() <= 1e-6
+QUALITY = [
+    {"num_steps": str(t), "fid_fashion_cnn": str(t / 10), "low": str(t / 12), "high": str(t / 9)} for t in (200, 50, 4)
+]
+LAMBDAS = [0.0, 0.5, 1.0]
 
 
 def make(name: str) -> Figure:
@@ -80,6 +51,22 @@ def make(name: str) -> Figure:
         "sample_grid": lambda: pictures.sample_grid(x, x, LABEL),
         "denoising": lambda: pictures.denoising(random_images(1001, 2, 1, 5, 5), torch.arange(1000, -1, -1), LABEL),
         "nearest_neighbours": lambda: pictures.nearest_neighbours(x, x, x, torch.rand(5), 2, LABEL),
+        "x0_estimates": lambda: paper.x0_estimates(
+            random_images(13, 2, 1, 7, 7), torch.arange(1000, 87, -76), 50, LABEL
+        ),
+        "shared_latents": lambda: paper.shared_latents(
+            random_images(2, 3, 1, 7, 7), random_images(2, 3, 11, 1, 7, 7), torch.tensor([1000, 50, 7]), 50, LABEL
+        ),
+        "interpolation": lambda: paper.interpolation(
+            random_images(6, 2, 1, 7, 7),
+            random_images(6, 11, 1, 7, 7),
+            torch.linspace(0, 1, 11).tolist(),
+            100,
+            50,
+            LABEL,
+        ),
+        "coarse_to_fine": lambda: paper.coarse_to_fine(x[:2], x[None, :3], LAMBDAS, torch.tensor([1000]), 50, LABEL),
+        "x0_quality": lambda: curves.x0_quality(QUALITY, 0.04, 1024, 50, "test", LABEL),
         "class_histogram": lambda: curves.class_histogram(CLASS_ROWS, LABEL),
         "loss_curves": lambda: curves.loss_curves(curve, curve, "v", LABEL),
         "loss_by_timestep": lambda: curves.loss_by_timestep(curve, "eps", LABEL),
@@ -94,23 +81,27 @@ FORWARD = ["forward_process", "noising"]
 MODEL = ["untrained_prediction", "training_previews", "sample_grid", "denoising", "loss_curves", "loss_by_timestep"]
 MODEL += ["loss_curves_above_the_optimum", "sampler_error"]
 MODEL += ["nearest_neighbours", "class_histogram"]
+PAPER = ["x0_estimates", "shared_latents", "interpolation", "coarse_to_fine", "x0_quality"]
 
 
-@pytest.mark.parametrize("name", DATA + FORWARD + MODEL)
+@pytest.mark.parametrize("name", DATA + FORWARD + MODEL + PAPER)
 def test_a_figure_says_what_it_shows(name: str) -> None:
     figure = make(name)
     assert isinstance(figure, Figure)
     assert "seed 42" in figure.get_suptitle()
     if name in FORWARD:
         assert "1,234 steps" in figure.get_suptitle()
-    if name in MODEL:
+    if name in PAPER:
+        assert re.match(r"Figures? \d", figure.get_suptitle())
+        assert "of 50" in figure.texts[1].get_text().replace("\n", " ")
+    if name in MODEL + PAPER:
         assert "U-Net after 1,234 training steps" in figure.get_suptitle()
     for axes in figure.axes:
         assert axes.get_xlabel()
         assert axes.get_ylabel()
 
 
-@pytest.mark.parametrize("name", DATA + FORWARD + MODEL)
+@pytest.mark.parametrize("name", DATA + FORWARD + MODEL + PAPER)
 def test_no_words_collide_or_leave_the_figure(name: str) -> None:
     figure = make(name)
     figure.draw_without_rendering()

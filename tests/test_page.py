@@ -94,6 +94,7 @@ def folder(tmp_path, monkeypatch):
         Path("samples").mkdir(exist_ok=True)
         steps = torch.randint(256, (moments, 2, *shape), dtype=torch.uint8, generator=draw)
         save_file({"steps": steps, "num_steps": 10 * torch.arange(moments).flip(0)}, f"samples/{name}.safetensors")
+    Path("samples/paper.safetensors").write_bytes(b"only its hash is shown")
 
     def score(*keys):
         return {key: torch.rand((), generator=draw).item() for key in keys}
@@ -125,9 +126,14 @@ def folder(tmp_path, monkeypatch):
             },
         },
     }
+    metrics["paper"] = {
+        **{key: metrics["evaluate_unet"][key] for key in ("n_samples", "reference", "extractor")},
+        "fid_fashion_cnn_floor": score("value", "low", "high"),
+    }
+    files = {"evaluate_unet": "scores.json", "paper": "x0_quality.json"}
     for name, values in metrics.items():
         Path(f"reports/{name}").mkdir(parents=True)
-        file = "scores.json" if name == "evaluate_unet" else "metrics.json"
+        file = files.get(name, "metrics.json")
         Path(f"reports/{name}/{file}").write_text(json.dumps(values))
     Path("reports/figures").mkdir()
     for name in re.findall(r'\{\{ figure\("(\w+)"', TEMPLATE.read_text()):

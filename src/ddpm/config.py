@@ -19,6 +19,7 @@ from ddpm.sections import (
     EvaluateTiny,
     EvaluateUnet,
     GenerateGradients,
+    Paper,
     RenderGrids,
     Sample,
     Section,
@@ -47,6 +48,7 @@ class Params(Section):
     sample: Sample
     evaluate_tiny: EvaluateTiny
     evaluate_unet: EvaluateUnet
+    paper: Paper
     render_grids: RenderGrids
 
     @model_validator(mode="after")
@@ -94,6 +96,16 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _paper_has_steps_and_images(self) -> "Params":
+        for key, value, limit, most in (
+            ("n_steps", self.paper.n_steps, "train_unet.max_steps", self.train_unet.max_steps),
+            ("n_samples", self.paper.n_samples, "evaluate_unet.n_held_out", self.evaluate_unet.n_held_out),
+        ):
+            if value is not None and value > most:
+                raise ValueError(f"paper.{key} is {value}; it cannot exceed {limit}, {most}")
+        return self
+
+    @model_validator(mode="after")
     def _tensors_fit(self) -> "Params":
         tiny, unet, gradients = self.train_tiny, self.train_unet, self.generate_gradients
         size, shape = FASHION_MNIST_SIZE // unet.patch_size, gradients.img_shape
@@ -114,6 +126,10 @@ class Params(Section):
             check_size(f"sample.{name}.batch_size x the model's width", min(params.batch_size, params.n_samples), width)
             check_size(f"sample.{name}.n_samples x pixels", params.n_samples, pixels)
             check_size(f"sample.{name}.n_films x steps x pixels", params.n_films, n_steps + 1, pixels)
+        paper = self.paper
+        check_size("paper.batch_size x the model's width", min(paper.batch_size, paper.n_samples), in_unet)
+        check_size("paper.n_lambdas x the model's width", paper.n_lambdas, in_unet)
+        check_size("paper.n_branches x the model's width", paper.n_branches, in_unet)
         return self
 
 

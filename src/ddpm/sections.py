@@ -214,6 +214,24 @@ class EvaluateUnet(Section):
     duplicate_quantile: Annotated[float, Gt(0), Lt(1)]
 
 
+class Paper(Section):
+    n_samples: Annotated[int, Ge(LEAST_SAMPLES), Le(10_000)]
+    batch_size: Count
+    n_steps: Annotated[int, Ge(1), Le(10_000)] | None
+    variance: Literal["fixed_large", "fixed_small"]
+    clip_sample: bool
+    n_moments: Annotated[int, Ge(2), Le(21)]
+    n_films: Annotated[int, Ge(1), Le(32)]
+    n_halves: Annotated[int, Ge(2), Le(10_000)]
+    split_depths: Annotated[list[Annotated[float, Ge(0), Le(1)]], Len(1, 16)]
+    n_split: Annotated[int, Ge(1), Le(8)]
+    n_branches: Annotated[int, Ge(1), Le(20)]
+    interpolation_depth: Annotated[float, Ge(0), Le(1)]
+    coarse_depths: Annotated[list[Annotated[float, Ge(0), Le(1)]], Len(1, 16)]
+    n_pairs: Annotated[int, Ge(1), Le(32)]
+    n_lambdas: Annotated[int, Ge(2), Le(19)]
+
+
 class RenderGrids(Section):
     forward_img_shape: PictureShape
     n_gradients: Annotated[int, Ge(1), Le(64)]

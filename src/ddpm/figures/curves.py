@@ -130,6 +130,32 @@ def sampler_error(
 
 
 @styled
+def x0_quality(
+    rows: Sequence[Mapping[str, str]], floor: float, n_samples: int, n_steps: int, reference: str, label: str
+) -> Figure:
+    """Figure 10: the Frechet distance of the x0 estimates at some moments of `n_samples` chains of `n_steps` steps.
+
+    rows: of x0_quality.csv, one a moment; floor: of as many real images; reference: the split that both are held to.
+    """
+    figure, axes = curve_axes(
+        f"Figure 10 of Ho et al. 2020: {label}",
+        f"fid_fashion_cnn of what the network takes for the finished image (equation 15), for {n_samples:,} chains of "
+        f"{n_steps} steps, against the {reference} split. It stops falling long before the chain ends. Band: where "
+        "95 % of other sets of that size would lie. Dashed: as many real images.",
+        "noise steps left, t",
+        "fid_fashion_cnn",
+    )
+    t, value, low, high = ([float(row[key]) for row in rows] for key in ("num_steps", "fid_fashion_cnn", "low", "high"))
+    axes.plot(t, value, label=f"x0 estimates: {value[-1]:.3g} at the end", color=BLUE, linewidth=2, marker="o")
+    axes.fill_between(t, low, high, color=BLUE, alpha=0.2, linewidth=0)
+    axes.axhline(floor, color=FAINT, linestyle="--", linewidth=1, label=f"real images: {floor:.3g}")
+    _plain_log_scale(axes)
+    axes.invert_xaxis()
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
+    return figure
+
+
+@styled
 def class_histogram(rows: Sequence[Mapping[str, str]], label: str) -> Figure:
     """Share of each class among the samples and among real images, as the classifier sees both.
 

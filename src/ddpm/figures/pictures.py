@@ -218,8 +218,9 @@ def nearest_neighbours(
         torch.cat((samples, by_pixel, by_feature)),
         len(samples),
         title=f"Nearest training images: {label}",
-        note="Left: the first samples. Right: those most like one training image, where a copy would show. Above each, "
-        "its distance in pixels to the nearest training image over that to the 50 nearest: 0 would be a copy.",
+        note="Figures 12 and 15 of Ho et al. 2020. Left: the first samples. Right: those most like one training image, "
+        "where a copy would show. Above each, its distance in pixels to the nearest training image over that to the "
+        "50 nearest: 0 would be a copy.",
         xlabel=f"the first {n_first} samples, then the {len(samples) - n_first} closest to a training image",
         ylabel="sample and neighbours",
         columns=[f"{value:.2f}" for value in closeness.tolist()],

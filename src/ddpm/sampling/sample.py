@@ -39,13 +39,14 @@ def sample_steps(
     eta: float = 0.0,
     clip_sample: bool = False,
     compute: Compute = Compute(),
+    start: Float[Tensor, "n c h w"] | None = None,
 ) -> Iterator[Float[Tensor, "n c h w"]]:
     """Yield pure noise and then what each step of `sampler` leaves: n + 1 batches, one image a noise stream.
 
     Image i takes its noise from stream i alone, so it does not depend on the images beside it.
     kept: where the chain stops, as `respacing.timesteps` gives it; by default at all of 0..T. sampler: a key of
-    SAMPLERS; variance: of "ancestral"; eta: of "ddim"; clip_sample: hold each x0 estimate to [-1, 1]. ValueError for a
-    model without noise_schedule.
+    SAMPLERS; variance: of "ancestral"; eta: of "ddim"; clip_sample: hold each x0 estimate to [-1, 1]. start: x_t
+    at the last step of `kept`, to go on from instead of pure noise. ValueError for a model without noise_schedule.
     """
     schedule = model.noise_schedule
     if schedule is None:
@@ -57,7 +58,7 @@ def sample_steps(
         "ancestral": {"noise": noise, "variance": variance},
         "ddim": {"noise": noise, "eta": eta},
     }
-    x = noise()
+    x = noise() if start is None else start.to(compute.device)
     yield x
     denoise = denoiser(model, schedule, kept, compute, clip_sample)
     yield from SAMPLERS[sampler](denoise, x, respace(schedule, kept), **options.get(sampler, {}))
