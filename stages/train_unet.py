@@ -34,6 +34,7 @@ def main(stage: Stage) -> None:
                 patch_size=params.patch_size,
                 max_attention_size=params.max_attention_size,
                 dropout=params.dropout,
+                learn_variance=params.learn_variance,
             )
         )
     about = determinants("train_unet", stage.params, device)
