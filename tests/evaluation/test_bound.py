@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from ddpm.data.gradients import gradient_images
-from ddpm.diffusion.schedule import NoiseSchedule, rescaled_linear_schedule
 from ddpm.diffusion.objective import decoder_log_likelihood
+from ddpm.diffusion.schedule import NoiseSchedule, rescaled_linear_schedule
 from ddpm.evaluation.bound import variational_bound
 from ddpm.images import to_uint8
 from ddpm.models.base import DiffusionModel

@@ -153,8 +153,8 @@ def params(**changes):
 
 @pytest.mark.parametrize("weighting", ["simple", "bound"])
 def test_training_finds_the_best_variance_of_an_image_that_cannot_be_told(weighting):
-    # An image is -1 or 1 in all its pixels, by a coin; at T nothing of it is left, so the best x0 is 0, its squared error
-    # 1, and the best variance beta_tilde + (what equation 7 multiplies x0 with)^2. Training starts at v = 1/2.
+    # An image is -1 or 1 in all its pixels, by a coin; at T nothing of it is left, so the best x0 is 0, with an error
+    # of 1, and the best variance beta_tilde + (what equation 7 multiplies x0 with)^2. Training starts at v = 1/2.
     coins = torch.randint(2, (256, 1, 1, 1), generator=generator(0, "coins")).float() * 2 - 1
     torch.manual_seed(0)
     model = Unet(UnetConfig((1, 4, 4), channels=8, dim_mults=(1,), max_steps=10, learn_variance=True))
