@@ -307,7 +307,7 @@ def test_yaml_that_stands_for_nothing_is_one_line(text, tmp_path):
         (
             ("train_unet",),
             {**VALUES["train_unet"], "schedule": "linear_zero_snr", "prediction": "eps"},
-            "train_unet: prediction is eps; schedule linear_zero_snr leaves no image at max_steps, so it takes x0, v or",
+            "train_unet: prediction is eps; schedule linear_zero_snr leaves no image at max_steps, so it takes x0, v",
         ),
         (
             ("train_tiny",),
