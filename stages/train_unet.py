@@ -33,6 +33,7 @@ def main(stage: Stage) -> None:
                 heads=params.heads,
                 patch_size=params.patch_size,
                 max_attention_size=params.max_attention_size,
+                first_skip=params.first_skip,
                 dropout=params.dropout,
             )
         )

@@ -168,6 +168,7 @@ def train_unet(params):
         p.patch_size,
         p.max_attention_size,
         p.dropout,
+        p.first_skip,
     )
     step(lambda: Unet(UnetConfig(CLOTHES, *shape)), p, CLOTHES)
 

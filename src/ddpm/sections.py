@@ -116,6 +116,7 @@ class TrainUnet(Training):
     heads: Annotated[int, Ge(1), Le(1024)]
     patch_size: Annotated[int, Ge(1), Le(FASHION_MNIST_SIZE)]
     max_attention_size: Annotated[int, Ge(1), Le(FASHION_MNIST_SIZE)] | None
+    first_skip: bool
     dropout: Annotated[float, Ge(0), Lt(1)]
     n_eval_per_step: Count
     checkpoint_seconds: Seconds

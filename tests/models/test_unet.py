@@ -97,14 +97,26 @@ def test_defaults_are_the_course_ones() -> None:
     assert groups.count(1) == 4 + 1 + 3  # attention at four levels down, in the middle, at three levels up
 
 
-@pytest.mark.parametrize("patch_size", [1, 2])
-def test_gradient_reaches_every_parameter(patch_size: int) -> None:
-    config = replace(SMALL, patch_size=patch_size)
+@pytest.mark.parametrize(("patch_size", "first_skip"), [(1, False), (2, False), (2, True)])
+def test_gradient_reaches_every_parameter(patch_size: int, first_skip: bool) -> None:
+    config = replace(SMALL, patch_size=patch_size, first_skip=first_skip)
     model = build(config)
     images, num_steps = noisy(config, 4)
     model(images, num_steps).square().mean().backward()
     unreached = [k for k, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     assert unreached == []
+
+
+@pytest.mark.parametrize("dim_mults", [(1,), (2,), (2, 1), (1, 2, 4)])
+def test_first_skip_brings_the_first_maps_past_the_lower_levels(dim_mults: tuple[int, ...]) -> None:
+    for first_skip in (False, True):
+        model = build(replace(SMALL, dim_mults=dim_mults, first_skip=first_skip))
+        images, num_steps = noisy(SMALL, 2)
+        assert model(images, num_steps).shape == images.shape
+        for below in (model.upsample[-1:] if len(dim_mults) > 1 else [model.middle2]):
+            below.register_forward_hook(lambda _module, _inputs, output: torch.zeros_like(output))
+        difference = (model(images, num_steps) - model(images + 1, num_steps)).abs().max()
+        assert (difference > 1e-3) == first_skip  # cut off from below, only the skip still shows the image
 
 
 def test_dropout_drops_its_share_in_training_only() -> None:

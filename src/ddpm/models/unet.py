@@ -24,6 +24,8 @@ class UnetConfig:
     patch_size: 2 folds squares of 2x2 pixels into channels, so that the network works at half the size.
     max_attention_size: attention only where the maps are at most this high; None for every level.
     dropout: share of every residual block's inner features that training drops (the paper's CIFAR-10 has 0.1).
+    first_skip: the last block sees the first level's maps too, at full resolution, as in the paper's network; in the
+    course's, what the image looks like in detail comes through the lower levels only.
     """
 
     image_shape: tuple[int, ...]
@@ -35,13 +37,15 @@ class UnetConfig:
     patch_size: int = 1
     max_attention_size: int | None = None
     dropout: float = 0.0
+    first_skip: bool = False
 
 
 class Unet(DiffusionModel):
     """Predicts the noise in images of config.image_shape.
 
     Down: a `Stack` of blocks a level and, between levels, a strided convolution. Middle. Up: for each level but the
-    first, from the lowest, a `Stack` over the maps beside those of the way down, and a transposed convolution.
+    first, from the lowest, a `Stack` over the maps beside those of the way down, and a transposed convolution. Last, a
+    block at full resolution.
 
     Raises ValueError for an image size that cannot be halved as often as there are levels, and for channels that
     groups or heads do not divide.
@@ -78,7 +82,7 @@ class Unet(DiffusionModel):
         rising = [(below, out, h) for (below, out), h in zip(widths, heads, strict=True)][:0:-1]
         self.up = nn.ModuleList(Stack(2 * out, below, step_channels, groups, h, dropout) for below, out, h in rising)
         self.upsample = nn.ModuleList(nn.ConvTranspose2d(below, below, 4, 2, 1) for below, _, _ in rising)
-        self.last = ResidualBlock(widths[0][1], channels, step_channels, groups, dropout)
+        self.last = ResidualBlock((1 + config.first_skip) * widths[0][1], channels, step_channels, groups, dropout)
         self.conv_out = nn.Conv2d(channels, pixel_channels, 1)
 
     def forward(self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
@@ -93,6 +97,8 @@ class Unet(DiffusionModel):
         x = self.middle2(self.middle_attention(self.middle1(x, step)), step)
         for stack, upsample in zip(self.up, self.upsample, strict=True):
             x = upsample(stack(torch.cat((x, skips.pop()), dim=1), step))
+        if self.config.first_skip:
+            x = torch.cat((x, skips.pop()), dim=1)
         return F.pixel_shuffle(self.conv_out(self.last(x, step)), self.config.patch_size)
 
 
