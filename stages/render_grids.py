@@ -104,7 +104,10 @@ def model_figures(name: str, real: torch.Tensor, params: RenderGrids) -> Iterato
     losses = (read_curve(reports / f"{curve}.csv") for curve in ("loss", "eval_loss", "loss_by_timestep"))
     train_loss, eval_loss, by_timestep = losses
     optimum, optimal = exact_losses() if name == "tiny" else (None, [])
-    yield f"{name}_loss", curves.loss_curves(train_loss, eval_loss, model.prediction, label, optimum)
+    yield (
+        f"{name}_loss",
+        curves.loss_curves(train_loss, eval_loss, model.prediction, label, optimum, facts["weighting"]),
+    )
     yield f"{name}_loss_by_timestep", curves.loss_by_timestep(by_timestep, model.prediction, label, optimal)
 
 

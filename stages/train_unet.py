@@ -35,6 +35,7 @@ def main(stage: Stage) -> None:
                 max_attention_size=params.max_attention_size,
                 first_skip=params.first_skip,
                 dropout=params.dropout,
+                learn_variance=params.learn_variance,
             )
         )
     about = determinants("train_unet", stage.params, device)

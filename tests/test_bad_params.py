@@ -52,6 +52,10 @@ WORDS = [
     "unipc",
     "held_out",
     "fixed_large",
+    "learned",
+    "mean",
+    "bound",
+    "min_snr",
 ]
 SURPRISES = [
     *(
@@ -169,6 +173,7 @@ def train_unet(params):
         p.max_attention_size,
         p.dropout,
         p.first_skip,
+        p.learn_variance,
     )
     step(lambda: Unet(UnetConfig(CLOTHES, *shape)), p, CLOTHES)
 
@@ -303,7 +308,35 @@ def test_yaml_that_stands_for_nothing_is_one_line(text, tmp_path):
         (
             ("train_unet",),
             {**VALUES["train_unet"], "schedule": "linear_zero_snr", "prediction": "eps"},
-            "train_unet: prediction is eps; schedule linear_zero_snr leaves no image at max_steps, so it takes x0 or v",
+            "train_unet: prediction is eps; schedule linear_zero_snr leaves no image at max_steps, so it takes x0, v",
+        ),
+        (
+            ("train_tiny",),
+            {**VALUES["train_tiny"], "schedule": "linear_zero_snr", "weighting": "min_snr"},
+            "train_tiny: weighting is min_snr; schedule linear_zero_snr has SNR 0 at max_steps, a step that min_snr",
+        ),
+        (
+            ("train_tiny",),
+            {**VALUES["train_tiny"], "max_steps": 1, "weighting": "bound"},
+            "train_tiny: max_steps is 1; weighting bound needs at least 2",
+        ),
+        (
+            ("train_unet",),
+            {**VALUES["train_unet"], "max_steps": 1, "learn_variance": True},
+            "train_unet: max_steps is 1; learn_variance needs at least 2",
+        ),
+        (
+            ("sample", "tiny", "variance"),
+            "learned",
+            "sample.tiny.variance is learned; the tiny network learns none, so it takes fixed_large or fixed_small",
+        ),
+        *(
+            (
+                (*section, "variance"),
+                "learned",
+                f"{'.'.join(section)}.variance is learned; train_unet.learn_variance must be true for that, or take",
+            )
+            for section in (("sample", "unet"), ("paper",))
         ),
         (
             ("paper", "coarse_depths"),

@@ -70,6 +70,9 @@ def make(name: str) -> Figure:
         "class_histogram": lambda: curves.class_histogram(CLASS_ROWS, LABEL),
         "loss_curves": lambda: curves.loss_curves(curve, curve, "v", LABEL),
         "loss_by_timestep": lambda: curves.loss_by_timestep(curve, "eps", LABEL),
+        "loss_curves_of_the_bound": lambda: curves.loss_curves(curve, curve, "mean", LABEL, 0.01, "bound"),
+        "loss_curves_of_min_snr": lambda: curves.loss_curves(curve, curve, "v", LABEL, 0.01, "min_snr"),
+        "loss_by_timestep_of_the_mean": lambda: curves.loss_by_timestep(curve, "mean", LABEL),
         "loss_curves_above_the_optimum": lambda: curves.loss_curves(curve, curve, "eps", LABEL, 0.01),
         "sampler_error": lambda: curves.sampler_error(ERRORS, 1.5, NETWORK, 2.5, LABEL),
     }
@@ -80,6 +83,7 @@ DATA = ["gradients", "normalization"]
 FORWARD = ["forward_process", "noising"]
 MODEL = ["untrained_prediction", "training_previews", "sample_grid", "denoising", "loss_curves", "loss_by_timestep"]
 MODEL += ["loss_curves_above_the_optimum", "sampler_error"]
+MODEL += ["loss_curves_of_the_bound", "loss_curves_of_min_snr", "loss_by_timestep_of_the_mean"]
 MODEL += ["nearest_neighbours", "class_histogram"]
 PAPER = ["x0_estimates", "shared_latents", "interpolation", "coarse_to_fine", "x0_quality"]
 

@@ -64,6 +64,20 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _variance_was_learned(self) -> "Params":
+        if self.sample.tiny.variance == "learned":
+            raise ValueError(
+                "sample.tiny.variance is learned; the tiny network learns none, so it takes fixed_large or fixed_small"
+            )
+        for key, params in (("sample.unet", self.sample.unet), ("paper", self.paper)):
+            if params.variance == "learned" and not self.train_unet.learn_variance:
+                raise ValueError(
+                    f"{key}.variance is learned; train_unet.learn_variance must be true for that, or take fixed_large "
+                    "or fixed_small"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _held_out_is_unseen(self) -> "Params":
         n_held_out = self.evaluate_unet.n_held_out
         for section in ("train_unet", "train_classifier", "evaluate_unet"):

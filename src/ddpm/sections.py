@@ -18,6 +18,7 @@ LEAST_PAIRS = 125  # of corner colours, for `ddpm.evaluation.gradients.uniformit
 LEAST_SAMPLES = 258  # twice one more than the classifier has features: a covariance for either half of the samples
 Schedule = Literal["linear", "linear_zero_snr", "rescaled_linear", "cosine"]
 Sampler = Literal["ancestral", "ddim", "dpmpp_2m", "dpmpp_3m", "unipc", "heun"]
+Variance = Literal["fixed_large", "fixed_small", "learned"]
 LEAST_STEPS = {"dpmpp_2m": 2, "dpmpp_3m": 3, "unipc": 3, "heun": 2}  # a solver's order; 1 for the others
 
 
@@ -72,7 +73,8 @@ class Training(Section):
 
     max_steps: Annotated[int, Ge(1), Le(10_000)]
     schedule: Schedule
-    prediction: Literal["eps", "x0", "v"]
+    prediction: Literal["eps", "x0", "v", "mean"]
+    weighting: Literal["simple", "bound", "min_snr"]
     step_sampling: Literal["uniform", "stratified"]
     lr: Annotated[float, Gt(0), Le(10)]
     muon_lr: Annotated[float, Gt(0), Le(10)] | None
@@ -96,8 +98,15 @@ class Training(Section):
             raise ValueError(f"max_steps is {self.max_steps}; schedule linear_zero_snr needs at least 2")
         if self.schedule == "linear_zero_snr" and self.prediction == "eps":
             raise ValueError(
-                "prediction is eps; schedule linear_zero_snr leaves no image at max_steps, so it takes x0 or v"
+                "prediction is eps; schedule linear_zero_snr leaves no image at max_steps, so it takes x0, v or mean"
             )
+        if self.schedule == "linear_zero_snr" and self.weighting == "min_snr":
+            raise ValueError(
+                "weighting is min_snr; schedule linear_zero_snr has SNR 0 at max_steps, a step that min_snr would not "
+                "train, so it takes simple or bound"
+            )
+        if self.weighting == "bound" and self.max_steps < 2:
+            raise ValueError(f"max_steps is {self.max_steps}; weighting bound needs at least 2")
         return self
 
 
@@ -118,8 +127,15 @@ class TrainUnet(Training):
     max_attention_size: Annotated[int, Ge(1), Le(FASHION_MNIST_SIZE)] | None
     first_skip: bool
     dropout: Annotated[float, Ge(0), Lt(1)]
+    learn_variance: bool
     n_eval_per_step: Count
     checkpoint_seconds: Seconds
+
+    @model_validator(mode="after")
+    def _variance_can_be_learned(self) -> "TrainUnet":
+        if self.learn_variance and self.max_steps < 2:
+            raise ValueError(f"max_steps is {self.max_steps}; learn_variance needs at least 2")
+        return self
 
     @model_validator(mode="after")
     def _network_can_be_built(self) -> "TrainUnet":
@@ -160,7 +176,7 @@ class SampleModel(Section):
     sampler: Sampler
     n_steps: Annotated[int, Ge(1), Le(10_000)] | None
     spacing: Literal["even", "karras"]
-    variance: Literal["fixed_large", "fixed_small"]
+    variance: Variance
     eta: Annotated[float, Ge(0), Le(1)]
     clip_sample: bool
 
@@ -219,7 +235,7 @@ class Paper(Section):
     n_samples: Annotated[int, Ge(LEAST_SAMPLES), Le(10_000)]
     batch_size: Count
     n_steps: Annotated[int, Ge(1), Le(10_000)] | None
-    variance: Literal["fixed_large", "fixed_small"]
+    variance: Variance
     clip_sample: bool
     n_moments: Annotated[int, Ge(2), Le(21)]
     n_films: Annotated[int, Ge(1), Le(32)]

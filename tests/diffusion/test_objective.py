@@ -3,7 +3,10 @@
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from ddpm.diffusion.objective import decoder_log_likelihood, gaussian_kl
+from ddpm.diffusion.forward import add_noise
+from ddpm.diffusion.objective import bound_term, decoder_log_likelihood, gaussian_kl
+from ddpm.diffusion.posterior import posterior_mean, posterior_variance, reverse_variance
+from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
 from ddpm.seeding import generator
 
 LEVELS = torch.arange(256, dtype=torch.float64) / 255 * 2 - 1
@@ -38,3 +41,54 @@ def test_far_from_the_mean_it_is_the_density_and_stays_finite():
     edge = (LEVELS[185] - 1 / 255) / sigma
     expected = -(edge**2) / 2 - torch.log(edge * (2 * torch.pi) ** 0.5)
     assert (log_p - expected).abs().max() < 1e-3  # the tail's next term is 1 / edge^2
+
+
+def noised(steps, schedule):
+    """8-bit images, an estimate that is wrong by some tenths, and x_t."""
+    stream = generator(0, "noised")
+    x0 = LEVELS[torch.randint(256, (len(steps), 1, 4, 5), generator=stream)]
+    eps, error = torch.randn(2, *x0.shape, generator=stream, dtype=torch.float64)
+    return x0, x0 + error / 4, add_noise(x0, eps, steps, schedule)
+
+
+def test_no_learned_variance_beats_the_least_term_which_has_a_closed_form():
+    # For a squared error e^2 of the mean, KL is least at sigma^2 = beta_tilde + e^2, where it is half of
+    # log(1 + e^2 / beta_tilde). Equation 15 with any v is some variance: none gets below, and one v gets there.
+    schedule = NoiseSchedule(50, betas=cosine_schedule(50))
+    steps = torch.tensor([2, 5, 25, 49, 50])
+    x0, estimate, xt = noised(steps, schedule)
+    means = [posterior_mean(image, xt, steps, schedule) for image in (x0, estimate)]
+    small = posterior_variance(steps, schedule).reshape(-1, 1, 1, 1)
+    best = small + (means[0] - means[1]) ** 2
+    least = (best / small).log() / 2
+    v = (best / small).log() / (schedule.beta(steps).reshape(-1, 1, 1, 1) / small).log()
+    terms = [
+        bound_term(x0, estimate, xt, steps, schedule, reverse_variance("learned", steps, schedule, v + shift))
+        for shift in (0.0, 0.3, -0.3, 2.0)
+    ]
+    assert (terms[0] - least).abs().max() < 1e-9  # terms up to 10
+    assert all((term >= least - 1e-9).all() for term in terms)
+    assert (torch.stack(terms[1:]) > least).any()
+
+
+def test_a_batch_of_any_steps_has_the_terms_of_each_and_finite_gradients():
+    schedule = NoiseSchedule(50, betas=cosine_schedule(50))
+    steps = torch.tensor([1, 50, 1, 2])
+    x0, estimate, xt = noised(steps, schedule)
+    x0[0], x0[1] = -1, 1  # the bins without an end
+    estimate.requires_grad_()
+    v = torch.zeros_like(x0, requires_grad=True)
+    terms = bound_term(x0, estimate, xt, steps, schedule, reverse_variance("learned", steps, schedule, v))
+    variance = posterior_variance(2, schedule).item()
+    with torch.no_grad():
+        for i in (0, 2):
+            assert (terms[i] + decoder_log_likelihood(x0[i], estimate[i], variance)).abs().max() < 1e-9
+        for i in (1, 3):
+            small = posterior_variance(steps[i : i + 1], schedule)
+            means = [posterior_mean(x[i : i + 1], xt[i : i + 1], steps[i : i + 1], schedule) for x in (x0, estimate)]
+            p, q = (Normal(mean, small.sqrt()) for mean in means)
+            assert (terms[i] / kl_divergence(p, q) - 1).abs().max() < 1e-9
+    terms.sum().backward()
+    assert estimate.grad.isfinite().all()
+    assert v.grad.isfinite().all()
+    assert (v.grad != 0).all()

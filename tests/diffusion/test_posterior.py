@@ -7,11 +7,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ddpm.diffusion.forward import add_noise
-from ddpm.diffusion.posterior import posterior_mean, posterior_variance, target, to_eps, to_x0
+from ddpm.diffusion.posterior import (
+    posterior_mean,
+    posterior_variance,
+    reverse_variance,
+    target,
+    to_eps,
+    to_x0,
+    x0_error,
+)
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.seeding import generator
 
-PREDICTIONS = ["eps", "x0", "v"]
+PREDICTIONS = ["eps", "x0", "v", "mean"]
 
 
 def images(n=6, index=0):
@@ -83,3 +91,48 @@ def test_v_target_agrees_with_diffusers():
     x0, eps, steps = images(), images(index=1), torch.tensor([1, 2, 10, 50, 99, 100])
     v = scheduler.get_velocity(x0, eps, steps - 1)
     assert (target("v", x0, eps, steps, ours) - v).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_mean_is_equation_11_of_the_true_noise(name):
+    ours, steps = NoiseSchedule(60, betas=SCHEDULES[name](60)), torch.tensor([1, 2, 10, 30, 58, 59])
+    x0, eps = images(), images(index=1)
+    beta, alpha_bar = (table[steps - 1].reshape(-1, 1, 1, 1) for table in (ours.betas, (1 - ours.betas).cumprod(0)))
+    xt = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * eps
+    mean = (xt - beta / (1 - alpha_bar).sqrt() * eps) / (1 - beta).sqrt()
+    said = target("mean", x0, eps, steps, ours)
+    assert (said - mean).abs().max() < 1e-12
+    assert (said[0] - x0[0]).abs().max() < 1e-12  # at t = 1, where beta_tilde is 0, it is the image
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_x0_error_is_how_far_a_wrong_prediction_moves_the_image(prediction):
+    ours, steps = NoiseSchedule(60, betas=SCHEDULES["cosine"](60)), torch.tensor([1, 2, 10, 30, 59, 60])
+    said, xt = images(), images(index=1)
+    moved = to_x0(prediction, said + 1, xt, steps, ours) - to_x0(prediction, said, xt, steps, ours)
+    # rounding of x0 up to 1e3 (eps at T), relative to a move of the same size
+    assert (x0_error(prediction, steps, ours) / moved**2 - 1).abs().max() < 1e-9
+
+
+def test_learned_variance_lies_between_the_fixed_ones_as_in_diffusers():
+    ours, steps = NoiseSchedule(60, betas=SCHEDULES["cosine"](60)), torch.tensor([1, 2, 10, 30, 59, 60])
+    before = torch.tensor([ours.alpha_bars[t - 2] if t > 1 else 1.0 for t in steps.tolist()], dtype=torch.float64)
+    small = ours.betas[steps - 1] * (1 - before) / (1 - ours.alpha_bars[steps - 1])
+    small[0] = small[1]  # at t = 1 it is 0, and beta_tilde_2 stands in
+    expected = {"small": small, "large": ours.betas[steps - 1]}
+    for v, name in ((0.0, "small"), (1.0, "large")):
+        got = reverse_variance("learned", steps, ours, torch.full((6, 1, 2, 3), v))
+        assert (got / expected[name].reshape(-1, 1, 1, 1) - 1).abs().max() < 1e-12
+        fixed = reverse_variance(f"fixed_{name}", steps, ours)
+        assert (fixed[1:] / got[1:] - 1).abs().max() < 1e-12
+        assert (fixed[0] / small[0] - 1).abs().max() < 1e-12  # for either, as in the paper's code
+
+    v = images()
+    theirs = DDPMScheduler(60, variance_type="learned_range")
+    theirs.alphas_cumprod, theirs.one = ours.alpha_bars, torch.ones((), dtype=torch.float64)
+    got = reverse_variance("learned", steps, ours, v)
+    for i, t in enumerate(steps.tolist()[1:], start=1):  # at t = 1 theirs has 1e-20 for 0, and adds no noise
+        raw = 2 * v[i] - 1
+        assert (got[i].log() - theirs._get_variance(t - 1, predicted_variance=raw)).abs().max() < 1e-12
+    with pytest.raises(ValueError, match="this network has learned none"):
+        reverse_variance("learned", steps, ours)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ddpm.data.gradients import gradient_images
+from ddpm.diffusion.objective import decoder_log_likelihood
 from ddpm.diffusion.schedule import NoiseSchedule, rescaled_linear_schedule
 from ddpm.evaluation.bound import variational_bound
 from ddpm.images import to_uint8
@@ -68,6 +69,29 @@ def test_the_bound_of_the_exact_denoiser_lies_above_the_entropy(variance):
     assert bound.bits_per_dim - bound.margin > entropy
     worse = variational_bound(Zero(model.noise_schedule), gradients_8bit(48), variance, seed=0)
     assert worse.bits_per_dim > bound.bits_per_dim
+
+
+@pytest.mark.parametrize(("v", "fixed"), [(0.0, "fixed_small"), (1.0, "fixed_large")])
+def test_learned_variance_meets_the_fixed_ones_at_its_ends(v, fixed):
+    class Varied(Zero):
+        def with_variance(self, images, num_steps):
+            return self(images, num_steps), torch.full_like(images, v)
+
+    model, images = Varied(NoiseSchedule(10)), gradients_8bit(20)
+    learned, expected = (variational_bound(model, images, variance, seed=0).terms for variance in ("learned", fixed))
+    assert (learned[1:] / expected[1:] - 1).abs().max() < 1e-9
+    if v == 0:
+        assert (learned[0] / expected[0] - 1).abs().max() < 1e-9
+        return
+    # At t = 1 its beta_1 is beta_1, where fixed_large takes beta_tilde_2. No noise is predicted, so the mean is
+    # x_1 / sqrt(alpha_1).
+    x0 = images.float() / 255 * 2 - 1
+    noise = torch.randn(x0.shape, generator=generator(0, "bound", 1))
+    mean = x0.double() + (1e-4 / (1 - 1e-4)) ** 0.5 * noise
+    nats = -decoder_log_likelihood(x0, mean, 1e-4).flatten(1).mean(1)
+    assert (learned[0] * log(2) / nats - 1).abs().max() < 1e-4  # x_1 is made in float32
+    with pytest.raises(ValueError, match="this network has learned none"):
+        variational_bound(Zero(model.noise_schedule), images, "learned", seed=0)
 
 
 def test_the_interval_covers_the_bound_of_other_images():

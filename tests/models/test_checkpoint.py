@@ -31,16 +31,24 @@ def unet():
     return model
 
 
-@pytest.mark.parametrize("make", [tiny, unet])
+def varied():
+    model = Unet(UnetConfig((1, 8, 8), channels=8, dim_mults=(1, 2), max_steps=30, learn_variance=True))
+    model.noise_schedule, model.prediction = NoiseSchedule(30), "mean"
+    return model
+
+
+@pytest.mark.parametrize("make", [tiny, unet, varied])
 def test_a_model_comes_back_whole(make, tmp_path):
     model = make().eval()
     save_model(tmp_path / "m.safetensors", model, FACTS)
     loaded, facts = load_model(tmp_path / "m.safetensors")
     x, t = torch.randn(2, *model.img_shape), torch.tensor([1, 30])
     with torch.no_grad():
-        assert torch.equal(loaded(x, t), model(x, t))
+        for ours, theirs in zip(loaded.with_variance(x, t), model.with_variance(x, t), strict=True):
+            assert torch.equal(ours, theirs) if torch.is_tensor(theirs) else ours is None
     assert torch.equal(loaded.noise_schedule.alpha_bars, model.noise_schedule.alpha_bars)
     assert loaded.config == model.config
+    assert loaded.prediction == model.prediction
     assert FACTS.items() <= facts.items()
     assert not loaded.training
 

@@ -113,7 +113,7 @@ def test_first_skip_brings_the_first_maps_past_the_lower_levels(dim_mults: tuple
         model = build(replace(SMALL, dim_mults=dim_mults, first_skip=first_skip))
         images, num_steps = noisy(SMALL, 2)
         assert model(images, num_steps).shape == images.shape
-        for below in (model.upsample[-1:] if len(dim_mults) > 1 else [model.middle2]):
+        for below in model.upsample[-1:] if len(dim_mults) > 1 else [model.middle2]:
             below.register_forward_hook(lambda _module, _inputs, output: torch.zeros_like(output))
         difference = (model(images, num_steps) - model(images + 1, num_steps)).abs().max()
         assert (difference > 1e-3) == first_skip  # cut off from below, only the skip still shows the image
@@ -132,6 +132,29 @@ def test_dropout_drops_its_share_in_training_only() -> None:
     assert (dropped[kept] - whole[kept] / 0.75).abs().max() < 1e-5  # the mean stays
     blocks = [m for m in Unet(replace(SMALL, dropout=0.25)).modules() if isinstance(m, ResidualBlock)]
     assert {block.dropout.p for block in blocks} == {0.25}
+
+
+@pytest.mark.parametrize("patch_size", [1, 2])
+def test_a_learned_variance_is_said_beside_the_prediction_and_by_its_own_weights(patch_size: int) -> None:
+    config = replace(SMALL, patch_size=patch_size, image_shape=(3, 8, 8))
+    plain, varied = build(config), build(replace(config, learn_variance=True))
+    shared = {key: value for key, value in varied.state_dict().items() if "conv_out" not in key}
+    n = 3 * patch_size**2
+    weights = {key: value[:n] for key, value in varied.state_dict().items() if "conv_out" in key}
+    plain.load_state_dict(shared | weights)
+    images, num_steps = noisy(config, 2)
+    predicted, v = varied.with_variance(images, num_steps)
+    assert v is not None
+    assert predicted.shape == v.shape == images.shape
+    assert torch.equal(varied(images, num_steps), predicted)
+    assert (plain(images, num_steps) - predicted).abs().max() < 1e-5  # float32 in another blocking
+    assert plain.with_variance(images, num_steps)[1] is None
+    with torch.no_grad():
+        for parameter in varied.conv_out.parameters():
+            parameter[n:] = 0.5 if parameter.ndim == 1 else 0
+    _, v = varied.with_variance(images, num_steps)
+    assert v is not None
+    assert (v == 0.75).all()  # -1 stands for beta_tilde, 1 for beta
 
 
 def test_prediction_depends_on_the_step() -> None:

@@ -82,6 +82,11 @@ def test_other_predictions_and_clipping_agree_with_diffusers(prediction, theirs,
         assert (scheduler.step(said, t - 1, before).prev_sample - after).abs().max() < 2e-6
 
 
+def test_a_variance_that_was_not_learned_is_refused():
+    with pytest.raises(ValueError, match="this network has learned none; take fixed_large or fixed_small"):
+        list(sample_steps(Linear(), streams(1), variance="learned"))
+
+
 def test_a_gaussian_is_sampled_with_its_own_moments():
     # For x0 ~ N(mu, s^2) the exact noise prediction is linear, so every moment of the chain is known: the last
     # alpha_bar is nearly 0 and Algorithm 2 must give mu, and s^2 up to the discretisation of 200 steps.

@@ -12,7 +12,7 @@ from diffusers import (
 )
 
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
-from ddpm.sampling.denoiser import denoiser
+from ddpm.sampling.denoiser import denoiser, variance_denoiser
 from ddpm.sampling.respacing import respace, timesteps
 from ddpm.sampling.sample import SAMPLERS
 from ddpm.sampling.unipc import unipc
@@ -72,6 +72,39 @@ def test_respaced_ancestral(n_steps, variance, monkeypatch):
     monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: next(drawn))
     for t, after in zip(theirs.timesteps, film, strict=True):
         x = theirs.step(said(model, x, t), t, x).prev_sample
+        assert (after - x).abs().max() < TOLERANCE
+
+
+class Varied(Linear):
+    """Says a variance too: v of equation 15 is 0.2 + 0.1 x."""
+
+    def with_variance(self, images, num_steps):
+        return self(images, num_steps), 0.2 + 0.1 * images
+
+
+@pytest.mark.parametrize(("schedule", "prediction"), CASES)
+@pytest.mark.parametrize("n_steps", [5, T])
+def test_ancestral_with_learned_variance(schedule, prediction, n_steps, monkeypatch):
+    model, x, kept = setting(schedule, prediction, n_steps)
+    model.__class__ = Varied
+    noise = torch.randn(n_steps, *x.shape, dtype=torch.float64, generator=generator(0, "noise"))
+    noise[-1] = 0
+    denoise = variance_denoiser(model, model.noise_schedule, kept)
+    chain = respace(model.noise_schedule, kept)
+    film = SAMPLERS["ancestral"](denoise, x, chain, noise=iter(noise).__next__, variance="learned")
+    theirs = DDPMScheduler(
+        T,
+        variance_type="learned_range",
+        prediction_type=NAMES[prediction],
+        clip_sample=False,
+        timestep_spacing="trailing",
+    )
+    theirs = prepare(theirs, model, n_steps)
+    drawn = iter(noise)
+    monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: next(drawn))
+    for t, after in zip(theirs.timesteps, film, strict=True):
+        raw = 2 * (0.2 + 0.1 * x) - 1  # theirs is told the variance from -1 to 1, in as many channels again
+        x = theirs.step(torch.cat((said(model, x, t), raw), dim=1), t, x).prev_sample
         assert (after - x).abs().max() < TOLERANCE
 
 

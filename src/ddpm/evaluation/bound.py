@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from math import log, prod
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Float64, UInt8
@@ -10,8 +9,8 @@ from torch import Tensor
 
 from ddpm.compute import Compute
 from ddpm.diffusion.forward import add_noise
-from ddpm.diffusion.objective import decoder_log_likelihood, gaussian_kl
-from ddpm.diffusion.posterior import posterior_mean, posterior_variance, to_x0
+from ddpm.diffusion.objective import bound_term, gaussian_kl
+from ddpm.diffusion.posterior import Variance, reverse_variance, to_x0
 from ddpm.images import from_uint8, normalize_img
 from ddpm.models.base import DiffusionModel, evaluation_mode
 from ddpm.seeding import generator
@@ -38,7 +37,7 @@ class Bound:
 def variational_bound(
     model: DiffusionModel,
     images: UInt8[Tensor, "n c h w"],
-    variance: Literal["fixed_large", "fixed_small"],
+    variance: Variance,
     seed: int,
     compute: Compute = Compute(),
     clip_sample: bool = False,
@@ -46,9 +45,9 @@ def variational_bound(
 ) -> Bound:
     """Every term of equation 5, each L_{t-1} (equation 8) with one draw of noise an image.
 
-    variance, clip_sample: as in `ancestral_steps`. L_0 is the discrete decoder's (equation 13), with beta_tilde_2 as
-    its variance for either choice, as in the paper's own code: beta_tilde_1 is 0.
-    Raises ValueError for a model without noise_schedule, or with one of fewer than 2 steps.
+    variance: as in `reverse_variance`; clip_sample: hold each x0 estimate to [-1, 1]. L_0 is the discrete decoder's
+    (equation 13). Raises ValueError for a model without noise_schedule, or with one of fewer than 2 steps, and for
+    variance "learned" of a model that has learned none.
     """
     schedule = model.noise_schedule
     if schedule is None or len(schedule) < 2:
@@ -58,23 +57,17 @@ def variational_bound(
     terms = []
     for t in range(1, len(schedule) + 1):
         noise = torch.randn(x0.shape, generator=generator(seed, "bound", t))
-        true_variance = posterior_variance(t, schedule).item()
-        sigma2 = schedule.beta(t).item() if variance == "fixed_large" else true_variance
         nats = []
         for clean, eps in zip(x0.split(batch_size), noise.split(batch_size), strict=True):
             clean, eps = clean.to(compute.device), eps.to(compute.device)
             steps = torch.full((len(clean),), t, device=compute.device)
             xt = add_noise(clean, eps, steps, schedule)
             with torch.no_grad(), evaluation_mode(model), compute.autocast():
-                predicted = model(xt, steps)
+                predicted, v = model.with_variance(xt, steps)
             estimate = to_x0(model.prediction, predicted.double(), xt.double(), steps, schedule)
             estimate = estimate.clamp(-1, 1) if clip_sample else estimate
-            mean = posterior_mean(estimate, xt.double(), steps, schedule)
-            if t == 1:
-                nats.append(-decoder_log_likelihood(clean, mean, posterior_variance(2, schedule).item()))
-            else:
-                true_mean = posterior_mean(clean.double(), xt.double(), steps, schedule)
-                nats.append(gaussian_kl(true_mean, true_variance, mean, sigma2))
+            sigma2 = reverse_variance(variance, steps, schedule, v)
+            nats.append(bound_term(clean, estimate, xt, steps, schedule, sigma2))
         terms.append(_bits_per_dim(torch.cat(nats)))
     last_mean = alpha_bar**0.5 * x0
     terms.append(_bits_per_dim(gaussian_kl(last_mean, 1 - alpha_bar, torch.zeros_like(x0), 1.0)))

@@ -26,7 +26,7 @@ LINE = 27
 CHARACTER = 12  # no label's letters are wider on average
 NOTE_LENGTH = 118  # letters of a note that fit in WIDTH
 # What a network predicts, in words.
-PREDICTED = {"eps": "noise", "x0": "image", "v": "v, noise and image mixed"}
+PREDICTED = {"eps": "noise", "x0": "image", "v": "v, noise and image mixed", "mean": "mean one step back"}
 INK, FAINT = "#1a202c", "#5a6475"
 BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#a0aec0"
 SERIES = BLUE, ORANGE, "#2f855a", "#805ad5", "#b83280", "#975a16"

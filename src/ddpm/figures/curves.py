@@ -28,23 +28,37 @@ BY_TIMESTEP = {
     "eps": "With little noise (left) it is hard to tell noise from image; with much (right), nearly all is noise.",
     "x0": "With little noise (left) the image is plain to see; with much (right) it can only be guessed.",
     "v": "With little noise (left) v is the noise, hard to tell from the image; with much (right), the image itself.",
+    "mean": "With little noise (left) the mean is nearly the image; with much (right), nearly the noised image.",
+}
+OBJECTIVE = {
+    "simple": "Equation 14, the mean squared error of the predicted {}: lower is better. "
+    "The training loss jumps about because each batch meets other noise.",
+    "bound": "Training: the variational bound without L_T, in bits/dim. Evaluation: the mean squared error of the "
+    "predicted {}, equation 14.",
+    "min_snr": "Training: the squared error of the image, times the signal-to-noise ratio up to 5. Evaluation: the "
+    "mean squared error of the predicted {}, equation 14.",
 }
 
 
 @styled
 def loss_curves(
-    train: Curve, evaluation: Curve, prediction: Prediction, label: str, optimum: float | None = None
+    train: Curve,
+    evaluation: Curve,
+    prediction: Prediction,
+    label: str,
+    optimum: float | None = None,
+    weighting: str = "simple",
 ) -> Figure:
     """Training and evaluation loss against training step, of a network that predicts `prediction`.
 
+    weighting: of the training loss, as `training_loss` has it; the evaluation's is always "simple".
     optimum: the least evaluation loss that any network can have, where it is known.
     """
     figure, axes = curve_axes(
         f"Loss during training: {label}",
-        f"Equation 14, the mean squared error of the predicted {PREDICTED[prediction]}: lower is better. "
-        "The training loss jumps about because each batch meets other noise.",
+        OBJECTIVE[weighting].format(PREDICTED[prediction]),
         "training step",
-        LOSS,
+        LOSS if weighting == "simple" else "loss",
     )
     _plot(axes, train, label=f"training: {train[-1][1]:.4f} at the end", color=BLUE, linewidth=1.2)
     words = f"evaluation: {evaluation[-1][1]:.4f} at the end"

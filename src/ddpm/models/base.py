@@ -17,7 +17,7 @@ class DiffusionModel(nn.Module, ABC):
 
     img_shape: (channels, height, width) of the images it takes and returns.
     noise_schedule: the schedule it was trained on; None until then, saved with it afterwards.
-    prediction: what it predicts, of which all else follows: "eps", "x0" or "v"; training sets it.
+    prediction: what it predicts, of which all else follows: "eps", "x0", "v" or "mean"; training sets it.
     config: a dataclass from which the same network can be built; only a network that is saved needs one.
     """
 
@@ -29,6 +29,12 @@ class DiffusionModel(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
         """images: x_t; num_steps: t, from 1 to T. Returns `self.prediction`."""
+
+    def with_variance(
+        self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"] | None]:
+        """What `forward` returns, and v, as `reverse_variance` takes it; None of a network that learns no variance."""
+        return self(images, num_steps), None
 
 
 @contextmanager

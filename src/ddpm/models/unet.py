@@ -26,6 +26,7 @@ class UnetConfig:
     dropout: share of every residual block's inner features that training drops (the paper's CIFAR-10 has 0.1).
     first_skip: the last block sees the first level's maps too, at full resolution, as in the paper's network; in the
     course's, what the image looks like in detail comes through the lower levels only.
+    learn_variance: say the variance of p(x_{t-1} | x_t) too, in as many channels again (Nichol & Dhariwal 2021).
     """
 
     image_shape: tuple[int, ...]
@@ -38,6 +39,7 @@ class UnetConfig:
     max_attention_size: int | None = None
     dropout: float = 0.0
     first_skip: bool = False
+    learn_variance: bool = False
 
 
 class Unet(DiffusionModel):
@@ -83,9 +85,14 @@ class Unet(DiffusionModel):
         self.up = nn.ModuleList(Stack(2 * out, below, step_channels, groups, h, dropout) for below, out, h in rising)
         self.upsample = nn.ModuleList(nn.ConvTranspose2d(below, below, 4, 2, 1) for below, _, _ in rising)
         self.last = ResidualBlock((1 + config.first_skip) * widths[0][1], channels, step_channels, groups, dropout)
-        self.conv_out = nn.Conv2d(channels, pixel_channels, 1)
+        self.conv_out = nn.Conv2d(channels, (1 + config.learn_variance) * pixel_channels, 1)
 
     def forward(self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
+        return self.with_variance(images, num_steps)[0]
+
+    def with_variance(
+        self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"] | None]:
         step = self.step(num_steps)
         x = self.conv_in(F.pixel_unshuffle(images, self.config.patch_size))
         skips = []
@@ -99,7 +106,11 @@ class Unet(DiffusionModel):
             x = upsample(stack(torch.cat((x, skips.pop()), dim=1), step))
         if self.config.first_skip:
             x = torch.cat((x, skips.pop()), dim=1)
-        return F.pixel_shuffle(self.conv_out(self.last(x, step)), self.config.patch_size)
+        said = F.pixel_shuffle(self.conv_out(self.last(x, step)), self.config.patch_size)
+        if not self.config.learn_variance:
+            return said, None
+        predicted, v = said.chunk(2, dim=1)
+        return predicted, (v + 1) / 2  # as in improved-diffusion: an untrained network says about 1/2
 
 
 def _check(config: UnetConfig) -> None:

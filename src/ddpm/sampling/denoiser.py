@@ -14,6 +14,10 @@ from ddpm.models.base import DiffusionModel, evaluation_mode
 
 # (x_t, t) -> the estimate of x_0, with t the number of a step of the schedule that the sampler walks.
 Denoiser: TypeAlias = Callable[[Float[Tensor, "n c h w"], int], Float[Tensor, "n c h w"]]
+# The same, and v of `reverse_variance`, or None of a network that learns no variance.
+VarianceDenoiser: TypeAlias = Callable[
+    [Float[Tensor, "n c h w"], int], tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"] | None]
+]
 
 
 def denoiser(
@@ -23,18 +27,32 @@ def denoiser(
     compute: Compute = Compute(),
     clip_sample: bool = False,
 ) -> Denoiser:
-    """`model` as a function from (x, i) to x0, where step i is step `kept[i]` of `schedule`, which it was trained on.
+    """`variance_denoiser`'s x0 alone, which is all that most samplers ask for."""
+    both = variance_denoiser(model, schedule, kept, compute, clip_sample)
+    return lambda x, i: both(x, i)[0]
+
+
+def variance_denoiser(
+    model: DiffusionModel,
+    schedule: NoiseSchedule,
+    kept: Int[Tensor, "stops"],
+    compute: Compute = Compute(),
+    clip_sample: bool = False,
+) -> VarianceDenoiser:
+    """`model` as a function from (x, i) to (x0, v), where step i is step `kept[i]` of its own `schedule`.
 
     clip_sample: hold each estimate to [-1, 1], where the data lie, as the paper's own code does. It runs without
     gradients and in evaluation mode, and puts the model's mode back after every call.
     """
     numbers = kept.tolist()
 
-    def denoise(x: Float[Tensor, "n c h w"], i: int) -> Float[Tensor, "n c h w"]:
+    def denoise(
+        x: Float[Tensor, "n c h w"], i: int
+    ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"] | None]:
         num_steps = torch.full((len(x),), numbers[i], device=x.device)
         with torch.no_grad(), evaluation_mode(model), compute.autocast():
-            predicted = model(x, num_steps).to(x.dtype)
-        x0 = to_x0(model.prediction, predicted, x, num_steps, schedule)
-        return x0.clamp(-1, 1) if clip_sample else x0
+            predicted, v = model.with_variance(x, num_steps)
+        x0 = to_x0(model.prediction, predicted.to(x.dtype), x, num_steps, schedule)
+        return x0.clamp(-1, 1) if clip_sample else x0, v
 
     return denoise

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ddpm.compute import Compute
 from ddpm.diffusion.forward import add_noise
+from ddpm.diffusion.posterior import Variance
 from ddpm.models.base import DiffusionModel
-from ddpm.sampling.ancestral import Variance
 from ddpm.sampling.denoiser import denoiser
 from ddpm.sampling.sample import sample_steps
 

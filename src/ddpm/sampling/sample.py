@@ -10,10 +10,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ddpm.compute import Compute
+from ddpm.diffusion.posterior import Variance
 from ddpm.models.base import DiffusionModel
-from ddpm.sampling.ancestral import Variance, ancestral
+from ddpm.sampling.ancestral import ancestral
 from ddpm.sampling.ddim import ddim
-from ddpm.sampling.denoiser import denoiser
+from ddpm.sampling.denoiser import denoiser, variance_denoiser
 from ddpm.sampling.dpm_solver import dpm_solver
 from ddpm.sampling.heun import heun
 from ddpm.sampling.respacing import respace, timesteps
@@ -46,7 +47,8 @@ def sample_steps(
     Image i takes its noise from stream i alone, so it does not depend on the images beside it.
     kept: where the chain stops, as `respacing.timesteps` gives it; by default at all of 0..T. sampler: a key of
     SAMPLERS; variance: of "ancestral"; eta: of "ddim"; clip_sample: hold each x0 estimate to [-1, 1]. start: x_t
-    at the last step of `kept`, to go on from instead of pure noise. ValueError for a model without noise_schedule.
+    at the last step of `kept`, to go on from instead of pure noise. ValueError for a model without noise_schedule, and
+    for variance "learned" of one that has learned none.
     """
     schedule = model.noise_schedule
     if schedule is None:
@@ -60,7 +62,8 @@ def sample_steps(
     }
     x = noise() if start is None else start.to(compute.device)
     yield x
-    denoise = denoiser(model, schedule, kept, compute, clip_sample)
+    make = variance_denoiser if sampler == "ancestral" else denoiser
+    denoise = make(model, schedule, kept, compute, clip_sample)
     yield from SAMPLERS[sampler](denoise, x, respace(schedule, kept), **options.get(sampler, {}))
 
 

@@ -7,7 +7,6 @@ from math import ceil, isfinite
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -18,8 +17,8 @@ from ddpm import tracking
 from ddpm.compute import Compute
 from ddpm.config import validated
 from ddpm.data.order import batches
-from ddpm.diffusion.forward import StepSampling, noise_img
-from ddpm.diffusion.posterior import target, to_eps, to_x0
+from ddpm.diffusion.forward import noise_img
+from ddpm.diffusion.posterior import to_eps, to_x0
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.errors import UserError
 from ddpm.images import from_uint8, normalize_img, reconstruction_grid, to_uint8
@@ -27,6 +26,7 @@ from ddpm.models.base import DiffusionModel, evaluation_mode
 from ddpm.sections import Training
 from ddpm.seeding import generator, global_stream
 from ddpm.training.evaluate import simple_loss
+from ddpm.training.loss import training_loss
 from ddpm.training.muon import Muon
 from ddpm.training.resume import Resume
 from ddpm.training.state import TrainingState
@@ -34,6 +34,7 @@ from ddpm.training.state import TrainingState
 # What the course's config_dict leaves out: plain Adam on the paper's schedule.
 COURSE_DEFAULTS = {
     "prediction": "eps",
+    "weighting": "simple",
     "step_sampling": "uniform",
     "schedule": "linear",
     "muon_lr": None,
@@ -87,8 +88,11 @@ def fit(
 
     images: 8-bit, or floats in [-1, 1]; eval_images: in [-1, 1]. All randomness comes from (seed, step).
     resume: keeps the state on disk; a run that was stopped goes on from there, to the same bits.
-    Raises UserError where loss or weights are no longer finite; `resume` then keeps the last state that was.
+    Raises UserError where loss or weights are no longer finite; `resume` then keeps the last state that was; and for
+    prediction "mean" in bf16.
     """
+    if params.prediction == "mean" and compute.precision == "bf16":  # x_t and mu_tilde agree in all that bf16 holds
+        raise UserError("params.yaml: prediction is mean, which bf16 is too coarse for; precision must be fp32")
     schedule = NoiseSchedule(params.max_steps, betas=SCHEDULES[params.schedule](params.max_steps))
     model.noise_schedule, model.prediction = schedule, params.prediction
     model.to(compute.device).to(memory_format=torch.channels_last)
@@ -113,7 +117,7 @@ def fit(
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
         batch, noise_stream = images[chosen.to(compute.device)], generator(seed, "noise", step)
         with global_stream(seed, "dropout", step):
-            loss = _step_loss(model, schedule, batch, noise_stream, compute, params.step_sampling)
+            loss = _step_loss(model, schedule, batch, noise_stream, compute, params)
         if not isfinite(value := loss.item()):
             if resume:
                 resume.save(state)
@@ -209,14 +213,14 @@ def _step_loss(
     batch: Shaped[Tensor, "b c h w"],
     noise_stream: torch.Generator,
     compute: Compute,
-    step_sampling: StepSampling,
+    params: Training,
 ) -> Float[Tensor, ""]:
-    """Lines 2 to 5 of Algorithm 1; the loss is equation 14, in terms of what the network predicts."""
+    """Lines 2 to 5 of Algorithm 1."""
     x0 = normalize_img(from_uint8(batch)) if batch.dtype == torch.uint8 else batch
-    num_steps, eps, xt = noise_img(x0, schedule, generator=noise_stream, step_sampling=step_sampling)
+    num_steps, eps, xt = noise_img(x0, schedule, generator=noise_stream, step_sampling=params.step_sampling)
     with compute.autocast():
-        predicted = model(xt, num_steps)
-    return F.mse_loss(predicted.float(), target(model.prediction, x0, eps, num_steps, schedule))
+        predicted, v = model.with_variance(xt, num_steps)
+    return training_loss(params.weighting, model.prediction, predicted, v, x0, eps, xt, num_steps, schedule)
 
 
 def _diverged(what: str, lr: float, params: Training) -> UserError:

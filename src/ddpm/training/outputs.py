@@ -35,7 +35,13 @@ def write_outputs(
     assert schedule is not None
     by_timestep = loss_by_timestep(model, eval_images, schedule, per_step, seed, compute)
     weights = f"EMA {params.ema_decay}" if params.ema_decay else "raw"
-    facts = {"schedule": params.schedule, "seed": seed, "step": history.steps, "weights": weights}
+    facts = {
+        "schedule": params.schedule,
+        "seed": seed,
+        "step": history.steps,
+        "weighting": params.weighting,
+        "weights": weights,
+    }
     save_model(Path(f"models/{name}.safetensors"), model, facts)
     save_tensors(
         Path(f"models/{name}_previews.safetensors"), images=history.previews, steps=torch.tensor(history.preview_steps)

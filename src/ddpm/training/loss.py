@@ -1,0 +1,71 @@
+"""What Algorithm 1 descends on: equation 14, or the same error in other weights, down to those of the bound itself."""
+
+from math import log
+from typing import Literal
+
+import torch.nn.functional as F
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+
+from ddpm.diffusion.objective import bound_term
+from ddpm.diffusion.posterior import Prediction, reverse_variance, target, to_x0, x0_error
+from ddpm.diffusion.schedule import NoiseSchedule
+
+Weighting = Literal["simple", "bound", "min_snr"]
+GAMMA = 5.0  # of min_snr: Hang et al. 2023, section 3.4
+SHARE_OF_BOUND = 0.001  # lambda of equation 16, Nichol & Dhariwal 2021
+
+
+def training_loss(
+    weighting: Weighting,
+    prediction: Prediction,
+    predicted: Float[Tensor, "b c h w"],
+    v: Float[Tensor, "b c h w"] | None,
+    x0: Float[Tensor, "b c h w"],
+    eps: Float[Tensor, "b c h w"],
+    xt: Float[Tensor, "b c h w"],
+    num_steps: Int[Tensor, "b"],
+    schedule: NoiseSchedule,
+) -> Float[Tensor, ""]:
+    """The loss of one batch; predicted, v: what `DiffusionModel.with_variance` says of `xt`.
+
+    weighting: "simple", the mean squared error of what is predicted (equation 14 for eps); "min_snr", that of the image
+    it stands for, times min(SNR, GAMMA) (Hang et al. 2023); "bound", equation 12: the variational bound itself but for
+    L_T, which nothing can change, with the variance that the network says, or beta_tilde ("fixed_small").
+    Of a network that says a variance, the first two train the prediction alone. To train the variance, SHARE_OF_BOUND
+    of the bound is added, with the prediction held fixed (L_hybrid, equation 16).
+    """
+    if weighting == "bound":
+        return _bound(prediction, predicted, v, x0, xt, num_steps, schedule)
+    wanted = target(prediction, x0, eps, num_steps, schedule)
+    if weighting == "simple":
+        loss = F.mse_loss(predicted.float(), wanted)
+    else:
+        weight = min_snr_weight(prediction, num_steps, schedule).to(wanted)
+        loss = (weight * F.mse_loss(predicted.float(), wanted, reduction="none")).mean()
+    if v is None:
+        return loss
+    return loss + SHARE_OF_BOUND * _bound(prediction, predicted.detach(), v, x0, xt, num_steps, schedule)
+
+
+def min_snr_weight(
+    prediction: Prediction, num_steps: Int[Tensor, "b"], schedule: NoiseSchedule
+) -> Float64[Tensor, "b 1 1 1"]:
+    """What the squared error of a prediction is multiplied with, for the image's to be weighted by min(SNR, GAMMA)."""
+    alpha_bar = schedule.alpha_bar(num_steps).reshape(-1, 1, 1, 1)
+    return (alpha_bar / (1 - alpha_bar)).clamp(max=GAMMA) * x0_error(prediction, num_steps, schedule)
+
+
+def _bound(
+    prediction: Prediction,
+    predicted: Float[Tensor, "b c h w"],
+    v: Float[Tensor, "b c h w"] | None,
+    x0: Float[Tensor, "b c h w"],
+    xt: Float[Tensor, "b c h w"],
+    num_steps: Int[Tensor, "b"],
+    schedule: NoiseSchedule,
+) -> Float64[Tensor, ""]:
+    """An estimate of L_0 + ... + L_{T-1} in bits/dim: T times the mean of the terms that the batch has drawn."""
+    estimate = to_x0(prediction, predicted.double(), xt.double(), num_steps, schedule)
+    sigma2 = reverse_variance("fixed_small" if v is None else "learned", num_steps, schedule, v)
+    return len(schedule) / log(2) * bound_term(x0, estimate, xt, num_steps, schedule, sigma2).mean()

@@ -1,0 +1,177 @@
+"""Each weighting of the training loss against its closed form, diffusers and the learned variance's own paper."""
+
+from math import log
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from diffusers.training_utils import compute_snr
+from torch.distributions import Normal, kl_divergence
+
+from ddpm.compute import Compute
+from ddpm.diffusion.forward import add_noise
+from ddpm.diffusion.posterior import target, to_eps, to_x0
+from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
+from ddpm.errors import UserError
+from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
+from ddpm.models.unet import Unet, UnetConfig
+from ddpm.sections import Training
+from ddpm.seeding import generator
+from ddpm.training.loop import COURSE_DEFAULTS, fit
+from ddpm.training.loss import min_snr_weight, training_loss
+
+PREDICTIONS = ["eps", "x0", "v", "mean"]
+T = 50
+STEPS = torch.tensor([1, 1, 2, 5, 20, 35, 49, 50])
+# What the loss is an average over; steps above 1 for those that treat all steps alike.
+LATER = STEPS[2:]
+
+
+class Case:
+    """8-bit images, noise and a prediction that is wrong by some tenths, all in float64."""
+
+    def __init__(self, prediction, steps, schedule="rescaled_linear"):
+        stream = generator(0, "case")
+        self.schedule = NoiseSchedule(T, betas=SCHEDULES[schedule](T))
+        self.prediction, self.steps = prediction, steps
+        levels = torch.randint(256, (len(steps), 1, 4, 5), generator=stream)
+        self.x0 = levels.double() / 255 * 2 - 1
+        self.eps, error, v = torch.randn(3, *self.x0.shape, generator=stream, dtype=torch.float64)
+        self.xt = add_noise(self.x0, self.eps, steps, self.schedule)
+        self.wanted = target(prediction, self.x0, self.eps, steps, self.schedule)
+        self.predicted = (self.wanted + error / 4).float().double().requires_grad_()  # the loss squares it in float32
+        self.v = (0.5 + v / 4).requires_grad_()
+
+    def loss(self, weighting, v=None):
+        return training_loss(
+            weighting, self.prediction, self.predicted, v, self.x0, self.eps, self.xt, self.steps, self.schedule
+        )
+
+    def bound(self, sigma2):
+        """L_{t-1}, or where all steps are 1 L_0, by torch.distributions and equation 11, in bits."""
+        beta = self.schedule.betas[self.steps - 1].reshape(-1, 1, 1, 1)
+        alpha_bar = (1 - self.schedule.betas).cumprod(0)[self.steps - 1].reshape(-1, 1, 1, 1)
+        eps = to_eps(self.prediction, self.predicted, self.xt, self.steps, self.schedule)
+        mean, true = (
+            (self.xt - beta / (1 - alpha_bar).sqrt() * noise) / (1 - beta).sqrt() for noise in (eps, self.eps)
+        )
+        gaussian = Normal(mean, sigma2.sqrt())
+        if (self.steps > 1).all():
+            return kl_divergence(Normal(true, self.small().sqrt()), gaussian) / log(2)
+        upper = torch.where(self.x0 > 0.999, 1.0, gaussian.cdf(self.x0 + 1 / 255))
+        lower = torch.where(self.x0 < -0.999, 0.0, gaussian.cdf(self.x0 - 1 / 255))
+        return -(upper - lower).log() / log(2)
+
+    def small(self):
+        """beta_tilde_t, and beta_tilde_2 at t = 1."""
+        bars = torch.cat((torch.ones(1, dtype=torch.float64), (1 - self.schedule.betas).cumprod(0)))
+        t = self.steps.clamp(min=2)
+        return (self.schedule.betas[t - 1] * (1 - bars[t - 1]) / (1 - bars[t])).reshape(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_simple_is_the_mean_squared_error_of_what_is_predicted(prediction):
+    case = Case(prediction, STEPS)
+    expected = ((case.predicted - case.wanted) ** 2).mean()
+    assert (case.loss("simple") / expected - 1).abs() < 1e-6  # the prediction in float32
+
+
+@pytest.mark.parametrize(
+    ("prediction", "theirs"),
+    [
+        ("eps", lambda snr: snr.clamp(max=5) / snr),
+        ("x0", lambda snr: snr.clamp(max=5)),
+        ("v", lambda snr: snr.clamp(max=5) / (snr + 1)),
+    ],
+)
+@pytest.mark.parametrize("name", ["linear", "rescaled_linear", "cosine"])
+def test_min_snr_is_that_of_diffusers_and_its_training_scripts(prediction, theirs, name):
+    schedule, steps = NoiseSchedule(T, betas=SCHEDULES[name](T)), torch.arange(1, T + 1)
+    scheduler = DDPMScheduler(T)
+    scheduler.alphas_cumprod = schedule.alpha_bars
+    weight = min_snr_weight(prediction, steps, schedule).flatten()
+    assert (weight / theirs(compute_snr(scheduler, steps - 1)) - 1).abs().max() < 1e-5  # theirs is in float32
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_min_snr_weights_the_error_of_the_image_whatever_is_predicted(prediction):
+    case = Case(prediction, STEPS)
+    alpha_bar = case.schedule.alpha_bars[STEPS - 1].reshape(-1, 1, 1, 1)
+    image = to_x0(prediction, case.predicted, case.xt, STEPS, case.schedule)
+    expected = ((alpha_bar / (1 - alpha_bar)).clamp(max=5) * (image - case.x0) ** 2).mean()
+    assert (case.loss("min_snr") / expected - 1).abs() < 1e-5  # float32
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_bound_is_equation_12_in_bits_a_dimension(prediction):
+    case = Case(prediction, LATER)
+    beta = case.schedule.betas[LATER - 1].reshape(-1, 1, 1, 1)
+    alpha_bar = (1 - case.schedule.betas).cumprod(0)[LATER - 1].reshape(-1, 1, 1, 1)
+    error = (to_eps(prediction, case.predicted, case.xt, LATER, case.schedule) - case.eps) ** 2
+    weight = beta**2 / (2 * case.small() * (1 - beta) * (1 - alpha_bar))
+    assert (case.loss("bound") / (T * (weight * error).mean() / log(2)) - 1).abs() < 1e-9
+
+
+def test_bound_at_the_first_step_is_the_discrete_decoder():
+    # A prediction that is exact to half a level keeps the Gaussian's mass within reach of a difference of two cdf's.
+    case = Case("x0", torch.ones(4, dtype=torch.long))
+    with torch.no_grad():
+        case.predicted.copy_(case.x0 + 0.002)
+    assert (case.loss("bound") / (T * case.bound(case.small()).mean()) - 1).abs() < 1e-9
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("weighting", ["simple", "min_snr"])
+def test_a_learned_variance_adds_a_thousandth_of_a_bound_that_leaves_the_prediction_alone(prediction, weighting):
+    case = Case(prediction, LATER)
+    sigma2 = (case.v * case.schedule.beta(LATER).reshape(-1, 1, 1, 1).log() + (1 - case.v) * case.small().log()).exp()
+    bound = T * case.bound(sigma2).mean()
+    plain, hybrid = case.loss(weighting), case.loss(weighting, case.v)
+    assert (hybrid - plain - 0.001 * bound).abs() < 1e-9 * bound + 1e-7  # the plain loss is in float32
+    of_plain, of_hybrid = (torch.autograd.grad(loss, case.predicted, retain_graph=True)[0] for loss in (plain, hybrid))
+    assert torch.equal(of_plain, of_hybrid)
+    of_v, expected = (torch.autograd.grad(loss, case.v)[0] for loss in (hybrid, 0.001 * bound))
+    assert (of_v - expected).abs().max() < 1e-9 * expected.abs().max()
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_the_whole_bound_with_a_learned_variance_trains_both(prediction):
+    case = Case(prediction, LATER)
+    sigma2 = (case.v * case.schedule.beta(LATER).reshape(-1, 1, 1, 1).log() + (1 - case.v) * case.small().log()).exp()
+    ours, theirs = case.loss("bound", case.v), T * case.bound(sigma2).mean()
+    assert (ours / theirs - 1).abs() < 1e-9
+    for got, expected in zip(
+        *(torch.autograd.grad(loss, (case.predicted, case.v)) for loss in (ours, theirs)), strict=True
+    ):
+        assert (got - expected).abs().max() < 1e-9 * expected.abs().max()
+
+
+def params(**changes):
+    few = {"max_steps": 10, "lr": 0.01, "batch_size": 16, "epochs": 30.0, "log_interval": 1, "schedule": "cosine"}
+    return Training(**{**COURSE_DEFAULTS, **few, "prediction": "x0", **changes})
+
+
+@pytest.mark.parametrize("weighting", ["simple", "bound"])
+def test_training_finds_the_best_variance_of_an_image_that_cannot_be_told(weighting):
+    # An image is -1 or 1 in all its pixels, by a coin; at T nothing of it is left, so the best x0 is 0, with an error
+    # of 1, and the best variance beta_tilde + (what equation 7 multiplies x0 with)^2. Training starts at v = 1/2.
+    coins = torch.randint(2, (256, 1, 1, 1), generator=generator(0, "coins")).float() * 2 - 1
+    torch.manual_seed(0)
+    model = Unet(UnetConfig((1, 4, 4), channels=8, dim_mults=(1,), max_steps=10, learn_variance=True))
+    fit(model, params(weighting=weighting), coins.expand(256, 1, 4, 4))
+    schedule = model.noise_schedule
+    beta, before = schedule.beta(10).item(), schedule.alpha_bar(9).item()
+    small = beta * (1 - before) / (1 - schedule.alpha_bar(10).item())
+    best = log((small + before * beta**2) / small) / log(beta / small)
+    with torch.no_grad():
+        noise = torch.randn(64, 1, 4, 4, generator=generator(0, "noise"))
+        x0, v = model.with_variance(noise, torch.full((64,), 10))
+    assert abs(v.mean() - best) < 0.15
+    assert x0.abs().mean() < 0.5
+
+
+def test_the_mean_is_refused_where_half_precision_would_round_it_away():
+    model = TinyDiffuser(TinyDiffuserConfig((1, 2, 2), 4, 10))
+    bf16 = Compute(precision="bf16")
+    with pytest.raises(UserError, match="prediction is mean, which bf16 is too coarse for; precision must be fp32"):
+        fit(model, params(prediction="mean"), torch.zeros(16, 1, 2, 2), compute=bf16)
