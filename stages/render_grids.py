@@ -12,7 +12,7 @@ from ddpm.data.gradients import gradient_images
 from ddpm.diffusion.forward import noise_img, q_eq2, q_eq4, reconstruct
 from ddpm.diffusion.posterior import target
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.figures import curves, paper, pictures
+from ddpm.figures import bound, curves, paper, pictures
 from ddpm.figures.canvas import run_label, save
 from ddpm.files import load_tensors
 from ddpm.images import from_uint8, normalize_img
@@ -26,6 +26,7 @@ NAMES = {"tiny": "TinyDiffuser", "unet": "U-Net"}
 FOLDER = Path("reports/figures")
 EXACT = Path("reports/evaluate_tiny")
 EVALUATION = Path("reports/evaluate_unet")
+BOUND = Path("reports/bound")
 X0_QUALITY = Path("reports/paper")
 
 
@@ -40,6 +41,7 @@ def main(stage: Stage) -> None:
         **dict(model_figures("tiny", gradients[: params.grid_columns], params)),
         **dict(model_figures("unet", clothes, params)),
         "sampler_error": sampler_figure(),
+        "tiny_bound": code_length_figure(),
         **dict(quality_figures(params)),
         **dict(paper_figures()),
     }
@@ -133,6 +135,14 @@ def sampler_figure() -> Figure:
     return curves.sampler_error(errors, floor, network, network_floor, label)
 
 
+def code_length_figure() -> Figure:
+    """The bound of the exact denoiser and of the tiny model on the code length of gradients."""
+    _, facts = load_model(Path("models/tiny.safetensors"))
+    entropy = json.loads((EXACT / "metrics.json").read_text())["entropy"]
+    label = run_label(NAMES["tiny"], facts["step"], facts["seed"])
+    return bound.bound_by_steps(read_rows(EXACT / "bound.csv"), entropy, label)
+
+
 def quality_figures(params: RenderGrids) -> Iterator[tuple[str, Figure]]:
     """What stage evaluate_unet found in the U-Net's samples."""
     _, facts = load_model(Path("models/unet.safetensors"))
@@ -152,9 +162,12 @@ def quality_figures(params: RenderGrids) -> Iterator[tuple[str, Figure]]:
 
 
 def paper_figures() -> Iterator[tuple[str, Figure]]:
-    """The paper's figures that stage paper made, by their numbers."""
+    """The paper's figures that stages bound and paper made, by their numbers."""
     _, facts = load_model(Path("models/unet.safetensors"))
     label = run_label(NAMES["unet"], facts["step"], facts["seed"])
+    rows, known = read_rows(BOUND / "test.csv"), json.loads((BOUND / "bound.json").read_text())
+    yield "paper_05", bound.rate_distortion(rows, known["n_images"], label)
+
     made = load_tensors(Path("samples/paper.safetensors"))
     pixels = {name: from_uint8(tensor) for name, tensor in made.items() if tensor.dtype == torch.uint8}
     lambdas, n_steps = made["lambdas"].tolist(), int(made["n_steps"])

@@ -13,12 +13,12 @@ from ddpm.figures.canvas import (
     FAINT,
     GREY,
     INK,
-    LINE,
     ORANGE,
     PREDICTED,
     SERIES,
     curve_axes,
     curve_panels,
+    legend_above,
     styled,
 )
 
@@ -129,17 +129,7 @@ def sampler_error(
         axes.minorticks_off()
         axes.xaxis.set_major_formatter(ScalarFormatter())
     _plain_log_scale(panels[0])
-    found = {word: line for axes in panels for line, word in zip(*axes.get_legend_handles_labels(), strict=True)}
-    corner = panels[-1].get_position()
-    above = 1.2 * LINE / figure.bbox.height
-    figure.legend(
-        found.values(),
-        found.keys(),
-        loc="lower right",
-        ncols=4,
-        borderaxespad=0,
-        bbox_to_anchor=(corner.x1, corner.y1 + above),
-    )
+    legend_above(figure, panels, ncols=4)
     return figure
 
 
