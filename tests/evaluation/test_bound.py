@@ -138,14 +138,15 @@ def test_distortion_is_the_exact_posterior_spread(stride):
     kept = schedule.alpha_bars
     gain = kept.sqrt() / 4 / (kept / 4 + 1 - kept)
     expected = ((1 - gain * kept.sqrt()) ** 2 * m + gain**2 * (1 - kept)).sqrt() * 127.5
-    # A square of a normal error has a relative variance of 2: over 500 images of 60 pixels its mean has a standard error
-    # of 0.8 %, and the root half of that. A third of the images has a mean square that is itself 0.8 % off.
+    # A square of a normal error has a relative variance of 2: over 500 images of 60 pixels its mean has a standard
+    # error of 0.8 %, and the root half of that. A third of the images has a mean square that is itself 0.8 % off.
     assert (bound.distortion / expected - 1).abs().max() < 4.5 * 0.008
 
 
 def test_rate_grows_as_noise_goes_and_ends_at_the_bound():
     schedule = NoiseSchedule(20)
-    for variance, bound in variational_bound(Zero(schedule), gradients_8bit(12), ["fixed_small", "fixed_large"], 0).items():
+    bounds = variational_bound(Zero(schedule), gradients_8bit(12), ["fixed_small", "fixed_large"], seed=0)
+    for variance, bound in bounds.items():
         assert len(bound.rate) == 21
         assert (bound.rate.diff() <= 0).all()  # by t; no term is below 0
         assert bound.rate[0].item() == pytest.approx(bound.bits_per_dim, rel=1e-12)
@@ -165,7 +166,7 @@ def test_with_a_stride_each_image_is_taken_at_its_own_steps():
 
 
 def test_a_stride_estimates_the_same_bound_with_an_interval_that_covers_it():
-    # Each of 20 sets of images has its own noise. A large set tells the truth; of the strided ones 95 % should cover it.
+    # 20 sets of images, each with its own noise. A large set tells the truth; 95 % of the intervals should cover it.
     model = Zero(NoiseSchedule(6))
     images = gradients_8bit(20 * 24).split(24)
     truth = bound_of(model, gradients_8bit(4000), seed=99).bits_per_dim

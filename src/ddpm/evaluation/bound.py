@@ -65,7 +65,7 @@ class Bound:
 
     @property
     def distortion(self) -> Float64[Tensor, "T"]:
-        """Root mean square error in levels of 0..255 of what is shown when x_t is known, at t = 1, ..., T; at 0 none."""
+        """Root mean square error of the estimate from x_t, in levels of 0..255, at t = 1, ..., T; x_0 has none."""
         return self.squared_errors.nanmean(1).sqrt()
 
 

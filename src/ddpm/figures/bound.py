@@ -23,9 +23,9 @@ def rate_distortion(rows: Sequence[Mapping[str, str]], n_images: int, label: str
     names = ["distortion by step", "rate by step", "distortion by rate"]
     figure, panels = curve_panels(
         f"Figure 5 of Ho et al. 2020: {label}",
-        f"{n_images:,} test images, sent in all {len(rows) - 1:,} steps: rate, the bits that a receiver needs to know x_t; "
-        "distortion, how far what the network then takes for the image is from it, in levels of 0 to 255. Most bits go "
-        "into the last steps, where there is next to nothing left to see.",
+        f"{n_images:,} test images, sent in all {len(rows) - 1:,} steps. Rate: the bits that a receiver needs to know "
+        "x_t. Distortion: how far what the network then takes for the image is from it, in levels of 0 to 255. Most bits "
+        "go into the last steps, where there is next to nothing left to see.",
         "noise steps left, t",
         "distortion (RMSE, levels of 255)",
         names,
@@ -77,8 +77,9 @@ def bound_by_steps(rows: Sequence[Mapping[str, str]], entropy: float, label: str
             x = places[row["denoiser"], row["max_steps"]] + (-BAR if left else BAR) / 2
             bottom = 0.0
             for part, (color, words) in PARTS.items():
-                axes.bar(x, float(row[part]), BAR, bottom, color=color, alpha=1 if left else 0.55, label=words if left else None)
-                bottom += float(row[part])
+                height = float(row[part])
+                axes.bar(x, height, BAR, bottom, color=color, alpha=1 if left else 0.55, label=words if left else "")
+                bottom += height
             axes.errorbar(x, bottom, float(row["margin"]), color=INK, linewidth=1.2)
         axes.axhline(entropy, color=INK, linestyle="--", linewidth=1.2, label=f"entropy: {entropy:.3f}")
         axes.set_xticks(list(places.values()), [T if who == "exact" else who for who, T in places])

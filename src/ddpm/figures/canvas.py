@@ -129,7 +129,8 @@ def curve_panels(
     height = top + 420 + 90
     figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI)
     panels: list[Axes] = figure.subplots(1, len(names), sharey=share_y, squeeze=False)[0].tolist()
-    figure.subplots_adjust(140 / WIDTH, 90 / height, 1 - MARGIN / WIDTH, 1 - top / height, wspace=0.06 if share_y else 0.35)
+    between = 0.06 if share_y else 0.35
+    figure.subplots_adjust(140 / WIDTH, 90 / height, 1 - MARGIN / WIDTH, 1 - top / height, wspace=between)
     for name, axes in zip(names, panels, strict=True):
         axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.set_title(name, loc="left", fontsize=10, color=INK)
