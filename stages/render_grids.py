@@ -110,6 +110,9 @@ def model_figures(name: str, real: torch.Tensor, params: RenderGrids) -> Iterato
         f"{name}_loss",
         curves.loss_curves(train_loss, eval_loss, model.prediction, label, optimum, facts["weighting"]),
     )
+    assert model.noise_schedule is not None
+    by_quartile, n_steps = read_rows(reports / "loss_by_quartile.csv"), len(model.noise_schedule)
+    yield f"{name}_loss_by_quartile", curves.loss_by_quartile(by_quartile, n_steps, label)
     yield f"{name}_loss_by_timestep", curves.loss_by_timestep(by_timestep, model.prediction, label, optimal)
 
 

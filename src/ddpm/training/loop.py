@@ -122,7 +122,8 @@ def fit(
         with global_stream(seed, "dropout", step):
             losses, num_steps = _step_loss(model, schedule, batch, noise_stream, compute, params)
         loss = losses.mean()
-        value, *quartiles = torch.hstack((loss, tally(losses, num_steps, len(schedule)))).tolist()
+        numbers = torch.hstack((loss, tally(losses.detach(), num_steps, len(schedule))))
+        value, *quartiles = numbers.tolist()  # the only time in a step that the device is waited for
         if not isfinite(value):
             if resume:
                 resume.save(state)
@@ -143,9 +144,8 @@ def fit(
             state.tallies.clear()
             progress.set_postfix(loss=f"{state.train_loss[-1][1]:.4f}")
             if log:
-                log.log_metrics(
-                    named(state.quartile_loss[-1][1]) | {"train_loss": state.train_loss[-1][1], "lr": lr}, step
-                )
+                by_quartile = named(state.quartile_loss[-1][1])
+                log.log_metrics({"train_loss": state.train_loss[-1][1], "lr": lr, **by_quartile}, step)
         if eval_images is not None and (step % params.img_log_interval == 0 or last):
             kept = cast(DiffusionModel, average.module)
             state.eval_loss.append((step, simple_loss(kept, eval_images, schedule, seed, compute)))
