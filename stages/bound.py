@@ -1,7 +1,7 @@
 """Stage bound: the code length of clothes under the U-Net (equation 5), and what is known of them on the way."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import hypot
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,8 @@ def measured(parts: Mapping[str, float], margin: float) -> dict[str, Any]:
 def by_step(bounds: Mapping[str, Bound]) -> tuple[list[str], list[tuple[float, ...]]]:
     """Columns and rows of a table, t = 0 to T: the distortion, and with each variance L_t and the rate."""
     distortion = [0.0, *next(iter(bounds.values())).distortion.tolist()]
-    columns, values = ["t", "distortion"], [range(len(distortion)), distortion]
+    columns = ["t", "distortion"]
+    values: list[Sequence[float]] = [range(len(distortion)), distortion]
     for variance, bound in bounds.items():
         columns += [f"L_{variance}", f"rate_{variance}"]
         values += [bound.means.tolist(), bound.rate.tolist()]
