@@ -14,8 +14,9 @@ from tqdm import tqdm
 from ddpm import compute
 from ddpm.compute import Compute
 from ddpm.data.gradients import gradient_images
+from ddpm.diffusion.posterior import Variance
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
-from ddpm.evaluation.bound import Variance, variational_bound
+from ddpm.evaluation.bound import variational_bound
 from ddpm.evaluation.gradients import GradientQuality, corner_error_floor, entropy, measure
 from ddpm.files import load_tensors, write_csv, write_json
 from ddpm.images import from_uint8, normalize_img, to_uint8

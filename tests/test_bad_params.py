@@ -361,6 +361,7 @@ def test_yaml_that_stands_for_nothing_is_one_line(text, tmp_path):
         (("bound", "n_images"), 10_001, "bound.n_images is 10001; input should be less than or equal to 10000"),
         (("train_unet", "n_train"), 999, "bound.n_images is 1000; it cannot exceed train_unet.n_train, 999"),
         (("bound", "variances"), ["fixed"], "bound.variances.0 is 'fixed'; input should be 'fixed_large'"),
+        (("bound", "variances"), ["learned"], "bound.variances is learned; train_unet.learn_variance must be true"),
         (("bound", "variances"), [], "bound.variances is []; "),
         (("train_tiny", "max_steps"), 1, "train_tiny.max_steps is 1; the variational bound needs at least 2"),
         (("evaluate_tiny", "n_bound"), 1, "evaluate_tiny.n_bound is 1; input should be greater than or equal to 2"),

@@ -71,10 +71,14 @@ class Params(Section):
             raise ValueError(
                 "sample.tiny.variance is learned; the tiny network learns none, so it takes fixed_large or fixed_small"
             )
-        for key, params in (("sample.unet", self.sample.unet), ("paper", self.paper)):
-            if params.variance == "learned" and not self.train_unet.learn_variance:
+        for key, variances in (
+            ("sample.unet.variance", [self.sample.unet.variance]),
+            ("bound.variances", self.bound.variances),
+            ("paper.variance", [self.paper.variance]),
+        ):
+            if "learned" in variances and not self.train_unet.learn_variance:
                 raise ValueError(
-                    f"{key}.variance is learned; train_unet.learn_variance must be true for that, or take fixed_large "
+                    f"{key} is learned; train_unet.learn_variance must be true for that, or take fixed_large "
                     "or fixed_small"
                 )
         return self

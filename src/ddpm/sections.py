@@ -17,7 +17,6 @@ LONGEST_LINEAR = 3500  # beyond some 3600 steps, alpha_bar_T is less than float6
 LEAST_PAIRS = 125  # of corner colours, for `ddpm.evaluation.gradients.uniformity`
 LEAST_SAMPLES = 258  # twice one more than the classifier has features: a covariance for either half of the samples
 Schedule = Literal["linear", "linear_zero_snr", "rescaled_linear", "cosine"]
-Variance = Literal["fixed_large", "fixed_small"]
 Sampler = Literal["ancestral", "ddim", "dpmpp_2m", "dpmpp_3m", "unipc", "heun"]
 Variance = Literal["fixed_large", "fixed_small", "learned"]
 LEAST_STEPS = {"dpmpp_2m": 2, "dpmpp_3m": 3, "unipc": 3, "heun": 2}  # a solver's order; 1 for the others
@@ -208,7 +207,7 @@ class EvaluateTiny(Section):
     max_steps: Annotated[list[Annotated[int, Ge(2), Le(10_000)]], Len(1, 12)]  # 2: of the variational bound
     schedules: Annotated[list[Schedule], Len(1, 4)]
     samplers: Annotated[list[Sampler], Len(1, 6)]
-    variance: Variance
+    variance: Literal["fixed_large", "fixed_small"]
     n_bound: Annotated[int, Ge(2), Le(10_000)]
     level: Annotated[float, Gt(0), Lt(1)]
 
@@ -234,7 +233,7 @@ class EvaluateUnet(Section):
 class Bound(Section):
     n_images: Annotated[int, Ge(2), Le(10_000)]
     stride: Annotated[int, Ge(1), Le(10_000)]
-    variances: Annotated[list[Variance], Len(1, 2)]
+    variances: Annotated[list[Variance], Len(1, 3)]
     clip_sample: bool
     batch_size: Count
 
