@@ -25,7 +25,7 @@ def rate_distortion(rows: Sequence[Mapping[str, str]], n_images: int, label: str
         f"Figure 5 of Ho et al. 2020: {label}",
         f"{n_images:,} test images, sent in all {len(rows) - 1:,} steps. Rate: the bits that a receiver needs to know "
         "x_t. Distortion: how far what the network then takes for the image is from it, in levels of 0 to 255. Most "
-        "bits go into the last steps, where there is next to nothing left to see.",
+        "bits go into the last steps, which change the picture least.",
         "noise steps left, t",
         "distortion (RMSE, levels of 255)",
         names,
