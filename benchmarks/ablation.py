@@ -3,8 +3,8 @@
     python benchmarks/ablation.py
 
 Each cell is trained once a seed, with the small equal budget of recipes/ablation.yaml, as an experiment in DVC's queue:
-`dvc queue status` and `dvc exp show` show them. Writes reports/ablation/. Runs that diverge stay in the table. A row that
-is there for the same settings and classifier is not made again, so it can be stopped (Ctrl-C) and go on.
+`dvc queue status` and `dvc exp show` show them. Writes reports/ablation/. Runs that diverge stay in the table. A row
+that is there for the same settings and classifier is not made again, so it can be stopped (Ctrl-C) and go on.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from itertools import product
@@ -31,8 +31,9 @@ from ruamel.yaml import YAML
 
 from ddpm import recipes
 from ddpm.errors import UserError
+from ddpm.evaluation.features import load_classifier
 from ddpm.figures.canvas import FAINT, INK, SERIES, curve_panels, save, styled
-from ddpm.files import atomic_path, md5, write_csv
+from ddpm.files import atomic_path, write_csv
 
 PREDICTIONS = ("mean", "x0", "eps", "v")
 WEIGHTINGS = ("bound", "simple")
@@ -72,13 +73,17 @@ def main() -> None:
     targets = [stage for stage in STAGES if stage in stages]
     keys = sorted({key for stage in targets for key in stages[stage]["params"]})
     recipe = recipes.load("ablation")
+    _, extractor = load_classifier(CLASSIFIER)
     wanted, overrides = {}, {}
-    for cell in map(Cell, *zip(*product(PREDICTIONS, WEIGHTINGS, VARIANCES, options.seeds), strict=True)):
+    for place in product(PREDICTIONS, WEIGHTINGS, VARIANCES, options.seeds):
+        cell = Cell(*place)
         changed = changes(cell, recipe, params)
         effective = merged(params, changed)
-        name = cell.experiment({"extractor": md5(CLASSIFIER), **{key: at(effective, key) for key in keys}})
+        name = cell.experiment({"extractor": extractor, **{key: at(effective, key) for key in keys}})
         wanted[name], overrides[name] = cell, recipes.overrides(changed)
 
+    scored, drawn = effective["evaluate_unet"], effective["sample"]["unet"]
+    facts = f"N = {scored['n_samples']}, {drawn['n_steps']} steps, against {scored['reference']}, extractor {extractor}"
     known = {row["experiment"]: row for row in read(REPORTS / "ablation.csv")}
     rows = {name: known[name] for name in wanted if name in known}
     collect(wanted, rows, queue())
@@ -92,7 +97,7 @@ def main() -> None:
         dvc("queue", "stop", "--kill")
         raise
     finally:
-        report(wanted, rows)
+        report([rows[name] for name in wanted if name in rows], facts)
 
 
 def arguments() -> argparse.Namespace:
@@ -202,19 +207,16 @@ def reason(log: str) -> str:
     return (said or lines)[-1]
 
 
-def report(wanted: Mapping[str, Cell], rows: Mapping[str, Row]) -> None:
-    """table2.md and ablation.png, of the runs that have ended."""
-    ended = [rows[name] for name in wanted if name in rows]
-    if not ended:
-        return
-    with atomic_path(REPORTS / "table2.md") as temporary:
-        temporary.write_text(table(ended), encoding="utf-8")
-    save(figure(ended), REPORTS / "ablation.png")
+def report(rows: Sequence[Row], facts: str) -> None:
+    """table2.md and ablation.png, of the runs that have ended; facts: how they were all measured."""
+    if rows:
+        with atomic_path(REPORTS / "table2.md") as temporary:
+            temporary.write_text(table(rows, facts), encoding="utf-8")
+        save(figure(rows, facts), REPORTS / "ablation.png")
 
 
-def table(rows: Iterable[Row]) -> str:
+def table(rows: Sequence[Row], facts: str) -> str:
     """A line a cell, in Markdown: mean over its seeds, and the range; under it why runs failed."""
-    rows = list(rows)
     lines = [
         "| prediction | loss | variance | fid_fashion_cnn | bits/dim, test split | held-out loss | failed |",
         "|---|---|---|---|---|---|---|",
@@ -224,7 +226,7 @@ def table(rows: Iterable[Row]) -> str:
         shown = (spread(run[key] for run in good) for key in ("fid_fashion_cnn", "bits_per_dim", "eval_loss"))
         lines.append(f"| {' | '.join((*cell, *shown))} | {len(runs) - len(good)} of {len(runs)} |")
     floors = [run["fid_fashion_cnn_floor"] for run in rows if not run["failure"]]
-    lines += ["", f"Mean over the seeds that did not fail (least to most). Real images: {spread(floors)}."]
+    lines += ["", f"Mean over the seeds that did not fail (least to most). Real images: {spread(floors)}. {facts}.", ""]
     lines += [
         f"- {run['prediction']}, {run['weighting']}, {run['variance']}, seed {run['seed']}: {run['failure']}"
         for run in rows
@@ -244,19 +246,18 @@ def spread(values: Iterable[str]) -> str:
     """ "2.5 (2.1 to 3)"; a dash where there is none."""
     numbers = [float(value) for value in values if value]
     if not numbers:
-        return "–"
+        return "-"
     return f"{mean(numbers):.4g} ({min(numbers):.4g} to {max(numbers):.4g})"
 
 
 @styled
-def figure(rows: Iterable[Row]) -> Figure:
+def figure(rows: Sequence[Row], facts: str) -> Figure:
     """A panel a prediction, a place a loss and variance: a dot a seed, a line at their mean, a cross for a failure."""
-    rows = list(rows)
     result, panels = curve_panels(
         "Table 2 of Ho et al. 2020, and more: prediction, loss and variance",
         "Frechet distance, in a FashionMNIST classifier's features, of the samples to held-out images of the training "
-        "split, after a small equal budget: lower is better. A dot a seed, a line at their mean, a cross at the top for "
-        "each run that failed. Dashed: as many real images.",
+        "split, after a small equal budget: lower is better. A dot a seed, a line at the mean, a cross at the top for "
+        f"each run that failed. Dashed: as many real images. {facts}.",
         "loss, variance",
         "fid_fashion_cnn",
         [f"prediction: {prediction}" for prediction in PREDICTIONS],
