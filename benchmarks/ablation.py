@@ -148,11 +148,8 @@ def wait(wanted: Mapping[str, Cell], rows: dict[str, Row], jobs: int) -> None:
         for name in collect(wanted, rows, states):
             so_far = f"{len(rows)} of {len(wanted)}, after {(time.monotonic() - started) / 60:.0f} min"
             print(f"{so_far}: {name}: {rows[name]['failure'] or rows[name]['fid_fashion_cnn']}", flush=True)
-        working = {states.get(name) for name in wanted if name not in rows} & {"Queued", "Running"}
-        if not working:
+        if not any(states.get(name) in ("Queued", "Running") for name in wanted if name not in rows):
             break
-        if working == {"Queued"}:  # the workers are gone
-            dvc("queue", "start", "--jobs", str(jobs))
         time.sleep(SECONDS)
     if broken := [name for name in wanted if name not in rows]:
         reasons = "\n".join(f"{name}: {reason(dvc('queue', 'logs', name))}" for name in broken if name in states)
