@@ -39,6 +39,7 @@ PREDICTIONS = ("mean", "x0", "eps", "v")
 WEIGHTINGS = ("bound", "simple")
 VARIANCES = ("fixed_small", "learned")
 STAGES = ("train_unet", "sample_unet", "evaluate_unet", "bound")  # no others run, so all cells share one classifier
+MEASURED = ("train_unet", "evaluate_unet", "bound")
 CLASSIFIER = Path("models/classifier.safetensors")
 REPORTS = Path("reports/ablation")
 MEASURES = ("fid_fashion_cnn", "fid_fashion_cnn_floor", "bits_per_dim", "eval_loss")
@@ -70,14 +71,13 @@ def main() -> None:
     dvc("repro", "train_classifier")
     yaml = YAML(typ="safe", pure=True)
     params, stages = yaml.load(Path("params.yaml")), yaml.load(Path("dvc.yaml"))["stages"]
-    targets = [stage for stage in STAGES if stage in stages]
-    keys = sorted({key for stage in targets for key in stages[stage]["params"]})
+    keys = sorted({key for stage in STAGES for key in stages[stage]["params"]})
     recipe = recipes.load("ablation")
     _, extractor = load_classifier(CLASSIFIER)
     wanted, overrides = {}, {}
     for place in product(PREDICTIONS, WEIGHTINGS, VARIANCES, options.seeds):
         cell = Cell(*place)
-        changed = changes(cell, recipe, params)
+        changed = merged(recipe, changes(cell))
         effective = merged(params, changed)
         name = cell.experiment({"extractor": extractor, **{key: at(effective, key) for key in keys}})
         wanted[name], overrides[name] = cell, recipes.overrides(changed)
@@ -91,7 +91,7 @@ def main() -> None:
     print(f"{len(rows)} of {len(wanted)} runs are there already", flush=True)
     try:
         if left:
-            enqueue(left, overrides, targets)
+            enqueue(left, overrides)
             wait(wanted, rows, options.jobs)
     except KeyboardInterrupt:
         dvc("queue", "stop", "--kill")
@@ -110,22 +110,18 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def changes(cell: Cell, recipe: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
-    """What a cell changes in `params`: the recipe, and what it stands for; of `bound` only where params have it."""
-    own = {
-        "seed": cell.seed,
-        "train_unet": {
-            "prediction": cell.prediction,
-            "weighting": cell.weighting,
-            "learn_variance": cell.variance == "learned",
-        },
-        "sample": {"unet": {"variance": cell.variance}},
-        "bound": {"variances": [cell.variance]},
+def changes(cell: Cell) -> dict[str, Any]:
+    """What a cell stands for, in the words of params.yaml."""
+    training = {
+        "prediction": cell.prediction,
+        "weighting": cell.weighting,
+        "learn_variance": cell.variance == "learned",
     }
-    return {section: values for section, values in merged(recipe, own).items() if section in params}
+    sampling = {"unet": {"variance": cell.variance}}
+    return {"seed": cell.seed, "train_unet": training, "sample": sampling, "bound": {"variances": [cell.variance]}}
 
 
-def enqueue(names: Iterable[str], overrides: Mapping[str, list[str]], targets: list[str]) -> None:
+def enqueue(names: Iterable[str], overrides: Mapping[str, list[str]]) -> None:
     """Put what does not wait or run already into DVC's queue, and take out what is left of other settings."""
     states = queue()
     stale = [name for name, state in states.items() if name not in overrides and name.startswith("ablation-")]
@@ -136,7 +132,7 @@ def enqueue(names: Iterable[str], overrides: Mapping[str, list[str]], targets: l
         if name in ended or name not in states:
             print(f"queues {name}", flush=True)
             # -s: the stages before these are as they stand in the workspace, whatever the seed
-            dvc("exp", "run", "--queue", "-s", "--name", name, *overrides[name], *targets)
+            dvc("exp", "run", "--queue", "-s", "--name", name, *overrides[name], *STAGES)
 
 
 def wait(wanted: Mapping[str, Cell], rows: dict[str, Row], jobs: int) -> None:
@@ -177,11 +173,9 @@ def collect(wanted: Mapping[str, Cell], rows: dict[str, Row], states: Mapping[st
 
 
 def metrics(ref: str) -> Iterator[Mapping[str, Any]]:
-    """The metrics of an experiment's own stages; `bound` only where the pipeline has it."""
-    for stage in ("train_unet", "evaluate_unet", "bound"):
-        path = f"reports/{stage}/metrics.json"
-        if git("ls-tree", "--name-only", ref, path):
-            yield json.loads(git("show", f"{ref}:{path}"))
+    """The metrics of an experiment's own stages."""
+    for stage in MEASURED:
+        yield json.loads(git("show", f"{ref}:reports/{stage}/metrics.json"))
 
 
 def row(name: str, cell: Cell, found: Iterable[Mapping[str, Any]] = (), failure: str = "") -> dict[str, str]:

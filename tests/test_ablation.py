@@ -39,7 +39,7 @@ def test_dvc_makes_of_the_words_what_the_name_is_made_of(cell, tmp_path, monkeyp
     yaml = YAML(typ="safe")
     params = yaml.load(REPO / "params.yaml")
     yaml.dump(params, tmp_path / "params.yaml")
-    changes = ablation.changes(cell, recipes.load("ablation"), params)
+    changes = ablation.merged(recipes.load("ablation"), ablation.changes(cell))
     apply_overrides(str(tmp_path / "params.yaml"), recipes.overrides(changes)[1::2])
     assert yaml.load(tmp_path / "params.yaml") == ablation.merged(params, changes)
     checked = load_params(tmp_path / "params.yaml")  # every key is known, every value allowed
@@ -48,6 +48,7 @@ def test_dvc_makes_of_the_words_what_the_name_is_made_of(cell, tmp_path, monkeyp
     assert checked.train_unet.weighting == cell.weighting
     assert checked.train_unet.learn_variance == (cell.variance == "learned")
     assert checked.sample.unet.variance == cell.variance
+    assert checked.bound.variances == [cell.variance]
 
 
 def test_names_tell_cells_seeds_and_settings_apart():
@@ -78,9 +79,9 @@ def test_the_reason_is_the_stages_own_line():
 def test_what_has_ended_is_collected_once_and_a_killed_run_is_not(tmp_path, monkeypatch):
     """Experiments are git references, as DVC keeps them: one that ended, one that diverged, one that was killed."""
     monkeypatch.chdir(tmp_path)
-    done, diverged, killed = (cell.experiment({}) for cell in CELLS[:3])
-    cells = dict(zip((done, diverged, killed), CELLS, strict=False))
-    for stage, values in zip(("train_unet", "evaluate_unet"), GOOD, strict=False):
+    cells = {cell.experiment({}): cell for cell in (EPS, *CELLS[:2])}
+    done, diverged, killed = cells
+    for stage, values in zip(ablation.MEASURED, GOOD, strict=True):
         (tmp_path / f"reports/{stage}").mkdir(parents=True)
         (tmp_path / f"reports/{stage}/metrics.json").write_text(json.dumps(values))
     as_somebody = ("-c", "user.name=t", "-c", "user.email=t@t")
