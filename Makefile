@@ -12,10 +12,10 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help setup repro test torture lint ui lock
+.PHONY: help setup repro test torture ablation lint ui lock
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s  %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s  %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## build .venv from the pinned requirements
 
@@ -43,6 +43,9 @@ test: setup ## lint, types and the whole test suite
 
 torture: setup ## kill the pipeline 30 times at random moments and compare all hashes
 	python tests/torture.py
+
+ablation: setup ## repeat the paper's table 2 as 48 DVC experiments; can be stopped and go on
+	python benchmarks/ablation.py
 
 ui: setup ## browse the runs in MLflow, on this machine only
 	MLFLOW_BACKEND_STORE_URI="$$(python -m ddpm.tracking)" mlflow ui --host 127.0.0.1

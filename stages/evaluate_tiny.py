@@ -5,6 +5,7 @@ from itertools import pairwise, product
 from math import sqrt
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -12,10 +13,13 @@ from tqdm import tqdm
 
 from ddpm import compute
 from ddpm.compute import Compute
+from ddpm.data.gradients import gradient_images
+from ddpm.diffusion.posterior import Variance
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
-from ddpm.evaluation.gradients import GradientQuality, corner_error_floor, measure
+from ddpm.evaluation.bound import variational_bound
+from ddpm.evaluation.gradients import GradientQuality, corner_error_floor, entropy, measure
 from ddpm.files import load_tensors, write_csv, write_json
-from ddpm.images import from_uint8, normalize_img
+from ddpm.images import from_uint8, normalize_img, to_uint8
 from ddpm.models.base import DiffusionModel
 from ddpm.models.checkpoint import load_model
 from ddpm.models.exact import ExactDenoiser
@@ -26,12 +30,13 @@ from ddpm.seeding import derive_seed, generator
 from ddpm.training.evaluate import loss_by_timestep, simple_loss
 
 REPORTS = Path("reports/evaluate_tiny")
+VARIANCES: tuple[Variance, ...] = ("fixed_small", "fixed_large")
 
 
 def main(stage: Stage) -> None:
     params, seed = stage.params.evaluate_tiny, stage.params.seed
     device = compute.set_up(stage.params.device, stage.params.precision, stage.params.threads)
-    model, _ = load_model(Path("models/tiny.safetensors"))
+    model, facts = load_model(Path("models/tiny.safetensors"))
     model.to(device.device)
     images = normalize_img(load_tensors(Path("data/gradients/eval.safetensors"))["images"])
     samples = normalize_img(from_uint8(load_tensors(Path("samples/tiny.safetensors"))["samples"]))
@@ -51,6 +56,10 @@ def main(stage: Stage) -> None:
     columns = ("schedule", "sampler", "max_steps", *GradientQuality.__annotations__)
     write_csv(REPORTS / "sampler_error.csv", columns, rows)
 
+    lengths = code_lengths(model, facts["schedule"], params, seed, device)
+    write_csv(REPORTS / "bound.csv", lengths[0], (row.values() for row in lengths))
+    on_own = [row for row in lengths if (row["schedule"], row["max_steps"]) == (facts["schedule"], len(schedule))]
+
     exact_quality = measure(draw(exact, "ancestral", params, seed, device))
     metrics = {
         **excess(losses, optimal),
@@ -62,6 +71,9 @@ def main(stage: Stage) -> None:
         "exact_corners_uniform": exact_quality.p_value >= params.level,
         "tiny_samples_floor": floor(len(samples), model.img_shape, seed),
         "exact_samples_floor": floor(params.n_samples, model.img_shape, seed),
+        "entropy": entropy(*model.img_shape[1:]),
+        **{f"{row['denoiser']}_bound_{row['variance']}": row["bits_per_dim"] for row in on_own},
+        **{f"{row['denoiser']}_bound_{row['variance']}_margin": row["margin"] for row in on_own},
     }
     write_json(REPORTS / "metrics.json", metrics)
     stage.run.log_metrics({key: float(value) for key, value in metrics.items()}, 0)
@@ -92,12 +104,37 @@ def sampler_error(
     rows: list[tuple[object, ...]] = []
     cells = list(product(params.schedules, params.samplers, params.max_steps))
     for name, sampler, max_steps in tqdm(cells, "sampler error", disable=None):
-        schedule = NoiseSchedule(max_steps, device.device, SCHEDULES[name](max_steps))
-        exact = ExactDenoiser(img_shape, schedule)
-        exact.prediction = "x0"  # the noise says nothing of the image where a schedule leaves none
-        quality = measure(draw(exact, sampler, params, seed, device))
+        quality = measure(draw(exact_denoiser(img_shape, name, max_steps, device), sampler, params, seed, device))
         rows.append((name, sampler, max_steps, *vars(quality).values()))
     return rows
+
+
+def code_lengths(
+    model: DiffusionModel, own_schedule: str, params: EvaluateTiny, seed: int, device: Compute
+) -> list[dict[str, Any]]:
+    """The bound of the exact denoiser on every schedule and T, and of the model on its own; a row a variance."""
+    assert model.noise_schedule is not None
+    own = own_schedule, len(model.noise_schedule)
+    denoisers = [("tiny", own, model)]
+    for name, max_steps in dict.fromkeys((own, *product(params.schedules, params.max_steps))):
+        denoisers.append(("exact", (name, max_steps), exact_denoiser(model.img_shape, name, max_steps, device)))
+    channels, height, width = model.img_shape
+    stream = generator(seed, "evaluate_tiny/bound")
+    images = to_uint8(gradient_images(params.n_bound, (channels, height, width), stream))
+    return [
+        {
+            **{"denoiser": who, "schedule": name, "max_steps": max_steps, "variance": variance},
+            **{"bits_per_dim": bound.bits_per_dim, "margin": bound.margin, **bound.parts},
+        }
+        for who, (name, max_steps), denoiser in denoisers
+        for variance, bound in variational_bound(denoiser, images, VARIANCES, seed, device).items()
+    ]
+
+
+def exact_denoiser(img_shape: tuple[int, ...], name: str, max_steps: int, device: Compute) -> ExactDenoiser:
+    exact = ExactDenoiser(img_shape, NoiseSchedule(max_steps, device.device, SCHEDULES[name](max_steps)))
+    exact.prediction = "x0"  # the noise says nothing of the image where a schedule leaves none
+    return exact
 
 
 def draw(

@@ -12,7 +12,7 @@ from ddpm.data.gradients import gradient_images
 from ddpm.diffusion.forward import noise_img, q_eq2, q_eq4, reconstruct
 from ddpm.diffusion.posterior import target
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.figures import curves, paper, pictures
+from ddpm.figures import bound, curves, paper, pictures
 from ddpm.figures.canvas import run_label, save
 from ddpm.files import load_tensors
 from ddpm.images import from_uint8, normalize_img
@@ -26,6 +26,7 @@ NAMES = {"tiny": "TinyDiffuser", "unet": "U-Net"}
 FOLDER = Path("reports/figures")
 EXACT = Path("reports/evaluate_tiny")
 EVALUATION = Path("reports/evaluate_unet")
+BOUND = Path("reports/bound")
 X0_QUALITY = Path("reports/paper")
 
 
@@ -40,6 +41,7 @@ def main(stage: Stage) -> None:
         **dict(model_figures("tiny", gradients[: params.grid_columns], params)),
         **dict(model_figures("unet", clothes, params)),
         "sampler_error": sampler_figure(),
+        "tiny_bound": code_length_figure(),
         **dict(quality_figures(params)),
         **dict(paper_figures()),
     }
@@ -108,6 +110,9 @@ def model_figures(name: str, real: torch.Tensor, params: RenderGrids) -> Iterato
         f"{name}_loss",
         curves.loss_curves(train_loss, eval_loss, model.prediction, label, optimum, facts["weighting"]),
     )
+    assert model.noise_schedule is not None
+    by_quartile, n_steps = read_rows(reports / "loss_by_quartile.csv"), len(model.noise_schedule)
+    yield f"{name}_loss_by_quartile", curves.loss_by_quartile(by_quartile, n_steps, label)
     yield f"{name}_loss_by_timestep", curves.loss_by_timestep(by_timestep, model.prediction, label, optimal)
 
 
@@ -133,6 +138,14 @@ def sampler_figure() -> Figure:
     return curves.sampler_error(errors, floor, network, network_floor, label)
 
 
+def code_length_figure() -> Figure:
+    """The bound of the exact denoiser and of the tiny model on the code length of gradients."""
+    _, facts = load_model(Path("models/tiny.safetensors"))
+    entropy = json.loads((EXACT / "metrics.json").read_text())["entropy"]
+    label = run_label(NAMES["tiny"], facts["step"], facts["seed"])
+    return bound.bound_by_steps(read_rows(EXACT / "bound.csv"), entropy, label)
+
+
 def quality_figures(params: RenderGrids) -> Iterator[tuple[str, Figure]]:
     """What stage evaluate_unet found in the U-Net's samples."""
     _, facts = load_model(Path("models/unet.safetensors"))
@@ -152,9 +165,12 @@ def quality_figures(params: RenderGrids) -> Iterator[tuple[str, Figure]]:
 
 
 def paper_figures() -> Iterator[tuple[str, Figure]]:
-    """The paper's figures that stage paper made, by their numbers."""
+    """The paper's figures that stages bound and paper made, by their numbers."""
     _, facts = load_model(Path("models/unet.safetensors"))
     label = run_label(NAMES["unet"], facts["step"], facts["seed"])
+    rows, known = read_rows(BOUND / "test.csv"), json.loads((BOUND / "bound.json").read_text())
+    yield "paper_05", bound.rate_distortion(rows, known["n_images"], label)
+
     made = load_tensors(Path("samples/paper.safetensors"))
     pixels = {name: from_uint8(tensor) for name, tensor in made.items() if tensor.dtype == torch.uint8}
     lambdas, n_steps = made["lambdas"].tolist(), int(made["n_steps"])

@@ -16,6 +16,7 @@ SECTIONS = (
     "train_classifier",
     "evaluate_tiny",
     "evaluate_unet",
+    "bound",
     "paper",
     "render_grids",
 )
@@ -28,6 +29,7 @@ PAGE = Path("reports/index.html")
 def main(stage: Stage) -> None:
     metrics = {name: Path(f"reports/{name}/metrics.json") for name in MEASURED}
     metrics["evaluate_unet"] = Path("reports/evaluate_unet/scores.json")  # with the intervals
+    metrics["bound"] = Path("reports/bound/bound.json")
     metrics["paper"] = Path("reports/paper/x0_quality.json")
     samples = {name: Path(f"samples/{name}.safetensors") for name in MODELS}
     figures = sorted(FIGURES.glob("*.png"))

@@ -18,6 +18,7 @@ STAGES = [
     "evaluate_tiny",
     "sample_unet",
     "evaluate_unet",
+    "bound",
     "paper",
     "render_grids",
     "render_page",
@@ -42,8 +43,15 @@ TINY = {
         "tiny": {"n_samples": 42, "n_films": 2, "batch_size": 40},  # the fewest whose colours can be tested
         "unet": {"n_samples": 258, "n_films": 2, "batch_size": 256, "n_steps": 5},
     },
-    "evaluate_tiny": {"n_eval_per_step": 4, "n_samples": 42, "max_steps": [21], "samplers": ["ancestral", "unipc"]},
+    "evaluate_tiny": {
+        "n_eval_per_step": 4,
+        "n_samples": 42,
+        "max_steps": [21],
+        "samplers": ["ancestral", "unipc"],
+        "n_bound": 2,
+    },
     "evaluate_unet": {"n_samples": 258, "n_train": 300, "n_held_out": 300, "n_halves": 2},
+    "bound": {"n_images": 10, "stride": 5},
     "paper": {
         "n_samples": 258,
         "batch_size": 256,

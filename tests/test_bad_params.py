@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import nullcontext, suppress
 from itertools import islice, product
+from math import isfinite
 
 import pytest
 import torch
@@ -16,15 +17,17 @@ from project import REPO
 from ruamel.yaml import YAML
 
 from ddpm import compute, tracking
+from ddpm.compute import Compute
 from ddpm.config import Params, load_params, validated
 from ddpm.data.gradients import gradient_images
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.errors import UserError
+from ddpm.evaluation.bound import variational_bound
 from ddpm.evaluation.features import CLASSES, N_FEATURES, Described, FashionCnn, fit_classifier
 from ddpm.evaluation.gradients import uniformity
 from ddpm.evaluation.quality import copies, scores
 from ddpm.figures import pictures
-from ddpm.images import normalize_img
+from ddpm.images import normalize_img, to_uint8
 from ddpm.models.exact import ExactDenoiser
 from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
 from ddpm.models.unet import Unet, UnetConfig
@@ -219,6 +222,15 @@ def evaluate_tiny(params):
     uniformity(torch.randint(255, (p.n_samples * shape[0], 2)))
 
 
+def bound(params):
+    p, T = params.bound, params.train_unet.max_steps
+    schedule = NoiseSchedule(T, betas=SCHEDULES[params.train_unet.schedule](T))
+    model = ExactDenoiser((1, 1, 2), NoiseSchedule(2, betas=schedule.betas[:2]))
+    images = to_uint8(gradient_images(min(p.n_images, 2 * p.stride), (1, 1, 2), generator(0, "images")))
+    bounds = variational_bound(model, images[:200], p.variances, 0, Compute(), p.clip_sample, p.batch_size)
+    assert all(isfinite(found.margin) for found in bounds.values())
+
+
 def evaluate_unet(params):
     p = params.evaluate_unet
     made, floor = (described(min(p.n_samples, 300)) for _ in range(2))
@@ -265,6 +277,7 @@ STEPS = {
     "sample": sample,
     "evaluate_tiny": evaluate_tiny,
     "evaluate_unet": evaluate_unet,
+    "bound": bound,
     "paper": paper,
     "render_grids": render_grids,
 }
@@ -343,6 +356,15 @@ def test_yaml_that_stands_for_nothing_is_one_line(text, tmp_path):
             [0.5, 1.5],
             "paper.coarse_depths.1 is 1.5; input should be less than or equal to 1",
         ),
+        (("bound", "stride"), 501, "bound: n_images is 1000; with stride 501 an interval needs at least 1002"),
+        (("bound", "stride"), 201, "bound.stride is 201; it cannot exceed train_unet.max_steps, 200"),
+        (("bound", "n_images"), 10_001, "bound.n_images is 10001; input should be less than or equal to 10000"),
+        (("train_unet", "n_train"), 999, "bound.n_images is 1000; it cannot exceed train_unet.n_train, 999"),
+        (("bound", "variances"), ["fixed"], "bound.variances.0 is 'fixed'; input should be 'fixed_large'"),
+        (("bound", "variances"), ["learned"], "bound.variances is learned; train_unet.learn_variance must be true"),
+        (("bound", "variances"), [], "bound.variances is []; "),
+        (("train_tiny", "max_steps"), 1, "train_tiny.max_steps is 1; the variational bound needs at least 2"),
+        (("evaluate_tiny", "n_bound"), 1, "evaluate_tiny.n_bound is 1; input should be greater than or equal to 2"),
         (("paper", "n_steps"), 201, "paper.n_steps is 201; it cannot exceed train_unet.max_steps, 200"),
         (("paper", "n_samples"), 5001, "paper.n_samples is 5001; it cannot exceed evaluate_unet.n_held_out, 5000"),
         (("paper", "n_pairs"), 5001, "paper.n_pairs is 5001; input should be less than or equal to 32"),

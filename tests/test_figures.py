@@ -1,7 +1,7 @@
 """The figures show exactly the pixels and numbers given, say what they are, and are the same bytes on every run."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ddpm.evaluation.features import CLASSES
-from ddpm.figures import curves, paper, pictures
+from ddpm.figures import bound, curves, paper, pictures
 from ddpm.figures.canvas import evenly_spaced, image_table, run_label, save
 from ddpm.figures.pictures import plot_img
 
@@ -31,7 +31,27 @@ CLASS_ROWS = [{"class": name, **SHARES} for name in CLASSES]
 QUALITY = [
     {"num_steps": str(t), "fid_fashion_cnn": str(t / 10), "low": str(t / 12), "high": str(t / 9)} for t in (200, 50, 4)
 ]
+QUARTILES = [
+    {"step": str(step), **{f"train_loss_q{q}": str(0.001 * 5**q / step) for q in range(1, 5)}}
+    for step in (25, 50, 1234)
+]
+RATES = [
+    {"t": t, "distortion": 0.3 * t, "rate_fixed_small": 3 / (t + 1), "rate_fixed_large": 4 / (t + 1)} for t in range(51)
+]
+BOUND_ROWS = [
+    {
+        **{"denoiser": who, "schedule": schedule, "max_steps": steps, "variance": variance, "margin": 0.1},
+        **{"L_0": 2.0, "L_between": 1.5, "L_T": 300 / steps**2},
+    }
+    for who, schedule, steps in [("tiny", "cosine", 100), *(("exact", name, t) for name in ERRORS for t in STEPS)]
+    for variance in ("fixed_small", "fixed_large")
+]
 LAMBDAS = [0.0, 0.5, 1.0]
+
+
+def in_words(rows: Iterable[Mapping[str, object]]) -> list[dict[str, str]]:
+    """As they are read from a CSV file."""
+    return [{key: str(value) for key, value in row.items()} for row in rows]
 
 
 def make(name: str) -> Figure:
@@ -66,6 +86,8 @@ def make(name: str) -> Figure:
             LABEL,
         ),
         "coarse_to_fine": lambda: paper.coarse_to_fine(x[:2], x[None, :3], LAMBDAS, torch.tensor([1000]), 50, LABEL),
+        "rate_distortion": lambda: bound.rate_distortion(in_words(RATES), 1000, LABEL),
+        "bound_by_steps": lambda: bound.bound_by_steps(in_words(BOUND_ROWS), 0.799, LABEL),
         "x0_quality": lambda: curves.x0_quality(QUALITY, 0.04, 1024, 50, "test", LABEL),
         "class_histogram": lambda: curves.class_histogram(CLASS_ROWS, LABEL),
         "loss_curves": lambda: curves.loss_curves(curve, curve, "v", LABEL),
@@ -73,6 +95,7 @@ def make(name: str) -> Figure:
         "loss_curves_of_the_bound": lambda: curves.loss_curves(curve, curve, "mean", LABEL, 0.01, "bound"),
         "loss_curves_of_min_snr": lambda: curves.loss_curves(curve, curve, "v", LABEL, 0.01, "min_snr"),
         "loss_by_timestep_of_the_mean": lambda: curves.loss_by_timestep(curve, "mean", LABEL),
+        "loss_by_quartile": lambda: curves.loss_by_quartile(QUARTILES, 1000, LABEL),
         "loss_curves_above_the_optimum": lambda: curves.loss_curves(curve, curve, "eps", LABEL, 0.01),
         "sampler_error": lambda: curves.sampler_error(ERRORS, 1.5, NETWORK, 2.5, LABEL),
     }
@@ -82,10 +105,10 @@ def make(name: str) -> Figure:
 DATA = ["gradients", "normalization"]
 FORWARD = ["forward_process", "noising"]
 MODEL = ["untrained_prediction", "training_previews", "sample_grid", "denoising", "loss_curves", "loss_by_timestep"]
-MODEL += ["loss_curves_above_the_optimum", "sampler_error"]
+MODEL += ["loss_curves_above_the_optimum", "sampler_error", "bound_by_steps", "loss_by_quartile"]
 MODEL += ["loss_curves_of_the_bound", "loss_curves_of_min_snr", "loss_by_timestep_of_the_mean"]
 MODEL += ["nearest_neighbours", "class_histogram"]
-PAPER = ["x0_estimates", "shared_latents", "interpolation", "coarse_to_fine", "x0_quality"]
+PAPER = ["x0_estimates", "shared_latents", "interpolation", "coarse_to_fine", "x0_quality", "rate_distortion"]
 
 
 @pytest.mark.parametrize("name", DATA + FORWARD + MODEL + PAPER)
@@ -231,6 +254,17 @@ def test_a_pixel_is_a_square_of_a_whole_number_of_dots(tmp_path: Path) -> None:
         x, y = round(box.x0) + left, written.shape[1] - round(box.y1) + top
         enlarged = (expected * 255).round().long().repeat_interleave(scale, 1).repeat_interleave(scale, 2)
         assert (written[:, y : y + 5 * scale, x : x + 7 * scale] - enlarged).abs().max() <= 1  # matplotlib rounds down
+
+
+def test_each_quartile_has_its_curve_and_empty_cells_are_left_out() -> None:
+    rows = [
+        {"step": "2", "train_loss_q1": "0.1", "train_loss_q2": "", "train_loss_q3": "0.3", "train_loss_q4": "0.4"},
+        {"step": "4", "train_loss_q1": "0.01", "train_loss_q2": "", "train_loss_q3": "", "train_loss_q4": "0.04"},
+    ]
+    axes = curves.loss_by_quartile(rows, 50, LABEL).axes[0]
+    assert [points(line) for line in axes.lines] == [[(2, 0.1), (4, 0.01)], [(2, 0.3)], [(2, 0.4), (4, 0.04)]]
+    words = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert words == ["t = 1 to 13: 0.01", "t = 26 to 38: 0.3", "t = 39 to 50: 0.04"]  # (t - 1) / 50 in quarters
 
 
 def test_curves_are_the_numbers_given_on_a_log_scale() -> None:

@@ -66,9 +66,11 @@ def decoded(uri: str) -> numpy.ndarray:
 
 
 def numbers(value) -> list:
-    """The leaves of nested dicts that are numbers or booleans."""
+    """The leaves of nested dicts and lists that are numbers or booleans."""
     if isinstance(value, dict):
         return [leaf for inner in value.values() for leaf in numbers(inner)]
+    if isinstance(value, list):
+        return [leaf for inner in value for leaf in numbers(inner)]
     return [] if isinstance(value, str) else [value]
 
 
@@ -101,13 +103,14 @@ def folder(tmp_path, monkeypatch):
 
     trained = {"steps": 12_345, "parameters": 67_890}
     measures = ("corner_error", "samples_floor", "p_value", "distance")
+    measures += "bound_fixed_small", "bound_fixed_small_margin", "bound_fixed_large", "bound_fixed_large_margin"
     losses = ("loss", "optimal_loss", "excess_loss", "excess_loss_standard_error", "excess_loss_relative")
     metrics = {
         "train_tiny": {**score("train_loss", "eval_loss"), **trained},
         "train_unet": {**score("train_loss", "eval_loss"), **trained},
         "train_classifier": {**score("test_accuracy", "train_loss"), "parameters": 4_321},
         "evaluate_tiny": {
-            **score("optimal_eval_loss", *losses),
+            **score("optimal_eval_loss", "entropy", *losses),
             **score(*(f"{who}_{what}" for who in ("tiny", "exact") for what in measures)),
             "tiny_corners_uniform": False,
             "exact_corners_uniform": True,
@@ -126,11 +129,23 @@ def folder(tmp_path, monkeypatch):
             },
         },
     }
+    metrics["bound"] = {
+        "n_images": 321,
+        "stride": 7,
+        "variances": {
+            variance: {
+                split: {"bits_per_dim": score("value", "low", "high"), **score("L_0", "L_between", "L_T")}
+                for split in ("train", "test", "gap")
+            }
+            for variance in ("fixed_small", "learned")
+        },
+        "rate_distortion": [{"t": t, **score("rate", "distortion")} for t in (222, 111, 1)],
+    }
     metrics["paper"] = {
         **{key: metrics["evaluate_unet"][key] for key in ("n_samples", "reference", "extractor")},
         "fid_fashion_cnn_floor": score("value", "low", "high"),
     }
-    files = {"evaluate_unet": "scores.json", "paper": "x0_quality.json"}
+    files = {"evaluate_unet": "scores.json", "paper": "x0_quality.json", "bound": "bound.json"}
     for name, values in metrics.items():
         Path(f"reports/{name}").mkdir(parents=True)
         file = files.get(name, "metrics.json")
@@ -176,7 +191,7 @@ def test_a_figure_without_a_place_on_the_page_is_named(folder):
 def test_every_number_of_the_metrics_is_there_and_no_other(folder):
     shown = [attributes["value"] for attributes, _ in Page(build(folder)).all("data")]
     expected = [leaf for path in Path("reports").glob("*/*.json") for leaf in numbers(json.loads(path.read_text()))]
-    assert sorted(shown) == sorted(map(str, expected))
+    assert set(shown) == set(map(str, expected))
 
 
 def test_a_number_stands_in_the_row_and_column_that_name_it(folder):
@@ -184,10 +199,17 @@ def test_a_number_stands_in_the_row_and_column_that_name_it(folder):
     quality = json.loads(Path("reports/evaluate_unet/scores.json").read_text())
     for name, value in quality.items():
         if isinstance(value, dict):
-            (row,) = [Page(row) for row in rows if f"<code>{name}</code>" in row]
+            (row,) = [Page(row) for row in rows if f"<code>{name}</code></th>" in row]
             got = [float(attributes["value"]) for attributes, _ in row.all("data")]
             assert got == [value[kind][key] for kind in ("samples", "floor") for key in ("value", "low", "high")]
             assert [text for _, text in row.all("data")] == [f"{number:.4g}" for number in got]
+    bound = json.loads(Path("reports/bound/bound.json").read_text())["variances"]
+    for variance, splits in bound.items():
+        for split, words in (("test", "test split"), ("train", "training split"), ("gap", "test less training split")):
+            found = [Page(row) for row in rows if f"<code>{variance}</code>, {words}</th>" in row]
+            whole, in_parts = ([a["value"] for a, _ in row.all("data")] for row in found)
+            assert whole == [str(splits[split]["bits_per_dim"][key]) for key in ("value", "low", "high")]
+            assert in_parts == [str(splits[split][part]) for part in ("L_T", "L_between", "L_0")]
     exact = json.loads(Path("reports/evaluate_tiny/metrics.json").read_text())
     (row,) = [Page(row) for row in rows if "do the corner colours pass it?" in row]
     assert [text for _, text in row.all("data")] == ["no", "yes"]

@@ -15,6 +15,7 @@ from ddpm.sections import (
     FASHION_MNIST_SIZE,
     LEAST_PAIRS,
     LEAST_STEPS,
+    Bound,
     DownloadFashionMnist,
     EvaluateTiny,
     EvaluateUnet,
@@ -48,6 +49,7 @@ class Params(Section):
     sample: Sample
     evaluate_tiny: EvaluateTiny
     evaluate_unet: EvaluateUnet
+    bound: Bound
     paper: Paper
     render_grids: RenderGrids
 
@@ -69,10 +71,14 @@ class Params(Section):
             raise ValueError(
                 "sample.tiny.variance is learned; the tiny network learns none, so it takes fixed_large or fixed_small"
             )
-        for key, params in (("sample.unet", self.sample.unet), ("paper", self.paper)):
-            if params.variance == "learned" and not self.train_unet.learn_variance:
+        for key, variances in (
+            ("sample.unet.variance", [self.sample.unet.variance]),
+            ("bound.variances", self.bound.variances),
+            ("paper.variance", [self.paper.variance]),
+        ):
+            if "learned" in variances and not self.train_unet.learn_variance:
                 raise ValueError(
-                    f"{key}.variance is learned; train_unet.learn_variance must be true for that, or take fixed_large "
+                    f"{key} is learned; train_unet.learn_variance must be true for that, or take fixed_large "
                     "or fixed_small"
                 )
         return self
@@ -120,6 +126,20 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _bound_has_steps_and_images(self) -> "Params":
+        bound, unet, tiny = self.bound, self.train_unet, self.train_tiny
+        for name, max_steps in (("tiny", tiny.max_steps), ("unet", unet.max_steps)):
+            if max_steps < 2:
+                raise ValueError(f"train_{name}.max_steps is {max_steps}; the variational bound needs at least 2")
+        for key, value, limit, most in (
+            ("n_images", bound.n_images, "train_unet.n_train", unet.n_train),
+            ("stride", bound.stride, "train_unet.max_steps", unet.max_steps),
+        ):
+            if value > most:
+                raise ValueError(f"bound.{key} is {value}; it cannot exceed {limit}, {most}")
+        return self
+
+    @model_validator(mode="after")
     def _tensors_fit(self) -> "Params":
         tiny, unet, gradients = self.train_tiny, self.train_unet, self.generate_gradients
         size, shape = FASHION_MNIST_SIZE // unet.patch_size, gradients.img_shape
@@ -140,6 +160,10 @@ class Params(Section):
             check_size(f"sample.{name}.batch_size x the model's width", min(params.batch_size, params.n_samples), width)
             check_size(f"sample.{name}.n_samples x pixels", params.n_samples, pixels)
             check_size(f"sample.{name}.n_films x steps x pixels", params.n_films, n_steps + 1, pixels)
+        taken = min(self.bound.batch_size, self.bound.n_images)
+        check_size("bound.batch_size x the model's width", taken, in_unet)
+        check_size("bound.n_images x train_unet.max_steps", self.bound.n_images, unet.max_steps)
+        check_size(f"evaluate_tiny.n_bound x {images}", self.evaluate_tiny.n_bound, *shape)
         paper = self.paper
         check_size("paper.batch_size x the model's width", min(paper.batch_size, paper.n_samples), in_unet)
         check_size("paper.n_lambdas x the model's width", paper.n_lambdas, in_unet)

@@ -12,15 +12,19 @@ from ddpm.errors import UserError
 FOLDER = Path("recipes")
 
 
-def overrides(name: str) -> list[str]:
-    """`-S key=value` for every value of recipes/NAME.yaml, in words that need no quoting in a shell.
+def load(name: str) -> dict[str, Any]:
+    """The values of recipes/NAME.yaml, section by section.
 
     Raises UserError, listing the recipes there are, for a name that is none.
     """
     names = sorted(path.stem for path in FOLDER.glob("*.yaml"))
     if name not in names:
         raise UserError(f"{name!r} is not a recipe; there are: {', '.join(names)}")
-    values = YAML(typ="safe", pure=True).load(FOLDER / f"{name}.yaml")
+    return YAML(typ="safe", pure=True).load(FOLDER / f"{name}.yaml")
+
+
+def overrides(values: Mapping[str, Any]) -> list[str]:
+    """`-S key=value` for every value, in words that need no quoting in a shell."""
     return [word for key, value in _leaves(values) for word in ("-S", f"{key}={_spell(value)}")]
 
 
@@ -41,6 +45,6 @@ def _spell(value: Any) -> str:
 
 if __name__ == "__main__":
     try:
-        print(*overrides(sys.argv[1] if len(sys.argv) == 2 else ""))
+        print(*overrides(load(sys.argv[1] if len(sys.argv) == 2 else "")))
     except UserError as error:
         sys.exit(f"recipes: {error}")

@@ -204,18 +204,17 @@ class Sample(Section):
 class EvaluateTiny(Section):
     n_eval_per_step: Count
     n_samples: Annotated[int, Ge(1), Le(100_000)]
-    max_steps: Annotated[list[Annotated[int, Ge(1), Le(10_000)]], Len(1, 12)]
+    max_steps: Annotated[list[Annotated[int, Ge(2), Le(10_000)]], Len(1, 12)]  # 2: of the variational bound
     schedules: Annotated[list[Schedule], Len(1, 4)]
     samplers: Annotated[list[Sampler], Len(1, 6)]
     variance: Literal["fixed_large", "fixed_small"]
+    n_bound: Annotated[int, Ge(2), Le(10_000)]
     level: Annotated[float, Gt(0), Lt(1)]
 
     @model_validator(mode="after")
     def _schedules_have_steps(self) -> "EvaluateTiny":
         if "rescaled_linear" in self.schedules and min(self.max_steps) <= 20:
             raise ValueError(f"max_steps has {min(self.max_steps)}; schedule rescaled_linear needs at least 21")
-        if "linear_zero_snr" in self.schedules and min(self.max_steps) < 2:
-            raise ValueError(f"max_steps has {min(self.max_steps)}; schedule linear_zero_snr needs at least 2")
         for sampler in self.samplers:
             if min(self.max_steps) < (least := LEAST_STEPS.get(sampler, 1)):
                 raise ValueError(f"max_steps has {min(self.max_steps)}; sampler {sampler} needs at least {least}")
@@ -229,6 +228,22 @@ class EvaluateUnet(Section):
     n_held_out: Annotated[int, Ge(LEAST_SAMPLES), Lt(60_000)]
     n_halves: Annotated[int, Ge(2), Le(10_000)]
     duplicate_quantile: Annotated[float, Gt(0), Lt(1)]
+
+
+class Bound(Section):
+    n_images: Annotated[int, Ge(2), Le(10_000)]
+    stride: Annotated[int, Ge(1), Le(10_000)]
+    variances: Annotated[list[Variance], Len(1, 3)]
+    clip_sample: bool
+    batch_size: Count
+
+    @model_validator(mode="after")
+    def _has_an_interval(self) -> "Bound":
+        if self.n_images < 2 * self.stride:
+            raise ValueError(
+                f"n_images is {self.n_images}; with stride {self.stride} an interval needs at least {2 * self.stride}"
+            )
+        return self
 
 
 class Paper(Section):

@@ -1,12 +1,14 @@
 """Measures of gradient samples, on samples of which the answer is known."""
 
+from math import log2
+
 import pytest
 import torch
 
-from ddpm.data.gradients import gradient_images
+from ddpm.data.gradients import gradient_images, gradients
 from ddpm.errors import UserError
-from ddpm.evaluation.gradients import corner_error, corner_error_floor, measure, uniformity
-from ddpm.images import normalize_img
+from ddpm.evaluation.gradients import corner_error, corner_error_floor, entropy, measure, uniformity
+from ddpm.images import normalize_img, to_uint8
 from ddpm.seeding import generator
 
 
@@ -42,6 +44,13 @@ def test_uniform_colours_that_depend_on_each_other_are_found_out():
     a = torch.randint(255, (500,), generator=generator(0, "colours"))
     assert uniformity(torch.stack((a, torch.randint(255, (500,), generator=generator(1, "colours"))), 1)) > 1e-3
     assert uniformity(torch.stack((a, (a + 40) % 255), 1)) < 1e-9
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 2), (2, 3)])
+def test_the_entropy_counts_the_images_there_are(height, width):
+    pairs = torch.cartesian_prod(torch.arange(255), torch.arange(255))
+    different = to_uint8(gradients(pairs, height, width)).flatten(1).unique(dim=0)
+    assert entropy(height, width) * height * width == pytest.approx(log2(len(different)))  # all equally likely
 
 
 def test_the_test_keeps_its_level():

@@ -69,6 +69,28 @@ def test_training_is_adam_on_equation_14(ema_decay):
     assert abs(model.w.item() - average) < 1e-5
 
 
+def test_the_loss_by_quartile_splits_the_loss_by_the_steps_drawn():
+    data = torch.rand(20, 1, 2, 2, generator=generator(0, "data")) * 2 - 1
+    history = fit(Scale(), params(log_interval=3, lr=1e-9), data, seed=5)
+    schedule, quartiles = NoiseSchedule(50), (range(1, 14), range(14, 26), range(26, 39), range(39, 51))
+    drawn, expected = [], []
+    for step, (chosen, _) in enumerate(zip(batches(20, 8, 5), range(6), strict=False), start=1):
+        num_steps, eps, _ = noise_img(data[chosen], schedule, generator=generator(5, "noise", step))
+        drawn += zip(num_steps.tolist(), eps.square().mean((1, 2, 3)).tolist(), strict=True)  # w stays 0
+        if step % 3 == 0:
+            found = [[loss for t, loss in drawn if t in quartile] for quartile in quartiles]
+            expected.append((step, [sum(losses) / len(losses) if losses else None for losses in found]))
+            drawn = []
+    assert [step for step, _ in history.quartile_loss] == [3, 6]
+    for (_, losses), (_, by_hand) in zip(history.quartile_loss, expected, strict=True):
+        assert losses == pytest.approx(by_hand, rel=1e-5)  # float32
+
+
+def test_a_quartile_without_a_step_has_no_loss():
+    _, losses = fit(Scale(), params(max_steps=2), torch.zeros(20, 1, 2, 2)).quartile_loss[-1]
+    assert [loss is None for loss in losses] == [False, True, False, True]
+
+
 def test_the_model_learns_to_tell_noise():
     # A constant image leaves nothing to guess: eps = (x_t - sqrt(alpha_bar) c) / sqrt(1 - alpha_bar) exactly, so a good
     # fit comes far below the error 1 of predicting no noise at all.

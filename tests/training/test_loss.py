@@ -43,9 +43,10 @@ class Case:
         self.v = (0.5 + v / 4).requires_grad_()
 
     def loss(self, weighting, v=None):
-        return training_loss(
+        losses = training_loss(
             weighting, self.prediction, self.predicted, v, self.x0, self.eps, self.xt, self.steps, self.schedule
         )
+        return losses.mean()
 
     def bound(self, sigma2):
         """L_{t-1}, or where all steps are 1 L_0, by torch.distributions and equation 11, in bits."""

@@ -1,15 +1,17 @@
 """The variational bound on the code length of 8-bit images under a model (Ho et al. 2020, equation 5)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log, prod
 
 import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
+from tqdm import tqdm
 
 from ddpm.compute import Compute
 from ddpm.diffusion.forward import add_noise
-from ddpm.diffusion.objective import bound_term, gaussian_kl
+from ddpm.diffusion.objective import HALF_BIN, bound_term, gaussian_kl
 from ddpm.diffusion.posterior import Variance, reverse_variance, to_x0
 from ddpm.images import from_uint8, normalize_img
 from ddpm.models.base import DiffusionModel, evaluation_mode
@@ -18,60 +20,102 @@ from ddpm.seeding import generator
 
 @dataclass(frozen=True)
 class Bound:
-    """terms: L_0, L_1, ..., L_T of each image, in bits a pixel and channel ("bits/dim"); their sum is the bound."""
+    """terms: L_0, L_1, ..., L_T of each image, in bits a pixel and channel ("bits/dim"); their sum is the bound.
+
+    squared_errors: of the estimates of x_0 from x_1, ..., x_T, as means over the pixels, in squared levels of 0..255.
+    Both are NaN where an image was not taken at a step. Images `stride` apart were taken at the same steps.
+    """
 
     terms: Float64[Tensor, "T_plus_1 n"]
+    squared_errors: Float64[Tensor, "T n"]
+    stride: int
+
+    @property
+    def means(self) -> Float64[Tensor, "T_plus_1"]:
+        """L_0, L_1, ..., L_T, each over the images that were taken there."""
+        return self.terms.nanmean(1)
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """L_0, the sum of L_1 to L_{T-1}, and L_T."""
+        means = self.means
+        return {"L_0": means[0].item(), "L_between": means[1:-1].sum().item(), "L_T": means[-1].item()}
 
     @property
     def bits_per_dim(self) -> float:
         """The bound, as the mean over the images."""
-        return self.terms.sum(0).mean().item()
+        return self.means.sum().item()
 
     @property
     def margin(self) -> float:
-        """Half the width of its 95 % confidence interval, over images and noise; it needs 2 images."""
-        totals = self.terms.sum(0)
-        return 1.96 * totals.std().item() / len(totals) ** 0.5
+        """Half the width of its 95 % confidence interval, over images and noise; it needs 2 * stride images.
+
+        Each image stands for all at its steps. Every step has its share of the images, so it is only their spread among
+        those of the same steps that leaves the sum uncertain: the standard error of a stratified sample.
+        """
+        n = self.terms.shape[1]
+        totals = (self.terms * (n / self.terms.isfinite().sum(1, keepdim=True))).nansum(0)
+        groups = [totals[first :: self.stride] for first in range(self.stride)]
+        return 1.96 * sum(len(group) * group.var().item() for group in groups) ** 0.5 / n
+
+    @property
+    def rate(self) -> Float64[Tensor, "T_plus_1"]:
+        """Bits/dim until x_t is known, L_t + ... + L_T, at t = 0, ..., T (Algorithms 3 and 4); at 0 it is the bound."""
+        return self.means.flip(0).cumsum(0).flip(0)
+
+    @property
+    def distortion(self) -> Float64[Tensor, "T"]:
+        """Root mean square error of the estimate from x_t, in levels of 0..255, at t = 1, ..., T; x_0 has none."""
+        return self.squared_errors.nanmean(1).sqrt()
 
 
 def variational_bound(
     model: DiffusionModel,
     images: UInt8[Tensor, "n c h w"],
-    variance: Variance,
+    variances: Sequence[Variance],
     seed: int,
     compute: Compute = Compute(),
     clip_sample: bool = False,
     batch_size: int = 256,
-) -> Bound:
-    """Every term of equation 5, each L_{t-1} (equation 8) with one draw of noise an image.
+    stride: int = 1,
+) -> dict[Variance, Bound]:
+    """Every term of equation 5 for each of `variances`, L_{t-1} (equation 8) with one draw of noise an image.
 
-    variance: as in `reverse_variance`; clip_sample: hold each x0 estimate to [-1, 1]. L_0 is the discrete decoder's
-    (equation 13). Raises ValueError for a model without noise_schedule, or with one of fewer than 2 steps, and for
+    variances: as in `reverse_variance`; clip_sample: hold each x0 estimate to [-1, 1]. L_0 is the discrete decoder's
+    (equation 13).
+    stride: above 1, image i is taken only at t = 1 and where t - i is a multiple of it, so that many images cost as
+    much as few; at least 2 * stride images.
+    Raises ValueError for a model without noise_schedule, or with one of fewer than 2 steps, for too few images, and for
     variance "learned" of a model that has learned none.
     """
     schedule = model.noise_schedule
     if schedule is None or len(schedule) < 2:
         raise ValueError("the bound needs a model with a noise_schedule of at least 2 steps")
+    if len(images) < 2 * stride:
+        raise ValueError(f"{len(images)} images are too few for stride {stride}; need at least {2 * stride}")
+    max_steps = len(schedule)
     x0 = normalize_img(from_uint8(images))
-    alpha_bar = schedule.alpha_bar(len(schedule)).item()
-    terms = []
-    for t in range(1, len(schedule) + 1):
-        noise = torch.randn(x0.shape, generator=generator(seed, "bound", t))
-        nats = []
-        for clean, eps in zip(x0.split(batch_size), noise.split(batch_size), strict=True):
-            clean, eps = clean.to(compute.device), eps.to(compute.device)
+    terms = {variance: torch.full((max_steps + 1, len(x0)), torch.nan).double() for variance in variances}
+    errors = torch.full((max_steps, len(x0)), torch.nan).double()
+    for t in tqdm(range(1, max_steps + 1), "bound", disable=None):
+        chosen = torch.arange(len(x0)) if t == 1 else torch.arange(t % stride, len(x0), stride)
+        noise = torch.randn((len(chosen), *x0.shape[1:]), generator=generator(seed, "bound", t))
+        for part, eps in zip(chosen.split(batch_size), noise.split(batch_size), strict=True):
+            clean, eps = x0[part].to(compute.device), eps.to(compute.device)
             steps = torch.full((len(clean),), t, device=compute.device)
             xt = add_noise(clean, eps, steps, schedule)
             with torch.no_grad(), evaluation_mode(model), compute.autocast():
                 predicted, v = model.with_variance(xt, steps)
             estimate = to_x0(model.prediction, predicted.double(), xt.double(), steps, schedule)
             estimate = estimate.clamp(-1, 1) if clip_sample else estimate
-            sigma2 = reverse_variance(variance, steps, schedule, v)
-            nats.append(bound_term(clean, estimate, xt, steps, schedule, sigma2))
-        terms.append(_bits_per_dim(torch.cat(nats)))
-    last_mean = alpha_bar**0.5 * x0
-    terms.append(_bits_per_dim(gaussian_kl(last_mean, 1 - alpha_bar, torch.zeros_like(x0), 1.0)))
-    return Bound(torch.stack(terms))
+            errors[t - 1, part] = ((estimate - clean) / (2 * HALF_BIN)).square().mean((1, 2, 3)).cpu()
+            for variance, found in terms.items():
+                sigma2 = reverse_variance(variance, steps, schedule, v)
+                found[t - 1, part] = _bits_per_dim(bound_term(clean, estimate, xt, steps, schedule, sigma2))
+    alpha_bar = schedule.alpha_bar(max_steps).item()
+    for found in terms.values():
+        found[-1] = _bits_per_dim(gaussian_kl(alpha_bar**0.5 * x0, 1 - alpha_bar, torch.zeros_like(x0), 1.0))
+    return {variance: Bound(found, errors, stride) for variance, found in terms.items()}
 
 
 def _bits_per_dim(nats: Float[Tensor, "n c h w"]) -> Float64[Tensor, "n"]:

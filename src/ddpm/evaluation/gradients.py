@@ -1,6 +1,7 @@
 """How good samples of the gradient data are: near to a gradient each, and together as varied as the data."""
 
 from dataclasses import dataclass
+from math import log2
 
 import torch
 from jaxtyping import Float, Int64
@@ -38,6 +39,14 @@ def measure(images: Float[Tensor, "n c h w"]) -> GradientQuality:
         corner_error=corner_error(pairs),
         p_value=uniformity(pairs),
     )
+
+
+def entropy(height: int, width: int) -> float:
+    """Of gradient images rounded to 8 bits, in bits a pixel and channel ("bits/dim").
+
+    The first and the last of at least 2 pixels are a and b themselves, so that rounding keeps all 255^2 pairs apart.
+    """
+    return 2 * log2(LEVELS) / (height * width)
 
 
 def corner_error(corners: Int64[Tensor, "*n"]) -> float:

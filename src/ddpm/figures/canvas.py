@@ -118,19 +118,40 @@ def curve_axes(title: str, note: str, xlabel: str, ylabel: str) -> tuple[Figure,
 
 
 @styled
-def curve_panels(title: str, note: str, xlabel: str, ylabel: str, names: Sequence[str]) -> tuple[Figure, list[Axes]]:
-    """A figure with a pair of axes a name, side by side on one y scale, and room for a legend above them."""
+def curve_panels(
+    title: str, note: str, xlabel: str, ylabel: str, names: Sequence[str], share_y: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """A figure with a pair of axes a name, side by side on one y scale, and room for a legend above them.
+
+    share_y: False gives each its own scale and label, with room for them.
+    """
     top = _below_note(note) + 5 * LINE
     height = top + 420 + 90
     figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI)
-    panels: list[Axes] = figure.subplots(1, len(names), sharey=True, squeeze=False)[0].tolist()
-    figure.subplots_adjust(140 / WIDTH, 90 / height, 1 - MARGIN / WIDTH, 1 - top / height, wspace=0.06)
+    panels: list[Axes] = figure.subplots(1, len(names), sharey=share_y, squeeze=False)[0].tolist()
+    between = 0.06 if share_y else 0.35
+    figure.subplots_adjust(140 / WIDTH, 90 / height, 1 - MARGIN / WIDTH, 1 - top / height, wspace=between)
     for name, axes in zip(names, panels, strict=True):
         axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.set_title(name, loc="left", fontsize=10, color=INK)
-        axes.yaxis.label.set_visible(axes is panels[0])
+        axes.yaxis.label.set_visible(axes is panels[0] or not share_y)
     _write_title(figure, title, note)
     return figure, panels
+
+
+def legend_above(figure: Figure, panels: Sequence[Axes], ncols: int) -> None:
+    """One legend for all of `curve_panels`, over the right end of the last one; each word once."""
+    found = {word: line for axes in panels for line, word in zip(*axes.get_legend_handles_labels(), strict=True)}
+    corner = panels[-1].get_position()
+    above = 1.2 * LINE / figure.bbox.height
+    figure.legend(
+        found.values(),
+        found.keys(),
+        loc="lower right",
+        ncols=ncols,
+        borderaxespad=0,
+        bbox_to_anchor=(corner.x1, corner.y1 + above),
+    )
 
 
 def show(axes: Axes, image: Float[Tensor, "c h w"], extent: tuple[int, int, int, int] | None = None) -> None:

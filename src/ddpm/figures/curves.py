@@ -13,12 +13,12 @@ from ddpm.figures.canvas import (
     FAINT,
     GREY,
     INK,
-    LINE,
     ORANGE,
     PREDICTED,
     SERIES,
     curve_axes,
     curve_panels,
+    legend_above,
     styled,
 )
 
@@ -93,6 +93,32 @@ def loss_by_timestep(losses: Curve, prediction: Prediction, label: str, optimal:
 
 
 @styled
+def loss_by_quartile(losses: Sequence[Mapping[str, str]], n_steps: int, label: str) -> Figure:
+    """The training loss of each quarter of the noise steps 1..n_steps, against training step.
+
+    losses: rows of loss_by_quartile.csv; an empty cell is left out.
+    """
+    figure, axes = curve_axes(
+        f"Loss by quarter of the noise steps: {label}",
+        "The training loss, split by the quarter of the noise steps t that an image fell into. Their average, which "
+        "training lowers, hides how far they lie apart.",
+        "training step",
+        "training loss",
+    )
+    for quartile, color in zip(range(4), SERIES, strict=False):
+        low, high = (-(-n_steps * end // 4) for end in (quartile, quartile + 1))
+        column = f"train_loss_q{quartile + 1}"
+        curve = [(int(row["step"]), float(row[column])) for row in losses if row[column]]
+        if curve:
+            _plot(axes, curve, label=f"t = {low + 1} to {high}: {curve[-1][1]:.3g}", color=color, linewidth=1.5)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, borderaxespad=0.2)
+    _plain_log_scale(axes)
+    axes.set_xlim(0, 1.01 * int(losses[-1]["step"]))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    return figure
+
+
+@styled
 def sampler_error(
     errors: Mapping[str, Mapping[str, Curve]],
     floor: float,
@@ -129,17 +155,7 @@ def sampler_error(
         axes.minorticks_off()
         axes.xaxis.set_major_formatter(ScalarFormatter())
     _plain_log_scale(panels[0])
-    found = {word: line for axes in panels for line, word in zip(*axes.get_legend_handles_labels(), strict=True)}
-    corner = panels[-1].get_position()
-    above = 1.2 * LINE / figure.bbox.height
-    figure.legend(
-        found.values(),
-        found.keys(),
-        loc="lower right",
-        ncols=4,
-        borderaxespad=0,
-        bbox_to_anchor=(corner.x1, corner.y1 + above),
-    )
+    legend_above(figure, panels, ncols=4)
     return figure
 
 

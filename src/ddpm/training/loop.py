@@ -7,7 +7,7 @@ from math import ceil, isfinite
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import TensorDataset
@@ -28,6 +28,7 @@ from ddpm.seeding import generator, global_stream
 from ddpm.training.evaluate import simple_loss
 from ddpm.training.loss import training_loss
 from ddpm.training.muon import Muon
+from ddpm.training.quartiles import means, named, tally
 from ddpm.training.resume import Resume
 from ddpm.training.state import TrainingState
 
@@ -63,12 +64,14 @@ class Log(Protocol):
 class History:
     """What training leaves beside the weights.
 
-    train_loss: (step, mean loss since the row before); eval_loss: (step, loss of the weights that are kept).
+    train_loss: (step, mean loss since the row before); quartile_loss: the same for each quarter of 1..T, low t first,
+    None where no image had such a t; eval_loss: (step, loss of the weights that are kept).
     previews: 8-bit pictures of `reconstruction_grid`, (moments, images, channels, 2 height, 3 width).
     """
 
     steps: int
     train_loss: list[tuple[int, float]]
+    quartile_loss: list[tuple[int, list[float | None]]]
     eval_loss: list[tuple[int, float]]
     preview_steps: list[int]
     previews: UInt8[Tensor, "k n c h2 w3"]
@@ -117,8 +120,11 @@ def fit(
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
         batch, noise_stream = images[chosen.to(compute.device)], generator(seed, "noise", step)
         with global_stream(seed, "dropout", step):
-            loss = _step_loss(model, schedule, batch, noise_stream, compute, params)
-        if not isfinite(value := loss.item()):
+            losses, num_steps = _step_loss(model, schedule, batch, noise_stream, compute, params)
+        loss = losses.mean()
+        numbers = torch.hstack((loss, tally(losses.detach(), num_steps, len(schedule))))
+        value, *quartiles = numbers.tolist()  # the only time in a step that the device is waited for
+        if not isfinite(value):
             if resume:
                 resume.save(state)
             raise _diverged(f"the loss at step {step} of {n_steps} is {value}", lr, params)
@@ -130,12 +136,16 @@ def fit(
 
         state.step, last = step, step == n_steps
         state.recent.append(value)
+        state.tallies.append(quartiles)
         if step % params.log_interval == 0 or last:
             state.train_loss.append((step, sum(state.recent) / len(state.recent)))
+            state.quartile_loss.append((step, means(state.tallies)))
             state.recent.clear()
+            state.tallies.clear()
             progress.set_postfix(loss=f"{state.train_loss[-1][1]:.4f}")
             if log:
-                log.log_metrics({"train_loss": state.train_loss[-1][1], "lr": lr}, step)
+                by_quartile = named(state.quartile_loss[-1][1])
+                log.log_metrics({"train_loss": state.train_loss[-1][1], "lr": lr, **by_quartile}, step)
         if eval_images is not None and (step % params.img_log_interval == 0 or last):
             kept = cast(DiffusionModel, average.module)
             state.eval_loss.append((step, simple_loss(kept, eval_images, schedule, seed, compute)))
@@ -151,7 +161,7 @@ def fit(
         raise _diverged(f"the weights after step {n_steps}, the last, are not finite", params.lr, params)
     model.load_state_dict(average.module.state_dict())
     pictures = torch.stack(state.previews) if state.previews else torch.empty(0, 0, 0, 0, 0, dtype=torch.uint8)
-    return History(n_steps, state.train_loss, state.eval_loss, state.preview_steps, pictures)
+    return History(n_steps, state.train_loss, state.quartile_loss, state.eval_loss, state.preview_steps, pictures)
 
 
 def train(
@@ -214,13 +224,14 @@ def _step_loss(
     noise_stream: torch.Generator,
     compute: Compute,
     params: Training,
-) -> Float[Tensor, ""]:
-    """Lines 2 to 5 of Algorithm 1."""
+) -> tuple[Float[Tensor, "b"], Int[Tensor, "b"]]:
+    """Lines 2 to 5 of Algorithm 1: the loss of each image, and its t."""
     x0 = normalize_img(from_uint8(batch)) if batch.dtype == torch.uint8 else batch
     num_steps, eps, xt = noise_img(x0, schedule, generator=noise_stream, step_sampling=params.step_sampling)
     with compute.autocast():
         predicted, v = model.with_variance(xt, num_steps)
-    return training_loss(params.weighting, model.prediction, predicted, v, x0, eps, xt, num_steps, schedule)
+    losses = training_loss(params.weighting, model.prediction, predicted, v, x0, eps, xt, num_steps, schedule)
+    return losses, num_steps
 
 
 def _diverged(what: str, lr: float, params: Training) -> UserError:
@@ -234,3 +245,5 @@ def _log_curves(state: TrainingState, log: Log) -> None:
     for name, rows in (("train_loss", state.train_loss), ("eval_loss", state.eval_loss)):
         for step, loss in rows:
             log.log_metrics({name: loss}, step)
+    for step, losses in state.quartile_loss:
+        log.log_metrics(named(losses), step)

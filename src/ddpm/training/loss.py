@@ -26,8 +26,8 @@ def training_loss(
     xt: Float[Tensor, "b c h w"],
     num_steps: Int[Tensor, "b"],
     schedule: NoiseSchedule,
-) -> Float[Tensor, ""]:
-    """The loss of one batch; predicted, v: what `DiffusionModel.with_variance` says of `xt`.
+) -> Float[Tensor, "b"]:
+    """The loss of each image of a batch; predicted, v: what `DiffusionModel.with_variance` says of `xt`.
 
     weighting: "simple", the mean squared error of what is predicted (equation 14 for eps); "min_snr", that of the image
     it stands for, times min(SNR, GAMMA) (Hang et al. 2023); "bound", equation 12: the variational bound itself but for
@@ -39,10 +39,10 @@ def training_loss(
         return _bound(prediction, predicted, v, x0, xt, num_steps, schedule)
     wanted = target(prediction, x0, eps, num_steps, schedule)
     if weighting == "simple":
-        loss = F.mse_loss(predicted.float(), wanted)
+        loss = F.mse_loss(predicted.float(), wanted, reduction="none").mean(dim=(1, 2, 3))
     else:
         weight = min_snr_weight(prediction, num_steps, schedule).to(wanted)
-        loss = (weight * F.mse_loss(predicted.float(), wanted, reduction="none")).mean()
+        loss = (weight * F.mse_loss(predicted.float(), wanted, reduction="none")).mean(dim=(1, 2, 3))
     if v is None:
         return loss
     return loss + SHARE_OF_BOUND * _bound(prediction, predicted.detach(), v, x0, xt, num_steps, schedule)
@@ -64,8 +64,8 @@ def _bound(
     xt: Float[Tensor, "b c h w"],
     num_steps: Int[Tensor, "b"],
     schedule: NoiseSchedule,
-) -> Float64[Tensor, ""]:
-    """An estimate of L_0 + ... + L_{T-1} in bits/dim: T times the mean of the terms that the batch has drawn."""
+) -> Float64[Tensor, "b"]:
+    """Estimates of L_0 + ... + L_{T-1} in bits/dim, one an image: T times the term that it has drawn."""
     estimate = to_x0(prediction, predicted.double(), xt.double(), num_steps, schedule)
     sigma2 = reverse_variance("fixed_small" if v is None else "learned", num_steps, schedule, v)
-    return len(schedule) / log(2) * bound_term(x0, estimate, xt, num_steps, schedule, sigma2).mean()
+    return len(schedule) / log(2) * bound_term(x0, estimate, xt, num_steps, schedule, sigma2).mean(dim=(1, 2, 3))

@@ -48,6 +48,8 @@ def write_outputs(
     )
     reports = Path(f"reports/train_{name}")
     write_csv(reports / "loss.csv", ("step", "train_loss"), history.train_loss)
+    columns = ("step", *(f"train_loss_q{quartile}" for quartile in range(1, 5)))
+    write_csv(reports / "loss_by_quartile.csv", columns, ((step, *losses) for step, losses in history.quartile_loss))
     write_csv(reports / "eval_loss.csv", ("step", "eval_loss"), history.eval_loss)
     write_csv(reports / "loss_by_timestep.csv", ("t", "loss"), enumerate(by_timestep, start=1))
     metrics = {

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from ddpm.errors import UserError
 from ddpm.files import atomic_path, tensors_sha256
 
-NUMBERS = ("step", "recent", "train_loss", "eval_loss", "preview_steps")
+NUMBERS = ("step", "recent", "tallies", "train_loss", "quartile_loss", "eval_loss", "preview_steps")
 
 
 @dataclass
@@ -24,14 +24,17 @@ class TrainingState:
     """The networks, their optimisers and the curves after `step` steps.
 
     Random numbers, the order of the images and the learning rate are no part of it: they are functions of the seed and
-    the step. recent: losses since the last row of train_loss; the other lists are those of `loop.History`.
+    the step. recent, tallies: losses, and what `quartiles.tally` gives, since the last row of train_loss; the other
+    lists are those of `loop.History`.
     """
 
     modules: Mapping[str, nn.Module]
     optimizers: Sequence[Optimizer]
     step: int = 0
     recent: list[float] = field(default_factory=list)
+    tallies: list[list[float]] = field(default_factory=list)
     train_loss: list[tuple[int, float]] = field(default_factory=list)
+    quartile_loss: list[tuple[int, list[float | None]]] = field(default_factory=list)
     eval_loss: list[tuple[int, float]] = field(default_factory=list)
     preview_steps: list[int] = field(default_factory=list)
     previews: list[UInt8[Tensor, "n c h w"]] = field(default_factory=list)

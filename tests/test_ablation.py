@@ -1,0 +1,129 @@
+"""benchmarks/ablation.py: what it asks DVC for, what it makes of the answers, and that no failure is dropped."""
+
+import json
+import subprocess
+from importlib.util import module_from_spec, spec_from_file_location
+from itertools import product
+
+import pytest
+from dvc.utils.hydra import apply_overrides
+from project import REPO
+from ruamel.yaml import YAML
+
+from ddpm import recipes
+from ddpm.config import load_params
+
+spec = spec_from_file_location("ablation", REPO / "benchmarks/ablation.py")
+ablation = module_from_spec(spec)
+spec.loader.exec_module(ablation)
+
+CELLS = [
+    ablation.Cell(*cell)
+    for cell in product(*(getattr(ablation, name) for name in ("PREDICTIONS", "WEIGHTINGS", "VARIANCES")), range(3))
+]
+EPS = ablation.Cell("eps", "simple", "learned", 1)
+GOOD = [
+    {"eval_loss": 0.5, "steps": 3},
+    {"fid_fashion_cnn": 4.0, "fid_fashion_cnn_floor": 0.25},
+    {"learned": {"train": {"bits_per_dim": 1.0}, "test": {"bits_per_dim": 3.0}}},
+]
+DIVERGED = (
+    "train_unet: training diverged: the loss at step 3 of 9 is nan, with lr 0.1 and batch_size 64; try a smaller lr"
+)
+LOG = f"Running stage 'train_unet':\n{DIVERGED}\n\nERROR: failed to reproduce 'train_unet': exited with 2\n"
+
+
+@pytest.mark.parametrize("cell", [CELLS[0], CELLS[-1], EPS])
+def test_dvc_makes_of_the_words_what_the_name_is_made_of(cell, tmp_path, monkeypatch):
+    monkeypatch.chdir(REPO)
+    yaml = YAML(typ="safe")
+    params = yaml.load(REPO / "params.yaml")
+    yaml.dump(params, tmp_path / "params.yaml")
+    changes = ablation.merged(recipes.load("ablation"), ablation.changes(cell))
+    apply_overrides(str(tmp_path / "params.yaml"), recipes.overrides(changes)[1::2])
+    assert yaml.load(tmp_path / "params.yaml") == ablation.merged(params, changes)
+    checked = load_params(tmp_path / "params.yaml")  # every key is known, every value allowed
+    assert checked.seed == cell.seed
+    assert checked.train_unet.prediction == cell.prediction
+    assert checked.train_unet.weighting == cell.weighting
+    assert checked.train_unet.learn_variance == (cell.variance == "learned")
+    assert checked.sample.unet.variance == cell.variance
+    assert checked.bound.variances == [cell.variance]
+
+
+def test_names_tell_cells_seeds_and_settings_apart():
+    names = [cell.experiment({"lr": lr}) for cell in CELLS for lr in (0.1, 0.2)]
+    assert len(set(names)) == 2 * len(CELLS) == 2 * 48
+    assert names[0] == CELLS[0].experiment({"lr": 0.1})
+    for name in names:
+        subprocess.run(["git", "check-ref-format", f"refs/exps/{name}"], check=True)
+
+
+def test_a_row_has_the_bound_of_its_own_variance():
+    row = ablation.row("name", EPS, GOOD)
+    assert row["failure"] == ""
+    assert [float(row[key]) for key in ablation.MEASURES] == [4.0, 0.25, 3.0, 0.5]
+    assert ablation.row("name", EPS, GOOD[:2])["bits_per_dim"] == ""
+
+
+def test_a_quality_that_is_no_number_is_a_failure():
+    row = ablation.row("name", EPS, [*GOOD[:1], {"fid_fashion_cnn": float("nan")}])
+    assert row["failure"] == "fid_fashion_cnn is nan"
+
+
+def test_the_reason_is_the_stages_own_line():
+    assert ablation.reason(LOG) == DIVERGED
+    assert ablation.reason("a\n\nERROR: no space left\n") == "ERROR: no space left"
+
+
+def test_what_has_ended_is_collected_once_and_a_killed_run_is_not(tmp_path, monkeypatch):
+    """Experiments are git references, as DVC keeps them: one that ended, one that diverged, one that was killed."""
+    monkeypatch.chdir(tmp_path)
+    cells = {cell.experiment({}): cell for cell in (EPS, *CELLS[:2])}
+    done, diverged, killed = cells
+    for stage, values in zip(ablation.MEASURED, GOOD, strict=True):
+        (tmp_path / f"reports/{stage}").mkdir(parents=True)
+        (tmp_path / f"reports/{stage}/metrics.json").write_text(json.dumps(values))
+    as_somebody = ("-c", "user.name=t", "-c", "user.email=t@t")
+    for words in (("init", "-q"), ("add", "."), (*as_somebody, "commit", "-qm", "x")):
+        ablation.git(*words)
+    ablation.git("update-ref", f"refs/exps/12/345678/{done}", "HEAD")
+    logs = {diverged: LOG, killed: "train_unet: stopped (Terminated) after step 2\n"}
+    monkeypatch.setattr(ablation, "dvc", lambda *words: logs[words[-1]])
+    rows = {}
+    assert ablation.collect(cells, rows, {diverged: "Failed", killed: "Failed"}) == [done, diverged]
+    assert rows[done]["fid_fashion_cnn"] == "4.0"
+    assert rows[diverged]["failure"] == DIVERGED
+    assert ablation.collect(cells, rows, {diverged: "Failed", killed: "Failed"}) == []
+    assert [row["experiment"] for row in ablation.read(ablation.REPORTS / "ablation.csv")] == [done, diverged]
+
+
+def test_the_table_keeps_failures_and_means_of_what_is_left(tmp_path):
+    cells = [ablation.Cell("eps", "simple", "learned", seed) for seed in range(3)]
+    rows = [
+        ablation.row("a", cells[0], GOOD),
+        ablation.row("b", cells[1], [{"fid_fashion_cnn": 2.0, "fid_fashion_cnn_floor": 0.25, "eval_loss": 0.7}]),
+        ablation.row("c", cells[2], failure=DIVERGED),
+        ablation.row("d", ablation.Cell("mean", "bound", "fixed_small", 0), failure=DIVERGED),
+    ]
+    lines = ablation.table(rows, "N = 9").splitlines()
+    assert "| eps | simple | learned | 3 (2 to 4) | 3 (3 to 3) | 0.6 (0.5 to 0.7) | 1 of 3 |" in lines
+    assert "| mean | bound | fixed_small | - | - | - | 1 of 1 |" in lines
+    assert f"- eps, simple, learned, seed 2: {DIVERGED}" in lines
+    ablation.save(ablation.figure(rows, "N = 9"), tmp_path / "ablation.png")
+    marks = [
+        line.get_marker()
+        for axes in ablation.figure(rows, "N = 9").axes
+        for line in axes.lines
+        if len(line.get_xdata())
+    ]
+    assert marks.count("x") == 2
+    assert (
+        sum(
+            len(line.get_xdata())
+            for axes in ablation.figure(rows, "N = 9").axes
+            for line in axes.lines
+            if line.get_marker() == "o"
+        )
+        == 2
+    )
