@@ -2,31 +2,31 @@
 
     python benchmarks/throughput.py
 
-Peak and training are measured in turn, round by round, and compared within a round. Times are of the wall clock, on a
-machine that should do nothing else; with `threads: 1` on a CPU they are of the processor, which other work disturbs
-less. Images are random numbers. Writes reports/throughput/.
+Peak and training are measured in turn, and compared round by round. Times are of the wall clock, on a machine that
+should do nothing else; with `threads: 1` on a CPU they are the processor's, which other work disturbs less. Images are
+random numbers. Writes reports/throughput/.
 """
 
 import argparse
 import os
-import platform
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import torch
+from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 from torch import Tensor, nn
 from torch.autograd.profiler_util import FunctionEvent
@@ -35,7 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm import recipes, tracking
 from ddpm.compute import Compute, set_up
-from ddpm.config import Params, load_params, validated
+from ddpm.config import Params, load_params
 from ddpm.errors import UserError
 from ddpm.files import atomic_path, write_json
 from ddpm.models.unet import Unet, UnetConfig
@@ -46,10 +46,9 @@ from ddpm.training.resume import Resume
 
 REPORTS = Path("reports/throughput")
 SHAPE = (1, 28, 28)
-# Of 3x3 convolutions, (channels, size of the maps); with a few hundred channels a processor is at its best.
-CONVOLUTIONS = ((64, 14), (128, 14), (256, 14), (128, 28), (256, 28))
+CONVOLUTIONS = ((64, 14), (128, 14), (256, 14), (128, 28), (256, 28))  # 3x3: channels, size of the maps
 PEAK_SECONDS = 0.3  # on each of them, in each round
-OPERATORS = {  # of a profile; the first that a name contains
+OPERATORS = {  # of a profile: the first that is part of the name
     "convolution_backward": "convolution backward",
     "convolution": "convolution forward",
     "group_norm": "GroupNorm",
@@ -67,21 +66,21 @@ runpy.run_path(sys.argv[0], run_name="__main__")"""
 
 def main() -> None:
     options = arguments()
-    params = recipe(options.recipe)
-    compute = set_up(params.device, params.precision, params.threads)
-    clock = time.process_time if compute.device.type == "cpu" and params.threads == 1 else time.perf_counter
-    result: dict[str, Any] = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(compute.device),
-        "threads": params.threads,
-        "recipe": options.recipe or "default",
-        "precision": compute.precision,
-        "compiled": options.compile,
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ.update(DVC_ROOT=folder, MLFLOW_TRACKING_URI="sqlite:///mlflow.db")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        params = recipe(options.recipe, folder)
+        compute = set_up(params.device, params.precision, params.threads)
+        result: dict[str, Any] = {
+            "date": datetime.now(UTC).date().isoformat(),
+            "machine": machine(compute.device),
+            "threads": params.threads,
+            "recipe": options.recipe or "default",
+            "precision": compute.precision,
+            "compiled": options.compile,
+        }
+        os.environ.update(DVC_ROOT=name, MLFLOW_TRACKING_URI="sqlite:///mlflow.db")
         with tracking.stage_run("throughput", {}) as run:
-            result |= training(params.train_unet, compute, options, run, clock, Path(folder))
+            result |= training(params.train_unet, compute, options, run, folder)
         result["start_up_seconds"] = start_up()
     write_json(REPORTS / "throughput.json", result)
     with atomic_path(REPORTS / "throughput.md") as temporary:
@@ -102,106 +101,95 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def recipe(name: str | None) -> Params:
-    """params.yaml with the recipe's values in place of its own."""
-    if name is None:
-        return load_params()
-    recipes.overrides(name)  # says which there are
-
-    def merged(base: Any, changes: Any) -> Any:
-        return base | {key: merged(base[key], value) for key, value in changes.items()} if base_is(changes) else changes
-
-    def base_is(changes: Any) -> bool:
-        return isinstance(changes, Mapping)
-
-    yaml = YAML(typ="safe", pure=True)
-    paths = Path("params.yaml"), recipes.FOLDER / f"{name}.yaml"
-    return validated(Params, merged(*map(yaml.load, paths)), str(paths[1]))
+def recipe(name: str | None, folder: Path) -> Params:
+    """params.yaml with the recipe's values, by way of a copy in `folder`, as `dvc exp run -S` sets them."""
+    path = Path(shutil.copy("params.yaml", folder))
+    if name is not None:
+        apply_overrides(str(path), recipes.overrides(name)[1::2])
+    return load_params(path)
 
 
 def training(
-    params: TrainUnet,
-    compute: Compute,
-    options: argparse.Namespace,
-    run: Log,
-    clock: Callable[[], float],
-    folder: Path,
+    params: TrainUnet, compute: Compute, options: argparse.Namespace, run: Log, folder: Path
 ) -> dict[str, Any]:
-    """Everything about the training itself: peak, throughput, profile, and what logging and its like cost."""
-    gflop = sum(flops(network(params)).values()) / 1e9
+    """All about the training itself: peak, throughput, profile, and what is done beside it."""
+    on_cpu = compute.device.type == "cpu"
+    clock = time.process_time if on_cpu and torch.get_num_threads() == 1 else time.perf_counter
+    images = torch.randint(256, (params.n_train, *SHAPE), dtype=torch.uint8)
 
-    def steps(batch_size: int, n: int, evaluate: bool = False, resume: Resume | None = None) -> "Clock":
-        watch = Clock(run, clock)
-        chosen = params.model_copy(
-            update={"batch_size": batch_size, "epochs": n, "log_interval": 1, "img_log_interval": 1}
-        )
-        images = torch.randint(256, (batch_size, *SHAPE), dtype=torch.uint8)
+    def steps(batch_size: int, n: int, evaluate: bool = False, resume: Resume | None = None) -> Clock:
+        """n steps, and one before them that is not timed."""
+        changes = {"batch_size": batch_size, "epochs": (n + 1) / ceil(len(images) / batch_size)}
+        chosen = params.model_copy(update={**changes, "log_interval": 1, "img_log_interval": 1})
         held_out = torch.rand(params.n_eval, *SHAPE) * 2 - 1 if evaluate else None
-        model = network(params)
+        model, watch = network(params), Clock(run, clock)
         if options.compile:
             model.compile()
         fit(model, chosen, images, held_out, compute=compute, log=watch, resume=resume)
         return watch
 
-    first, memory = {}, {}
-    for batch_size in sorted(options.batch_sizes):
+    sizes, first, memory = sorted({*options.batch_sizes, params.batch_size}), {}, {}
+    for batch_size in sizes:
         start = clock()
-        steps(batch_size, 3)
-        first[batch_size], memory[batch_size] = clock() - start, peak_memory(compute.device)
+        steps(batch_size, 1)
+        first[batch_size] = clock() - start
+        memory[batch_size] = peak_memory_mib() if on_cpu else torch.cuda.max_memory_allocated() / 2**20
     peaks: list[dict[str, float]] = []
-    seconds: dict[int, list[float]] = {batch_size: [] for batch_size in options.batch_sizes}
+    seconds: dict[int, list[float]] = {batch_size: [] for batch_size in sizes}
     for _ in range(options.rounds):
         peaks.append({name: peak(Compute(compute.device, name), clock) for name in precisions(compute)})
-        for batch_size in options.batch_sizes:
-            seconds[batch_size].append(steps(batch_size, options.steps + 1).step)
-    rows = [
-        {
-            "batch_size": batch_size,
-            "images_per_second": batch_size / median(measured),
-            "gflops": batch_size * gflop / median(measured),
-            "share_of_peak": median(
-                batch_size * gflop / s / p[compute.precision] for s, p in zip(measured, peaks, strict=True)
-            ),
-            "peak_memory_mib": memory[batch_size],
-            "first_three_steps_seconds": first[batch_size],  # the compilation is among them
-        }
-        for batch_size, measured in seconds.items()
-    ]
+        for batch_size in sizes:
+            seconds[batch_size].append(steps(batch_size, options.steps).step)
+    gflop = flops(network(params), torch.zeros(1, *SHAPE), torch.ones(1)) / 1e9
+    rows = []
+    for batch_size, measured in seconds.items():
+        rates = [batch_size * gflop / each for each in measured]
+        rows.append(
+            {
+                "batch": batch_size,
+                "images_per_second": median(rates) / gflop,
+                "gflops": median(rates),
+                "share_of_peak": median(r / p[compute.precision] for r, p in zip(rates, peaks, strict=True)),
+                "peak_memory_mib": memory[batch_size],
+                "first_two_steps_seconds": first[batch_size],
+            }
+        )
     with profile() as events:
-        plain = steps(params.batch_size, options.steps + 1)
-    evaluated = steps(params.batch_size, 4, evaluate=True)
+        plain = steps(params.batch_size, options.steps)
+    evaluated = steps(params.batch_size, 3, evaluate=True)
     with Resume("throughput", {}, 0, folder) as resume:
-        kept = steps(params.batch_size, 4, resume=resume)
-    usual = median(seconds.get(params.batch_size) or [steps(params.batch_size, options.steps + 1).step])
+        kept = steps(params.batch_size, 3, resume=resume)
+    step = median(seconds[params.batch_size])
     n_steps = params.epochs * ceil(params.n_train / params.batch_size)
-    extra = {
-        "logging": plain.logging * n_steps / params.log_interval,
-        "evaluation and previews": (evaluated.step - usual) * (1 + n_steps // params.img_log_interval),
-        "checkpoints": (kept.step - usual) * (1 + n_steps * usual // max(1, params.checkpoint_seconds)),
+    beside = {
+        "logging": mean(plain.logging) / params.log_interval,
+        "evaluation and previews": (evaluated.step - step) / params.img_log_interval,
+        "checkpoints": (kept.step - step) * step / max(step, params.checkpoint_seconds),
     }
     return {
         "gflop_per_image": gflop,
-        "peak_gflops": {name: median(p[name] for p in peaks) for name in peaks[0]},
+        "peak_gflops": {name: median(each[name] for each in peaks) for name in peaks[0]},
         "training": rows,
-        "profile": shares(events.events(), compute.device.type == "cuda"),
-        "beside_training": {name: max(0.0, cost) / (n_steps * usual) for name, cost in extra.items()},
+        "minutes": n_steps * step / 60,
+        "profile": shares(events.events(), on_cpu),
+        "beside_training": {name: max(0.0, cost) / step for name, cost in beside.items()},
     }
 
 
 class Clock:
-    """A log that notes when each step ends and what `run`, the log behind it, takes."""
+    """A log that notes when each step ends, and the seconds that `run`, the log behind it, takes for a row."""
 
     def __init__(self, run: Log, clock: Callable[[], float]) -> None:
         self._run, self._clock = run, clock
         self._ends: list[float] = []
-        self._logging = 0.0
+        self.logging: list[float] = []
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         start = self._clock()
         self._run.log_metrics(metrics, step)
         if "train_loss" in metrics:
             self._ends.append(start)
-            self._logging += self._clock() - start
+            self.logging.append(self._clock() - start)
 
     def log_image(self, image: Tensor, key: str, step: int) -> None:
         self._run.log_image(image, key, step)
@@ -211,30 +199,22 @@ class Clock:
         """Seconds of a step, the first left out."""
         return median(after - before for before, after in pairwise(self._ends))
 
-    @property
-    def logging(self) -> float:
-        """Seconds of logging one row."""
-        return self._logging / len(self._ends)
-
 
 def network(params: TrainUnet) -> Unet:
-    given = {key: tuple(v) if isinstance(v, list) else v for key, v in dict(params).items()}
     names = {field.name for field in fields(UnetConfig)}
-    return Unet(UnetConfig(SHAPE, **{key: value for key, value in given.items() if key in names}))
+    values = {key: tuple(v) if isinstance(v, list) else v for key, v in dict(params).items() if key in names}
+    return Unet(UnetConfig(SHAPE, **values))
 
 
-def flops(module: nn.Module, *shape: int) -> dict[str, int]:
-    """Of one forward and backward pass for one image, a multiplication and an addition being two, by operator."""
+def flops(module: nn.Module, *inputs: Tensor) -> int:
+    """Of a forward and a backward pass; a multiplication and an addition are two."""
     with FlopCounterMode(display=False) as counter:
-        if shape:
-            module(torch.zeros(1, *shape, requires_grad=True)).sum().backward()
-        else:
-            module(torch.zeros(1, *SHAPE), torch.ones(1)).sum().backward()
-    return {str(name): count for name, count in counter.get_flop_counts()["Global"].items()}
+        module(*inputs).sum().backward()
+    return counter.get_total_flops()
 
 
 def precisions(compute: Compute) -> list[Any]:
-    """fp32, and bf16 where set_up takes it."""
+    """fp32, and bf16 where the device has it."""
     try:
         set_up(compute.device.type, "bf16", torch.get_num_threads())
     except UserError:
@@ -242,110 +222,96 @@ def precisions(compute: Compute) -> list[Any]:
     return ["fp32", "bf16"]
 
 
-def peak(compute: Compute, clock: Callable[[], float]) -> float:
-    """GFLOP/s of the fastest of CONVOLUTIONS, forward, batch 64, channels_last."""
-    return max(convolution_gflops(compute, clock, *convolution) for convolution in CONVOLUTIONS)
-
-
 @torch.inference_mode()
-def convolution_gflops(compute: Compute, clock: Callable[[], float], channels: int, size: int) -> float:
-    dtype = torch.bfloat16 if compute.precision == "bf16" else torch.float32
-    where: dict[str, Any] = {"device": compute.device, "dtype": dtype, "memory_format": torch.channels_last}
-    layer = nn.Conv2d(channels, channels, 3, padding=1).to(**where)
-    x = torch.randn(64, channels, size, size).to(**where)
-    wait = torch.cuda.synchronize if compute.device.type == "cuda" else nullcontext
-    layer(x)
-    wait()
-    start, done = clock(), 0
-    while clock() - start < PEAK_SECONDS:
-        for _ in range(10):
-            layer(x)
-        wait()
-        done += 10
-    return 2 * 9 * channels**2 * size**2 * len(x) * done / (clock() - start) / 1e9
+def peak(compute: Compute, clock: Callable[[], float]) -> float:
+    """GFLOP/s of the fastest of CONVOLUTIONS: forward, 16 images, channels_last."""
+    device, dtype = compute.device, torch.bfloat16 if compute.precision == "bf16" else torch.float32
+    repeats, rates = 100 if device.type == "cuda" else 1, []
+    for channels, size in CONVOLUTIONS:
+        layer = nn.Conv2d(channels, channels, 3, padding=1).to(device, dtype, memory_format=torch.channels_last)
+        x = torch.randn(16, channels, size, size).to(device, dtype, memory_format=torch.channels_last)
+        done, start = -1, clock()
+        while done < 1 or clock() - start < PEAK_SECONDS:
+            for _ in range(repeats):
+                layer(x)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            done += 1
+            start = start if done else clock()  # the first run sets up, and does not count
+        rates.append(18 * channels**2 * size**2 * len(x) * repeats * done / (clock() - start) / 1e9)
+    return max(rates)
 
 
-def shares(events: Sequence[FunctionEvent], on_cuda: bool) -> dict[str, float]:
-    """Of the time that operators themselves took, largest first."""
+def shares(events: Iterable[FunctionEvent], on_cpu: bool) -> dict[str, float]:
+    """Of the time that operators took themselves, by kind, largest first."""
     seconds: Counter[str] = Counter()
     for event in events:
-        seconds[kind(event)] += event.self_device_time_total if on_cuda else event.self_cpu_time_total
+        seconds[kind(event)] += event.self_cpu_time_total if on_cpu else event.self_device_time_total
     return {name: value / seconds.total() for name, value in seconds.most_common()}
 
 
-def kind(event: FunctionEvent) -> str:
-    names = [above.name for above in lineage(event)]
+def kind(event: FunctionEvent | None) -> str:
+    names = []
+    while event is not None:  # an operator, the one that called it, and so on
+        names.append(event.name)
+        event = event.cpu_parent
     if any(name.startswith("Optimizer.step") for name in names):
         return "Muon's matrix products" if "mm" in names[0] else "optimisers, rest"
     return next((OPERATORS[part] for part in OPERATORS for name in names if part in name), "rest")
 
 
-def lineage(event: FunctionEvent | None) -> Iterator[FunctionEvent]:
-    """An operator, the one that called it, and so on."""
-    while event is not None:
-        yield event
-        event = event.cpu_parent
-
-
-def peak_memory(device: torch.device) -> float:
-    return torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else peak_memory_mib()
-
-
 def start_up() -> dict[str, float | None]:
-    """Seconds of each stage without its work, and of a `dvc repro` with nothing to do (None where there is something)."""
-    stages = YAML(typ="safe", pure=True).load(Path("dvc.yaml"))["stages"]
-    commands = {name: stage["cmd"].partition("python ")[2].split() for name, stage in stages.items()}
+    """Seconds of each stage without its work, and of `dvc repro` with nothing to do (None: there is)."""
     environment = os.environ | {"PYTHONPATH": "src"}
 
-    def seconds(command: list[str]) -> float:
+    def seconds(*command: str) -> float:
         start = time.perf_counter()
-        subprocess.run(command, env=environment, check=True, capture_output=True)
+        subprocess.run([sys.executable, *command], env=environment, check=True, capture_output=True)
         return time.perf_counter() - start
 
-    starts = {name: [sys.executable, "-c", START, *command] for name, command in commands.items()}
-    result: dict[str, float | None] = {name: seconds(command) for name, command in starts.items()}
-    environment.pop("DVC_ROOT")
-    dvc = [sys.executable, "-m", "dvc", "repro"]
-    said = subprocess.run([*dvc, "--dry"], env=environment, capture_output=True, text=True).stdout
-    result["dvc repro"] = seconds(dvc) if "up to date" in said else None
-    return result
+    stages = YAML(typ="safe", pure=True).load(Path("dvc.yaml"))["stages"]
+    commands = {name: stage["cmd"].partition("python ")[2].split() for name, stage in stages.items()}
+    result: dict[str, float | None] = {name: seconds("-c", START, *command) for name, command in commands.items()}
+    del environment["DVC_ROOT"]
+    status = [sys.executable, "-m", "dvc", "repro", "--dry"]
+    idle = "up to date" in subprocess.run(status, env=environment, capture_output=True, text=True).stdout
+    return result | {"dvc repro": seconds("-m", "dvc", "repro") if idle else None}
 
 
 def machine(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     about = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", about.read_text()) if about.exists() else None
-    name = found[1] if found else platform.processor() or platform.machine()
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+    name = re.search(r"model name\s*: (.*)", about.read_text() if about.exists() else "")
+    return f"{name[1] if name else 'CPU'} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 def markdown(result: Mapping[str, Any]) -> str:
     """The tables of docs/recipes.md."""
     peaks = ", ".join(f"{value:.0f} GFLOP/s in {name}" for name, value in result["peak_gflops"].items())
-    lines = [
-        f"{result['date']}, {result['machine']}, threads: {result['threads']}, recipe {result['recipe']}, "
-        f"{result['precision']}. Peak of a convolution: {peaks}. "
-        f"Forward and backward: {result['gflop_per_image']:.3f} GFLOP an image.",
-        "",
-        "| batch | images/s | GFLOP/s | of the peak | peak memory, MiB | first three steps, s |",
-        "|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row['batch_size']} | {row['images_per_second']:.0f} | {row['gflops']:.0f} | {row['share_of_peak']:.0%} "
-        f"| {row['peak_memory_mib']:,.0f} | {row['first_three_steps_seconds']:.0f} |"
-        for row in result["training"]
-    ]
-    lines += ["", "| operator | share of the time |", "|---|---|"]
-    lines += [f"| {name} | {share:.1%} |" for name, share in result["profile"].items()]
-    lines += ["", "| beside the training | share of its time |", "|---|---|"]
-    lines += [f"| {name} | {share:.2%} |" for name, share in result["beside_training"].items()]
-    lines += ["", "| start-up | seconds |", "|---|---|"]
-    lines += [
-        f"| `{name}` | {'it has something to do' if value is None else f'{value:.1f}'} |"
-        for name, value in result["start_up_seconds"].items()
-    ]
-    return "\n".join(lines) + "\n"
+    about = (
+        f"{result['date']}, {result['machine']}, threads: {result['threads']}, recipe: {result['recipe']}, "
+        f"{result['precision']}{', torch.compile' if result['compiled'] else ''}. Peak of a convolution: {peaks}. "
+        f"Forward and backward: {result['gflop_per_image']:.3f} GFLOP an image. "
+        f"The training takes {result['minutes']:.1f} minutes."
+    )
+    forms = ("{}", "{:.0f}", "{:.0f}", "{:.0%}", "{:,.0f}", "{:.0f}")
+    rows = ([form.format(v) for form, v in zip(forms, row.values(), strict=True)] for row in result["training"])
+    columns = ("batch", "images/s", "GFLOP/s", "of the peak", "peak memory, MiB", "first two steps, s")
+    starts = {name: "not idle" if v is None else f"{v:.1f}" for name, v in result["start_up_seconds"].items()}
+    parts = (
+        about,
+        table(columns, rows),
+        table(("operator", "of the time"), ((name, f"{v:.1%}") for name, v in result["profile"].items())),
+        table(("beside the steps", "of their time"), ((n, f"{v:.2%}") for n, v in result["beside_training"].items())),
+        table(("start-up", "seconds"), starts.items()),
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    columns = tuple(columns)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (columns, ("---",) * len(columns), *rows))
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def orthogonalize(matrix: Float[Tensor, "m n"], iterations: int = 5) -> Float[Te
     """U V^T of the singular value decomposition U S V^T, roughly: singular values end between 0.7 and 1.2.
 
     Newton-Schulz iteration with Jordan's quintic, whose slope at 0 is large rather than its limit exactly 1:
-    X <- p(G) X with G = X X^T and p(G) = a + b G + c G^2. G and every p(G) commute, so the iteration is one of the small
+    X <- p(G) X with G = X X^T and p(G) = a + b G + c G^2. G and every p(G) commute, so the iteration is one of small
     square matrices alone, G <- p(G)^2 G, and X, mostly far wider than high, is multiplied once, with all p(G) at once.
     In float32 its result is right to three digits; the iteration itself is off by a fifth.
     """
