@@ -56,10 +56,18 @@ OPERATORS = {  # of a profile: the first that is part of the name
     "scaled_dot_product": "attention",
     "mm": "linear layers",
 }
+ROW = {  # of the table of throughput: its columns, and how they are written
+    "batch": "{}",
+    "images/s": "{:.0f}",
+    "GFLOP/s": "{:.0f}",
+    "of the peak": "{:.0%}",
+    "peak memory, MiB": "{:,.0f}",
+    "first two steps, s": "{:.0f}",
+}
 # Runs a stage's script with nothing for the stage to do: its imports, params and tracking are left.
 START = """import runpy, sys, ddpm.pipeline as pipeline
 whole = pipeline.run_stage
-pipeline.run_stage = lambda name, main, reads: whole(name, lambda stage: None, reads)
+pipeline.run_stage = lambda name, main, **others: whole(name, lambda stage: None, **others)
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")"""
 
@@ -70,14 +78,9 @@ def main() -> None:
         folder = Path(name)
         params = recipe(options.recipe, folder)
         compute = set_up(params.device, params.precision, params.threads)
-        result: dict[str, Any] = {
-            "date": datetime.now(UTC).date().isoformat(),
-            "machine": machine(compute.device),
-            "threads": params.threads,
-            "recipe": options.recipe or "default",
-            "precision": compute.precision,
-            "compiled": options.compile,
-        }
+        result: dict[str, Any] = {"date": datetime.now(UTC).date().isoformat(), "machine": machine(compute.device)}
+        result |= {"threads": params.threads, "precision": compute.precision}
+        result |= {"recipe": options.recipe or "default", "compiled": options.compile}
         os.environ.update(DVC_ROOT=name, MLFLOW_TRACKING_URI="sqlite:///mlflow.db")
         with tracking.stage_run("throughput", {}) as run:
             result |= training(params.train_unet, compute, options, run, folder)
@@ -144,16 +147,9 @@ def training(
     rows = []
     for batch_size, measured in seconds.items():
         rates = [batch_size * gflop / each for each in measured]
-        rows.append(
-            {
-                "batch": batch_size,
-                "images_per_second": median(rates) / gflop,
-                "gflops": median(rates),
-                "share_of_peak": median(r / p[compute.precision] for r, p in zip(rates, peaks, strict=True)),
-                "peak_memory_mib": memory[batch_size],
-                "first_two_steps_seconds": first[batch_size],
-            }
-        )
+        share = median(rate / each[compute.precision] for rate, each in zip(rates, peaks, strict=True))
+        row = batch_size, median(rates) / gflop, median(rates), share, memory[batch_size], first[batch_size]
+        rows.append(dict(zip(ROW, row, strict=True)))
     with profile() as events:
         plain = steps(params.batch_size, options.steps)
     evaluated = steps(params.batch_size, 3, evaluate=True)
@@ -295,13 +291,11 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"Forward and backward: {result['gflop_per_image']:.3f} GFLOP an image. "
         f"The training takes {result['minutes']:.1f} minutes."
     )
-    forms = ("{}", "{:.0f}", "{:.0f}", "{:.0%}", "{:,.0f}", "{:.0f}")
-    rows = ([form.format(v) for form, v in zip(forms, row.values(), strict=True)] for row in result["training"])
-    columns = ("batch", "images/s", "GFLOP/s", "of the peak", "peak memory, MiB", "first two steps, s")
+    rows = ([form.format(row[name]) for name, form in ROW.items()] for row in result["training"])
     starts = {name: "not idle" if v is None else f"{v:.1f}" for name, v in result["start_up_seconds"].items()}
     parts = (
         about,
-        table(columns, rows),
+        table(ROW, rows),
         table(("operator", "of the time"), ((name, f"{v:.1%}") for name, v in result["profile"].items())),
         table(("beside the steps", "of their time"), ((n, f"{v:.2%}") for n, v in result["beside_training"].items())),
         table(("start-up", "seconds"), starts.items()),
