@@ -22,6 +22,18 @@ def test_singular_vectors_stay_and_singular_values_go_to_one(rows, columns, seed
     assert values[s > 0.01 * s.norm()].min() > 0.67
 
 
+@pytest.mark.parametrize("shape", [(64, 576), (128, 128), (96, 32)])
+def test_small_singular_values_are_right_in_single_precision(shape):
+    u, _, vt = torch.linalg.svd(torch.randn(shape, generator=generator(0, "muon")).double(), full_matrices=False)
+    s = torch.logspace(0, -6, min(shape), dtype=torch.float64)
+    value = s / s.norm()
+    for _ in range(5):  # the quintic on the singular values themselves
+        value = 3.4445 * value - 4.7750 * value**3 + 2.0315 * value**5
+    inside = u.T @ orthogonalize(((u * s) @ vt).float()).double() @ vt.T
+    # rounding errors of 6e-8 in the Gram matrix grow by at most the quintic's slope at 0, 3.4445, to the tenth: 0.014
+    assert (inside - torch.diag(value)).abs().max() < 0.014
+
+
 @pytest.mark.parametrize("shape", [(6, 20), (20, 6)])
 def test_agrees_with_torch(shape):
     start = torch.randn(shape, generator=generator(0, "start"))
@@ -49,7 +61,7 @@ def test_a_kernel_is_one_row_an_output_channel_in_either_memory_format():
         parameter.grad = grad.reshape(shape).clone(memory_format=layout)
         Muon([parameter], 0.1).step()
         results.append(parameter.detach().reshape(8, 27))
-    assert (results[0] - results[1]).abs().max() == 0
+    assert (results[0] - results[1]).abs().max() < 1e-6
     assert (results[0] - results[2]).abs().max() < 1e-6
 
 

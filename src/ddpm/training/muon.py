@@ -4,6 +4,7 @@ torch.optim.Muon takes 2-D parameters only and always orthogonalises in bf16, wh
 """
 
 from collections.abc import Iterable
+from functools import reduce
 
 import torch
 from jaxtyping import Float
@@ -30,22 +31,29 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(parameter.grad)
                 average = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                update = parameter.grad.lerp(average, group["momentum"]).flatten(1)
-                rows, columns = update.shape
-                step = orthogonalize(update) * max(1, rows / columns) ** 0.5
-                parameter.sub_(step.reshape(parameter.shape), alpha=group["lr"])
+                # Input channels last, as they lie in memory; the order of a matrix's columns makes no difference.
+                update = parameter.grad.lerp(average, group["momentum"]).movedim(1, -1)
+                step = orthogonalize(update.flatten(1)).reshape(update.shape).movedim(-1, 1)
+                tallness = max(1.0, len(update) / update[0].numel()) ** 0.5
+                parameter.sub_(step, alpha=group["lr"] * tallness)
 
 
 def orthogonalize(matrix: Float[Tensor, "m n"], iterations: int = 5) -> Float[Tensor, "m n"]:
     """U V^T of the singular value decomposition U S V^T, roughly: singular values end between 0.7 and 1.2.
 
-    Newton-Schulz iteration with Jordan's quintic, whose slope at 0 is large rather than its limit exactly 1.
+    Newton-Schulz iteration with Jordan's quintic, whose slope at 0 is large rather than its limit exactly 1:
+    X <- p(G) X with G = X X^T and p(G) = a + b G + c G^2. G and every p(G) commute, so the iteration is one of small
+    square matrices alone, G <- p(G)^2 G, and X, mostly far wider than high, is multiplied once, with all p(G) at once.
+    In float32 its result is right to three digits; the iteration itself is off by a fifth.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix / (matrix.norm() + 1e-7)
-    if tall := x.shape[0] > x.shape[1]:
-        x = x.T
+    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    scale = 1 / (x.norm() + 1e-7)
+    gram, factors = x @ x.T * scale**2, list[Tensor]()
     for _ in range(iterations):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+        if factors:
+            gram = factors[-1] @ gram @ factors[-1]
+        factors.append(torch.addmm(gram, gram, gram, beta=b, alpha=c))
+        factors[-1].diagonal().add_(a)
+    x = reduce(torch.matmul, factors) * scale @ x
+    return x.T if matrix.shape[0] > matrix.shape[1] else x

@@ -1,0 +1,54 @@
+"""benchmarks/throughput.py: its counts against closed forms, and what it prints."""
+
+import runpy
+from types import SimpleNamespace
+
+import torch
+from project import REPO
+from torch import nn
+
+benchmark = SimpleNamespace(**runpy.run_path(str(REPO / "benchmarks/throughput.py")))
+
+
+def test_a_convolution_costs_what_the_closed_form_says():
+    convolution, x = nn.Conv2d(3, 8, 5, stride=2, padding=2), torch.zeros(2, 3, 12, 12)
+    forward = 2 * 2 * 8 * 6 * 6 * 3 * 5 * 5  # two operations for each image, output number and weight behind it
+    assert benchmark.flops(convolution, x) == 2 * forward  # the images need no gradient, the weights do
+    assert benchmark.flops(convolution, x.requires_grad_()) == 3 * forward
+
+
+def test_a_recipe_is_params_yaml_with_its_values_changed(tmp_path, monkeypatch):
+    monkeypatch.chdir(REPO)
+    before = (REPO / "params.yaml").read_bytes()
+    assert benchmark.recipe("course", tmp_path).train_unet.dim_mults == [1, 2, 4]
+    assert benchmark.recipe(None, tmp_path).train_unet.dim_mults == [1, 2]
+    assert (REPO / "params.yaml").read_bytes() == before
+
+
+def test_time_is_shared_out_by_what_an_operator_is_called_from():
+    def event(name, seconds, parent=None):
+        return SimpleNamespace(name=name, self_cpu_time_total=seconds, cpu_parent=parent)
+
+    backward = event("aten::convolution_backward", 1.0)
+    step = event("Optimizer.step#Muon.step", 1.0)
+    events = [
+        backward,
+        event("aten::empty", 3.0, backward),
+        event("aten::mkldnn_convolution", 2.0),
+        event("aten::mm", 1.0),
+        step,
+        event("aten::mm", 1.0, step),
+        event("aten::add", 1.0),
+    ]
+    assert benchmark.shares(events, on_cpu=True) == {
+        "convolution backward": 0.4,
+        "convolution forward": 0.2,
+        "linear layers": 0.1,
+        "optimisers, rest": 0.1,
+        "Muon's matrix products": 0.1,
+        "rest": 0.1,
+    }
+
+
+def test_a_table_is_markdown():
+    assert benchmark.table(("a", "b"), [("1", "2"), ("3", "4")]) == "| a | b |\n| --- | --- |\n| 1 | 2 |\n| 3 | 4 |"
