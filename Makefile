@@ -7,15 +7,17 @@ PYTHON ?= python3
 VENV := .venv
 UV := $(shell sed -n 's/^uv==/uv==/p' requirements.txt)
 READY := $(VENV)/.ready
+PEERS := .benchmark/peers/.ready
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help setup repro test torture ablation lint ui lock
+.PHONY: help setup repro test torture ablation benchmark peers ui lock
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s  %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s  %s
+", $$1, $$2}' Makefile
 
 setup: $(READY) ## build .venv from the pinned requirements
 
@@ -46,6 +48,15 @@ torture: setup ## kill the pipeline 30 times at random moments and compare all h
 
 ablation: setup ## repeat the paper's table 2 as 48 DVC experiments; can be stopped and go on
 	python benchmarks/ablation.py
+peers: $(PEERS) ## fetch the peers that the benchmark compares with, beside .venv
+
+$(PEERS): benchmarks/requirements.txt $(READY)
+	uv pip install --quiet --no-deps --target $(@D) --requirements $<
+	@touch $@
+
+benchmark: peers ## train us and the peers for the same minutes and compare: most of a day
+	dvc repro train_classifier
+	python benchmarks/minutes.py
 
 ui: setup ## browse the runs in MLflow, on this machine only
 	MLFLOW_BACKEND_STORE_URI="$$(python -m ddpm.tracking)" mlflow ui --host 127.0.0.1

@@ -1,0 +1,134 @@
+"""What is compared: a contender trains for a number of steps and then draws images. Ours and the course's are here."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from functools import partial
+from importlib.metadata import version
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from torch import Tensor
+from watch import Watch
+
+from ddpm.compute import set_up
+from ddpm.config import Params, validated
+from ddpm.images import denormalize_img, to_uint8
+from ddpm.models.unet import Unet, UnetConfig
+from ddpm.sampling.respacing import stops
+from ddpm.sampling.sample import sample_steps
+from ddpm.sections import TrainUnet
+from ddpm.seeding import derive_seed, generator, global_stream
+from ddpm.training.loop import fit
+
+EVALUATIONS = 50  # of the network, by everyone's sampler
+DRAW_BATCH = 128  # images that are drawn at a time
+OURS, COURSE = "ours", "course"
+# Batch number and seed to `DRAW_BATCH` 8-bit images, (DRAW_BATCH, 1, 28, 28); the same images for the same numbers.
+Draw = Callable[[int, int], Tensor]
+
+
+class Contender(ABC):
+    """One way to get a model of FashionMNIST.
+
+    settings: what a reader should know of it, by heading. facts: everything else that decides its result. planned: the
+    settings depend on the length of the run, so each length is a run of its own; else the longest run passes through
+    the shorter ones.
+    """
+
+    name: str
+    batch_size: int
+    planned: bool
+    settings: dict[str, str]
+    facts: Mapping[str, Any] = {}
+
+    @abstractmethod
+    def train(self, images: Tensor, n_steps: int, seed: int, watch: Watch) -> Draw:
+        """Train afresh on 8-bit `images`, or go on from where `watch` puts it, up to step `n_steps`."""
+
+    def digest(self) -> str:
+        """Another one, another training."""
+        return hashlib.sha256(json.dumps([self.settings, self.facts], sort_keys=True).encode()).hexdigest()[:8]
+
+
+class Own(Contender):
+    """A recipe of this project: `train_unet` and `sample.unet` of `params`, through `ddpm.training.loop.fit`."""
+
+    def __init__(self, name: str, params: Params) -> None:
+        training, sampling = params.train_unet, params.sample.unet
+        self.name, self._params = name, params
+        self.batch_size, self.planned = training.batch_size, training.lr_decay != "none"
+        self.facts = {"train_unet": training.model_dump(), "sample": sampling.model_dump()}
+        muon = "" if training.muon_lr is None else f"Muon {training.muon_lr:g} for weights of two dimensions and more, "
+        warm_up = f", warm-up {training.warmup_steps} steps" if training.warmup_steps else ""
+        scaled = ", as shares of the default run" if self.planned else ""
+        n_steps = training.max_steps if sampling.n_steps is None else sampling.n_steps
+        variance = f", {sampling.variance}" if sampling.sampler == "ancestral" else ""
+        self.settings = {
+            "project": f"ddpm, torch {version('torch')}",
+            "network": f"Unet {training.channels}, {tuple(training.dim_mults)}, patch_size {training.patch_size}",
+            "objective": f"{training.prediction}, {training.schedule}, T = {training.max_steps}",
+            "optimiser": f"{muon}Adam {training.lr:g}, betas {tuple(training.adam_betas)}, batch {self.batch_size}"
+            f"{warm_up}, decay {training.lr_decay}",
+            "average of weights": f"EMA {training.ema_decay:g}{scaled}" if training.ema_decay else "none",
+            "sampler": f"{sampling.sampler}{variance}, {n_steps} steps, {sampling.spacing}",
+        }
+
+    def train(self, images: Tensor, n_steps: int, seed: int, watch: Watch) -> Draw:
+        params = self._params.train_unet
+        compute = set_up("cpu", self._params.precision, self._params.threads)
+        per_epoch = ceil(len(images) / params.batch_size)
+        params = fitted(params, n_steps, per_epoch) if self.planned else params
+        params = params.model_copy(update={"epochs": n_steps / per_epoch})
+        seed = derive_seed(seed, "train_unet")
+        shape = {field.name: getattr(params, field.name) for field in fields(UnetConfig) if hasattr(params, field.name)}
+        shape = {name: tuple(value) if isinstance(value, list) else value for name, value in shape.items()}
+        with global_stream(seed, "init"):
+            model = Unet(UnetConfig(image_shape=tuple(images.shape[1:]), **shape))
+        fit(model, params, images, seed=seed, compute=compute, resume=watch)
+        return partial(self._draw, model.eval().requires_grad_(False))
+
+    def _draw(self, model: Unet, number: int, seed: int) -> Tensor:
+        params = self._params.sample.unet
+        compute = set_up("cpu", self._params.precision, self._params.threads)
+        assert model.noise_schedule is not None
+        n_steps = params.n_steps or len(model.noise_schedule)
+        kept = stops(model.noise_schedule, n_steps, params.spacing)
+        streams = [generator(seed, "sample/unet", number * DRAW_BATCH + i) for i in range(DRAW_BATCH)]
+        steps = sample_steps(
+            model, streams, kept, params.sampler, params.variance, params.eta, params.clip_sample, compute
+        )
+        return to_uint8(denormalize_img(deque(steps, maxlen=1).pop()))
+
+
+def fitted(params: TrainUnet, n_steps: int, per_epoch: int) -> TrainUnet:
+    """`params` for a run of `n_steps`: its warm-up and the memory of its EMA are the same shares of the run as before.
+
+    The memory of an EMA is 1 / (1 - decay) steps.
+    """
+    ratio = n_steps / max(1, round(params.epochs * per_epoch))
+    decay = max(0.0, 1 - (1 - params.ema_decay) / ratio) if params.ema_decay else 0.0
+    return params.model_copy(update={"ema_decay": decay, "warmup_steps": round(params.warmup_steps * ratio)})
+
+
+def own_contenders() -> list[Contender]:
+    """params.yaml as it stands, and recipes/course.yaml on top of it."""
+    yaml = YAML(typ="safe", pure=True)
+    values = yaml.load(Path("params.yaml"))
+    course = _merged(values, yaml.load(Path("recipes/course.yaml")))
+    # All of its 200 steps would take an hour a row; noise as strong as fixed_large does not suit a chain of fewer.
+    course["sample"]["unet"] |= {"n_steps": EVALUATIONS, "variance": "fixed_small"}
+    return [
+        Own(OURS, validated(Params, values, "params.yaml")),
+        Own(COURSE, validated(Params, course, "recipes/course.yaml")),
+    ]
+
+
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    deeper = {k: _merged(values[k], v) if isinstance(v, Mapping) else v for k, v in changes.items()}
+    return {**values, **deeper}
