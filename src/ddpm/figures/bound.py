@@ -23,9 +23,9 @@ def rate_distortion(rows: Sequence[Mapping[str, str]], n_images: int, label: str
     names = ["distortion by step", "rate by step", "distortion by rate"]
     figure, panels = curve_panels(
         f"Figure 5 of Ho et al. 2020: {label}",
-        f"{n_images:,} test images, sent by chains of {len(rows) - 1:,} steps. Rate: the bits that a receiver needs to know "
-        "x_t. Distortion: how far what the network then takes for the image is from it, in levels of 0 to 255. Most "
-        "bits go into the last steps, which change the picture least.",
+        f"{n_images:,} test images, sent by chains of {len(rows) - 1:,} steps. Rate: the bits that a receiver needs to "
+        "know x_t. Distortion: how far what the network then takes for the image is from it, in levels of 0 to 255. "
+        "Most bits go into the last steps, which change the picture least.",
         "noise steps left, t",
         "distortion (RMSE, levels of 255)",
         names,
