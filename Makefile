@@ -16,8 +16,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 .PHONY: help setup repro test torture ablation benchmark peers ui lock
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s  %s
-", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s  %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## build .venv from the pinned requirements
 
