@@ -20,12 +20,13 @@ from ddpm.data.order import batches
 from ddpm.errors import UserError
 from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
 from ddpm.models.unet import Unet, UnetConfig
+from ddpm.resume import context
+from ddpm.resume.context import Resume, determinants
+from ddpm.resume.file import read_about
+from ddpm.resume.state import TrainingState
 from ddpm.sections import Training
 from ddpm.seeding import generator, global_stream
-from ddpm.training import resume as resume_module
 from ddpm.training.loop import COURSE_DEFAULTS, fit
-from ddpm.training.resume import Resume, determinants
-from ddpm.training.state import TrainingState, read_about
 
 SHAPE = (1, 4, 4)
 STEPS = 10  # 40 images in batches of 8, twice
@@ -146,8 +147,8 @@ def test_a_signal_ends_the_step_writes_the_state_and_exits(undisturbed, tmp_path
 
 
 def test_nothing_trains_on_once_its_dvc_is_gone(tmp_path, monkeypatch):
-    monkeypatch.setattr(resume_module, "LOOK_SECONDS", 0)
-    resume, ending = stop(tmp_path, 6, lambda: monkeypatch.setattr(resume_module, "dvc_process", lambda: "gone"))
+    monkeypatch.setattr(context, "LOOK_SECONDS", 0)
+    resume, ending = stop(tmp_path, 6, lambda: monkeypatch.setattr(context, "dvc_process", lambda: "gone"))
     assert ending.code == 128 + signal.SIGHUP
     assert read_about(resume.path) == (ABOUT, 6)
 
@@ -174,7 +175,7 @@ def test_a_damaged_state_is_discarded(undisturbed, tmp_path, caplog, damage):
     with caplog.at_level(logging.INFO):
         assert_same(go_on(tmp_path), undisturbed["tiny"])
     assert "starts afresh" in caplog.text
-    assert "damaged training state" in caplog.text
+    assert "damaged state" in caplog.text
 
 
 def test_anything_changed_starts_afresh_and_says_what(undisturbed, tmp_path, caplog):
@@ -187,9 +188,9 @@ def test_anything_changed_starts_afresh_and_says_what(undisturbed, tmp_path, cap
 
 
 def test_a_second_process_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(resume_module, "LOCK_SECONDS", 0)
+    monkeypatch.setattr(context, "LOCK_SECONDS", 0)
     with Resume("stage", ABOUT, 0.0, tmp_path):
-        with pytest.raises(UserError, match="another process is at this very training"):
+        with pytest.raises(UserError, match="another process is at this very run"):
             Resume("stage", ABOUT, 0.0, tmp_path).__enter__()
         with Resume("stage", {"lr": "0.02"}, 0.0, tmp_path):
             pass
