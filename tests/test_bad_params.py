@@ -20,7 +20,7 @@ from ddpm.config import Params, load_params, validated
 from ddpm.data.gradients import gradient_images
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.errors import UserError
-from ddpm.evaluation.features import CLASSES, N_FEATURES, Described, FashionCnn, fit_classifier
+from ddpm.evaluation.features import CLASSES, N_FEATURES, Described, FashionCnn
 from ddpm.evaluation.gradients import uniformity
 from ddpm.evaluation.quality import copies, scores
 from ddpm.figures import pictures
@@ -33,6 +33,7 @@ from ddpm.sampling.respacing import stops, timesteps
 from ddpm.sampling.reverse import ReverseProcess
 from ddpm.sampling.sample import sample_steps
 from ddpm.seeding import generator
+from ddpm.training.classifier import fit_classifier
 from ddpm.training.loop import fit
 
 CASES = 12  # for each key and section, of which there are some hundred
