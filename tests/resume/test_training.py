@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import signal
-import threading
+import time
 from contextlib import suppress
 from dataclasses import fields
 
@@ -208,14 +208,16 @@ def test_a_signal_ends_the_step_writes_the_state_and_exits(undisturbed, tmp_path
 
 def test_nothing_trains_on_once_its_dvc_is_gone(tmp_path, monkeypatch):
     monkeypatch.setattr(context, "LOOK_SECONDS", 0.01)
-    signalled = threading.Event()
-    on_signal = Resume._on_signal
+    signalled, on_signal = [], Resume._on_signal
 
     def gone():
         monkeypatch.setattr(context, "dvc_process", lambda: "gone")
-        assert signalled.wait(60)
+        deadline = time.monotonic() + 60
+        while not signalled:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
-    monkeypatch.setattr(Resume, "_on_signal", lambda *arguments: signalled.set() or on_signal(*arguments))
+    monkeypatch.setattr(Resume, "_on_signal", lambda *arguments: signalled.append(1) or on_signal(*arguments))
     resume, ending = stop(tmp_path, 6, gone)
     assert ending.code == 128 + signal.SIGHUP
     assert read_about(resume.path) == (ABOUT, 6)

@@ -35,11 +35,11 @@ class Pieces:
         if name not in self._done:
             try:
                 self._done[name] = tuple(tensor.cpu() for tensor in make())
+                self._resume.after_step(self)
             except BaseException:
                 if self._done:
                     self._resume.save(self)
                 raise
-            self._resume.after_step(self)
         return self._done[name]
 
     def save(self, path: Path, about: Mapping[str, object]) -> None:
