@@ -40,9 +40,9 @@ from ddpm.errors import UserError
 from ddpm.files import atomic_path, write_json
 from ddpm.models.unet import Unet, UnetConfig
 from ddpm.pipeline import peak_memory_mib
+from ddpm.resume.context import Resume
 from ddpm.sections import TrainUnet
 from ddpm.training.loop import Log, fit
-from ddpm.training.resume import Resume
 
 REPORTS = Path("reports/throughput")
 SHAPE = (1, 28, 28)

@@ -18,6 +18,8 @@ from ddpm.files import load_tensors, save_tensors, write_csv, write_json
 from ddpm.images import denormalize_img, from_uint8, normalize_img, to_uint8
 from ddpm.models.checkpoint import load_model
 from ddpm.pipeline import Stage, run_stage
+from ddpm.resume.context import Resume, determinants
+from ddpm.resume.pieces import Pieces
 from ddpm.sampling.respacing import timesteps
 from ddpm.sampling.reverse import ReverseProcess
 from ddpm.sections import Paper
@@ -49,57 +51,65 @@ def main(stage: Stage) -> None:
     kept = timesteps(max_steps, params.n_steps or max_steps)
     reverse = ReverseProcess(model.to(device.device), kept, params.variance, params.clip_sample, device)
     stops = torch.linspace(len(kept) - 1, 1, min(params.n_moments, len(kept) - 1), dtype=torch.float64).round().long()
-    estimates = x0_estimates(reverse, stops.tolist(), params, seed)
     pairs = test[: 2 * params.n_pairs].unflatten(0, (-1, 2))
-    save_tensors(
-        SAMPLES,
-        n_steps=torch.tensor(len(kept) - 1),
-        estimates=estimates[:, : params.n_films],
-        estimates_t=kept[stops],
-        **splits(reverse, params, seed),
-        sources=pairs,
-        **interpolations(reverse, normalize_img(from_uint8(pairs)), params, seed),
-    )
+    about = determinants("paper", stage.params, device)
+    with Resume("paper", about, params.checkpoint_seconds) as resume:
+        pieces = Pieces(resume)
+        estimates = x0_estimates(reverse, stops.tolist(), params, seed, pieces)
+        save_tensors(
+            SAMPLES,
+            n_steps=torch.tensor(len(kept) - 1),
+            estimates=estimates[:, : params.n_films],
+            estimates_t=kept[stops],
+            **splits(reverse, params, seed, pieces),
+            sources=pairs,
+            **interpolations(reverse, normalize_img(from_uint8(pairs)), params, seed, pieces),
+        )
 
-    sets = train[-params.n_samples :], *estimates
-    reference, *features = (describe(classifier, images, device).features for images in (test, *sets))
-    floor, *found = (estimate(partial(fid, reference), points, params.n_halves, seed) for points in features)
-    facts = {"n_samples": params.n_samples, "reference": "test", "extractor": extractor}
-    by_step = dict(zip(kept[stops].tolist(), found, strict=True))
-    for t, score in by_step.items():
-        logging.info("t = %d: fid_fashion_cnn of the x0 estimates %s, floor %s (%s)", t, score, floor, facts)
-        stage.run.log_metrics({"fid_fashion_cnn": score.value}, max_steps - t)
-    rows = ((t, *asdict(score).values()) for t, score in by_step.items())
-    write_csv(REPORTS / "x0_quality.csv", ("num_steps", "fid_fashion_cnn", "low", "high"), rows)
-    write_json(REPORTS / "x0_quality.json", {**facts, "fid_fashion_cnn_floor": asdict(floor)})
-    for path in (SAMPLES, *sorted(REPORTS.iterdir())):
-        stage.run.log_artifact(path)
+        sets = train[-params.n_samples :], *estimates
+        reference, *features = (describe(classifier, images, device).features for images in (test, *sets))
+        floor, *found = (estimate(partial(fid, reference), points, params.n_halves, seed) for points in features)
+        facts = {"n_samples": params.n_samples, "reference": "test", "extractor": extractor}
+        by_step = dict(zip(kept[stops].tolist(), found, strict=True))
+        for t, score in by_step.items():
+            logging.info("t = %d: fid_fashion_cnn of the x0 estimates %s, floor %s (%s)", t, score, floor, facts)
+            stage.run.log_metrics({"fid_fashion_cnn": score.value}, max_steps - t)
+        rows = ((t, *asdict(score).values()) for t, score in by_step.items())
+        write_csv(REPORTS / "x0_quality.csv", ("num_steps", "fid_fashion_cnn", "low", "high"), rows)
+        write_json(REPORTS / "x0_quality.json", {**facts, "fid_fashion_cnn_floor": asdict(floor)})
+        for path in (SAMPLES, *sorted(REPORTS.iterdir())):
+            stage.run.log_artifact(path)
 
 
-def x0_estimates(reverse: ReverseProcess, stops: list[int], params: Paper, seed: int) -> Tensor:
+def x0_estimates(reverse: ReverseProcess, stops: list[int], params: Paper, seed: int, pieces: Pieces) -> Tensor:
     """Equation 15 at each of `stops` of n_samples chains: 8-bit images, (stops, n_samples, c, h, w)."""
-    last, batches = len(reverse.kept) - 1, []
-    with tqdm(total=-(-params.n_samples // params.batch_size) * (last + 1), desc="paper", disable=None) as progress:
-        for first in range(0, params.n_samples, params.batch_size):
-            found = []
-            chains = streams("chain", seed, range(first, min(first + params.batch_size, params.n_samples)))
-            for stop, xt in zip(range(last, -1, -1), reverse.walk(chains), strict=True):
-                if stop in stops:
-                    found.append(pixels(reverse.estimate(xt, stop)))
-                progress.update()
-            batches.append(torch.stack(found))
-    return torch.cat(batches, dim=1)
+    last, n, firsts = len(reverse.kept) - 1, params.n_samples, range(0, params.n_samples, params.batch_size)
+
+    def batch(first: int) -> tuple[Tensor]:
+        found, chains = [], streams("chain", seed, range(first, min(first + params.batch_size, n)))
+        for stop, xt in zip(range(last, -1, -1), reverse.walk(chains), strict=True):
+            if stop in stops:
+                found.append(pixels(reverse.estimate(xt, stop)))
+            progress.update()
+        return (torch.stack(found),)
+
+    made: list[Tensor] = []
+    with tqdm(total=len(firsts) * (last + 1), desc="paper", disable=None) as progress:
+        for first in firsts:
+            made += pieces(f"estimates/{first}", partial(batch, first))
+            progress.update(len(made) * (last + 1) - progress.n)  # a batch that was made before
+    return torch.cat(made, dim=1)
 
 
-def splits(reverse: ReverseProcess, params: Paper, seed: int) -> dict[str, Tensor]:
+def splits(reverse: ReverseProcess, params: Paper, seed: int, pieces: Pieces) -> dict[str, Tensor]:
     """Figure 7: x_t of the first chains at some depths, and branches with their own noise that go on from there."""
     stops, n = [reverse.stop(depth) for depth in params.split_depths], params.n_branches
     chains = list(reverse.walk(streams("chain", seed, range(params.n_split))))[::-1]  # by stop, x_0 to x_T
     latents = torch.stack([chains[stop] for stop in stops], dim=1)
 
     def branches(chain: int, depth: int) -> Tensor:
-        xt = latents[chain, depth].expand(n, *latents.shape[2:])
-        return pixels(reverse.decode(xt, stops[depth], streams(f"split/{chain}/{depth}", seed, range(n))))
+        xt, name = latents[chain, depth].expand(n, *latents.shape[2:]), f"split/{chain}/{depth}"
+        return pieces(name, lambda: (pixels(reverse.decode(xt, stops[depth], streams(name, seed, range(n)))),))[0]
 
     found = [[branches(chain, depth) for depth in range(len(stops))] for chain in range(params.n_split)]
     return {
@@ -109,14 +119,19 @@ def splits(reverse: ReverseProcess, params: Paper, seed: int) -> dict[str, Tenso
     }
 
 
-def interpolations(reverse: ReverseProcess, pairs: Tensor, params: Paper, seed: int) -> dict[str, Tensor]:
+def interpolations(
+    reverse: ReverseProcess, pairs: Tensor, params: Paper, seed: int, pieces: Pieces
+) -> dict[str, Tensor]:
     """Figures 8 and 9: every pair mixed at one depth, and the first pair at several."""
     lambdas = torch.linspace(0, 1, params.n_lambdas)
 
-    def mixed(pair: int, stop: int) -> Tensor:
+    def mixture(pair: int, stop: int) -> tuple[Tensor]:
         noise = torch.randn(pairs.shape[2:], generator=generator(seed, "encoding", pair))
         own = streams("decoding", seed, [pair] * len(lambdas))  # the same noise for every lambda
-        return pixels(reverse.interpolate(pairs[pair, 0], pairs[pair, 1], lambdas, stop, noise, own))
+        return (pixels(reverse.interpolate(pairs[pair, 0], pairs[pair, 1], lambdas, stop, noise, own)),)
+
+    def mixed(pair: int, stop: int) -> Tensor:
+        return pieces(f"mixed/{pair}/{stop}", partial(mixture, pair, stop))[0]
 
     stop, stops = reverse.stop(params.interpolation_depth), [reverse.stop(depth) for depth in params.coarse_depths]
     return {

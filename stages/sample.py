@@ -1,9 +1,11 @@
 """Stage sample: images out of a trained model, named on the command line; every step of a few of them is kept."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from ddpm import compute
@@ -11,6 +13,8 @@ from ddpm.files import save_tensors
 from ddpm.images import denormalize_img, to_uint8
 from ddpm.models.checkpoint import load_model
 from ddpm.pipeline import Stage, run_stage
+from ddpm.resume.context import Resume, determinants
+from ddpm.resume.pieces import Pieces
 from ddpm.sampling.respacing import stops
 from ddpm.sampling.sample import sample_steps
 from ddpm.seeding import generator
@@ -27,24 +31,30 @@ def main(stage: Stage) -> None:
     model.to(device.device)
     stage.run.log_input(path, "model")
 
-    samples, films = [], []
-    n_batches = -(-params.n_samples // params.batch_size)
-    with tqdm(total=n_batches * (n_steps + 1), desc=f"sample {name}", disable=None) as progress:
-        for first in range(0, params.n_samples, params.batch_size):
-            count = min(params.batch_size, params.n_samples - first)
-            streams = [generator(stage.params.seed, f"sample/{name}", first + i) for i in range(count)]
-            film = []
-            steps = sample_steps(
-                model, streams, kept, params.sampler, params.variance, params.eta, params.clip_sample, device
-            )
-            for x in steps:
-                film.append(to_uint8(denormalize_img(x[: max(0, params.n_films - first)])).cpu())
-                progress.update()
-            samples.append(to_uint8(denormalize_img(x)).cpu())
-            films.append(torch.stack(film))
-    out = Path(f"samples/{name}.safetensors")
-    save_tensors(out, samples=torch.cat(samples), steps=torch.cat(films, dim=1), num_steps=kept.flip(0))
-    stage.run.log_artifact(out)
+    def batch(first: int) -> tuple[Tensor, Tensor]:
+        """Samples from number `first` on, and every step of those that are shown as films."""
+        count = min(params.batch_size, params.n_samples - first)
+        streams = [generator(stage.params.seed, f"sample/{name}", first + i) for i in range(count)]
+        film = []
+        for x in sample_steps(
+            model, streams, kept, params.sampler, params.variance, params.eta, params.clip_sample, device
+        ):
+            film.append(to_uint8(denormalize_img(x[: max(0, params.n_films - first)])))
+            progress.update()
+        return to_uint8(denormalize_img(x)), torch.stack(film)
+
+    firsts = range(0, params.n_samples, params.batch_size)
+    about = determinants(f"sample_{name}", stage.params, device)
+    with Resume(f"sample_{name}", about, params.checkpoint_seconds) as resume:
+        pieces, made = Pieces(resume), []
+        with tqdm(total=len(firsts) * (n_steps + 1), desc=f"sample {name}", disable=None) as progress:
+            for first in firsts:
+                made.append(pieces(f"from {first}", partial(batch, first)))
+                progress.update(len(made) * (n_steps + 1) - progress.n)  # a batch that was made before
+        samples, films = zip(*made, strict=True)
+        out = Path(f"samples/{name}.safetensors")
+        save_tensors(out, samples=torch.cat(samples), steps=torch.cat(films, dim=1), num_steps=kept.flip(0))
+        stage.run.log_artifact(out)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+from torch import Tensor
+
 from ddpm import compute
-from ddpm.evaluation.features import FashionCnn, describe, fit_classifier
+from ddpm.evaluation.features import FashionCnn, describe
 from ddpm.files import load_tensors, save_tensors, write_csv, write_json
 from ddpm.pipeline import Stage, run_stage
+from ddpm.resume.context import Resume, determinants
 from ddpm.seeding import derive_seed, global_stream
+from ddpm.training.classifier import fit_classifier
 
 DATA = Path("data/fashion_mnist")
 WEIGHTS = Path("models/classifier.safetensors")
@@ -24,7 +28,15 @@ def main(stage: Stage) -> None:
     with global_stream(seed, "init"):
         model = FashionCnn()
     images, labels = train["images"][: params.n_train], train["labels"][: params.n_train]
-    losses = fit_classifier(model, params, images, labels, seed, device)
+    about = determinants("train_classifier", stage.params, device)
+    with Resume("train_classifier", about, params.checkpoint_seconds) as resume:
+        losses = fit_classifier(model, params, images, labels, seed, device, resume)
+        write_outputs(stage, model, losses, test, device)
+
+
+def write_outputs(
+    stage: Stage, model: FashionCnn, losses: list[tuple[int, float]], test: dict[str, Tensor], device: compute.Compute
+) -> None:
     classes = describe(model, test["images"], device).classes
     metrics = {
         "test_accuracy": (classes == test["labels"]).double().mean().item(),
@@ -34,7 +46,7 @@ def main(stage: Stage) -> None:
     save_tensors(WEIGHTS, **model.cpu().state_dict())
     write_csv(REPORTS / "loss.csv", ("epoch", "train_loss"), losses)
     write_json(REPORTS / "metrics.json", metrics)
-    stage.run.log_metrics(metrics, params.epochs)
+    stage.run.log_metrics(metrics, losses[-1][0])
     for path in (WEIGHTS, *sorted(REPORTS.iterdir())):
         stage.run.log_artifact(path)
 

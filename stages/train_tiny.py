@@ -7,10 +7,10 @@ from ddpm.files import load_tensors
 from ddpm.images import normalize_img
 from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
 from ddpm.pipeline import Stage, run_stage
+from ddpm.resume.context import Resume, determinants
 from ddpm.seeding import derive_seed, global_stream
 from ddpm.training.loop import fit
 from ddpm.training.outputs import write_outputs
-from ddpm.training.resume import Resume, determinants
 
 
 def main(stage: Stage) -> None:

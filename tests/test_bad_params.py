@@ -23,7 +23,7 @@ from ddpm.data.gradients import gradient_images
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.errors import UserError
 from ddpm.evaluation.bound import variational_bound
-from ddpm.evaluation.features import CLASSES, N_FEATURES, Described, FashionCnn, fit_classifier
+from ddpm.evaluation.features import CLASSES, N_FEATURES, Described, FashionCnn
 from ddpm.evaluation.gradients import uniformity
 from ddpm.evaluation.quality import copies, scores
 from ddpm.figures import pictures
@@ -36,6 +36,7 @@ from ddpm.sampling.respacing import stops, timesteps
 from ddpm.sampling.reverse import ReverseProcess
 from ddpm.sampling.sample import sample_steps
 from ddpm.seeding import generator
+from ddpm.training.classifier import fit_classifier
 from ddpm.training.loop import fit
 
 CASES = 12  # for each key and section, of which there are some hundred

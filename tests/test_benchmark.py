@@ -11,7 +11,7 @@ from torch import nn
 
 from ddpm.config import load_params
 from ddpm.errors import UserError
-from ddpm.training.state import TrainingState
+from ddpm.resume.state import TrainingState
 
 sys.path.append(str(REPO / "benchmarks"))
 import minutes

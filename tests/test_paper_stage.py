@@ -29,6 +29,8 @@ FILE = "models/unet.safetensors"
 def folder(tmp_path, monkeypatch):
     """An untrained network, a classifier and a few images, in the working folder."""
     monkeypatch.chdir(tmp_path)
+    for name in ("src", "stages", "dvc.yaml"):
+        Path(name).symlink_to(REPO / name)
     Path("params.yaml").write_text((REPO / "params.yaml").read_text())
     write_params(tmp_path, TINY)
     Path("data/fashion_mnist").mkdir(parents=True)

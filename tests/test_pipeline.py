@@ -3,11 +3,15 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from project import NOWHERE, STAGES, TINY, copy_project, write_params
 from ruamel.yaml import YAML
+
+# Starts a command with a terminal to write to, where progress bars appear, and passes on what it says.
+IN_A_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
 
 
 def stages_run(output: str) -> list[str]:
@@ -46,13 +50,13 @@ class Clone:
 
 @pytest.fixture(scope="module")
 def clones(tmp_path_factory, fashion_mnist_raw, stage_environment):
-    """Two clones, each run once: the second with an MLflow server that is not there."""
+    """Two clones, each run once: the second in a terminal, and with an MLflow server that is not there."""
     parent = tmp_path_factory.mktemp("clones")
     pair = [
         Clone(parent / "one", fashion_mnist_raw, stage_environment),
         Clone(parent / "two", fashion_mnist_raw, stage_environment, MLFLOW_TRACKING_URI=NOWHERE),
     ]
-    processes = [clone.start("dvc", "repro") for clone in pair]
+    processes = [pair[0].start("dvc", "repro"), pair[1].start(sys.executable, "-c", IN_A_TERMINAL, "dvc", "repro")]
     for clone, process in zip(pair, processes, strict=True):
         clone.output, _ = process.communicate(timeout=600)
         assert process.returncode == 0, clone.output
@@ -65,6 +69,19 @@ def test_two_clones_end_with_the_same_hashes(clones):
     for stage in STAGES:
         outs = [{out["path"]: out["md5"] for out in lock[stage]["outs"]} for lock in (first, second)]
         assert outs[0] == outs[1]
+
+
+def test_bars_are_shown_in_a_terminal_and_nowhere_else(clones):
+    for bar in ("train:", "train classifier:", "sample unet:"):
+        assert f"{bar} 100%" in clones[1].output
+        assert bar not in clones[0].output
+
+
+def test_force_runs_a_stage_again_to_the_same_hashes(clones):
+    before = clones[0].lock()
+    output = clones[0].run("dvc", "repro", "--force", "--single-item", "train_tiny")
+    assert stages_run(output) == ["train_tiny"]
+    assert clones[0].lock() == before
 
 
 def test_tracking_that_fails_says_so_once_a_stage(clones):
@@ -84,6 +101,8 @@ def test_one_parent_run_and_a_child_a_stage(clones):
     metrics = json.loads((clones[0].folder / "reports/train_unet/metrics.json").read_text())
     assert {key: trained.data.metrics[key] for key in metrics} == pytest.approx(metrics)
     assert trained.data.params["train_unet.channels"] == "16"
+    assert trained.data.params["threads"] == "1"  # what the promise of same bits is for
+    assert clones[0].lock()["train_unet"]["params"]["params.yaml"]["threads"] == 1
 
 
 def test_a_second_repro_runs_nothing(clones):

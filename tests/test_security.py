@@ -17,8 +17,9 @@ from ddpm.errors import UserError
 from ddpm.evaluation.features import load_classifier
 from ddpm.files import load_tensors
 from ddpm.models.checkpoint import load_model
+from ddpm.resume.file import read_about
+from ddpm.resume.state import TrainingState
 from ddpm.tracking import stage_run
-from ddpm.training.state import TrainingState, read_about
 
 SECRET = "hunter2"
 

@@ -167,6 +167,7 @@ class TrainClassifier(Section):
     weight_decay: Annotated[float, Ge(0), Le(1)]
     label_smoothing: Annotated[float, Ge(0), Lt(1)]
     max_shift: Annotated[int, Ge(0), Lt(FASHION_MNIST_SIZE)]
+    checkpoint_seconds: Seconds
 
 
 class SampleModel(Section):
@@ -179,6 +180,7 @@ class SampleModel(Section):
     variance: Variance
     eta: Annotated[float, Ge(0), Le(1)]
     clip_sample: bool
+    checkpoint_seconds: Seconds
 
     @model_validator(mode="after")
     def _films_are_samples(self) -> "SampleModel":
@@ -262,6 +264,7 @@ class Paper(Section):
     coarse_depths: Annotated[list[Annotated[float, Ge(0), Le(1)]], Len(1, 16)]
     n_pairs: Annotated[int, Ge(1), Le(32)]
     n_lambdas: Annotated[int, Ge(2), Le(19)]
+    checkpoint_seconds: Seconds
 
 
 class RenderGrids(Section):

@@ -6,13 +6,21 @@ import pytest
 import torch
 
 from ddpm.errors import UserError
-from ddpm.evaluation.features import N_FEATURES, FashionCnn, describe, fit_classifier, load_classifier, shifted
+from ddpm.evaluation.features import N_FEATURES, FashionCnn, describe, load_classifier
 from ddpm.evaluation.quality import check_samples
 from ddpm.files import save_tensors
 from ddpm.sections import LEAST_SAMPLES, TrainClassifier
 from ddpm.seeding import global_stream
+from ddpm.training.classifier import fit_classifier, shifted
 
-SETTINGS = {"batch_size": 32, "lr": 0.1, "weight_decay": 0.0005, "label_smoothing": 0.1, "max_shift": 1}
+SETTINGS = {
+    "checkpoint_seconds": 60.0,
+    "batch_size": 32,
+    "lr": 0.1,
+    "weight_decay": 0.0005,
+    "label_smoothing": 0.1,
+    "max_shift": 1,
+}
 
 
 def toy(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,7 +73,8 @@ def test_divergence_is_one_line():
     params = TrainClassifier.model_validate(SETTINGS | {"n_train": 64, "epochs": 1})
     model = FashionCnn()
     model.head.bias.data.fill_(torch.inf)  # BatchNorm keeps the loss finite at any learning rate that is allowed
-    with pytest.raises(UserError, match=r"diverged at step 1 of 2; lower train_classifier\.lr, 0\.1"):
+    message = r"the loss at step 1 of 2 is nan, with lr 0\.1 and 32 images; lower train_classifier\.lr, 0\.1"
+    with pytest.raises(UserError, match=message):
         fit_classifier(model, params, *toy(64, 0))
 
 

@@ -6,24 +6,16 @@ classes that samples should belong to. Figures from other features, or from othe
 
 import hashlib
 from dataclasses import dataclass
-from itertools import islice
-from math import ceil
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import OneCycleLR
-from tqdm import tqdm
 
 from ddpm.compute import Compute
-from ddpm.data.order import batches
 from ddpm.errors import UserError
 from ddpm.files import load_tensors
 from ddpm.images import from_uint8, normalize_img
-from ddpm.sections import TrainClassifier
-from ddpm.seeding import generator
 
 CLASSES = (
     "T-shirt/top",
@@ -84,56 +76,6 @@ class FashionCnn(nn.Module):
     def forward(self, images: Float[Tensor, "b 1 28 28"]) -> Float[Tensor, "b classes"]:
         """images: in [-1, 1]. Returns the logits of `CLASSES`."""
         return self.head(self.features(images))
-
-
-def fit_classifier(
-    model: FashionCnn,
-    params: TrainClassifier,
-    images: UInt8[Tensor, "n 1 28 28"],
-    labels: UInt8[Tensor, " n"],
-    seed: int = 0,
-    compute: Compute = Compute(),
-) -> list[tuple[int, float]]:
-    """Train `model` in place and leave it in eval mode; returns (epoch, mean loss).
-
-    SGD with Nesterov momentum, a one-cycle learning rate (Smith & Topin 2017), label smoothing (Szegedy et al. 2015)
-    and random shifts. All randomness comes from (seed, step). Raises UserError where the loss is no longer finite.
-    """
-    model.to(compute.device).to(memory_format=torch.channels_last).train()
-    images, labels = images.to(compute.device), labels.to(compute.device).long()
-    per_epoch = ceil(len(images) / params.batch_size)
-    n_steps = params.epochs * per_epoch
-    optimizer = torch.optim.SGD(model.parameters(), momentum=0.9, nesterov=True, weight_decay=params.weight_decay)
-    rise = 0.2 if n_steps != 5 else 0.3  # OneCycleLR divides by rise * n_steps - 1
-    schedule = OneCycleLR(optimizer, params.lr, n_steps, pct_start=rise, cycle_momentum=False)
-    history, total = [], 0.0
-    order = islice(batches(len(images), params.batch_size, seed), n_steps)
-    for step, chosen in enumerate(tqdm(order, "train classifier", n_steps, disable=None), start=1):
-        chosen = chosen.to(compute.device)
-        x = normalize_img(from_uint8(shifted(images[chosen], params.max_shift, generator(seed, "shift", step))))
-        with compute.autocast():
-            logits = model(x)
-        loss = F.cross_entropy(logits.float(), labels[chosen], label_smoothing=params.label_smoothing)
-        if not loss.isfinite():
-            raise UserError(f"training diverged at step {step} of {n_steps}; lower train_classifier.lr, {params.lr}")
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        total += loss.item()
-        if step % per_epoch == 0:
-            history.append((step // per_epoch, total / per_epoch))
-            total = 0.0
-    model.eval()
-    return history
-
-
-def shifted(images: UInt8[Tensor, "b 1 h w"], most: int, stream: torch.Generator) -> UInt8[Tensor, "b 1 h w"]:
-    """Each image moved by up to `most` pixels, at random, across and down; what comes into view is black."""
-    b, _, h, w = images.shape
-    windows = F.pad(images, [most] * 4).unfold(2, h, 1).unfold(3, w, 1)
-    down, across = torch.randint(2 * most + 1, (2, b), generator=stream).to(images.device)
-    return windows[torch.arange(b, device=images.device), :, down, across]
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,14 @@ from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.errors import UserError
 from ddpm.images import from_uint8, normalize_img, reconstruction_grid, to_uint8
 from ddpm.models.base import DiffusionModel, evaluation_mode
+from ddpm.resume.context import Resume
+from ddpm.resume.state import TrainingState
 from ddpm.sections import Training
 from ddpm.seeding import generator, global_stream
 from ddpm.training.evaluate import simple_loss
 from ddpm.training.loss import training_loss
 from ddpm.training.muon import Muon
 from ddpm.training.quartiles import means, named, tally
-from ddpm.training.resume import Resume
-from ddpm.training.state import TrainingState
 
 # What the course's config_dict leaves out: plain Adam on the paper's schedule.
 COURSE_DEFAULTS = {
@@ -47,6 +47,8 @@ COURSE_DEFAULTS = {
     "img_log_interval": 200,
     "n_images_to_log": 3,
 }
+# Times the loss at the start. Nothing comes back from there, and no batch gets there by chance.
+DIVERGED = 1e6
 # What it says beside the training itself; tracked, not acted on.
 DESCRIPTIVE = {"image_shape", "hidden_size", "n_images", "n_eval_images"}
 
@@ -91,8 +93,8 @@ def fit(
 
     images: 8-bit, or floats in [-1, 1]; eval_images: in [-1, 1]. All randomness comes from (seed, step).
     resume: keeps the state on disk; a run that was stopped goes on from there, to the same bits.
-    Raises UserError where loss or weights are no longer finite; `resume` then keeps the last state that was; and for
-    prediction "mean" in bf16.
+    Raises UserError where loss or weights are no longer finite, or the loss is `DIVERGED` times what it was at first,
+    `resume` then keeps the state before that step; and for prediction "mean" in bf16.
     """
     if params.prediction == "mean" and compute.precision == "bf16":  # x_t and mu_tilde agree in all that bf16 holds
         raise UserError("params.yaml: prediction is mean, which bf16 is too coarse for; precision must be fp32")
@@ -101,7 +103,8 @@ def fit(
     model.to(compute.device).to(memory_format=torch.channels_last)
     model.train()
     images = images.to(compute.device)
-    n_steps = max(1, round(params.epochs * ceil(len(images) / params.batch_size)))
+    per_epoch = ceil(len(images) / params.batch_size)
+    n_steps = max(1, round(params.epochs * per_epoch))
     optimizers = make_optimizers(model, params)
     # A decay of 0 makes the average follow the weights exactly: one path for both.
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(params.ema_decay), use_buffers=False)
@@ -124,10 +127,11 @@ def fit(
         loss = losses.mean()
         numbers = torch.hstack((loss, tally(losses.detach(), num_steps, len(schedule))))
         value, *quartiles = numbers.tolist()  # the only time in a step that the device is waited for
-        if not isfinite(value):
+        if not isfinite(value) or value > DIVERGED * state.first_loss(value):
             if resume:
                 resume.save(state)
-            raise _diverged(f"the loss at step {step} of {n_steps} is {value}", lr, params)
+            place = f"batch {(step - 1) % per_epoch + 1} of {per_epoch} in epoch {(step - 1) // per_epoch + 1}"
+            raise _diverged(f"the loss at step {step} of {n_steps}, {place}, is {value:.3g}", lr, len(chosen))
         model.zero_grad()
         loss.backward()
         for optimizer in optimizers:
@@ -158,7 +162,7 @@ def fit(
         if resume:
             resume.after_step(state, last)
     if not state.is_finite():  # no loss was taken after the last step
-        raise _diverged(f"the weights after step {n_steps}, the last, are not finite", params.lr, params)
+        raise _diverged(f"the weights after step {n_steps}, the last, are not finite", params.lr, params.batch_size)
     model.load_state_dict(average.module.state_dict())
     pictures = torch.stack(state.previews) if state.previews else torch.empty(0, 0, 0, 0, 0, dtype=torch.uint8)
     return History(n_steps, state.train_loss, state.quartile_loss, state.eval_loss, state.preview_steps, pictures)
@@ -234,10 +238,8 @@ def _step_loss(
     return losses, num_steps
 
 
-def _diverged(what: str, lr: float, params: Training) -> UserError:
-    return UserError(
-        f"training diverged: {what}, with lr {lr:.3g} and batch_size {params.batch_size}; try a smaller lr"
-    )
+def _diverged(what: str, lr: float, n_images: int) -> UserError:
+    return UserError(f"training diverged: {what}, with lr {lr:.3g} and {n_images} images; try a smaller lr")
 
 
 def _log_curves(state: TrainingState, log: Log) -> None:

@@ -1,20 +1,16 @@
-"""The state of a training run in one safetensors file: all that its remaining steps and its outputs depend on."""
+"""The state of a training run: all that its remaining steps and its outputs depend on."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import torch
 from jaxtyping import Shaped, UInt8
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ddpm.errors import UserError
-from ddpm.files import atomic_path, tensors_sha256
+from ddpm.resume.file import read_state, write_state
 
 NUMBERS = ("step", "recent", "tallies", "train_loss", "quartile_loss", "eval_loss", "preview_steps")
 
@@ -27,6 +23,9 @@ class TrainingState:
     the step. recent, tallies: losses, and what `quartiles.tally` gives, since the last row of train_loss; the other
     lists are those of `loop.History`.
     """
+
+    unit: ClassVar[str] = "step"
+    breakable: ClassVar[bool] = False
 
     modules: Mapping[str, nn.Module]
     optimizers: Sequence[Optimizer]
@@ -41,16 +40,13 @@ class TrainingState:
 
     def save(self, path: Path, about: Mapping[str, object]) -> None:
         """Write the state, whole or not at all; `about` says of which run it is (JSON values)."""
-        header = json.dumps({"about": about, **{name: getattr(self, name) for name in NUMBERS}})
-        tensors = {key: value.detach().cpu().contiguous() for key, value in self._tensors().items()}
-        with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata={"state": header, "digest": tensors_sha256(header, tensors)})
+        write_state(path, about, {name: getattr(self, name) for name in NUMBERS}, self._tensors())
 
     def load(self, path: Path) -> None:
         """Go back to what `save` wrote; UserError, with nothing changed, where the file is damaged."""
-        header, tensors = _read(path)
+        numbers, tensors = read_state(path)
         for name in NUMBERS:
-            rows = header[name]
+            rows = numbers[name]
             setattr(self, name, [tuple(row) for row in rows] if name.endswith("_loss") else rows)
         self.previews = [tensors[f"previews/{i}"] for i in range(len(self.preview_steps))]
         for name, module in self.modules.items():
@@ -61,6 +57,10 @@ class TrainingState:
                 values = _below(f"optimizer{i}/{j}", tensors)
                 saved["state"][j] = {key: _laid_out_like(parameter, value) for key, value in values.items()}
             optimizer.load_state_dict(saved)
+
+    def first_loss(self, otherwise: float) -> float:
+        """The loss at the start, a mean over steps once train_loss has a row; `otherwise` before the first step."""
+        return self.train_loss[0][1] if self.train_loss else (*self.recent, otherwise)[0]
 
     def is_finite(self) -> bool:
         """Whether the steps to come can still make anything of it."""
@@ -74,25 +74,6 @@ class TrainingState:
             for j, values in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer{i}/{j}/{key}": value for key, value in values.items()}
         return tensors
-
-
-def read_about(path: Path) -> tuple[dict[str, Any], int]:
-    """Of which run a state is, and after how many steps; UserError where the file is damaged."""
-    header, _ = _read(path)
-    return header["about"], header["step"]
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Header and tensors. safetensors notices a file cut short; the digest notices any other change."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
-        if metadata["digest"] != tensors_sha256(metadata["state"], tensors):
-            raise ValueError("its digest is another")
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise UserError(f"{path}: a damaged training state ({error})") from error
-    return json.loads(metadata["state"]), tensors
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import re
 import signal
+import time
 from contextlib import suppress
 from dataclasses import fields
 
@@ -13,19 +15,24 @@ from hypothesis import strategies as st
 from project import REPO, copy_project, write_params
 from safetensors import safe_open
 from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
 
 from ddpm.compute import Compute
 from ddpm.config import load_params, select
 from ddpm.data.order import batches
 from ddpm.errors import UserError
+from ddpm.evaluation.features import FashionCnn
+from ddpm.images import to_uint8
 from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
 from ddpm.models.unet import Unet, UnetConfig
-from ddpm.sections import Training
+from ddpm.resume import context
+from ddpm.resume.context import Resume, determinants
+from ddpm.resume.file import read_about
+from ddpm.resume.state import TrainingState
+from ddpm.sections import TrainClassifier, Training
 from ddpm.seeding import generator, global_stream
-from ddpm.training import resume as resume_module
+from ddpm.training.classifier import fit_classifier, one_cycle
 from ddpm.training.loop import COURSE_DEFAULTS, fit
-from ddpm.training.resume import Resume, determinants
-from ddpm.training.state import TrainingState, read_about
 
 SHAPE = (1, 4, 4)
 STEPS = 10  # 40 images in batches of 8, twice
@@ -117,6 +124,60 @@ def test_killed_anywhere_any_number_of_times(undisturbed, tmp_path_factory, stop
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("at", [1, 4, 6, 8])
+def test_the_classifier_too(tmp_path, at):
+    # BatchNorm's running means and SGD's momentum; three epochs of three batches.
+    params = TrainClassifier(
+        n_train=20,
+        batch_size=8,
+        epochs=3,
+        lr=0.1,
+        weight_decay=1e-3,
+        label_smoothing=0.1,
+        max_shift=1,
+        checkpoint_seconds=0.0,
+    )
+    clothes = to_uint8(torch.rand(20, 1, 28, 28, generator=generator(0, "clothes")))
+    labels = (torch.arange(20) % 10).to(torch.uint8)
+
+    def learn(resume=None):
+        with global_stream(0, "init"):
+            model = FashionCnn()
+        return fit_classifier(model, params, clothes, labels, 3, Compute(), resume), model.state_dict()
+
+    class Killed(Resume):
+        def after_step(self, state, last=False):
+            super().after_step(state, last)
+            if state.step == at:
+                raise Kill
+
+    with pytest.raises(Kill), Killed("stage", ABOUT, 0.0, tmp_path) as resume:
+        learn(resume)
+    assert read_about(resume.path) == (ABOUT, at)
+    with Resume("stage", ABOUT, 0.0, tmp_path) as resume:
+        (losses, weights), (expected_losses, expected) = learn(resume), learn()
+    assert losses == expected_losses
+    assert all(torch.equal(weights[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("n_steps", [6, 50, 2150])
+def test_one_cycle_is_torchs(n_steps):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 1.0)
+    torchs = OneCycleLR(optimizer, 0.2, n_steps, pct_start=0.2, cycle_momentum=False)
+    for done in range(n_steps):
+        assert one_cycle(done, n_steps, 0.2) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+        optimizer.step()
+        if done < n_steps - 1:
+            torchs.step()
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 5])
+def test_one_cycle_of_so_few_steps_that_none_is_a_rise(n_steps):
+    rates = [one_cycle(done, n_steps, 0.2) for done in range(n_steps)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] == 0.2
+
+
 def test_killed_while_the_outputs_are_written(undisturbed, tmp_path):
     with suppress(Kill), Resume("stage", ABOUT, 3600.0, tmp_path) as resume:
         train(resume=resume)
@@ -146,8 +207,18 @@ def test_a_signal_ends_the_step_writes_the_state_and_exits(undisturbed, tmp_path
 
 
 def test_nothing_trains_on_once_its_dvc_is_gone(tmp_path, monkeypatch):
-    monkeypatch.setattr(resume_module, "LOOK_SECONDS", 0)
-    resume, ending = stop(tmp_path, 6, lambda: monkeypatch.setattr(resume_module, "dvc_process", lambda: "gone"))
+    monkeypatch.setattr(context, "LOOK_SECONDS", 0.01)
+    signalled, on_signal = [], Resume._on_signal
+
+    def gone():
+        monkeypatch.setattr(context, "dvc_process", lambda: "gone")
+        deadline = time.monotonic() + 60
+        while not signalled:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    monkeypatch.setattr(Resume, "_on_signal", lambda *arguments: signalled.append(1) or on_signal(*arguments))
+    resume, ending = stop(tmp_path, 6, gone)
     assert ending.code == 128 + signal.SIGHUP
     assert read_about(resume.path) == (ABOUT, 6)
 
@@ -174,7 +245,7 @@ def test_a_damaged_state_is_discarded(undisturbed, tmp_path, caplog, damage):
     with caplog.at_level(logging.INFO):
         assert_same(go_on(tmp_path), undisturbed["tiny"])
     assert "starts afresh" in caplog.text
-    assert "damaged training state" in caplog.text
+    assert "damaged state" in caplog.text
 
 
 def test_anything_changed_starts_afresh_and_says_what(undisturbed, tmp_path, caplog):
@@ -187,9 +258,9 @@ def test_anything_changed_starts_afresh_and_says_what(undisturbed, tmp_path, cap
 
 
 def test_a_second_process_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(resume_module, "LOCK_SECONDS", 0)
+    monkeypatch.setattr(context, "LOCK_SECONDS", 0)
     with Resume("stage", ABOUT, 0.0, tmp_path):
-        with pytest.raises(UserError, match="another process is at this very training"):
+        with pytest.raises(UserError, match="another process is at this very run"):
             Resume("stage", ABOUT, 0.0, tmp_path).__enter__()
         with Resume("stage", {"lr": "0.02"}, 0.0, tmp_path):
             pass
@@ -218,13 +289,22 @@ def test_the_last_good_state_is_kept_where_the_loss_is_not_finite(tmp_path):
     data = images()
     data[order[3][0]] = torch.inf  # an image of the first epoch's fourth batch
     with (
-        pytest.raises(UserError, match="the loss at step 4 of 10 is"),
+        pytest.raises(UserError, match="the loss at step 4 of 10, batch 4 of 5 in epoch 1, is"),
         Resume("stage", ABOUT, 3600.0, tmp_path) as resume,
     ):
         train(resume=resume, data=data)
     assert read_about(resume.path) == (ABOUT, 3)
     with safe_open(resume.path, "pt") as file:
         assert all(file.get_tensor(name).float().isfinite().all() for name in file.keys())  # noqa: SIM118, not a dict
+
+
+def test_a_loss_that_explodes_is_stopped_though_it_is_finite(tmp_path):
+    # Adam moves each weight by about lr, so that the outputs of two layers grow as its square.
+    params = PARAMS.model_copy(update={"lr": 1e4, "warmup_steps": 0})
+    message = r"the loss at step (\d+) of 10, batch \d of 5 in epoch [12], is \d\S+, with lr \S+ and 8 images; try"
+    with pytest.raises(UserError, match=message) as error, Resume("stage", ABOUT, 3600.0, tmp_path) as resume:
+        fit(network(), params, images(), images(6), seed=3, resume=resume)
+    assert read_about(resume.path)[1] == int(re.search(message, str(error.value))[1]) - 1
 
 
 def test_a_state_that_is_not_finite_does_not_replace_a_good_one(tmp_path, monkeypatch):
@@ -238,10 +318,13 @@ def test_a_state_that_is_not_finite_does_not_replace_a_good_one(tmp_path, monkey
             next(model.parameters()).grad.fill_(torch.nan)
 
     monkeypatch.setattr(torch.Tensor, "backward", broken)
-    for at, message in ((4, "the loss at step 5 of 10 is nan"), (STEPS, "the weights after step 10, the last")):
+    for at, message in (
+        (4, "the loss at step 5 of 10, batch 5 of 5 in epoch 1, is nan"),
+        (STEPS, "the weights after step 10, the last"),
+    ):
         model, broken.calls, broken.at = network(), 0, at
         with (
-            pytest.raises(UserError, match=f"training diverged: {message}.*batch_size 8; try a smaller lr"),
+            pytest.raises(UserError, match=f"training diverged: {message}.* 8 images; try a smaller lr"),
             Resume(f"stage{at}", ABOUT, 0.0, tmp_path) as resume,
         ):
             fit(model, PARAMS, images(), images(6), seed=3, resume=resume)

@@ -1,16 +1,19 @@
-"""A training that was killed goes on where it was: its state is kept in `.resume/` until its outputs are written."""
+"""A stage that was killed goes on where it was: its state is kept in `.resume/` until its outputs are written."""
 
 import hashlib
 import json
 import logging
+import os
 import signal
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import NoReturn
 
+import psutil
 import torch
 from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
@@ -19,18 +22,18 @@ from ddpm.compute import Compute
 from ddpm.config import Params
 from ddpm.errors import UserError
 from ddpm.files import md5
+from ddpm.resume.file import State, read_about
 from ddpm.tracking import dvc_process, flatten, repo_root
-from ddpm.training.state import TrainingState, read_about
 
 logger = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 LOCK_SECONDS = 10.0  # how long to wait for a run that has just been told to stop
 LOOK_SECONDS = 1.0  # between two looks at whether dvc is still there
 
 
 def determinants(stage: str, params: Params, compute: Compute) -> dict[str, str]:
-    """Everything that decides what a stage's training gives, in words: two runs that agree in it are the same run.
+    """Everything that decides what a stage gives, in words: two runs that agree in it are the same run.
 
     params: the stage's own. Files count by their MD5: the `deps` of the stage in dvc.yaml, data and code.
     """
@@ -46,11 +49,11 @@ def determinants(stage: str, params: Params, compute: Compute) -> dict[str, str]
 
 
 class Resume:
-    """Keeps the state of one training run on disk, as a context around the training and the writing of its outputs.
+    """Keeps the state of one run of a stage on disk, as a context around its work and the writing of its outputs.
 
     The state is removed at the end of the context, and stays if that is left by an exception. SIGTERM, SIGINT, SIGHUP
-    and the end of the dvc that started this process end a training after its step, with the state written; the exit
-    status is 128 + the signal's number.
+    and the end of the dvc that started this process end the stage with its state written, a training after its step;
+    the exit status is 128 + the signal's number.
     """
 
     def __init__(self, name: str, about: dict[str, str], every: float, folder: Path | None = None) -> None:
@@ -62,7 +65,8 @@ class Resume:
         self.path = (folder or repo_root() / ".resume") / f"{name}-{digest[:16]}.safetensors"
         self._name, self._about, self._every = name, about, every
         self._lock = FileLock(self.path.with_suffix(".lock"))
-        self._training, self._signal, self._look, self._due = False, 0, 0.0, 0.0
+        self._mid_step, self._signal, self._due = False, 0, 0.0
+        self._over = threading.Event()
 
     def __enter__(self) -> "Resume":
         """Raises UserError where another process is at the same run."""
@@ -71,17 +75,20 @@ class Resume:
             self._lock.acquire(timeout=LOCK_SECONDS)
         except Timeout:
             raise UserError(
-                f"another process is at this very training (it holds {self._lock.lock_file}); wait for it or end it"
+                f"another process is at this very run (it holds {self._lock.lock_file}); wait for it or end it"
             ) from None
         for half_written in self.path.parent.glob(f".{self.path.name}.*"):
             half_written.unlink()
-        self._dvc = dvc_process()
         # What is ignored stays ignored, such as SIGHUP under nohup.
         ours = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         self._handlers = {number: signal.signal(number, self._on_signal) for number in ours}
+        self._watch = threading.Thread(target=self._end_with_dvc, args=(dvc_process(),), daemon=True)
+        self._watch.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None) -> None:
+        self._over.set()
+        self._watch.join()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         if kind is None:
@@ -89,38 +96,34 @@ class Resume:
             Path(self._lock.lock_file).unlink(missing_ok=True)
         self._lock.release()
 
-    def start(self, state: TrainingState) -> None:
+    def start(self, state: State) -> None:
         """Give `state` back what was kept of this run, and say so; else say why the run starts afresh."""
-        self._training, self._due = True, time.monotonic() + self._every
+        self._mid_step, self._due = not state.breakable, time.monotonic() + self._every
         if self.path.exists():
             try:
                 state.load(self.path)
-                logger.info("%s: resumes after step %d", self._name, state.step)
+                logger.info("%s: resumes after %s %d", self._name, state.unit, state.step)
             except UserError as damage:
                 self.path.unlink()
                 logger.warning("%s: starts afresh: %s", self._name, damage)
         elif kept := self._kept_of_another_run():
             (about, step), path = kept
             changed = [key for key in sorted(self._about | about) if self._about.get(key) != about.get(key)]
-            message = "%s: starts afresh; changed since step %d, which is kept in %s: %s"
-            logger.info(message, self._name, step, path, ", ".join(changed))
+            message = "%s: starts afresh; changed since %s %d, which is kept in %s: %s"
+            logger.info(message, self._name, state.unit, step, path, ", ".join(changed))
 
-    def after_step(self, state: TrainingState, last: bool) -> None:
+    def after_step(self, state: State, last: bool = False) -> None:
         """Write the state where that is due, and stop the process where that was asked for."""
-        now = time.monotonic()
-        if now >= self._look:
-            self._look = now + LOOK_SECONDS
-            if dvc_process() != self._dvc:  # it was killed, and nobody would see what this process still does
-                self._signal = signal.SIGHUP
-        if self._signal or last or now >= self._due:
+        if self._signal or last or time.monotonic() >= self._due:
             self.save(state)
             self._due = time.monotonic() + self._every
-        self._training = not last
+        if last:
+            self._mid_step = False
         if self._signal:
-            self._stop(self._signal, f" after step {state.step}")
+            self._stop(self._signal, f" after {state.unit} {state.step}")
 
-    def save(self, state: TrainingState) -> None:
-        """Write the state; where the disk refuses it, say so and let the training go on.
+    def save(self, state: State) -> None:
+        """Write the state; where the disk refuses it, say so and let the stage go on.
 
         A state that is not finite leads nowhere: the one before it is kept.
         """
@@ -129,11 +132,19 @@ class Resume:
         try:
             state.save(self.path, self._about)
         except (OSError, UserError) as error:
-            logger.warning("%s: the state after step %d cannot be kept: %s", self._name, state.step, error)
+            message = "%s: the state after %s %d cannot be kept: %s"
+            logger.warning(message, self._name, state.unit, state.step, error)
+
+    def _end_with_dvc(self, dvc: psutil.Process | None) -> None:
+        """Signal this process once its dvc is no longer there: nobody would see what it still does."""
+        while not self._over.wait(LOOK_SECONDS):
+            if dvc_process() != dvc:
+                os.kill(os.getpid(), next(iter(self._handlers), signal.SIGKILL))
+                return
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        """In a training, wait for the end of the step, unless asked twice; elsewhere stop at once."""
-        if not self._training or self._signal:
+        """Stop at once; but amid a training's step, unless asked twice, wait for its end."""
+        if not self._mid_step or self._signal:
             self._stop(number)
         self._signal = number
 

@@ -1,0 +1,66 @@
+"""States on disk: how far a stage has come, in one safetensors file with a digest."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ddpm.errors import UserError
+from ddpm.files import atomic_path, tensors_sha256
+
+
+@runtime_checkable
+class State(Protocol):
+    """How far a stage has come: what `Resume` keeps and gives back.
+
+    unit: what `step` counts. breakable: whether the work that follows a step may be broken off anywhere, with the
+    state left as it was after the step; a training, which changes its weights in place, may not.
+    """
+
+    unit: ClassVar[str]
+    breakable: ClassVar[bool]
+
+    @property
+    def step(self) -> int: ...
+
+    def save(self, path: Path, about: Mapping[str, object]) -> None: ...
+
+    def load(self, path: Path) -> None: ...
+
+    def is_finite(self) -> bool: ...
+
+
+def write_state(
+    path: Path, about: Mapping[str, object], numbers: Mapping[str, object], tensors: Mapping[str, Tensor]
+) -> None:
+    """Write a state, whole or not at all. about: of which run it is; numbers: "step" and more. Both JSON values."""
+    header = json.dumps({"about": about, **numbers})
+    on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(on_cpu, temporary, metadata={"state": header, "digest": tensors_sha256(header, on_cpu)})
+
+
+def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(numbers, tensors), with "about" among the numbers; UserError where the file is damaged.
+
+    safetensors notices a file cut short; the digest notices any other change.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
+        if metadata["digest"] != tensors_sha256(metadata["state"], tensors):
+            raise ValueError("its digest is another")
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise UserError(f"{path}: a damaged state ({error})") from error
+    return json.loads(metadata["state"]), tensors
+
+
+def read_about(path: Path) -> tuple[dict[str, Any], int]:
+    """Of which run a state is, and after how many steps; UserError where the file is damaged."""
+    numbers, _ = read_state(path)
+    return numbers["about"], numbers["step"]
