@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help setup repro test torture lint ui lock
+.PHONY: help setup repro test torture lint ui send lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s  %s\n", $$1, $$2}' Makefile
@@ -46,6 +46,9 @@ torture: setup ## kill the pipeline 30 times at random moments and compare all h
 
 ui: setup ## browse the runs in MLflow, on this machine only
 	MLFLOW_BACKEND_STORE_URI="$$(python -m ddpm.tracking)" mlflow ui --host 127.0.0.1
+
+send: setup ## send to MLflow what it could not take when it was logged
+	python -m ddpm.tracking send
 
 lock: ## compile requirements.txt anew from pyproject.toml
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --group dev --no-annotate pyproject.toml \

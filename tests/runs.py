@@ -1,15 +1,18 @@
 """What the tests of tracking ask of an MLflow store, and how they pose as dvc."""
 
+import socket
 import subprocess
 
 from mlflow import MlflowClient
 
 from ddpm import tracking
-from ddpm.tracking import tracking_uri
+from ddpm.outbox import tracking_uri
+
+BEGAN = 1_700_000_000_000  # of the dvc that the tests pose as, in milliseconds
 
 
 def under_dvc(monkeypatch, key):
-    monkeypatch.setattr(tracking, "invocation", lambda: (key, "dvc repro"))
+    monkeypatch.setattr(tracking, "invocation", lambda: tracking.Invocation(key, "dvc repro", BEGAN))
 
 
 def runs(uri=None):
@@ -27,3 +30,9 @@ def parent_id(child):
 def git(*arguments):
     identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
     return subprocess.run(["git", *identity, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def closed_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"

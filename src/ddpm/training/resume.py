@@ -19,7 +19,8 @@ from ddpm.compute import Compute
 from ddpm.config import Params
 from ddpm.errors import UserError
 from ddpm.files import md5
-from ddpm.tracking import dvc_process, flatten, repo_root
+from ddpm.outbox import repo_root
+from ddpm.tracking import dvc_process, flatten
 from ddpm.training.state import TrainingState, read_about
 
 logger = logging.getLogger(__name__)
