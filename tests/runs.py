@@ -6,13 +6,12 @@ import subprocess
 from mlflow import MlflowClient
 
 from ddpm import tracking
-from ddpm.outbox import tracking_uri
-
-BEGAN = 1_700_000_000_000  # of the dvc that the tests pose as, in milliseconds
+from ddpm.outbox import now, tracking_uri
 
 
 def under_dvc(monkeypatch, key):
-    monkeypatch.setattr(tracking, "invocation", lambda: tracking.Invocation(key, "dvc repro", BEGAN))
+    invocation = tracking.Invocation(key, "dvc repro", now())
+    monkeypatch.setattr(tracking, "invocation", lambda: invocation)
 
 
 def runs(uri=None):

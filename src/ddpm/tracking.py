@@ -158,7 +158,7 @@ class Run:
             self._record(end=status)
         self._journal.close()
         delivered, said = self._sender.finish() if self._sender else (False, "no process could be started for it")
-        if said or not delivered:
+        if said:
             print(REFUSED if delivered else KEPT, said, file=sys.stderr)
 
     def _record(self, **record: Any) -> None:
@@ -198,7 +198,8 @@ class Sender:
     def finish(self) -> tuple[bool, str]:
         """Whether all has been delivered, and what the sender says to it; waits as long as the sender lets it."""
         said, _ = self._process.communicate()
-        return self._process.returncode == 0, said.strip()
+        status = self._process.returncode
+        return status == 0, said.strip() or (f"its sender ended with status {status}" if status else "")
 
 
 class Invocation(NamedTuple):

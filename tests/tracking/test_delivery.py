@@ -125,7 +125,7 @@ def test_stages_that_mlflow_missed_join_those_that_it_saw(monkeypatch):
     assert [child.info.run_name for child in children] == ["one", "two", "three"]
     assert {parent_id(child) for child in children} == {parent.info.run_id}
     assert parent.info.end_time == children[-1].info.end_time
-    assert parent.info.start_time < children[0].info.start_time
+    assert parent.info.start_time <= children[0].info.start_time
 
 
 KILLED = """
@@ -236,9 +236,9 @@ def test_a_full_disk_costs_a_warning_and_what_did_not_fit(capfd):
             run.log_metrics({"loss": 1.0}, step)
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         run.log_metrics({"loss": 4.0}, 4)
-    assert capfd.readouterr().err.splitlines() == [
-        "warning: a part of this stage is lost to MLflow: No space left on device"
-    ]
+    [warning] = capfd.readouterr().err.splitlines()
+    assert warning.startswith("warning: a part of this stage is lost to MLflow: ")
+    assert "No space left on device" in warning
     _, [child] = runs()
     history = MlflowClient(tracking_uri()).get_metric_history(child.info.run_id, "loss")
     assert [metric.step for metric in history] == [0, 4]
