@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help setup repro test torture ablation benchmark peers ui lock
+.PHONY: help setup repro test torture ablation benchmark peers ui send lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s  %s\n", $$1, $$2}' Makefile
@@ -59,6 +59,9 @@ benchmark: peers ## train us and the peers for the same minutes and compare: mos
 
 ui: setup ## browse the runs in MLflow, on this machine only
 	MLFLOW_BACKEND_STORE_URI="$$(python -m ddpm.tracking)" mlflow ui --host 127.0.0.1
+
+send: setup ## send to MLflow what it could not take when it was logged
+	python -m ddpm.tracking send
 
 lock: ## compile requirements.txt anew from pyproject.toml
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --group dev --no-annotate pyproject.toml \

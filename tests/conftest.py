@@ -22,6 +22,34 @@ def fashion_mnist_raw(tmp_path_factory) -> Path:
     return folder
 
 
+class SenderInProcess:
+    """Stands in for `ddpm.tracking.Sender`: delivers at the stage's end, and MLflow is imported once for all tests."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def finish(self):
+        from ddpm import delivery
+
+        try:
+            store = delivery.Store(delivery.HURRIED)
+            while store.step(self.folder, over=True):
+                pass
+        except Exception as error:
+            return False, delivery.reason(error)
+        return True, "; ".join(store.refused)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sender_in_process():
+    """In the tests' own process; stages that they start as processes have the real one."""
+    from ddpm import tracking
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracking, "Sender", SenderInProcess)
+        yield
+
+
 @pytest.fixture(scope="session")
 def stage_environment() -> dict[str, str]:
     """The environment of the activated .venv, without what the surroundings say about DVC and MLflow."""

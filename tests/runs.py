@@ -1,15 +1,17 @@
 """What the tests of tracking ask of an MLflow store, and how they pose as dvc."""
 
+import socket
 import subprocess
 
 from mlflow import MlflowClient
 
 from ddpm import tracking
-from ddpm.tracking import tracking_uri
+from ddpm.outbox import now, tracking_uri
 
 
 def under_dvc(monkeypatch, key):
-    monkeypatch.setattr(tracking, "invocation", lambda: (key, "dvc repro"))
+    invocation = tracking.Invocation(key, "dvc repro", now())
+    monkeypatch.setattr(tracking, "invocation", lambda: invocation)
 
 
 def runs(uri=None):
@@ -27,3 +29,9 @@ def parent_id(child):
 def git(*arguments):
     identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
     return subprocess.run(["git", *identity, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def closed_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"

@@ -150,6 +150,10 @@ def test_the_password_of_a_server_does_not_reach_the_screen(monkeypatch, tmp_pat
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://someone:{SECRET}@127.0.0.1:9")
     with stage_run("train_tiny", {"lr": 1}):
         pass
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert b"http://127.0.0.1:9" in kept
+    assert SECRET.encode() not in kept
+    assert b"someone" not in kept
     shown = "".join(capfd.readouterr())
     assert "warning: MLflow fails" in shown
     assert "127.0.0.1" in shown

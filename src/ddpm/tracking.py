@@ -1,69 +1,43 @@
-"""MLflow: one parent run for a pipeline run, one child run for a stage, and no way to fail the work they record.
+"""One MLflow parent run for a pipeline run, one child run for a stage, and no way to hold up the work they record.
 
-The only file that imports mlflow, and inside functions, for that import takes seconds. All calls name their run, so a
-run that the caller has open in MLflow is left alone. `python -m ddpm.tracking` prints where the runs are kept.
+A stage writes what it logs to a journal on disk (`ddpm.outbox`), which takes microseconds and needs no server. Another
+process, the sender (`ddpm.delivery`), delivers it meanwhile, and at the stage's end gets ten seconds for the rest.
+What MLflow has not taken by then stays, and `python -m ddpm.tracking send` delivers it.
+`python -m ddpm.tracking` prints where the runs go.
 """
 
-import json
 import os
 import platform
 import re
 import shlex
+import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
 from itertools import pairwise
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Union
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, Union
 from uuid import uuid4
 
 import psutil
-from filelock import FileLock
 from jaxtyping import Float
 from torch import Tensor
 
-from ddpm.files import md5
+from ddpm.files import atomic_path, md5
 from ddpm.images import reconstruction_grid, to_uint8
+from ddpm.outbox import OUTBOX, Journal, now, tracking_uri, without_secrets
 
 if TYPE_CHECKING:
     import matplotlib.figure
     import mlflow
 
-EXPERIMENT, SQLITE = "ddpm", "sqlite:///"
-SETTINGS = {  # read by MLflow; the user's own values win
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # MLflow's 7 with growing pauses hold the work up for minutes
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",  # seconds
-}
-WARNING = "warning: MLflow fails, so this stage goes on without it:"
-BUFFERED_VALUES, BUFFERED_SECONDS = 1000, 10.0
-INVOCATION = "dvc.invocation"  # tag of a parent run: which pipeline run it stands for
+KEPT = f"warning: MLflow fails, so this stage is kept in {OUTBOX} until `python -m ddpm.tracking send`:"
+REFUSED = "warning: MLflow refuses a part of this stage:"
+LOST = "warning: a part of this stage is lost to MLflow:"
 Images = Float[Tensor, "b c h w"]
 P = ParamSpec("P")
-
-
-def repo_root() -> Path:
-    """Folder of the main repository: DVC_ROOT, else the nearest folder upwards with `.dvc`, else the working folder.
-
-    DVC_ROOT names it even where `dvc exp run --temp` works in a copy that is deleted afterwards.
-    """
-    if named := os.environ.get("DVC_ROOT"):
-        return Path(named)
-    here = Path.cwd()
-    return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
-
-
-def tracking_uri() -> str:
-    """Where the runs are kept: MLFLOW_TRACKING_URI, else `mlflow.db` in the main repository.
-
-    A relative SQLite path is taken from the main repository too, not from the copy that an experiment runs in.
-    """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
-    return f"{SQLITE}{repo_root() / uri.removeprefix(SQLITE)}" if uri.startswith(SQLITE) else uri
 
 
 @contextmanager
@@ -93,11 +67,11 @@ def log_images(
 
 
 def _goes_on(method: Callable[Concatenate["Run", P], None]) -> Callable[Concatenate["Run", P], None]:
-    """Let a method of `Run` fail once, with one warning; after that it and its like do nothing."""
+    """Let a method of `Run` fail with no more than a warning; without a journal it does nothing."""
 
     @wraps(method)
     def call(self: "Run", /, *args: P.args, **kwargs: P.kwargs) -> None:
-        if not self._broken:
+        if self._journal:
             with self._warning():
                 method(self, *args, **kwargs)
 
@@ -105,94 +79,95 @@ def _goes_on(method: Callable[Concatenate["Run", P], None]) -> Callable[Concaten
 
 
 class Run:
-    """The MLflow run of one stage. No method raises: the first failure is one line on stderr and ends the tracking."""
+    """The record of one stage. No method raises or waits; what cannot be written down is one line on stderr."""
 
-    _client: "mlflow.MlflowClient"
-
-    def __init__(self) -> None:
-        self._broken = self._failed_before = False
-        self._id = self._parent = ""
-        self._metrics: list[tuple[str, float, int, int]] = []
-        self._sent = time.monotonic()
+    _journal: Journal | None = None
+    _sender: "Sender | None" = None
+    _warned = False
 
     @_goes_on
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Buffered: sent by the thousand, every ten seconds at most, and at the end of the stage."""
-        now = time.time_ns() // 1_000_000
-        self._metrics += [(key, float(value), now, step) for key, value in metrics.items()]
-        if len(self._metrics) >= BUFFERED_VALUES or time.monotonic() - self._sent > BUFFERED_SECONDS:
-            self._flush()
+        """Numbers that belong to a training step, or to step 0."""
+        self._record(metrics={key: float(value) for key, value in metrics.items()}, step=step)
 
     @_goes_on
     def log_image(self, image: Union[Float[Tensor, "c h w"], "mlflow.Image"], key: str, step: int) -> None:
         """A picture that belongs to a training step; a tensor holds values in [0, 1]."""
-        picture = _pixels(image) if isinstance(image, Tensor) else image
-        self._client.log_image(self._id, picture, key=key, step=step, synchronous=True)
+        from PIL import Image
+
+        if isinstance(image, Tensor):
+            pixels = _pixels(image)
+            picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+        else:
+            picture = image.to_pil()
+        # The name by which MLflow's pages find key and step.
+        name = f"images/{key.replace('/', '~')}+step+{step}+timestamp+{now()}+{uuid4()}.png"
+        picture.save(self._file(name))
+        self._record(picture=name, tags={"mlflow.loggedImages": "True"})
 
     @_goes_on
     def log_figure(self, figure: "matplotlib.figure.Figure", artifact_file: str) -> None:
         """A figure, kept under the name `artifact_file`; its ending sets the format."""
-        self._client.log_figure(self._id, figure, artifact_file)
+        with atomic_path(self._file(artifact_file)) as temporary:
+            figure.savefig(temporary)
+        self._record(artifact=artifact_file)
 
     @_goes_on
     def log_artifact(self, path: Path) -> None:
         """Keep a copy of a file under its path in the repository, and its MD5 as the tag `output.PATH`."""
         name = _name(path)
-        self._client.log_artifact(self._id, str(path), name.rpartition("/")[0] or None)
-        self._client.set_tag(self._id, f"output.{name}", md5(path))
+        with atomic_path(self._file(name)) as temporary:
+            shutil.copyfile(path, temporary)
+        self._record(artifact=name, tags={f"output.{name}": md5(path)})
 
     @_goes_on
     def log_input(self, path: Path, context: str) -> None:
         """Record a file that the stage reads as a dataset, by name and MD5, also as the tag `input.PATH`."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
         name, digest = _name(path), md5(path)
-        dataset = Dataset(name, digest, source_type="local", source=json.dumps({"uri": name}))
-        self._client.log_inputs(self._id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
-        self._client.set_tag(self._id, f"input.{name}", digest)
+        self._record(input={"name": name, "digest": digest, "context": context}, tags={f"input.{name}": digest})
 
     @_goes_on
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Tags of the stage's run."""
-        from mlflow.entities import RunTag
+        self._record(tags=dict(tags))
 
-        self._client.log_batch(self._id, tags=[RunTag(key, value) for key, value in tags.items()], synchronous=True)
-
-    @_goes_on
     def _start(self, stage: str, params: Mapping[str, Any]) -> None:
-        """Open the child run, and the parent run unless an earlier stage did."""
-        self._client, experiment = _connect()
-        from mlflow.entities import Param
-
-        key, command = invocation()
-        tags = _tags()
-        if found := self._client.search_runs([experiment], f"tags.`{INVOCATION}` = '{key}'", max_results=1):
-            self._parent, self._failed_before = found[0].info.run_id, found[0].info.status == "FAILED"
-            self._client.update_run(self._parent, "RUNNING")
-        else:
-            start = "repro" if command else f"{stage} by hand"
+        """Begin the journal, and start its sender."""
+        with self._warning():
+            by, tags = invocation(), _tags()
+            start = "repro" if by.command else f"{stage} by hand"
             name = os.environ.get("DVC_EXP_NAME") or f"{start} {tags.get('mlflow.source.git.commit', '')[:7]}".strip()
-            about = tags | {INVOCATION: key, "dvc.command": command}
-            self._parent = self._client.create_run(experiment, tags=about, run_name=name).info.run_id
-        own = tags | {"mlflow.parentRunId": self._parent, "dvc.stage": os.environ.get("DVC_STAGE", stage)}
-        self._id = self._client.create_run(experiment, tags=own, run_name=stage).info.run_id
-        self._client.log_batch(self._id, params=[Param(k, str(v)) for k, v in flatten(params)], synchronous=True)
+            parent = {
+                "name": name,
+                "time": by.began,
+                "tags": tags | {"dvc.invocation": by.key, "dvc.command": by.command},
+            }
+            self._journal = Journal(
+                stage,
+                parent=parent,
+                tags=tags | {"dvc.stage": os.environ.get("DVC_STAGE", stage)},
+                params={key: str(value) for key, value in flatten(params)},
+            )
+            self._sender = Sender(self._journal.folder)
 
     @_goes_on
-    def _flush(self) -> None:
-        from mlflow.entities import Metric
-
-        metrics, self._metrics, self._sent = self._metrics, [], time.monotonic()
-        self._client.log_batch(self._id, metrics=[Metric(*metric) for metric in metrics], synchronous=True)
-
     def _end(self, status: str) -> None:
-        """Close both runs, and try that even when other calls failed: a run left open looks as if it still worked."""
-        if self._metrics:
-            self._flush()
+        """End the journal, and wait until its sender is through or gives up."""
+        assert self._journal
         with self._warning():
-            for run_id, result in ((self._id, status), (self._parent, "FAILED" if self._failed_before else status)):
-                if run_id:
-                    self._client.set_terminated(run_id, result)
+            self._record(end=status)
+        self._journal.close()
+        delivered, said = self._sender.finish() if self._sender else (False, "no process could be started for it")
+        if said:
+            print(REFUSED if delivered else KEPT, said, file=sys.stderr)
+
+    def _record(self, **record: Any) -> None:
+        assert self._journal
+        self._journal.write(**record)
+
+    def _file(self, name: str) -> Path:
+        assert self._journal
+        return self._journal.file(name)
 
     @contextmanager
     def _warning(self) -> Iterator[None]:
@@ -200,21 +175,52 @@ class Run:
         try:
             yield
         except Exception as error:
-            if not self._broken:
-                reason = re.sub(r"//[^/\s]*@", "//", str(error)).strip().partition("\n")[0][:200]  # no user:password@
-                print(WARNING, reason or type(error).__name__, file=sys.stderr)
-            self._broken = True
+            if not self._warned:
+                self._warned = True
+                reason = without_secrets(str(error)).strip().partition("\n")[0][:200]
+                print(LOST, reason or type(error).__name__, file=sys.stderr)
 
 
-def invocation() -> tuple[str, str]:
-    """What tells this pipeline run from every other, and the command line of the dvc that runs it.
+class Sender:
+    """The process that delivers a journal; it notices by itself when this one ends in whatever way."""
+
+    def __init__(self, folder: Path) -> None:
+        # A group of its own, for Ctrl-C is meant for the stage.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "ddpm.delivery", str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            process_group=0,
+        )
+
+    def finish(self) -> tuple[bool, str]:
+        """Whether all has been delivered, and what the sender says to it; waits as long as the sender lets it."""
+        said, _ = self._process.communicate()
+        status = self._process.returncode
+        return status == 0, said.strip() or (f"its sender ended with status {status}" if status else "")
+
+
+class Invocation(NamedTuple):
+    """What tells a pipeline run from every other, the command line of its dvc, and when it began in milliseconds."""
+
+    key: str
+    command: str
+    began: int
+
+
+def invocation() -> Invocation:
+    """The pipeline run that this process belongs to.
 
     dvc gives a plain `dvc repro` no name, so that is the nearest dvc process above; without one, a new key each time.
     """
     if process := dvc_process():
         with suppress(psutil.Error):
-            return f"{platform.node()} {process.pid} {process.create_time():.2f}", shlex.join(process.cmdline())
-    return uuid4().hex, ""
+            began = process.create_time()
+            key = f"{platform.node()} {process.pid} {began:.2f}"
+            return Invocation(key, shlex.join(process.cmdline()), int(began * 1000))
+    return Invocation(uuid4().hex, "", now())
 
 
 def dvc_process() -> psutil.Process | None:
@@ -230,28 +236,6 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
     """The leaves of nested mappings with their dotted keys: {"unet": {"lr": 1}} gives ("unet.lr", 1)."""
     for key, value in params.items():
         yield from flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, value)]
-
-
-def _connect() -> tuple["mlflow.MlflowClient", str]:
-    """A client and the id of the experiment. The lock lets two first starts at once make the tables only once."""
-    os.environ.update(SETTINGS | os.environ)
-    from mlflow import MlflowClient
-    from mlflow.store.db.utils import create_sqlalchemy_engine
-
-    uri = tracking_uri()
-    is_database = uri.startswith(("sqlite", "postgresql", "mysql", "mssql"))
-    beside = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else repo_root() / "mlflow.db"
-    beside.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(beside.with_name(f"{beside.name}.lock"), timeout=60):
-        if is_database:  # one try: where it cannot be opened, MLflow itself goes on trying for 100 seconds
-            with create_sqlalchemy_engine(uri).connect() as connection:
-                connection.detach()  # from the pool, so that it is closed here
-        client = MlflowClient(uri)
-        if experiment := client.get_experiment_by_name(EXPERIMENT):
-            return client, experiment.experiment_id
-        # MLflow's own choice, a folder in the working folder, is lost with an experiment's copy of the repository.
-        location = (repo_root() / "mlartifacts").as_uri() if is_database else None
-        return client, client.create_experiment(EXPERIMENT, artifact_location=location)
 
 
 def _tags() -> dict[str, str]:
@@ -287,7 +271,7 @@ def _is_dvc(command: Sequence[str]) -> bool:
 
 def _name(path: Path) -> str:
     """A file's path from the working folder, or its bare name if it lies elsewhere, in characters of a tag's key."""
-    path, here = path.absolute(), Path.cwd()
+    path, here = Path(os.path.abspath(path)), Path.cwd()
     return re.sub(r"[^\w. /-]", "_", path.relative_to(here).as_posix() if path.is_relative_to(here) else path.name)
 
 
@@ -297,4 +281,8 @@ def _pixels(image: Float[Tensor, "c h w"]) -> Any:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["send"]:
+        from ddpm.delivery import send
+
+        sys.exit(send())
     print(tracking_uri())

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from runs import git, runs
 
-from ddpm import tracking
 from ddpm.images import normalize_img, reconstruction_grid
-from ddpm.tracking import flatten, log_images, stage_run, tracking_uri
+from ddpm.outbox import tracking_uri
+from ddpm.tracking import flatten, log_images, stage_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
 
@@ -53,15 +53,6 @@ def test_metrics_come_back_by_step_and_travel_in_batches(monkeypatch):
     assert history[-1].value != history[-1].value
     assert sum(requests) == 2601
     assert len(requests) < 20  # far from one a step, also on a machine that takes a minute for the 1301 of them
-
-
-def test_metrics_are_visible_while_the_stage_still_runs(monkeypatch):
-    monkeypatch.setattr(tracking, "BUFFERED_SECONDS", 0.0)
-    with stage_run("train_tiny", {}) as run:
-        run.log_metrics({"loss": 2.0}, 1)
-        [parent], [child] = runs()
-        assert child.data.metrics == {"loss": 2.0}
-        assert (parent.info.status, child.info.status) == ("RUNNING", "RUNNING")
 
 
 def test_inputs_outputs_figures_and_images(tmp_path):

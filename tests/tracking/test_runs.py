@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -13,7 +14,8 @@ from mlflow import MlflowClient
 from runs import parent_id, runs, under_dvc
 
 import ddpm
-from ddpm.tracking import invocation, repo_root, stage_run, tracking_uri
+from ddpm.outbox import repo_root, tracking_uri, waiting
+from ddpm.tracking import invocation, stage_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
 
@@ -67,7 +69,7 @@ def test_stages_of_one_dvc_share_a_parent_and_two_dvcs_do_not(monkeypatch):
     under_dvc(monkeypatch, "host 10 1.00")
     for stage in ("generate_gradients", "train_tiny"):
         with stage_run(stage, {}):
-            assert [parent.info.status for parent in runs()[0]] == ["RUNNING"]
+            pass
         assert [parent.info.status for parent in runs()[0]] == ["FINISHED"]
     under_dvc(monkeypatch, "host 10 2.00")  # the same process id, used again later
     monkeypatch.setenv("DVC_EXP_NAME", "bold-fish")
@@ -116,26 +118,33 @@ def test_a_pipeline_run_is_known_by_the_nearest_dvc_above(command, is_dvc, monke
 
 
 STAGE = """
-import os, sys
+import os, signal, sys, time
+from mlflow import MlflowClient
 import ddpm.tracking
-assert "mlflow" not in sys.modules, "importing ddpm.tracking must stay cheap"
+from ddpm.outbox import tracking_uri
 
-class Importing:
-    def find_spec(name, *_):
-        assert name != "mlflow" or os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+def delivered():
+    client = MlflowClient(tracking_uri())
+    experiment = client.get_experiment_by_name("ddpm")
+    found = client.search_runs([experiment.experiment_id]) if experiment else []
+    return [run for run in found if run.data.metrics.get("pid") == os.getpid() and run.info.status == "RUNNING"]
 
-sys.meta_path.insert(0, Importing)
 for stage in sys.argv[1:]:
-    with ddpm.tracking.stage_run(stage, {}):
-        assert "mlflow" in sys.modules
+    with ddpm.tracking.stage_run(stage, {}) as run:
+        if stage == "killed":
+            run.log_metrics({"pid": os.getpid()}, 0)
+            while not delivered():
+                time.sleep(0.2)
+            os.kill(os.getpid(), signal.SIGKILL)
 """
 DVC = """
 import subprocess, sys
-subprocess.run([sys.executable, "stage.py", *sys.argv[1:]], check=True)
+sys.exit(subprocess.run([sys.executable, "stage.py", *sys.argv[1:]]).returncode != 0)
 """
 
 
 def test_real_processes_started_at_once_on_a_fresh_store(repository):
+    """Three pipelines; what the third logs arrives while its stage runs, and its sender tells that it was killed."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     environment["PYTHONPATH"] = str(Path(ddpm.__file__).parents[1])
     (repository / "mlflow.db").unlink()
@@ -143,14 +152,18 @@ def test_real_processes_started_at_once_on_a_fresh_store(repository):
     Path("dvc").write_text(DVC)
     started = [
         subprocess.Popen([sys.executable, "dvc", *stages], env=environment, stderr=subprocess.PIPE, text=True)
-        for stages in (["one", "two"], ["one"])
+        for stages in (["one", "two"], ["one"], ["killed"])
     ]
-    for process in started:
+    for process, status in zip(started, (0, 0, 1), strict=True):
         errors = process.communicate()[1]
-        assert process.returncode == 0, errors
-        assert "warning" not in errors
+        assert (process.returncode, errors) == (status, "")
+    while waiting():
+        time.sleep(0.1)
     parents, children = runs()
     pids = {parent.info.run_id: int(parent.data.tags["dvc.invocation"].split()[1]) for parent in parents}
-    grouped = sorted((pids[parent_id(child)], child.info.run_name) for child in children)
-    assert len(parents) == 2
-    assert grouped == sorted([(started[0].pid, "one"), (started[0].pid, "two"), (started[1].pid, "one")])
+    grouped = sorted((pids[parent_id(child)], child.info.run_name, child.info.status) for child in children)
+    first, second, third = (process.pid for process in started)
+    expected = [(first, "one"), (first, "two"), (second, "one")]
+    assert len(parents) == 3
+    assert grouped == sorted([*((*run, "FINISHED") for run in expected), (third, "killed", "KILLED")])
+    assert {pids[parent.info.run_id]: parent.info.status for parent in parents}[third] == "FAILED"

@@ -22,8 +22,9 @@ from ddpm.compute import Compute
 from ddpm.config import Params
 from ddpm.errors import UserError
 from ddpm.files import md5
+from ddpm.outbox import repo_root
 from ddpm.resume.file import State, read_about
-from ddpm.tracking import dvc_process, flatten, repo_root
+from ddpm.tracking import dvc_process, flatten
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,245 @@
+"""What MLflow cannot take is kept, and arrives later as if it had been sent at once."""
+
+import hashlib
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+from runs import closed_port, parent_id, runs, under_dvc
+
+import ddpm
+from ddpm import delivery, outbox
+from ddpm.outbox import is_running, tracking_uri, waiting
+from ddpm.tracking import stage_run
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
+
+
+def work():
+    """A stage that logs one of everything, the same each time."""
+    Path("weights.bin").write_bytes(b"weights")
+    with stage_run("train_tiny", {"lr": 0.1, "tiny": {"n": 3}}) as run:
+        run.log_input(Path("weights.bin"), "model")
+        for step in range(1, 1500):
+            run.log_metrics({"loss": 1 / step, "lr": 0.1}, step)
+        run.log_image(torch.rand(1, 4, 5, generator=torch.Generator().manual_seed(0)), "preview", 7)
+        run.log_figure(Figure(figsize=(1, 1)), "curves/loss.png")
+        run.log_artifact(Path("weights.bin"))
+        run.set_tags({"source": "a mirror"})
+
+
+def content(run):
+    """All that a run holds, apart from ids and times."""
+    client = MlflowClient(tracking_uri())
+    folders, files = [""], {}
+    while folders:
+        for entry in client.list_artifacts(run.info.run_id, folders.pop() or None):
+            if entry.is_dir:
+                folders.append(entry.path)
+                continue
+            digest = hashlib.md5(Path(client.download_artifacts(run.info.run_id, entry.path)).read_bytes())
+            files["+".join(entry.path.split("+")[:3]) + Path(entry.path).suffix] = digest.hexdigest()
+    histories = {key: client.get_metric_history(run.info.run_id, key) for key in run.data.metrics}
+    [dataset] = run.inputs.dataset_inputs
+    return {
+        "status": run.info.status,
+        "params": run.data.params,
+        "metrics": {key: sorted((m.step, m.value) for m in history) for key, history in histories.items()},
+        "tags": {k: v for k, v in run.data.tags.items() if k not in ("ddpm.journal", "mlflow.parentRunId")},
+        "input": (dataset.dataset.name, dataset.dataset.digest, [(tag.key, tag.value) for tag in dataset.tags]),
+        "artifacts": files,
+    }
+
+
+def broken_after(calls, monkeypatch):
+    """Let MLflow take `calls` calls and the next one too, and lose its answer to that."""
+    left = [calls]
+
+    def lossy(method):
+        def call(*args, **kwargs):
+            result = method(*args, **kwargs)
+            left[0] -= 1
+            if left[0] < 0:
+                raise ConnectionError("the answer is lost")
+            return result
+
+        return call
+
+    for name in ("create_run", "log_batch", "log_inputs", "log_artifact", "set_terminated", "search_runs"):
+        monkeypatch.setattr(MlflowClient, name, lossy(getattr(MlflowClient, name)))
+
+
+def test_what_is_sent_late_and_in_pieces_is_what_is_sent_at_once(monkeypatch, capfd):
+    """Each attempt is cut off one call later than the one before, after MLflow has done what was asked."""
+    work()
+    assert waiting() == []
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", closed_port())
+    before = outbox.now()
+    work()
+    after = outbox.now()
+    assert "is kept in .mlflow-outbox" in capfd.readouterr().err
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    time.sleep(0.01)
+    for calls in range(20):
+        with monkeypatch.context() as patch:
+            broken_after(calls, patch)
+            if delivery.send() == 0:
+                break
+        assert "MLflow fails, so the rest is kept: the answer is lost" in capfd.readouterr().err
+    assert calls > 3
+    assert waiting() == []
+    assert delivery.send() == 0
+    assert "nothing to send" in capfd.readouterr().out
+    parents, (direct, late) = runs()
+    assert len(parents) == 2
+    assert content(late) == content(direct)
+    assert len(content(late)["metrics"]["loss"]) == 1499
+    info = late.info
+    assert before <= info.start_time <= info.end_time <= after
+    [metric, *_] = MlflowClient(tracking_uri()).get_metric_history(info.run_id, "loss")
+    assert info.start_time <= metric.timestamp <= info.end_time
+    [parent] = [parent for parent in parents if parent.info.run_id == parent_id(late)]
+    assert (parent.info.status, parent.info.end_time) == ("FINISHED", info.end_time)
+
+
+def test_stages_that_mlflow_missed_join_those_that_it_saw(monkeypatch):
+    under_dvc(monkeypatch, "host 10 1.00")
+    store = tracking_uri()
+    for stage, uri in (("one", store), ("two", closed_port()), ("three", store)):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with stage_run(stage, {}):
+            pass
+    [parent], children = runs(store)
+    assert [child.info.run_name for child in children] == ["one", "three"]
+    assert parent.info.status == "FINISHED"
+    assert delivery.send() == 0
+    [parent], children = runs(store)
+    assert [child.info.run_name for child in children] == ["one", "two", "three"]
+    assert {parent_id(child) for child in children} == {parent.info.run_id}
+    assert parent.info.end_time == children[-1].info.end_time
+    assert parent.info.start_time <= children[0].info.start_time
+
+
+KILLED = """
+import os, signal
+from ddpm.tracking import stage_run
+with stage_run("train_tiny", {"lr": 1}) as run:
+    run.log_metrics({"loss": 2.0}, 1)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_stage_is_sent_as_killed_and_a_running_one_is_left_alone(capfd):
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": closed_port()}
+    environment["PYTHONPATH"] = str(Path(ddpm.__file__).parents[1])
+    subprocess.run([sys.executable, "-c", KILLED], env=environment, check=False)
+    [killed] = waiting()
+    with (killed / outbox.JOURNAL).open("a") as journal:
+        journal.write('{"time": 1, "metrics": {"lo')  # as a process leaves it that dies in mid-line
+    with stage_run("sample", {}):
+        [running] = filter(is_running, waiting())
+        assert delivery.send() == 0
+        assert "left alone, for they still run: 1" in capfd.readouterr().out
+        assert waiting() == [running]
+    [killed, running] = runs()[1]
+    assert (killed.info.status, killed.data.metrics) == ("KILLED", {"loss": 2.0})
+    assert killed.info.end_time >= killed.info.start_time
+    assert running.info.status == "FINISHED"
+    assert [parent.info.status for parent in runs()[0]] == ["FAILED", "FINISHED"]
+
+
+def test_two_senders_at_once_make_one_run(monkeypatch):
+    store = tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", closed_port())
+    work()
+    [folder] = waiting()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+
+    def deliver():
+        sender = delivery.Store(delivery.PATIENT)
+        while sender.step(folder, over=True):
+            pass
+
+    pair = [threading.Thread(target=deliver) for _ in range(2)]
+    for thread in pair:
+        thread.start()
+    for thread in pair:
+        thread.join()
+    [_], [child] = runs()
+    assert len(content(child)["metrics"]["loss"]) == 1499
+
+
+def test_what_mlflow_refuses_does_not_hold_up_the_rest(capfd):
+    with stage_run("train_tiny", {}) as run:
+        run.log_metrics({"loss": 1.0}, 1)
+        run.log_metrics({"not a name!": 2.0}, 1)
+        run.log_metrics({"loss": 3.0}, 2)
+    _, [child] = runs()
+    assert child.data.metrics == {"loss": 3.0}
+    assert child.info.status == "FINISHED"
+    assert "warning: MLflow refuses a part of this stage" in capfd.readouterr().err
+
+
+def test_a_damaged_line_costs_that_line(monkeypatch, capfd):
+    store = tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", closed_port())
+    for _ in range(2):
+        with stage_run("train_tiny", {}) as run:
+            run.log_metrics({"loss": 1.0}, 1)
+            run.log_metrics({"loss": 2.0}, 2)
+    first, second = (folder / outbox.JOURNAL for folder in waiting())
+    first.write_bytes(first.read_bytes().replace(b"{", b"\xff", 1))
+    second.write_bytes(second.read_bytes().replace(b'"loss": 1.0', b'"loss\xff: 1.0'))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    capfd.readouterr()
+    assert delivery.send() == 1
+    errors = capfd.readouterr().err
+    assert f"{first}: its first line is damaged" in errors
+    assert f"a damaged line in {second}" in errors
+    assert [folder / outbox.JOURNAL for folder in waiting()] == [first]
+    _, [child] = runs()
+    assert child.data.metrics == {"loss": 2.0}
+
+
+def test_a_store_that_was_deleted_is_begun_anew():
+    with stage_run("train_tiny", {}) as run:
+        run.log_metrics({"loss": 1.0}, 1)
+        [folder] = waiting()
+        delivery.Store(delivery.HURRIED).step(folder, over=False)
+        client = MlflowClient(tracking_uri())
+        [child] = runs()[1]
+        sent = outbox.Sent.read(folder, tracking_uri())
+        assert sent.run == child.info.run_id
+        sent.run = "0" * 32  # what a new store knows nothing of
+        sent.write(folder)
+        client.delete_run(child.info.run_id)
+        run.log_metrics({"loss": 2.0}, 2)
+    assert delivery.send() == 0
+    [child] = runs()[1]
+    assert len(MlflowClient(tracking_uri()).get_metric_history(child.info.run_id, "loss")) == 2
+
+
+def test_a_full_disk_costs_a_warning_and_what_did_not_fit(capfd):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with stage_run("train_tiny", {}) as run:
+        [folder] = waiting()
+        resource.setrlimit(resource.RLIMIT_FSIZE, ((folder / outbox.JOURNAL).stat().st_size + 100, hard))
+        for step in range(3):
+            run.log_metrics({"loss": 1.0}, step)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        run.log_metrics({"loss": 4.0}, 4)
+    [warning] = capfd.readouterr().err.splitlines()
+    assert warning.startswith("warning: a part of this stage is lost to MLflow: ")
+    assert "No space left on device" in warning
+    _, [child] = runs()
+    history = MlflowClient(tracking_uri()).get_metric_history(child.info.run_id, "loss")
+    assert [metric.step for metric in history] == [0, 4]
+    assert child.info.status == "FINISHED"
