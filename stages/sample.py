@@ -9,6 +9,7 @@ from tqdm import tqdm
 from ddpm import compute
 from ddpm.files import save_tensors
 from ddpm.images import denormalize_img, to_uint8
+from ddpm.models.base import labelled
 from ddpm.models.checkpoint import load_model
 from ddpm.pipeline import Stage, run_stage
 from ddpm.sampling.respacing import stops
@@ -25,6 +26,7 @@ def main(stage: Stage) -> None:
     n_steps = len(model.noise_schedule) if params.n_steps is None else params.n_steps
     kept = stops(model.noise_schedule, n_steps, params.spacing)
     model.to(device.device)
+    labels = None if model.n_classes is None else torch.arange(params.n_samples) % model.n_classes
     stage.run.log_input(path, "model")
 
     samples, films = [], []
@@ -33,9 +35,9 @@ def main(stage: Stage) -> None:
         for first in range(0, params.n_samples, params.batch_size):
             count = min(params.batch_size, params.n_samples - first)
             streams = [generator(stage.params.seed, f"sample/{name}", first + i) for i in range(count)]
-            film = []
+            told, film = labelled(model, labels, slice(first, first + count)), []
             steps = sample_steps(
-                model, streams, kept, params.sampler, params.variance, params.eta, params.clip_sample, device
+                told, streams, kept, params.sampler, params.variance, params.eta, params.clip_sample, device
             )
             for x in steps:
                 film.append(to_uint8(denormalize_img(x[: max(0, params.n_films - first)])).cpu())
@@ -43,7 +45,8 @@ def main(stage: Stage) -> None:
             samples.append(to_uint8(denormalize_img(x)).cpu())
             films.append(torch.stack(film))
     out = Path(f"samples/{name}.safetensors")
-    save_tensors(out, samples=torch.cat(samples), steps=torch.cat(films, dim=1), num_steps=kept.flip(0))
+    classes = {} if labels is None else {"labels": labels}
+    save_tensors(out, samples=torch.cat(samples), steps=torch.cat(films, dim=1), num_steps=kept.flip(0), **classes)
     stage.run.log_artifact(out)
 
 
