@@ -118,13 +118,18 @@ def test_the_stage_draws_all_classes_in_turn():
     assert torch.equal(made["samples"].float(), grey(made["labels"])[:, None, None, None].expand(-1, 1, 28, 28))
 
 
+def unseeing(_, images, device):  # noqa: ARG001
+    n = len(images)
+    return Described(torch.zeros(n, 784), torch.zeros(n, 2), torch.zeros(n, dtype=torch.long))
+
+
 @pytest.mark.usefixtures("folder")
 def test_the_papers_figures_are_of_one_class_a_chain_and_of_the_nearer_image_in_a_mixture():
     run(
         "paper.py",
         load_model=lambda _: (Oracle(), {}),
         load_classifier=lambda _: (torch.nn.Identity(), "none"),
-        describe=lambda _, images, device: Described(images, torch.zeros(len(images), 2), images),  # noqa: ARG005
+        describe=unseeing,
         fid=lambda *_: 0.0,
     )
     made = load_file("samples/paper.safetensors")
