@@ -93,8 +93,8 @@ def label_accuracy(
     The floor is the classifier's accuracy on the real images, whose true `labels` are known: no floor in the literal
     sense, for a model that only makes typical clothes can score higher.
     """
-    hits = ((described.classes == told).double() for described, told in ((samples, asked), (floor, labels)))
-    return beside_floor(lambda right: right.mean().item(), *hits, n_halves, seed)
+    made, real = (samples.classes == asked).double(), (floor.classes == labels).double()
+    return beside_floor(lambda hits: hits.mean().item(), made, real, n_halves, seed)
 
 
 def copies(
