@@ -24,7 +24,8 @@ def main(stage: Stage) -> None:
     params, seed = stage.params.bound, derive_seed(stage.params.seed, "bound")
     device = compute.set_up(stage.params.device, stage.params.precision, stage.params.threads)
     model, _ = load_model(MODEL)
-    images = {split: load_tensors(path)["images"] for split, path in SPLITS.items()}
+    data = {split: load_tensors(path) for split, path in SPLITS.items()}
+    images = {split: tensors["images"] for split, tensors in data.items()}
     for split, path in SPLITS.items():
         n, *shape = images[split].shape
         if model.img_shape != tuple(shape):
@@ -38,11 +39,16 @@ def main(stage: Stage) -> None:
     settings = device, params.clip_sample, params.batch_size, params.stride
     by_split = {
         split: variational_bound(
-            model, images[split][: params.n_images], params.variances, derive_seed(seed, split), *settings
+            model,
+            images[split][: params.n_images],
+            params.variances,
+            derive_seed(seed, split),
+            *settings,
+            labels=tensors["labels"],
         )
-        for split in SPLITS
+        for split, tensors in data.items()
     }
-    found = {}
+    found: dict[str, Any] = {}
     for variance in params.variances:
         train, test = (by_split[split][variance] for split in SPLITS)
         found[variance] = compared(train, test)

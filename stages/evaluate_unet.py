@@ -2,13 +2,16 @@
 
 import logging
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from ddpm import compute
 from ddpm.evaluation.features import describe, load_classifier
-from ddpm.evaluation.quality import check_samples, class_histogram, copies, scores
+from ddpm.evaluation.inception import WEIGHTS_SHA256, describe_inception, load_inception
+from ddpm.evaluation.metrics import fid
+from ddpm.evaluation.quality import beside_floor, check_samples, class_histogram, copies, label_accuracy, scores
 from ddpm.files import load_tensors, write_csv, write_json
 from ddpm.pipeline import Stage, run_stage
 from ddpm.seeding import derive_seed, generator
@@ -22,13 +25,16 @@ REPORTS = Path("reports/evaluate_unet")
 def main(stage: Stage) -> None:
     params, seed = stage.params.evaluate_unet, derive_seed(stage.params.seed, "evaluate_unet")
     device = compute.set_up(stage.params.device, stage.params.precision, stage.params.threads)
-    samples = load_tensors(SAMPLES)["samples"]
+    tensors = load_tensors(SAMPLES)
+    samples = tensors["samples"]
     train, test = (load_tensors(path) for path in SPLITS.values())
     held_out = {name: tensor[-params.n_held_out :] for name, tensor in train.items()}
     reference, real = (test, held_out) if params.reference == "test" else (held_out, test)
     check_samples(samples, params.n_samples, tuple(test["images"].shape[1:]))
     classifier, extractor = load_classifier(WEIGHTS)
     classifier.to(device.device)
+    weights = params.inception_weights
+    inception = None if weights is None else load_inception(Path(weights)).to(device.device)
     for path in (WEIGHTS, SAMPLES, *SPLITS.values()):
         stage.run.log_input(path, "evaluation")
 
@@ -38,15 +44,23 @@ def main(stage: Stage) -> None:
     known = describe(classifier, train["images"][: params.n_train], device)
 
     found = dict(scores(made, floor, references, params.n_halves, seed))
+    if "labels" in tensors:
+        asked = tensors["labels"][: params.n_samples], real["labels"][chosen]
+        found["label_accuracy_fashion_cnn"] = label_accuracy(made, floor, *asked, params.n_halves, seed)
     nearest = {}
     for space, kind in {"pixel": "pixels", "fashion_cnn": "features"}.items():
         ours, real_ones, unseen, seen = (getattr(described, kind) for described in (made, floor, references, known))
         nearest[space] = copies(ours, real_ones, unseen, seen, params.duplicate_quantile, params.n_halves, seed)
         found[f"duplicates_{space}"] = nearest[space].rate
     facts = {"n_samples": params.n_samples, "reference": params.reference, "extractor": extractor}
-    context = f"N = {params.n_samples:,}, against {params.reference} ({len(references.classes):,}), {extractor}"
+    if inception:
+        ours, real_ones, unseen = (describe_inception(inception, images, device) for images in sets)
+        found["fid_inception"] = beside_floor(partial(fid, unseen), ours, real_ones, params.n_halves, seed)
+        facts["extractor_inception"] = WEIGHTS_SHA256[: len(extractor)]
+    context = f"N = {params.n_samples:,}, against {params.reference} ({len(references.classes):,})"
     for name, score in found.items():
-        logging.info("%s: %s, floor %s (%s)", name, score.samples, score.floor, context)
+        by = facts["extractor_inception" if name == "fid_inception" else "extractor"]
+        logging.info("%s: %s, floor %s (%s, %s)", name, score.samples, score.floor, context, by)
 
     # Two numbers a metric for DVC's tables; the rest, with the intervals, beside them.
     values = {name: score.samples.value for name, score in found.items()}

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,13 +16,14 @@ from ddpm.evaluation.features import describe, load_classifier
 from ddpm.evaluation.metrics import estimate, fid
 from ddpm.files import load_tensors, save_tensors, write_csv, write_json
 from ddpm.images import denormalize_img, from_uint8, normalize_img, to_uint8
+from ddpm.models.base import labelled
 from ddpm.models.checkpoint import load_model
 from ddpm.pipeline import Stage, run_stage
 from ddpm.resume.context import Resume, determinants
 from ddpm.resume.pieces import Pieces
 from ddpm.sampling.respacing import timesteps
 from ddpm.sampling.reverse import ReverseProcess
-from ddpm.sections import Paper
+from ddpm.sections import FASHION_MNIST_CLASSES, Paper
 from ddpm.seeding import derive_seed, generator
 
 MODEL = Path("models/unet.safetensors")
@@ -36,7 +37,8 @@ def main(stage: Stage) -> None:
     params, seed = stage.params.paper, derive_seed(stage.params.seed, "paper")
     device = compute.set_up(stage.params.device, stage.params.precision, stage.params.threads)
     model, _ = load_model(MODEL)
-    train, test = (load_tensors(path)["images"] for path in SPLITS.values())
+    splits = {split: load_tensors(path) for split, path in SPLITS.items()}
+    train, test = (splits[split]["images"] for split in SPLITS)
     if model.img_shape != tuple(test.shape[1:]):
         raise UserError(f"{MODEL}: makes images of shape {model.img_shape}; FashionMNIST has {tuple(test.shape[1:])}")
     if len(test) < 2 * params.n_pairs:
@@ -51,7 +53,7 @@ def main(stage: Stage) -> None:
     kept = timesteps(max_steps, params.n_steps or max_steps)
     reverse = ReverseProcess(model.to(device.device), kept, params.variance, params.clip_sample, device)
     stops = torch.linspace(len(kept) - 1, 1, min(params.n_moments, len(kept) - 1), dtype=torch.float64).round().long()
-    pairs = test[: 2 * params.n_pairs].unflatten(0, (-1, 2))
+    pairs, labels = (splits["test"][name][: 2 * params.n_pairs].unflatten(0, (-1, 2)) for name in ("images", "labels"))
     about = determinants("paper", stage.params, device)
     with Resume("paper", about, params.checkpoint_seconds) as resume:
         pieces = Pieces(resume)
@@ -61,9 +63,9 @@ def main(stage: Stage) -> None:
             n_steps=torch.tensor(len(kept) - 1),
             estimates=estimates[:, : params.n_films],
             estimates_t=kept[stops],
-            **splits(reverse, params, seed, pieces),
+            **shared_latents(reverse, params, seed, pieces),
             sources=pairs,
-            **interpolations(reverse, normalize_img(from_uint8(pairs)), params, seed, pieces),
+            **interpolations(reverse, normalize_img(from_uint8(pairs)), labels, params, seed, pieces),
         )
 
         sets = train[-params.n_samples :], *estimates
@@ -86,10 +88,11 @@ def x0_estimates(reverse: ReverseProcess, stops: list[int], params: Paper, seed:
     last, n, firsts = len(reverse.kept) - 1, params.n_samples, range(0, params.n_samples, params.batch_size)
 
     def batch(first: int) -> tuple[Tensor]:
-        found, chains = [], streams("chain", seed, range(first, min(first + params.batch_size, n)))
-        for stop, xt in zip(range(last, -1, -1), reverse.walk(chains), strict=True):
+        found, chains = [], range(first, min(first + params.batch_size, n))
+        told = of_classes(reverse, [chain % FASHION_MNIST_CLASSES for chain in chains])
+        for stop, xt in zip(range(last, -1, -1), told.walk(streams("chain", seed, chains)), strict=True):
             if stop in stops:
-                found.append(pixels(reverse.estimate(xt, stop)))
+                found.append(pixels(told.estimate(xt, stop)))
             progress.update()
         return (torch.stack(found),)
 
@@ -101,15 +104,17 @@ def x0_estimates(reverse: ReverseProcess, stops: list[int], params: Paper, seed:
     return torch.cat(made, dim=1)
 
 
-def splits(reverse: ReverseProcess, params: Paper, seed: int, pieces: Pieces) -> dict[str, Tensor]:
+def shared_latents(reverse: ReverseProcess, params: Paper, seed: int, pieces: Pieces) -> dict[str, Tensor]:
     """Figure 7: x_t of the first chains at some depths, and branches with their own noise that go on from there."""
     stops, n = [reverse.stop(depth) for depth in params.split_depths], params.n_branches
-    chains = list(reverse.walk(streams("chain", seed, range(params.n_split))))[::-1]  # by stop, x_0 to x_T
+    classes = [chain % FASHION_MNIST_CLASSES for chain in range(params.n_split)]
+    chains = [*of_classes(reverse, classes).walk(streams("chain", seed, range(params.n_split)))][::-1]  # x_0 to x_T
     latents = torch.stack([chains[stop] for stop in stops], dim=1)
 
     def branches(chain: int, depth: int) -> Tensor:
         xt, name = latents[chain, depth].expand(n, *latents.shape[2:]), f"split/{chain}/{depth}"
-        return pieces(name, lambda: (pixels(reverse.decode(xt, stops[depth], streams(name, seed, range(n)))),))[0]
+        told = of_classes(reverse, [classes[chain]] * n)
+        return pieces(name, lambda: (pixels(told.decode(xt, stops[depth], streams(name, seed, range(n)))),))[0]
 
     found = [[branches(chain, depth) for depth in range(len(stops))] for chain in range(params.n_split)]
     return {
@@ -120,15 +125,19 @@ def splits(reverse: ReverseProcess, params: Paper, seed: int, pieces: Pieces) ->
 
 
 def interpolations(
-    reverse: ReverseProcess, pairs: Tensor, params: Paper, seed: int, pieces: Pieces
+    reverse: ReverseProcess, pairs: Tensor, labels: Tensor, params: Paper, seed: int, pieces: Pieces
 ) -> dict[str, Tensor]:
-    """Figures 8 and 9: every pair mixed at one depth, and the first pair at several."""
+    """Figures 8 and 9: every pair mixed at one depth, and the first pair at several.
+
+    A mixture is of the class of the image that it has more of.
+    """
     lambdas = torch.linspace(0, 1, params.n_lambdas)
 
     def mixture(pair: int, stop: int) -> tuple[Tensor]:
         noise = torch.randn(pairs.shape[2:], generator=generator(seed, "encoding", pair))
         own = streams("decoding", seed, [pair] * len(lambdas))  # the same noise for every lambda
-        return (pixels(reverse.interpolate(pairs[pair, 0], pairs[pair, 1], lambdas, stop, noise, own)),)
+        told = of_classes(reverse, [int(labels[pair, int(weight > 0.5)]) for weight in lambdas.tolist()])
+        return (pixels(told.interpolate(pairs[pair, 0], pairs[pair, 1], lambdas, stop, noise, own)),)
 
     def mixed(pair: int, stop: int) -> Tensor:
         return pieces(f"mixed/{pair}/{stop}", partial(mixture, pair, stop))[0]
@@ -141,6 +150,11 @@ def interpolations(
         "coarse": torch.stack([mixed(0, stop) for stop in stops]),
         "coarse_t": reverse.kept[stops],
     }
+
+
+def of_classes(reverse: ReverseProcess, classes: list[int]) -> ReverseProcess:
+    """`reverse` with its network told the class of each image, where it takes labels."""
+    return replace(reverse, model=labelled(reverse.model, torch.tensor(classes)))
 
 
 def streams(name: str, seed: int, indices: Iterable[int]) -> list[torch.Generator]:

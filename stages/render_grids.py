@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -97,8 +97,7 @@ def model_figures(name: str, real: torch.Tensor, params: RenderGrids) -> Iterato
     yield f"{name}_previews", pictures.training_previews(panels, previews["steps"], label, params.n_moments)
 
     samples = load_tensors(Path(f"samples/{name}.safetensors"))
-    grid = params.grid_rows, params.grid_columns
-    yield f"{name}_samples", pictures.sample_grid(from_uint8(samples["samples"]), real, label, *grid)
+    yield f"{name}_samples", samples_figure(samples, real, label, params)
     chain, num_steps = from_uint8(samples["steps"]), samples["num_steps"]
     yield f"{name}_denoising", pictures.denoising(chain, num_steps, label, params.strip_steps)
 
@@ -120,6 +119,18 @@ def exact_losses() -> tuple[float, list[tuple[int, float]]]:
     """The least possible evaluation loss of the tiny model, in all and by timestep."""
     optimum = json.loads((EXACT / "metrics.json").read_text())["optimal_eval_loss"]
     return optimum, read_curve(EXACT / "optimal_loss_by_timestep.csv")
+
+
+def samples_figure(samples: Mapping[str, torch.Tensor], real: torch.Tensor, label: str, params: RenderGrids) -> Figure:
+    """Samples as they come or, where they were told a class, class by class."""
+    made = from_uint8(samples["samples"])
+    if "labels" not in samples:
+        return pictures.sample_grid(made, real, label, params.grid_rows, params.grid_columns)
+    test = load_tensors(Path("data/fashion_mnist/test.safetensors"))
+    names = [row["class"] for row in read_rows(EVALUATION / "class_histogram.csv")]
+    first = [int((test["labels"] == number).int().argmax()) for number in range(len(names))]
+    typical = from_uint8(test["images"][first])
+    return pictures.samples_by_class(made, samples["labels"], typical, names, label, params.grid_columns)
 
 
 def sampler_figure() -> Figure:
@@ -150,8 +161,9 @@ def quality_figures(params: RenderGrids) -> Iterator[tuple[str, Figure]]:
     """What stage evaluate_unet found in the U-Net's samples."""
     _, facts = load_model(Path("models/unet.safetensors"))
     label = run_label(NAMES["unet"], facts["step"], facts["seed"])
+    scores = json.loads((EVALUATION / "scores.json").read_text())
     rows = read_rows(EVALUATION / "class_histogram.csv")
-    yield "unet_classes", curves.class_histogram(rows, label)
+    yield "unet_classes", curves.class_histogram(rows, scores["n_samples"], scores["reference"], label)
 
     samples = from_uint8(load_tensors(Path("samples/unet.safetensors"))["samples"])
     train = from_uint8(load_tensors(Path("data/fashion_mnist/train.safetensors"))["images"])

@@ -8,6 +8,7 @@ from ddpm.images import from_uint8, normalize_img
 from ddpm.models.unet import Unet, UnetConfig
 from ddpm.pipeline import Stage, run_stage
 from ddpm.resume.context import Resume, determinants
+from ddpm.sections import FASHION_MNIST_CLASSES
 from ddpm.seeding import derive_seed, global_stream
 from ddpm.training.loop import fit
 from ddpm.training.outputs import write_outputs
@@ -18,9 +19,10 @@ def main(stage: Stage) -> None:
     seed = derive_seed(stage.params.seed, "train_unet")
     device = compute.set_up(stage.params.device, stage.params.precision, stage.params.threads)
     path = Path("data/fashion_mnist/train.safetensors")
-    images = load_tensors(path)["images"]
+    images, labels = (load_tensors(path)[name] for name in ("images", "labels"))
     stage.run.log_input(path, "train")
     train_images, held_out = images[: params.n_train], normalize_img(from_uint8(images[-params.n_eval :]))
+    train_labels, held_out_labels = labels[: params.n_train], labels[-params.n_eval :]
 
     with global_stream(seed, "init"):
         model = Unet(
@@ -36,13 +38,25 @@ def main(stage: Stage) -> None:
                 first_skip=params.first_skip,
                 dropout=params.dropout,
                 learn_variance=params.learn_variance,
+                n_classes=FASHION_MNIST_CLASSES if params.class_conditional else None,
             )
         )
     about = determinants("train_unet", stage.params, device)
     with Resume("train_unet", about, params.checkpoint_seconds) as resume:
-        history = fit(model, params, train_images, held_out, seed, device, stage.run, resume)
+        history = fit(
+            model, params, train_images, held_out, seed, device, stage.run, resume, train_labels, held_out_labels
+        )
         write_outputs(
-            "unet", model, params, history, held_out, params.n_eval_per_step, stage.params.seed, device, stage.run
+            "unet",
+            model,
+            params,
+            history,
+            held_out,
+            params.n_eval_per_step,
+            stage.params.seed,
+            device,
+            stage.run,
+            held_out_labels,
         )
 
 

@@ -28,6 +28,7 @@ from ddpm.evaluation.gradients import uniformity
 from ddpm.evaluation.quality import copies, scores
 from ddpm.figures import pictures
 from ddpm.images import normalize_img, to_uint8
+from ddpm.models.base import labelled
 from ddpm.models.exact import ExactDenoiser
 from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
 from ddpm.models.unet import Unet, UnetConfig
@@ -178,6 +179,7 @@ def train_unet(params):
         p.dropout,
         p.first_skip,
         p.learn_variance,
+        10 if p.class_conditional else None,
     )
     step(lambda: Unet(UnetConfig(CLOTHES, *shape)), p, CLOTHES)
 
@@ -187,10 +189,12 @@ def step(build, training, shape):
     with torch.device("meta"):
         model = build()
     if sum(parameter.numel() for parameter in model.parameters()) > 2_000_000:
-        model(torch.zeros(1, *shape, device="meta"), torch.ones(1, device="meta"))
+        told = labelled(model, torch.zeros(1, device="meta"))
+        told(torch.zeros(1, *shape, device="meta"), torch.ones(1, device="meta"))
         return
-    images = normalize_img(gradient_images(1, shape, generator(0, "images")))
-    fit(build(), training.model_copy(update={"epochs": 1e-9}), images, images)
+    images, labels = normalize_img(gradient_images(1, shape, generator(0, "images"))), torch.zeros(1)
+    short = training.model_copy(update={"epochs": 1e-9})
+    fit(build(), short, images, images, labels=labels, eval_labels=labels)
 
 
 def sample(params):
@@ -304,6 +308,16 @@ def test_yaml_that_stands_for_nothing_is_one_line(text, tmp_path):
     [
         (("sample", "unet", "n_samples"), 512, "evaluate_unet.n_samples is 1024; it cannot exceed sample.unet.n_sam"),
         (("evaluate_unet", "n_held_out"), 600, "evaluate_unet.n_samples is 1024; it cannot exceed evaluate_unet.n_h"),
+        (
+            ("evaluate_unet", "inception_weights"),
+            "weights.pth",
+            "evaluate_unet: n_samples is 1024; with inception_weights it must be at least 4098, since half of as many",
+        ),
+        (
+            ("evaluate_unet",),
+            {**VALUES["evaluate_unet"], "n_samples": 4098, "n_held_out": 4000, "inception_weights": "weights.pth"},
+            "evaluate_unet: n_held_out is 4000; with inception_weights it must be at least 4098",
+        ),
         (("evaluate_unet", "n_samples"), 257, "evaluate_unet.n_samples is 257; input should be greater than or equal"),
         (("sample", "tiny", "n_samples"), 41, "sample.tiny.n_samples is 41; times generate_gradients.img_shape's 3"),
         (("generate_gradients", "img_shape"), [3, 1, 1], "img_shape is [3, 1, 1]; a gradient needs at least 2 pixels"),
@@ -369,7 +383,7 @@ def test_yaml_that_stands_for_nothing_is_one_line(text, tmp_path):
         (("paper", "n_steps"), 201, "paper.n_steps is 201; it cannot exceed train_unet.max_steps, 200"),
         (("paper", "n_samples"), 5001, "paper.n_samples is 5001; it cannot exceed evaluate_unet.n_held_out, 5000"),
         (("paper", "n_pairs"), 5001, "paper.n_pairs is 5001; input should be less than or equal to 32"),
-        (("download_fashion_mnist", "folder"), "", "'' is no folder; give printable characters, or null for none"),
+        (("download_fashion_mnist", "folder"), "", "'' is no path; give printable characters, or null for none"),
     ],
 )
 def test_what_cannot_work_together_is_refused_before_any_work(path, value, message):

@@ -69,6 +69,9 @@ def make(name: str) -> Figure:
             random_images(6, 2, 1, 8, 12), torch.arange(6) * 1000, LABEL
         ),
         "sample_grid": lambda: pictures.sample_grid(x, x, LABEL),
+        "samples_by_class": lambda: pictures.samples_by_class(
+            random_images(30, 1, 7, 7), torch.arange(30) % 10, random_images(10, 1, 7, 7), CLASSES, LABEL
+        ),
         "denoising": lambda: pictures.denoising(random_images(1001, 2, 1, 5, 5), torch.arange(1000, -1, -1), LABEL),
         "nearest_neighbours": lambda: pictures.nearest_neighbours(x, x, x, torch.rand(5), 2, LABEL),
         "x0_estimates": lambda: paper.x0_estimates(
@@ -89,7 +92,7 @@ def make(name: str) -> Figure:
         "rate_distortion": lambda: bound.rate_distortion(in_words(RATES), 1000, LABEL),
         "bound_by_steps": lambda: bound.bound_by_steps(in_words(BOUND_ROWS), 0.799, LABEL),
         "x0_quality": lambda: curves.x0_quality(QUALITY, 0.04, 1024, 50, "test", LABEL),
-        "class_histogram": lambda: curves.class_histogram(CLASS_ROWS, LABEL),
+        "class_histogram": lambda: curves.class_histogram(CLASS_ROWS, 1024, "test", LABEL),
         "loss_curves": lambda: curves.loss_curves(curve, curve, "v", LABEL),
         "loss_by_timestep": lambda: curves.loss_by_timestep(curve, "eps", LABEL),
         "loss_curves_of_the_bound": lambda: curves.loss_curves(curve, curve, "mean", LABEL, 0.01, "bound"),
@@ -107,7 +110,7 @@ FORWARD = ["forward_process", "noising"]
 MODEL = ["untrained_prediction", "training_previews", "sample_grid", "denoising", "loss_curves", "loss_by_timestep"]
 MODEL += ["loss_curves_above_the_optimum", "sampler_error", "bound_by_steps", "loss_by_quartile"]
 MODEL += ["loss_curves_of_the_bound", "loss_curves_of_min_snr", "loss_by_timestep_of_the_mean"]
-MODEL += ["nearest_neighbours", "class_histogram"]
+MODEL += ["nearest_neighbours", "class_histogram", "samples_by_class"]
 PAPER = ["x0_estimates", "shared_latents", "interpolation", "coarse_to_fine", "x0_quality", "rate_distortion"]
 
 
@@ -216,6 +219,20 @@ def test_samples_stand_under_one_row_of_real_images() -> None:
     figure = pictures.sample_grid(samples, real, LABEL, n_rows=2, n_columns=3)
     assert_shows(figure, [list(real[:3]), list(samples[:3]), list(samples[3:6])])
     assert figure.axes[0].get_xlabel().startswith("6 samples")
+
+
+def test_samples_of_a_class_stand_beside_a_real_image_of_it() -> None:
+    samples, real, labels = (
+        random_images(7, 1, 4, 4),
+        random_images(2, 1, 4, 4, seed=1),
+        torch.tensor([1, 0, 0, 1, 1, 0, 1]),
+    )
+    figure = pictures.samples_by_class(samples, labels, real, ["shirt", "shoe"], LABEL, n_columns=4)
+    assert_shows(figure, [[real[0], *samples[[1, 2, 5]]], [real[1], *samples[[0, 3, 4]]]])
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["shirt", "shoe"]
+    # No row is longer than the rarest class allows.
+    figure = pictures.samples_by_class(samples, labels, real, ["shirt", "shoe"], LABEL, n_columns=12)
+    assert_shows(figure, [[real[0], *samples[[1, 2, 5]]], [real[1], *samples[[0, 3, 4]]]])
 
 
 def test_denoising_has_a_row_a_sample_and_names_the_noise_steps_left() -> None:
@@ -353,7 +370,7 @@ def test_neighbours_stand_under_their_samples() -> None:
 
 
 def test_class_bars_are_the_shares_and_their_lines_the_interval() -> None:
-    axes = curves.class_histogram(CLASS_ROWS, LABEL).axes[0]
+    axes = curves.class_histogram(CLASS_ROWS, 1024, "test", LABEL).axes[0]
     bars = {
         bar.get_label(): [patch.get_height() for patch in bar] for bar in axes.containers if bar.get_label()[0] != "_"
     }

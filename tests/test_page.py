@@ -119,12 +119,14 @@ def folder(tmp_path, monkeypatch):
             "n_samples": 1024,
             "reference": "test",
             "extractor": "58f213f585c7",
+            "extractor_inception": "6726825d0af5",
             **score("duplicate_threshold_pixel", "duplicate_threshold_fashion_cnn"),
             **{
                 name: {kind: score("value", "low", "high") for kind in ("samples", "floor")}
                 for name in (
                     *(f"{kind}_fashion_cnn" for kind in ("fid", "kid", "precision", "recall", "class_distance")),
                     *(f"duplicates_{space}" for space in ("pixel", "fashion_cnn")),
+                    *("label_accuracy_fashion_cnn", "fid_inception"),  # only where they were asked for
                 )
             },
         },

@@ -38,7 +38,8 @@ def folder(tmp_path, monkeypatch):
     draw = torch.Generator().manual_seed(0)
     for split, n in (("train", 300), ("test", 200)):
         images = torch.randint(256, (n, 1, 28, 28), dtype=torch.uint8, generator=draw)
-        save_file({"images": images}, f"data/fashion_mnist/{split}.safetensors")
+        labels = torch.randint(10, (n,), dtype=torch.uint8, generator=draw)
+        save_file({"images": images, "labels": labels}, f"data/fashion_mnist/{split}.safetensors")
     with global_stream(0, "classifier"):
         save_file(FashionCnn().state_dict(), "models/classifier.safetensors")
     network((1, 28, 28))

@@ -1,6 +1,7 @@
 """What SECURITY.md promises: files execute nothing, archives stay in their folder, secrets stay secret."""
 
 import ast
+import hashlib
 import io
 import os
 import pickle
@@ -9,11 +10,13 @@ import subprocess
 import tarfile
 
 import pytest
+import torch
 from project import REPO
 
 from ddpm.data import fashion_mnist
 from ddpm.data.fashion_mnist import fetch, read_images, read_labels
 from ddpm.errors import UserError
+from ddpm.evaluation import inception
 from ddpm.evaluation.features import load_classifier
 from ddpm.files import load_tensors
 from ddpm.models.checkpoint import load_model
@@ -75,9 +78,33 @@ def dangers(source):
 def test_no_code_of_ours_executes_what_it_reads():
     files = [*REPO.glob("src/**/*.py"), *REPO.glob("stages/*.py")]
     assert len(files) > 40
-    assert {path.name: found for path in files if (found := [*dangers(path.read_text())])} == {}
+    assert {path.name: found for path in files if (found := [*dangers(path.read_text())])} == {
+        "inception.py": ["torch.load"]
+    }
     bad = "import yaml\nfrom pickle import load\neval(x)\ntorch.load(x)\nrun(x, shell=True)\nYAML(typ='unsafe')\n"
     assert len([*dangers(bad)]) == 6
+
+
+def test_the_one_pickle_is_known_and_would_build_nothing_but_tensors(tmp_path, monkeypatch):
+    tree = ast.parse((REPO / "src/ddpm/evaluation/inception.py").read_text())
+    [call] = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"]
+    assert {word.arg: ast.unparse(word.value) for word in call.keywords} == {"weights_only": "True"}
+    path, trace = tmp_path / inception.WEIGHTS, tmp_path / "executed"
+    torch.save({"fc.weight": Hostile(trace)}, path, _use_new_zipfile_serialization=False)
+    for size in (path.stat().st_size, inception.WEIGHTS_SIZE):
+        monkeypatch.setattr(inception, "WEIGHTS_SIZE", size)
+        with pytest.raises(
+            UserError, match=r"not pt_inception-2015-12-05-6726825d\.pth, whose SHA-256 starts with 672"
+        ):
+            inception.load_inception(path)
+    # And were its digest the right one:
+    monkeypatch.setattr(inception, "WEIGHTS_SIZE", path.stat().st_size)
+    monkeypatch.setattr(inception, "WEIGHTS_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        inception.load_inception(path)
+    assert not trace.exists()
+    torch.load(path, weights_only=False)
+    assert trace.exists()  # it would have worked
 
 
 def deb(path, members):

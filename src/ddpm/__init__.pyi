@@ -11,6 +11,7 @@ from .figures.pictures import plot_img as plot_img
 from .images import denormalize_img as denormalize_img
 from .images import normalize_img as normalize_img
 from .models.base import DiffusionModel as DiffusionModel
+from .models.base import labelled as labelled
 from .models.checkpoint import load_model as load_model
 from .models.checkpoint import save_model as save_model
 from .models.tiny import TinyDiffuser as TinyDiffuser

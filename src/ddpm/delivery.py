@@ -130,12 +130,8 @@ class Store:
             for record in records
             for key, value in record.get("metrics", {}).items()
         ]
-        batch = {
-            "metrics": metrics,
-            "params": [Param(*pair) for pair in params.items()],
-            "tags": [RunTag(*pair) for pair in tags.items()],
-        }
-        if not self._taken(lambda: self._client.log_batch(run, **batch, synchronous=True), records):
+        batch = metrics, [Param(*pair) for pair in params.items()], [RunTag(*pair) for pair in tags.items()]
+        if not self._taken(lambda: self._client.log_batch(run, *batch, synchronous=True), records):
             for record in records if len(records) > 1 else ():  # all but the one that MLflow does not take
                 self._log_batch(run, [record])
 

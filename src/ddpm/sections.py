@@ -10,12 +10,13 @@ Count = Annotated[int, Ge(1), Le(10_000_000)]
 Sizes = Annotated[list[Annotated[int, Ge(1), Le(64)]], Len(1, 6)]
 Seconds = Annotated[float, Ge(0), Le(86_400)]
 Seed = Annotated[int, Ge(0), Lt(2**63)]
-FASHION_MNIST_SIZE = 28
+FASHION_MNIST_SIZE, FASHION_MNIST_CLASSES = 28, 10
 MOST_NUMBERS = 2**28  # in one tensor, 1 GiB in float32; what a machine has beyond that is found out when it runs
 MOST_CHANNELS = 2048  # a 3x3 convolution among so many has 38 million weights
 LONGEST_LINEAR = 3500  # beyond some 3600 steps, alpha_bar_T is less than float64 can tell from 0 beside 1
 LEAST_PAIRS = 125  # of corner colours, for `ddpm.evaluation.gradients.uniformity`
 LEAST_SAMPLES = 258  # twice one more than the classifier has features: a covariance for either half of the samples
+LEAST_INCEPTION_SAMPLES = 4098  # the same for Inception's 2048
 Schedule = Literal["linear", "linear_zero_snr", "rescaled_linear", "cosine"]
 Sampler = Literal["ancestral", "ddim", "dpmpp_2m", "dpmpp_3m", "unipc", "heun"]
 Variance = Literal["fixed_large", "fixed_small", "learned"]
@@ -28,10 +29,10 @@ def _can_be_shown(img_shape: list[int]) -> list[int]:
     return img_shape
 
 
-def _is_a_path(folder: str) -> str:
-    if not folder or not folder.isprintable():
-        raise ValueError(f"{folder!r} is no folder; give printable characters, or null for none")
-    return folder
+def _is_a_path(path: str) -> str:
+    if not path or not path.isprintable():
+        raise ValueError(f"{path!r} is no path; give printable characters, or null for none")
+    return path
 
 
 def check_size(keys: str, *sizes: int) -> None:
@@ -40,6 +41,7 @@ def check_size(keys: str, *sizes: int) -> None:
         raise ValueError(f"{keys} is {' x '.join(map(str, sizes))}; at most {MOST_NUMBERS} numbers are allowed at once")
 
 
+PathName = Annotated[str, MaxLen(4096), AfterValidator(_is_a_path)]
 PictureShape = Annotated[list[Annotated[int, Ge(1), Le(256)]], Len(3, 3), AfterValidator(_can_be_shown)]
 
 
@@ -64,7 +66,7 @@ class GenerateGradients(Section):
 
 
 class DownloadFashionMnist(Section):
-    folder: Annotated[str, MaxLen(4096), AfterValidator(_is_a_path)] | None
+    folder: PathName | None
     timeout: Annotated[float, Gt(0), Le(3600)]
 
 
@@ -128,6 +130,7 @@ class TrainUnet(Training):
     first_skip: bool
     dropout: Annotated[float, Ge(0), Lt(1)]
     learn_variance: bool
+    class_conditional: bool
     n_eval_per_step: Count
     checkpoint_seconds: Seconds
 
@@ -230,6 +233,18 @@ class EvaluateUnet(Section):
     n_held_out: Annotated[int, Ge(LEAST_SAMPLES), Lt(60_000)]
     n_halves: Annotated[int, Ge(2), Le(10_000)]
     duplicate_quantile: Annotated[float, Gt(0), Lt(1)]
+    inception_weights: PathName | None
+
+    @model_validator(mode="after")
+    def _covariances_have_images(self) -> "EvaluateUnet":
+        for name in ("n_samples", "n_held_out"):
+            n, least = getattr(self, name), LEAST_INCEPTION_SAMPLES
+            if self.inception_weights is not None and n < least:
+                raise ValueError(
+                    f"{name} is {n}; with inception_weights it must be at least {least}, since half of as many images "
+                    "must have a covariance of 2048 features"
+                )
+        return self
 
 
 class Bound(Section):

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
 from ddpm.errors import UserError
 from ddpm.files import tensors_sha256
+from ddpm.models.base import labelled
 from ddpm.models.checkpoint import load_model, save_model
 from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
 from ddpm.models.unet import Unet, UnetConfig
@@ -32,7 +33,7 @@ def unet():
 
 
 def varied():
-    model = Unet(UnetConfig((1, 8, 8), channels=8, dim_mults=(1, 2), max_steps=30, learn_variance=True))
+    model = Unet(UnetConfig((1, 8, 8), channels=8, dim_mults=(1, 2), max_steps=30, learn_variance=True, n_classes=4))
     model.noise_schedule, model.prediction = NoiseSchedule(30), "mean"
     return model
 
@@ -42,9 +43,10 @@ def test_a_model_comes_back_whole(make, tmp_path):
     model = make().eval()
     save_model(tmp_path / "m.safetensors", model, FACTS)
     loaded, facts = load_model(tmp_path / "m.safetensors")
-    x, t = torch.randn(2, *model.img_shape), torch.tensor([1, 30])
+    x, t, labels = torch.randn(2, *model.img_shape), torch.tensor([1, 30]), torch.tensor([3, 0])
     with torch.no_grad():
-        for ours, theirs in zip(loaded.with_variance(x, t), model.with_variance(x, t), strict=True):
+        said = (labelled(network, labels).with_variance(x, t) for network in (loaded, model))
+        for ours, theirs in zip(*said, strict=True):
             assert torch.equal(ours, theirs) if torch.is_tensor(theirs) else ours is None
     assert torch.equal(loaded.noise_schedule.alpha_bars, model.noise_schedule.alpha_bars)
     assert loaded.config == model.config

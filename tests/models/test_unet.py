@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ddpm.models.base import DiffusionModel
+from ddpm.models.base import DiffusionModel, labelled
 from ddpm.models.blocks import AttentionBlock, ResidualBlock, StepEmbedding
 from ddpm.models.unet import Unet, UnetConfig
 
@@ -248,3 +248,34 @@ def test_residual_block_adds_the_step_between_its_convolutions() -> None:
     skip = torch.einsum("oi,bihw->bohw", block.skip.weight[:, :, 0, 0], x) + block.skip.bias[:, None, None]
     expected = half(half(x, block.block1) + shift[:, :, None, None], block.block2) + skip
     assert (block(x, step) - expected).abs().max() < 1e-5  # float32, values of order 1
+
+
+def test_labels_leave_all_other_weights_as_they_were() -> None:
+    plain, conditional = build(SMALL).state_dict(), build(replace(SMALL, n_classes=3)).state_dict()
+    assert conditional.keys() - plain.keys() == {"label.weight"}
+    assert all(torch.equal(value, conditional[key]) for key, value in plain.items())
+
+
+def test_a_label_is_a_vector_beside_the_steps() -> None:
+    conditional, plain = build(replace(SMALL, n_classes=3)), build(SMALL)
+    images, num_steps = noisy(SMALL, 4)
+    labels = torch.tensor([2, 0, 1, 2], dtype=torch.uint8)  # as the data set has them
+    found = labelled(conditional, labels)(images, num_steps)
+    bias = plain.step[3].bias.data.clone()
+    for i, label in enumerate(labels.tolist()):
+        plain.step[3].bias.data = bias + conditional.label.weight.data[label]
+        alone = plain(images[i : i + 1], num_steps[i : i + 1])
+        assert (found[i] - alone[0]).abs().max() < 1e-5  # float32 sums in another order, values of order 1
+    assert (labelled(conditional, labels.flip(0))(images, num_steps) - found).abs().max() > 1e-3
+
+
+def test_labels_are_asked_for_and_never_ignored() -> None:
+    conditional, plain = build(replace(SMALL, n_classes=3)), build(SMALL)
+    images, num_steps = noisy(SMALL, 2)
+    with pytest.raises(ValueError, match=r"n_classes is 3, .* none are given"):
+        labelled(conditional, None)(images, num_steps)
+    with pytest.raises(ValueError, match=r"n_classes is None, .* they are given"):
+        plain(images, num_steps, torch.tensor([0, 1]))
+    assert labelled(plain, torch.tensor([0, 1])) is plain
+    with pytest.raises(IndexError):
+        labelled(conditional, torch.tensor([0, 3]))(images, num_steps)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import log, prod
 
 import torch
-from jaxtyping import Float, Float64, UInt8
+from jaxtyping import Float, Float64, Shaped, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
@@ -14,7 +14,7 @@ from ddpm.diffusion.forward import add_noise
 from ddpm.diffusion.objective import HALF_BIN, bound_term, gaussian_kl
 from ddpm.diffusion.posterior import Variance, reverse_variance, to_x0
 from ddpm.images import from_uint8, normalize_img
-from ddpm.models.base import DiffusionModel, evaluation_mode
+from ddpm.models.base import DiffusionModel, evaluation_mode, labelled
 from ddpm.seeding import generator
 
 
@@ -78,13 +78,15 @@ def variational_bound(
     clip_sample: bool = False,
     batch_size: int = 256,
     stride: int = 1,
-) -> dict[Variance, Bound]:
+    labels: Shaped[Tensor, "m"] | None = None,
+) -> dict[str, Bound]:
     """Every term of equation 5 for each of `variances`, L_{t-1} (equation 8) with one draw of noise an image.
 
     variances: as in `reverse_variance`; clip_sample: hold each x0 estimate to [-1, 1]. L_0 is the discrete decoder's
     (equation 13).
     stride: above 1, image i is taken only at t = 1 and where t - i is a multiple of it, so that many images cost as
-    much as few; at least 2 * stride images.
+    much as few; at least 2 * stride images. labels: what the first images show, for a model that must be told; then it
+    is the code length of an image whose label is known.
     Raises ValueError for a model without noise_schedule, or with one of fewer than 2 steps, for too few images, and for
     variance "learned" of a model that has learned none.
     """
@@ -105,7 +107,7 @@ def variational_bound(
             steps = torch.full((len(clean),), t, device=compute.device)
             xt = add_noise(clean, eps, steps, schedule)
             with torch.no_grad(), evaluation_mode(model), compute.autocast():
-                predicted, v = model.with_variance(xt, steps)
+                predicted, v = labelled(model, labels, part).with_variance(xt, steps)
             estimate = to_x0(model.prediction, predicted.double(), xt.double(), steps, schedule)
             estimate = estimate.clamp(-1, 1) if clip_sample else estimate
             errors[t - 1, part] = ((estimate - clean) / (2 * HALF_BIN)).square().mean((1, 2, 3)).cpu()

@@ -3,12 +3,12 @@
 The real images' values are the floor: what a perfect model would get.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Integer, Shaped, UInt8
 from torch import Tensor
 
 from ddpm.errors import UserError
@@ -48,6 +48,17 @@ def check_samples(samples: UInt8[Tensor, "n c h w"], n_samples: int, img_shape: 
         )
 
 
+def beside_floor(
+    score: Callable[[Tensor], float],
+    samples: Shaped[Tensor, "n *rest"],
+    floor: Shaped[Tensor, "n *rest"],
+    n_halves: int,
+    seed: int,
+) -> Scores:
+    """`score` of what was made of the samples and of as many real images, each with its interval."""
+    return Scores(*(estimate(score, points, n_halves, seed) for points in (samples, floor)))
+
+
 def scores(
     samples: Described, floor: Described, reference: Described, n_halves: int, seed: int
 ) -> Iterator[tuple[str, Scores]]:
@@ -64,11 +75,26 @@ def scores(
         "recall": partial(recall, equal),
     }
     for name, score in of_features.items():
-        sets = samples.features, floor.features
-        yield f"{name}_fashion_cnn", Scores(*(estimate(score, points, n_halves, seed) for points in sets))
-    score = partial(class_distance, frequencies(reference.classes, len(CLASSES)))
-    sets = samples.classes, floor.classes
-    yield "class_distance_fashion_cnn", Scores(*(estimate(score, classes, n_halves, seed) for classes in sets))
+        yield f"{name}_fashion_cnn", beside_floor(score, samples.features, floor.features, n_halves, seed)
+    distance = partial(class_distance, frequencies(reference.classes, len(CLASSES)))
+    yield "class_distance_fashion_cnn", beside_floor(distance, samples.classes, floor.classes, n_halves, seed)
+
+
+def label_accuracy(
+    samples: Described,
+    floor: Described,
+    asked: Integer[Tensor, " n"],
+    labels: Integer[Tensor, " n"],
+    n_halves: int,
+    seed: int,
+) -> Scores:
+    """Share of the samples that the classifier takes for the class that was `asked` for.
+
+    The floor is the classifier's accuracy on the real images, whose true `labels` are known: no floor in the literal
+    sense, for a model that only makes typical clothes can score higher.
+    """
+    made, real = (samples.classes == asked).double(), (floor.classes == labels).double()
+    return beside_floor(lambda hits: hits.mean().item(), made, real, n_halves, seed)
 
 
 def copies(
@@ -80,8 +106,7 @@ def copies(
     """
     threshold = neighbours(reference, train).closeness.quantile(quantile).item()
     nearest, real = neighbours(samples, train), neighbours(floor, train)
-    score = partial(duplicate_rate, threshold)
-    rate = Scores(*(estimate(score, found.closeness, n_halves, seed) for found in (nearest, real)))
+    rate = beside_floor(partial(duplicate_rate, threshold), nearest.closeness, real.closeness, n_halves, seed)
     return Copies(nearest, threshold, rate)
 
 

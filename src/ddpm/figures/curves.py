@@ -186,15 +186,15 @@ def x0_quality(
 
 
 @styled
-def class_histogram(rows: Sequence[Mapping[str, str]], label: str) -> Figure:
+def class_histogram(rows: Sequence[Mapping[str, str]], n_samples: int, reference: str, label: str) -> Figure:
     """Share of each class among the samples and among real images, as the classifier sees both.
 
-    rows: of class_histogram.csv, one a class.
+    rows: of class_histogram.csv, one a class; reference: the split of the real images.
     """
     figure, axes = curve_axes(
         f"Classes of the samples: {label}",
-        "What a classifier, trained on real images, sees in the samples and in the real images that they are scored "
-        "against. Lines: where 95 % of other sets of as many samples would lie.",
+        f"What a classifier, trained on real images, sees in {n_samples:,} samples and in the real images that they "
+        f"are scored against, the {reference} split. Lines: where 95 % of other sets of as many samples would lie.",
         "class",
         "share of the images",
     )

@@ -180,6 +180,31 @@ def sample_grid(
     )
 
 
+def samples_by_class(
+    samples: Float[Tensor, "n c h w"],
+    labels: Int[Tensor, " n"],
+    real: Float[Tensor, "classes c h w"],
+    names: Sequence[str],
+    label: str,
+    n_columns: int = 12,
+) -> Figure:
+    """The first samples of each class in a row, beside a real image of it; all are pixels, labels from 0."""
+    n_each = min(n_columns - 1, int(labels.bincount(minlength=len(names)).min()))
+    rows = [torch.cat((real[[i]], samples[labels == i][:n_each])) for i in range(len(names))]
+    return image_table(
+        torch.cat(rows),
+        1 + n_each,
+        title=f"Samples by class: {label}",
+        note="Left: a real image of each class that the network was not trained on. Right: images that it made out of "
+        "pure noise when it was told the class; the first ones, not selected.",
+        xlabel=f"{n_each} samples a class, of {samples.shape[-2]} by {samples.shape[-1]} pixels",
+        ylabel="class",
+        columns=["real"],
+        rows=names,
+        column_breaks=[1],
+    )
+
+
 def denoising(
     chain: Float[Tensor, "moments k c h w"], num_steps: Int[Tensor, "moments"], label: str, n_columns: int = 21
 ) -> Figure:

@@ -18,12 +18,14 @@ class DiffusionModel(nn.Module, ABC):
     img_shape: (channels, height, width) of the images it takes and returns.
     noise_schedule: the schedule it was trained on; None until then, saved with it afterwards.
     prediction: what it predicts, of which all else follows: "eps", "x0", "v" or "mean"; training sets it.
+    n_classes: of how many classes it must be told one for each image, by `labelled`; None: it takes no labels.
     config: a dataclass from which the same network can be built; only a network that is saved needs one.
     """
 
     img_shape: tuple[int, ...]
     noise_schedule: NoiseSchedule | None
     prediction: Prediction = "eps"
+    n_classes: int | None = None
     config: Any
 
     @abstractmethod
@@ -35,6 +37,35 @@ class DiffusionModel(nn.Module, ABC):
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"] | None]:
         """What `forward` returns, and v, as `reverse_variance` takes it; None of a network that learns no variance."""
         return self(images, num_steps), None
+
+
+class Labelled(DiffusionModel):
+    """A class-conditional network that has been told what its batch shows: to callers, a network without labels."""
+
+    def __init__(self, model: DiffusionModel, labels: Shaped[Tensor, "b"]) -> None:
+        super().__init__()
+        self.model: Any = model  # it takes one argument more than others
+        self.labels = labels
+        self.img_shape, self.noise_schedule = model.img_shape, model.noise_schedule
+        self.prediction = model.prediction
+
+    def forward(self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
+        return self.with_variance(images, num_steps)[0]
+
+    def with_variance(
+        self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"] | None]:
+        return self.model.with_variance(images, num_steps, self.labels.to(images.device))
+
+
+def labelled(
+    model: DiffusionModel, labels: Shaped[Tensor, "n"] | None, chosen: slice | Shaped[Tensor, "b"] = slice(None)
+) -> DiffusionModel:
+    """`model`, told that the images of its batches show the classes `labels[chosen]`, from 0 to n_classes - 1.
+
+    A model that takes no labels comes back as it is, and so does any where `labels` is None.
+    """
+    return model if model.n_classes is None or labels is None else Labelled(model, labels[chosen])
 
 
 @contextmanager

@@ -27,6 +27,7 @@ class UnetConfig:
     first_skip: the last block sees the first level's maps too, at full resolution, as in the paper's network; in the
     course's, what the image looks like in detail comes through the lower levels only.
     learn_variance: say the variance of p(x_{t-1} | x_t) too, in as many channels again (Nichol & Dhariwal 2021).
+    n_classes: classes of which it is told one an image, each a learnt vector beside the step's; None for no labels.
     """
 
     image_shape: tuple[int, ...]
@@ -40,6 +41,7 @@ class UnetConfig:
     dropout: float = 0.0
     first_skip: bool = False
     learn_variance: bool = False
+    n_classes: int | None = None
 
 
 class Unet(DiffusionModel):
@@ -58,7 +60,7 @@ class Unet(DiffusionModel):
         _check(config)
         self.config = config
         self.img_shape = tuple(config.image_shape)
-        self.noise_schedule = None
+        self.noise_schedule, self.n_classes = None, config.n_classes
         channels, groups, dropout = config.channels, config.groups, config.dropout
         step_channels = 4 * channels
         pixel_channels = config.image_shape[0] * config.patch_size**2
@@ -86,14 +88,30 @@ class Unet(DiffusionModel):
         self.upsample = nn.ModuleList(nn.ConvTranspose2d(below, below, 4, 2, 1) for below, _, _ in rising)
         self.last = ResidualBlock((1 + config.first_skip) * widths[0][1], channels, step_channels, groups, dropout)
         self.conv_out = nn.Conv2d(channels, (1 + config.learn_variance) * pixel_channels, 1)
+        # Last, so that the weights before it start out the same with labels and without.
+        self.label = None if config.n_classes is None else nn.Embedding(config.n_classes, step_channels)
 
-    def forward(self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
-        return self.with_variance(images, num_steps)[0]
+    def forward(
+        self,
+        images: Float[Tensor, "b c h w"],
+        num_steps: Shaped[Tensor, "b"],
+        labels: Shaped[Tensor, "b"] | None = None,
+    ) -> Float[Tensor, "b c h w"]:
+        return self.with_variance(images, num_steps, labels)[0]
 
     def with_variance(
-        self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]
+        self,
+        images: Float[Tensor, "b c h w"],
+        num_steps: Shaped[Tensor, "b"],
+        labels: Shaped[Tensor, "b"] | None = None,
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"] | None]:
+        """labels: what the images show, from 0 to n_classes - 1; ValueError where the config says otherwise."""
+        if (labels is None) != (self.label is None):
+            told = "none are given" if labels is None else "they are given"
+            raise ValueError(f"n_classes is {self.n_classes}, which says whether labels are needed, and {told}")
         step = self.step(num_steps)
+        if self.label is not None and labels is not None:
+            step = step + self.label(labels.long())
         x = self.conv_in(F.pixel_unshuffle(images, self.config.patch_size))
         skips = []
         for i, stack in enumerate(self.down):

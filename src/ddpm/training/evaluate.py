@@ -2,14 +2,14 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from ddpm.compute import Compute
 from ddpm.diffusion.forward import add_noise
 from ddpm.diffusion.posterior import target
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.models.base import DiffusionModel, evaluation_mode
+from ddpm.models.base import DiffusionModel, evaluation_mode, labelled
 from ddpm.seeding import generator
 
 
@@ -19,13 +19,15 @@ def simple_loss(
     schedule: NoiseSchedule,
     seed: int,
     compute: Compute = Compute(),
+    labels: Shaped[Tensor, " n"] | None = None,
 ) -> float:
     """Mean squared error of the prediction (of eps, x0 or v: `model.prediction`), the steps spread evenly over 1..T.
 
     The same images, steps and noise at every call with one seed, so that two calls differ by the weights alone.
+    labels: what the images show, for a model that must be told.
     """
     num_steps = torch.linspace(1, len(schedule), len(images)).round().long()
-    return _losses(model, images, num_steps, schedule, generator(seed, "eval"), compute).mean().item()
+    return _losses(model, images, num_steps, schedule, generator(seed, "eval"), compute, labels).mean().item()
 
 
 def loss_by_timestep(
@@ -35,6 +37,7 @@ def loss_by_timestep(
     per_step: int,
     seed: int,
     compute: Compute = Compute(),
+    labels: Shaped[Tensor, " n"] | None = None,
 ) -> list[float]:
     """The same error for each t = 1..T alone, over `per_step` images a step, taken in turn."""
     losses = []
@@ -42,7 +45,8 @@ def loss_by_timestep(
         chosen = torch.arange(t * per_step, (t + 1) * per_step) % len(images)
         num_steps = torch.full((per_step,), t)
         noise_stream = generator(seed, "loss_by_timestep", t)
-        losses.append(_losses(model, images[chosen], num_steps, schedule, noise_stream, compute).mean().item())
+        own = None if labels is None else labels[chosen]
+        losses.append(_losses(model, images[chosen], num_steps, schedule, noise_stream, compute, own).mean().item())
     return losses
 
 
@@ -53,14 +57,17 @@ def _losses(
     schedule: NoiseSchedule,
     noise_stream: torch.Generator,
     compute: Compute,
+    labels: Shaped[Tensor, " n"] | None,
 ) -> Float[Tensor, "n"]:
     losses = []
     with torch.no_grad(), evaluation_mode(model):
-        for x0, t in zip(images.split(256), num_steps.split(256), strict=True):
+        for first in range(0, len(images), 256):
+            batch = slice(first, first + 256)
+            x0, t = images[batch], num_steps[batch]
             eps = torch.randn(x0.shape, generator=noise_stream)
             x0, t, eps = x0.to(compute.device), t.to(compute.device), eps.to(compute.device)
             with compute.autocast():
-                predicted = model(add_noise(x0, eps, t, schedule), t)
+                predicted = labelled(model, labels, batch)(add_noise(x0, eps, t, schedule), t)
             wanted = target(model.prediction, x0, eps, t, schedule)
             losses.append(F.mse_loss(predicted.float(), wanted, reduction="none").mean(dim=(1, 2, 3)))
     return torch.cat(losses)

@@ -22,7 +22,7 @@ from ddpm.diffusion.posterior import to_eps, to_x0
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.errors import UserError
 from ddpm.images import from_uint8, normalize_img, reconstruction_grid, to_uint8
-from ddpm.models.base import DiffusionModel, evaluation_mode
+from ddpm.models.base import DiffusionModel, evaluation_mode, labelled
 from ddpm.resume.context import Resume
 from ddpm.resume.state import TrainingState
 from ddpm.sections import Training
@@ -88,11 +88,14 @@ def fit(
     compute: Compute = Compute(),
     log: Log | None = None,
     resume: Resume | None = None,
+    labels: Shaped[Tensor, " n"] | None = None,
+    eval_labels: Shaped[Tensor, " m"] | None = None,
 ) -> History:
     """Train `model` in place; with `ema_decay` it ends with the averaged weights.
 
     images: 8-bit, or floats in [-1, 1]; eval_images: in [-1, 1]. All randomness comes from (seed, step).
     resume: keeps the state on disk; a run that was stopped goes on from there, to the same bits.
+    labels, eval_labels: what the images show, for a model that must be told.
     Raises UserError where loss or weights are no longer finite, or the loss is `DIVERGED` times what it was at first,
     `resume` then keeps the state before that step; and for prediction "mean" in bf16.
     """
@@ -123,7 +126,8 @@ def fit(
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
         batch, noise_stream = images[chosen.to(compute.device)], generator(seed, "noise", step)
         with global_stream(seed, "dropout", step):
-            losses, num_steps = _step_loss(model, schedule, batch, noise_stream, compute, params)
+            told = labelled(model, labels, chosen)
+            losses, num_steps = _step_loss(told, schedule, batch, noise_stream, compute, params)
         loss = losses.mean()
         numbers = torch.hstack((loss, tally(losses.detach(), num_steps, len(schedule))))
         value, *quartiles = numbers.tolist()  # the only time in a step that the device is waited for
@@ -152,8 +156,9 @@ def fit(
                 log.log_metrics({"train_loss": state.train_loss[-1][1], "lr": lr, **by_quartile}, step)
         if eval_images is not None and (step % params.img_log_interval == 0 or last):
             kept = cast(DiffusionModel, average.module)
-            state.eval_loss.append((step, simple_loss(kept, eval_images, schedule, seed, compute)))
-            picture = preview(kept, eval_images[: params.n_images_to_log], seed, compute)
+            state.eval_loss.append((step, simple_loss(kept, eval_images, schedule, seed, compute, eval_labels)))
+            shown = slice(params.n_images_to_log)
+            picture = preview(labelled(kept, eval_labels, shown), eval_images[shown], seed, compute)
             state.preview_steps.append(step)
             state.previews.append(to_uint8(picture))
             if log:

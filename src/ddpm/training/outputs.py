@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from ddpm.compute import Compute
@@ -26,14 +26,15 @@ def write_outputs(
     seed: int,
     compute: Compute,
     run: Run,
+    eval_labels: Shaped[Tensor, " n"] | None = None,
 ) -> None:
     """Write models/NAME*.safetensors and reports/train_NAME/, and send the same to tracking.
 
-    per_step: images that each point of the loss by timestep is measured on.
+    per_step: images that each point of the loss by timestep is measured on. eval_labels: what they show, as in `fit`.
     """
     schedule = model.noise_schedule
     assert schedule is not None
-    by_timestep = loss_by_timestep(model, eval_images, schedule, per_step, seed, compute)
+    by_timestep = loss_by_timestep(model, eval_images, schedule, per_step, seed, compute, eval_labels)
     weights = f"EMA {params.ema_decay}" if params.ema_decay else "raw"
     facts = {
         "schedule": params.schedule,

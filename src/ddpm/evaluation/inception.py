@@ -1,0 +1,96 @@
+"""Inception's features, which the published FID looks at (Heusel et al. 2017): for whoever has the weights on disk.
+
+The weights were learnt from photographs, in TensorFlow. torchvision has the same convolutions, but pools and resizes in
+another way; here both are done as in the TensorFlow graph, so that values are on the published scale.
+"""
+
+import hashlib
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torchvision.models import Inception3
+from tqdm import tqdm
+
+from ddpm.compute import Compute
+from ddpm.errors import UserError
+
+WEIGHTS = "pt_inception-2015-12-05-6726825d.pth"
+WEIGHTS_SIZE = 95_628_359
+WEIGHTS_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+SIZE = 299  # height and width that the network takes
+BATCH = 64  # images at a time
+
+
+class _Pooled(nn.Module):
+    """A block of torchvision's whose last branch starts with `pool` instead of an average that counts the padding."""
+
+    def __init__(self, block: Any, pool: nn.Module) -> None:
+        super().__init__()
+        self.block: Any = block
+        self.pool = pool
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c_out h w"]:
+        return torch.cat((*self.block._forward(x)[:-1], self.block.branch_pool(self.pool(x))), dim=1)
+
+
+def inception() -> Inception3:
+    """Inception v3 with the names that the weights have; `pooled` makes the feature extractor of it."""
+    return Inception3(num_classes=1008, aux_logits=False, init_weights=False)
+
+
+def pooled(network: Inception3) -> Inception3:
+    """`network` as it pools in the TensorFlow graph, without its head, in eval mode: from (b, 3, h, w) to (b, 2048)."""
+    for name, block in network.named_children():
+        if hasattr(block, "branch_pool"):
+            last = name == "Mixed_7c"
+            pool = nn.MaxPool2d(3, 1, 1) if last else nn.AvgPool2d(3, 1, 1, count_include_pad=False)
+            setattr(network, name, _Pooled(block, pool))
+    network.fc = nn.Identity()
+    return network.eval().requires_grad_(False)
+
+
+def load_inception(path: Path) -> Inception3:
+    """The feature extractor with the weights in `path`; UserError, naming it, where it is not the known file.
+
+    It is the one pickle that this project reads. Its contents are known, for the whole SHA-256 is compared before
+    anything is made of it, and then torch makes tensors and nothing else.
+    """
+    key = f"params.yaml: evaluate_unet.inception_weights is {path}"
+    try:
+        known = path.stat().st_size == WEIGHTS_SIZE
+        data = path.read_bytes() if known else b""
+    except OSError as error:
+        raise UserError(f"{key}: {error.strerror}; give the path of {WEIGHTS}, or null to go without") from None
+    if hashlib.sha256(data).hexdigest() != WEIGHTS_SHA256:
+        raise UserError(f"{key}: not {WEIGHTS}, whose SHA-256 starts with {WEIGHTS_SHA256[:8]}; null goes without it")
+    network = inception()
+    network.load_state_dict(torch.load(BytesIO(data), weights_only=True))
+    return pooled(network)
+
+
+def describe_inception(
+    network: Inception3, images: UInt8[Tensor, "n c h w"], compute: Compute = Compute()
+) -> Float[Tensor, "n 2048"]:
+    """What `network`, as `pooled` gives it, makes of grey or colour images; in float32, on the CPU afterwards."""
+    batches = tqdm(images.split(BATCH), "Inception", disable=None)
+    return torch.cat([network(resized(batch.to(compute.device))).cpu() for batch in batches])
+
+
+def resized(images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b 3 299 299"]:
+    """0..255 to [-1, 1), a square of SIZE pixels, grey in all three colours."""
+    height, width = (_interpolation(size).to(images.device) for size in images.shape[-2:])
+    x = height @ images.float() @ width.T
+    return ((x - 128) / 128).expand(-1, 3, -1, -1)
+
+
+def _interpolation(size: int) -> Float[Tensor, "to_size size"]:
+    """Linear interpolation of a row of `size` pixels as TensorFlow 1 has it: pixel i of SIZE lies at i size / SIZE."""
+    place = torch.arange(SIZE, dtype=torch.float64) * size / SIZE
+    before = place.long()
+    share = (place - before)[:, None]
+    pixels = torch.eye(size, dtype=torch.float64)
+    return torch.lerp(pixels[before], pixels[(before + 1).clamp(max=size - 1)], share).float()
