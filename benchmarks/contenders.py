@@ -36,9 +36,9 @@ Draw = Callable[[int, int], Tensor]
 class Contender(ABC):
     """One way to get a model of FashionMNIST.
 
-    settings: what a reader should know of it, by heading. facts: everything else that decides its result. planned: the
-    settings depend on the length of the run, so each length is a run of its own; else the longest run passes through
-    the shorter ones.
+    settings: what a reader should know of it, by `report.HEADINGS`. facts: everything else that decides its result.
+    planned: the settings depend on the length of the run, so each length is a run of its own; else the longest run
+    passes through the shorter ones.
     """
 
     name: str

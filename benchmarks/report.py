@@ -16,6 +16,7 @@ from ddpm.files import atomic_path
 
 FLOOR = "real images"
 ORDER = (OURS, "diffusers", "denoising-diffusion-pytorch", "smalldiffusion", COURSE)
+HEADINGS = ("project", "network", "objective", "optimiser", "average of weights", "sampler")
 BEGIN, END = "<!-- result -->", "<!-- /result -->"
 RATIO_MINUTES, LAST_MINUTES = 10.0, 20.0  # at which the two ratios are taken
 Row = Mapping[str, str]
@@ -79,11 +80,10 @@ def markdown(rows: Sequence[Row], floor: Row, rates: Mapping[str, Any]) -> str:
     """Settings, scores and ratios."""
     found, distances = curves(rows), curves(rows, "class_distance")
     measured = {name: rates["contenders"][name] for name in ORDER if name in rates["contenders"]}
-    headings = list(next(iter(measured.values()))["settings"])
-    lines = [*_header("", *headings, "parameters", "images/s", "set-up, s")]
+    lines = [*_header("", *HEADINGS, "parameters", "images/s", "set-up, s")]
     for name, rate in measured.items():
         numbers = f"{rate['parameters']:,}", f"{1 / rate['seconds_per_image']:.0f}", f"{rate['set_up_seconds']:.0f}"
-        lines.append(_line(name, *(rate["settings"][heading] for heading in headings), *numbers))
+        lines.append(_line(name, *(rate["settings"][heading] for heading in HEADINGS), *numbers))
     budgets = sorted({minutes for curve in found.values() for minutes in curve})
     lines += ["", *_header("minutes of training", *(f"{minutes:g}" for minutes in budgets), "classes off by")]
     for name, curve in found.items():
@@ -139,7 +139,7 @@ def figure(rows: Sequence[Row], floor: Row, machine: str) -> Figure:
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.legend(loc="center right")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 0.08))  # above the floor, below all curves
     return result
 
 

@@ -16,7 +16,7 @@ from ddpm.resume.state import TrainingState
 sys.path.append(str(REPO / "benchmarks"))
 import minutes
 from contenders import DRAW_BATCH, fitted
-from report import BEGIN, END, best_peer, curves, figure, insert, markdown, time_to, verdicts
+from report import BEGIN, END, HEADINGS, best_peer, curves, figure, insert, markdown, time_to, verdicts
 from watch import Enough, Keeper, Stopwatch
 
 
@@ -75,7 +75,7 @@ def test_the_ratios():
 
 def test_the_table_has_a_cell_for_each_minute_and_the_spread_of_seeds(tmp_path):
     rate = {
-        "settings": {"project": "p", "sampler": "s"},
+        "settings": dict(zip(HEADINGS, "pnoaws", strict=True)),
         "seconds_per_image": 0.01,
         "parameters": 2_000_000,
         "set_up_seconds": 3.2,
@@ -83,7 +83,7 @@ def test_the_table_has_a_cell_for_each_minute_and_the_spread_of_seeds(tmp_path):
     }
     rates = {"machine": "a machine", "contenders": {"ours": rate, "diffusers": rate}}
     text = markdown([*ROWS, row("ours", 10, 1.0, seed=1)], FLOOR, rates)
-    assert "| ours | p | s | 2,000,000 | 100 | 3 |" in text
+    assert "| ours | p | n | o | a | w | s | 2,000,000 | 100 | 3 |" in text
     assert "| ours | 8 | 4 | 0.9 ± 0.14 |  | 25% after 10 |" in text
     assert "| diffusers |  |  | 4 | 2 | 25% after 20 |" in text
     assert figure(ROWS, FLOOR, "a machine").axes[0].get_xscale() == "log"
@@ -110,10 +110,12 @@ class Toy:
         nn.init.zeros_(model.weight)
         state = TrainingState({"model": model}, [])
         watch.start(state)
+        self.steps_made = 0
         for step in islice(range(state.step + 1, n_steps + 1), stop_at):
             with torch.no_grad():
                 model.weight += step
             state.step = step
+            self.steps_made += 1
             watch.after_step(state, step == n_steps)
         self.weight, self.drawn = model.weight.item(), 0
         return self.draw
@@ -129,12 +131,11 @@ def test_a_killed_training_goes_on_and_a_longer_one_passes_through(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["5.safetensors"]
     toy.train(None, 20, 0, Keeper(tmp_path, 20, every=0), stop_at=4)  # goes on from 5, is killed after 9
     assert sorted(path.name for path in tmp_path.iterdir()) == ["5.safetensors", "9.part.safetensors"]
-    keeper = Keeper(tmp_path, 20)
-    toy.train(None, 20, 0, keeper)
-    assert toy.weight == 20 * 21 / 2
+    toy.train(None, 20, 0, Keeper(tmp_path, 20))
+    assert (toy.weight, toy.steps_made) == (20 * 21 / 2, 11)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["20.safetensors", "5.safetensors"]
     toy.train(None, 5, 0, Keeper(tmp_path, 5))  # done long ago
-    assert toy.weight == 5 * 6 / 2
+    assert (toy.weight, toy.steps_made) == (5 * 6 / 2, 0)
 
 
 def test_the_stopwatch_ends_a_training_and_knows_its_step():
