@@ -18,6 +18,7 @@ from watch import Watch
 
 from ddpm.compute import set_up
 from ddpm.config import Params, validated
+from ddpm.errors import UserError
 from ddpm.images import denormalize_img, to_uint8
 from ddpm.models.unet import Unet, UnetConfig
 from ddpm.sampling.respacing import stops
@@ -29,6 +30,9 @@ from ddpm.training.loop import fit
 EVALUATIONS = 50  # of the network, by everyone's sampler
 DRAW_BATCH = 128  # images that are drawn at a time
 OURS, COURSE = "ours", "course"
+# Params that leave weights and samples as they are, or that the benchmark has its own of.
+NO_MATTER = {"n_eval", "n_eval_per_step", "n_samples", "n_films", "n_images_to_log"}
+NO_MATTER |= {"log_interval", "img_log_interval", "checkpoint_seconds"}
 # Batch number and seed to `DRAW_BATCH` 8-bit images, (DRAW_BATCH, 1, 28, 28); the same images for the same numbers.
 Draw = Callable[[int, int], Tensor]
 
@@ -63,16 +67,24 @@ class Own(Contender):
         training, sampling = params.train_unet, params.sample.unet
         self.name, self._params = name, params
         self.batch_size, self.planned = training.batch_size, training.lr_decay != "none"
-        self.facts = {"train_unet": training.model_dump(), "sample": sampling.model_dump()}
+        if training.class_conditional:
+            raise UserError(f"{name}: train_unet.class_conditional is true; set it to false, for nobody else is told")
+        self.facts = {
+            "train_unet": training.model_dump(exclude=NO_MATTER),
+            "sample": sampling.model_dump(exclude=NO_MATTER | {"batch_size"}),
+            "precision": params.precision,
+        }
         muon = "" if training.muon_lr is None else f"Muon {training.muon_lr:g} for weights of two dimensions and more, "
         warm_up = f", warm-up {training.warmup_steps} steps" if training.warmup_steps else ""
+        skip = ", first_skip" if training.first_skip else ""
         scaled = ", as shares of the default run" if self.planned else ""
         n_steps = training.max_steps if sampling.n_steps is None else sampling.n_steps
         variance = f", {sampling.variance}" if sampling.sampler == "ancestral" else ""
         self.settings = {
             "project": f"ddpm, torch {version('torch')}",
-            "network": f"Unet {training.channels}, {tuple(training.dim_mults)}, patch_size {training.patch_size}",
-            "objective": f"{training.prediction}, {training.schedule}, T = {training.max_steps}",
+            "network": f"Unet {training.channels}, {tuple(training.dim_mults)}, patch_size {training.patch_size}{skip}",
+            "objective": f"{training.prediction}, {training.weighting} loss, {training.schedule}, "
+            f"T = {training.max_steps}",
             "optimiser": f"{muon}Adam {training.lr:g}, betas {tuple(training.adam_betas)}, batch {self.batch_size}"
             f"{warm_up}, decay {training.lr_decay}",
             "average of weights": f"EMA {training.ema_decay:g}{scaled}" if training.ema_decay else "none",

@@ -15,7 +15,7 @@ from ddpm.resume.state import TrainingState
 
 sys.path.append(str(REPO / "benchmarks"))
 import minutes
-from contenders import DRAW_BATCH, fitted
+from contenders import DRAW_BATCH, Own, fitted
 from report import BEGIN, END, HEADINGS, best_peer, curves, figure, insert, markdown, time_to, verdicts
 from watch import Enough, Keeper, Stopwatch
 
@@ -51,6 +51,19 @@ def test_warm_up_and_ema_keep_their_shares_of_the_run():
     assert 1 / (1 - short.ema_decay) == pytest.approx(25)  # 100 steps of 2000 are 25 of 500
     assert short.warmup_steps == 12
     assert fitted(params, 5, per_epoch=1000).ema_decay == 0.0  # a memory of less than a step
+
+
+def test_what_leaves_the_result_as_it_is_leaves_the_digest_too():
+    params = load_params(REPO / "params.yaml")
+
+    def digest(**changes):
+        training = params.train_unet.model_copy(update=changes)
+        return Own("ours", params.model_copy(update={"train_unet": training})).digest()
+
+    assert digest(checkpoint_seconds=1.0, log_interval=3) == digest()
+    assert digest(lr=0.5) != digest()
+    with pytest.raises(UserError, match="class_conditional"):
+        digest(class_conditional=True)
 
 
 def test_time_to_a_score_lies_on_the_line_of_the_logs():
