@@ -268,8 +268,9 @@ def figure(rows: Sequence[Row], facts: str) -> Figure:
             floor = mean(float(run["fid_fashion_cnn_floor"]) for run in good)
             axes.axhline(floor, color=FAINT, linestyle="--", linewidth=1)
         axes.set_xlim(-0.5, len(places) - 0.5)
-        axes.set_xticks(range(len(places)), [f"{loss}\n{kind.partition('_')[0]}" for loss, kind in places])
+        axes.set_xticks(range(len(places)), [f"{loss}\n{kind.partition('_')[0]}" for loss, kind in places], fontsize=8)
     panels[0].set_yscale("log")
+    panels[0].set_ylim(top=2 * panels[0].get_ylim()[1])  # room for the crosses
     return result
 
 
