@@ -130,7 +130,7 @@ class Store:
             for record in records
             for key, value in record.get("metrics", {}).items()
         ]
-        batch = {
+        batch: dict[str, Any] = {
             "metrics": metrics,
             "params": [Param(*pair) for pair in params.items()],
             "tags": [RunTag(*pair) for pair in tags.items()],
