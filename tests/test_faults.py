@@ -22,6 +22,7 @@ from ddpm.errors import UserError
 from ddpm.figures import pictures
 from ddpm.figures.canvas import save
 from ddpm.files import load_tensors, save_tensors
+from ddpm.outbox import OUTBOX
 from ddpm.resume.file import read_about
 from ddpm.seeding import generator
 
@@ -73,6 +74,7 @@ def finished(tmp_path_factory, fashion_mnist_raw):
         patch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
         for script in (["stages/train_tiny.py"], ["stages/sample.py", "tiny"], ["stages/evaluate_tiny.py"]):
             assert run(*script) == 0
+    shutil.rmtree(folder / OUTBOX)
     return folder
 
 
