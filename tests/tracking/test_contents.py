@@ -36,9 +36,9 @@ def test_metrics_come_back_by_step_and_travel_in_batches(monkeypatch):
     requests = []
     real = MlflowClient.log_batch
 
-    def counted(self, *args, **kwargs):
-        requests.append(len(kwargs.get("metrics", ())))
-        return real(self, *args, **kwargs)
+    def counted(self, run_id, metrics, *args, **kwargs):
+        requests.append(len(metrics))
+        return real(self, run_id, metrics, *args, **kwargs)
 
     monkeypatch.setattr(MlflowClient, "log_batch", counted)
     with stage_run("train_tiny", {}) as run:
