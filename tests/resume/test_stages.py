@@ -41,7 +41,8 @@ def folder(tmp_path, monkeypatch):
     draw = torch.Generator().manual_seed(0)
     for split, n in (("train", 300), ("test", 200)):
         images = torch.randint(256, (n, 1, 28, 28), dtype=torch.uint8, generator=draw)
-        save_file({"images": images}, f"data/fashion_mnist/{split}.safetensors")
+        labels = torch.randint(10, (n,), dtype=torch.uint8, generator=draw)
+        save_file({"images": images, "labels": labels}, f"data/fashion_mnist/{split}.safetensors")
     with global_stream(0, "networks"):
         model, classifier = TinyDiffuser(TinyDiffuserConfig((1, 28, 28), 4, 25)), FashionCnn()
     model.noise_schedule, model.prediction = NoiseSchedule(25, betas=cosine_schedule(25)), "x0"
@@ -101,7 +102,7 @@ def test_a_killed_stage_goes_on_with_the_first_batch_that_is_missing(folder, sta
 def test_batches_of_1_and_of_64_start_from_the_same_noise_and_end_in_the_same_images(folder):
     made = []
     for size in (1, 64):
-        write_params(folder, {"sample": {"unet": {"batch_size": size, "n_samples": 65, "n_films": 3}}})
+        write_params(folder, {"sample": {"unet": {"batch_size": size, "n_films": 3}}})
         run("sample_unet")
         made.append(load_file("samples/unet.safetensors"))
     alone, together = made
