@@ -38,10 +38,11 @@ from ddpm.compute import Compute, set_up
 from ddpm.config import Params, load_params
 from ddpm.errors import UserError
 from ddpm.files import atomic_path, write_json
+from ddpm.models.base import labelled
 from ddpm.models.unet import Unet, UnetConfig
 from ddpm.pipeline import peak_memory_mib
 from ddpm.resume.context import Resume
-from ddpm.sections import TrainUnet
+from ddpm.sections import FASHION_MNIST_CLASSES, TrainUnet
 from ddpm.training.loop import Log, fit
 
 REPORTS = Path("reports/throughput")
@@ -108,7 +109,7 @@ def recipe(name: str | None, folder: Path) -> Params:
     """params.yaml with the recipe's values, by way of a copy in `folder`, as `dvc exp run -S` sets them."""
     path = Path(shutil.copy("params.yaml", folder))
     if name is not None:
-        apply_overrides(str(path), recipes.overrides(name)[1::2])
+        apply_overrides(str(path), recipes.overrides(recipes.load(name))[1::2])
     return load_params(path)
 
 
@@ -119,6 +120,7 @@ def training(
     on_cpu = compute.device.type == "cpu"
     clock = time.process_time if on_cpu and torch.get_num_threads() == 1 else time.perf_counter
     images = torch.randint(256, (params.n_train, *SHAPE), dtype=torch.uint8)
+    labels = torch.arange(60_000) % FASHION_MNIST_CLASSES
 
     def steps(batch_size: int, n: int, evaluate: bool = False, resume: Resume | None = None) -> Clock:
         """n steps, and one before them that is not timed."""
@@ -128,7 +130,7 @@ def training(
         model, watch = network(params), Clock(run, clock)
         if options.compile:
             model.compile()
-        fit(model, chosen, images, held_out, compute=compute, log=watch, resume=resume)
+        fit(model, chosen, images, held_out, 0, compute, watch, resume, labels, labels)
         return watch
 
     sizes, first, memory = sorted({*options.batch_sizes, params.batch_size}), {}, {}
@@ -143,7 +145,7 @@ def training(
         peaks.append({name: peak(Compute(compute.device, name), clock) for name in precisions(compute)})
         for batch_size in sizes:
             seconds[batch_size].append(steps(batch_size, options.steps).step)
-    gflop = flops(network(params), torch.zeros(1, *SHAPE), torch.ones(1)) / 1e9
+    gflop = flops(labelled(network(params), labels[:1]), torch.zeros(1, *SHAPE), torch.ones(1)) / 1e9
     rows = []
     for batch_size, measured in seconds.items():
         rates = [batch_size * gflop / each for each in measured]
@@ -199,7 +201,7 @@ class Clock:
 def network(params: TrainUnet) -> Unet:
     names = {field.name for field in fields(UnetConfig)}
     values = {key: tuple(v) if isinstance(v, list) else v for key, v in dict(params).items() if key in names}
-    return Unet(UnetConfig(SHAPE, **values))
+    return Unet(UnetConfig(SHAPE, n_classes=FASHION_MNIST_CLASSES if params.class_conditional else None, **values))
 
 
 def flops(module: nn.Module, *inputs: Tensor) -> int:
