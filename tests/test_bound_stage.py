@@ -40,7 +40,8 @@ def folder(tmp_path, monkeypatch):
 
 def split_images(split, images):
     Path("data/fashion_mnist").mkdir(parents=True, exist_ok=True)
-    save_file({"images": images}, f"data/fashion_mnist/{split}.safetensors")
+    labels = torch.zeros(len(images), dtype=torch.uint8)
+    save_file({"images": images, "labels": labels}, f"data/fashion_mnist/{split}.safetensors")
 
 
 def run():

@@ -98,7 +98,7 @@ def project(finished, tmp_path, monkeypatch):
         (["stages/download_fashion_mnist.py"], 30_000_000, r"data/fashion_mnist/train\.safetensors"),
         (["stages/train_tiny.py"], 10_000, r"models/tiny\.safetensors"),
         (["stages/sample.py", "tiny"], 1_000, r"samples/tiny\.safetensors"),
-        (["stages/evaluate_tiny.py"], 600, r"reports/evaluate_tiny/metrics\.json"),
+        (["stages/evaluate_tiny.py"], 600, r"reports/evaluate_tiny/\w+\.(json|csv)"),
     ],
     ids=["data", "download", "unpacked", "model", "sample", "report"],
 )

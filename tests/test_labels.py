@@ -112,7 +112,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("folder")
 def test_the_stage_draws_all_classes_in_turn():
-    run("sample.py", "unet", load_model=lambda _: (Oracle(), {}))
+    run("sample.py", "unet", load_model=lambda _: (Oracle(), {}), determinants=lambda *_: {})
     made = load_file("samples/unet.safetensors")
     assert made["labels"].tolist() == [i % 10 for i in range(258)]
     assert torch.equal(made["samples"].float(), grey(made["labels"])[:, None, None, None].expand(-1, 1, 28, 28))
@@ -128,6 +128,7 @@ def test_the_papers_figures_are_of_one_class_a_chain_and_of_the_nearer_image_in_
     run(
         "paper.py",
         load_model=lambda _: (Oracle(), {}),
+        determinants=lambda *_: {},
         load_classifier=lambda _: (torch.nn.Identity(), "none"),
         describe=unseeing,
         fid=lambda *_: 0.0,
