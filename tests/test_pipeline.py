@@ -10,8 +10,12 @@ import pytest
 from project import NOWHERE, STAGES, TINY, copy_project, write_params
 from ruamel.yaml import YAML
 
-# Starts a command with a terminal to write to, where progress bars appear, and passes on what it says.
-IN_A_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+# Starts a command with a terminal to write to, wide enough for progress bars, and passes on what it says.
+IN_A_TERMINAL = """
+import os, pty, sys
+command = ["sh", "-c", 'stty cols 120 rows 40 && exec "$0" "$@"', *sys.argv[1:]]
+sys.exit(os.waitstatus_to_exitcode(pty.spawn(command)))
+"""
 
 
 def stages_run(output: str) -> list[str]:
