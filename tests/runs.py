@@ -1,7 +1,9 @@
 """What the tests of tracking ask of an MLflow store, and how they pose as dvc."""
 
+import hashlib
 import socket
 import subprocess
+from pathlib import Path
 
 from mlflow import MlflowClient
 
@@ -24,6 +26,29 @@ def runs(uri=None):
 
 def parent_id(child):
     return child.data.tags["mlflow.parentRunId"]
+
+
+def content(run):
+    """All that a run holds, apart from ids and times."""
+    client = MlflowClient(tracking_uri())
+    folders, files = [""], {}
+    while folders:
+        for entry in client.list_artifacts(run.info.run_id, folders.pop() or None):
+            if entry.is_dir:
+                folders.append(entry.path)
+                continue
+            digest = hashlib.md5(Path(client.download_artifacts(run.info.run_id, entry.path)).read_bytes())
+            files["+".join(entry.path.split("+")[:3]) + Path(entry.path).suffix] = digest.hexdigest()
+    histories = {key: client.get_metric_history(run.info.run_id, key) for key in run.data.metrics}
+    [dataset] = run.inputs.dataset_inputs
+    return {
+        "status": run.info.status,
+        "params": run.data.params,
+        "metrics": {key: sorted((m.step, m.value) for m in history) for key, history in histories.items()},
+        "tags": {k: v for k, v in run.data.tags.items() if k not in ("ddpm.journal", "mlflow.parentRunId")},
+        "input": (dataset.dataset.name, dataset.dataset.digest, [(tag.key, tag.value) for tag in dataset.tags]),
+        "artifacts": files,
+    }
 
 
 def git(*arguments):

@@ -1,6 +1,5 @@
 """What MLflow cannot take is kept, and arrives later as if it had been sent at once."""
 
-import hashlib
 import os
 import resource
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
-from runs import closed_port, parent_id, runs, under_dvc
+from runs import closed_port, content, parent_id, runs, under_dvc
 
 import ddpm
 from ddpm import delivery, outbox
@@ -34,29 +33,6 @@ def work():
         run.log_figure(Figure(figsize=(1, 1)), "curves/loss.png")
         run.log_artifact(Path("weights.bin"))
         run.set_tags({"source": "a mirror"})
-
-
-def content(run):
-    """All that a run holds, apart from ids and times."""
-    client = MlflowClient(tracking_uri())
-    folders, files = [""], {}
-    while folders:
-        for entry in client.list_artifacts(run.info.run_id, folders.pop() or None):
-            if entry.is_dir:
-                folders.append(entry.path)
-                continue
-            digest = hashlib.md5(Path(client.download_artifacts(run.info.run_id, entry.path)).read_bytes())
-            files["+".join(entry.path.split("+")[:3]) + Path(entry.path).suffix] = digest.hexdigest()
-    histories = {key: client.get_metric_history(run.info.run_id, key) for key in run.data.metrics}
-    [dataset] = run.inputs.dataset_inputs
-    return {
-        "status": run.info.status,
-        "params": run.data.params,
-        "metrics": {key: sorted((m.step, m.value) for m in history) for key, history in histories.items()},
-        "tags": {k: v for k, v in run.data.tags.items() if k not in ("ddpm.journal", "mlflow.parentRunId")},
-        "input": (dataset.dataset.name, dataset.dataset.digest, [(tag.key, tag.value) for tag in dataset.tags]),
-        "artifacts": files,
-    }
 
 
 def broken_after(calls, monkeypatch):
