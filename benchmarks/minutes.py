@@ -248,7 +248,8 @@ def report(n_samples: int) -> None:
             expected = steps(float(row["minutes"]), rate["seconds_per_image"], rate["batch_size"])
             current += [row] if row["steps"] == str(expected) else []
     if current:
-        insert(DOC, markdown(current, floor, rates))
+        picture = "![Quality against minutes of training](../reports/benchmark/minutes.png)"
+        insert(DOC, f"{markdown(current, floor, rates)}\n\n{picture}")
         save(figure(current, floor, rates["machine"]), REPORTS / "minutes.png")
 
 
