@@ -2,22 +2,19 @@
 
 import csv
 import json
-import runpy
 from pathlib import Path
 
 import pytest
 import torch
 from project import REPO, TINY, write_params
 from safetensors.torch import save_file
+from stage import run
 
-from ddpm.config import load_params
 from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
 from ddpm.errors import UserError
 from ddpm.models.checkpoint import save_model
 from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
-from ddpm.pipeline import Stage
 from ddpm.seeding import global_stream
-from ddpm.tracking import Run
 
 REPORTS = Path("reports/bound")
 
@@ -44,18 +41,9 @@ def split_images(split, images):
     save_file({"images": images, "labels": labels}, f"data/fashion_mnist/{split}.safetensors")
 
 
-def run():
-    before = torch.get_num_threads()
-    try:
-        runpy.run_path(str(REPO / "stages/bound.py"))["main"](Stage(load_params(), Run()))
-    finally:
-        torch.set_num_threads(before)
-        torch.use_deterministic_algorithms(False)
-
-
 @pytest.mark.usefixtures("folder")
 def test_what_it_writes_fits_together():
-    run()
+    run("bound.py")
     metrics = json.loads((REPORTS / "metrics.json").read_text())
     known = json.loads((REPORTS / "bound.json").read_text())
     assert list(known["variances"]) == ["fixed_large", "fixed_small"]  # sorted, as all JSON here
@@ -86,7 +74,7 @@ def test_what_it_writes_fits_together():
 def test_more_images_than_a_split_holds_are_refused():
     split_images("test", torch.zeros(9, 1, 28, 28, dtype=torch.uint8))
     with pytest.raises(UserError, match=r"bound.n_images is 10; data/fashion_mnist/test.safetensors holds 9 images"):
-        run()
+        run("bound.py")
     assert not REPORTS.exists()
 
 
@@ -94,5 +82,5 @@ def test_more_images_than_a_split_holds_are_refused():
 def test_images_of_another_shape_are_refused():
     split_images("train", torch.zeros(30, 3, 8, 8, dtype=torch.uint8))
     with pytest.raises(UserError, match=r"makes images of shape \(1, 28, 28\); data/.*train.* has \(3, 8, 8\)"):
-        run()
+        run("bound.py")
     assert not REPORTS.exists()

@@ -2,25 +2,22 @@
 
 import csv
 import json
-import runpy
 from pathlib import Path
 
 import pytest
 import torch
 from project import REPO, TINY, write_params
 from safetensors.torch import load_file, save_file
+from stage import run
 
-from ddpm.config import load_params
 from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
 from ddpm.errors import UserError
 from ddpm.evaluation.features import FashionCnn, describe, load_classifier
 from ddpm.evaluation.metrics import fid
 from ddpm.models.checkpoint import save_model
 from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
-from ddpm.pipeline import Stage
 from ddpm.sampling.respacing import timesteps
 from ddpm.seeding import global_stream
-from ddpm.tracking import Run
 
 FILE = "models/unet.safetensors"
 
@@ -53,18 +50,9 @@ def network(shape):
     save_model(Path(FILE), model, {"step": 1, "seed": 0})
 
 
-def run():
-    before = torch.get_num_threads()
-    try:
-        runpy.run_path(str(REPO / "stages/paper.py"))["main"](Stage(load_params(), Run()))
-    finally:
-        torch.set_num_threads(before)
-        torch.use_deterministic_algorithms(False)
-
-
 @pytest.mark.usefixtures("folder")
 def test_what_it_writes_fits_together():
-    run()
+    run("paper.py")
     made = load_file("samples/paper.safetensors")
     test = load_file("data/fashion_mnist/test.safetensors")["images"]
     kept = timesteps(25, 5)
@@ -95,10 +83,10 @@ def test_what_it_writes_fits_together():
 
 
 def test_a_sample_is_the_same_whatever_the_batch(folder):
-    run()
+    run("paper.py")
     whole = load_file("samples/paper.safetensors")["estimates"].int()
     write_params(folder, {"paper": {"batch_size": 1, "n_samples": 258}})
-    run()
+    run("paper.py")
     assert (load_file("samples/paper.safetensors")["estimates"].int() - whole).abs().max() <= 1  # 8 bits, rounded
 
 
@@ -106,7 +94,7 @@ def test_a_sample_is_the_same_whatever_the_batch(folder):
 def test_a_model_of_another_shape_is_named():
     network((3, 4, 5))
     with pytest.raises(UserError, match=rf"{FILE}: makes images of shape \(3, 4, 5\); FashionMNIST has \(1, 28, 28\)"):
-        run()
+        run("paper.py")
     assert not Path("samples").exists()
 
 
@@ -115,5 +103,5 @@ def test_fewer_test_images_than_pairs_are_refused():
     path = Path("data/fashion_mnist/test.safetensors")
     save_file({"images": load_file(path)["images"][:3]}, path)
     with pytest.raises(UserError, match=r"paper.n_pairs is 2; data/fashion_mnist/test.safetensors holds 3 images"):
-        run()
+        run("paper.py")
     assert not Path("samples").exists()
