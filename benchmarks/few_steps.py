@@ -27,7 +27,7 @@ from ddpm.evaluation.metrics import estimate, fid
 from ddpm.figures.canvas import FAINT, LINE, SERIES, curve_panels, save, styled
 from ddpm.files import load_tensors, md5, write_csv
 from ddpm.images import denormalize_img, to_uint8
-from ddpm.models.base import DiffusionModel
+from ddpm.models.base import DiffusionModel, labelled
 from ddpm.models.checkpoint import load_model
 from ddpm.sampling.respacing import stops
 from ddpm.sampling.sample import SAMPLERS, sample_steps
@@ -118,12 +118,17 @@ def cells(options: argparse.Namespace, everything: int) -> Iterator[tuple[str, s
 def draw(
     model: DiffusionModel, sampler: str, spacing: str, n_steps: int, options: argparse.Namespace
 ) -> tuple[Tensor, float]:
-    """8-bit samples, and the seconds of processor time that they took; the same noise streams for every row."""
+    """8-bit samples, and the seconds of processor time that they took; the same noise streams for every row.
+
+    Of a model that must be told a class, they are of each in turn.
+    """
     kept = stops(model.noise_schedule, n_steps, spacing)
+    labels = None if model.n_classes is None else torch.arange(options.n_samples) % model.n_classes
     batches, start = [], time.process_time()
     for chosen in torch.arange(options.n_samples).split(options.batch_size):
         streams = [generator(options.seed, "few_steps", i) for i in chosen.tolist()]
-        steps = sample_steps(model, streams, kept, sampler, "fixed_small", clip_sample=not options.no_clip_sample)
+        told = labelled(model, labels, chosen)
+        steps = sample_steps(told, streams, kept, sampler, "fixed_small", clip_sample=not options.no_clip_sample)
         batches.append(to_uint8(denormalize_img(deque(steps, maxlen=1).pop())))
     return torch.cat(batches), time.process_time() - start
 

@@ -12,6 +12,8 @@ from ddpm.evaluation.bound import Bound, variational_bound
 from ddpm.files import load_tensors, write_csv, write_json
 from ddpm.models.checkpoint import load_model
 from ddpm.pipeline import Stage, run_stage
+from ddpm.resume.context import Resume, determinants
+from ddpm.resume.pieces import Pieces
 from ddpm.seeding import derive_seed
 from ddpm.tracking import flatten
 
@@ -36,19 +38,29 @@ def main(stage: Stage) -> None:
         stage.run.log_input(path, "bound")
 
     model.to(device.device)
-    settings = device, params.clip_sample, params.batch_size, params.stride
-    by_split = {
-        split: variational_bound(
-            model,
-            images[split][: params.n_images],
-            params.variances,
-            derive_seed(seed, split),
-            *settings,
-            labels=tensors["labels"],
-        )
-        for split, tensors in data.items()
-    }
-    found: dict[str, Any] = {}
+    with Resume("bound", determinants("bound", stage.params, device), params.checkpoint_seconds) as resume:
+        pieces = Pieces(resume)
+        by_split = {
+            split: variational_bound(
+                model,
+                images[split][: params.n_images],
+                params.variances,
+                derive_seed(seed, split),
+                device,
+                params.clip_sample,
+                params.batch_size,
+                params.stride,
+                tensors["labels"],
+                pieces.within(split),
+            )
+            for split, tensors in data.items()
+        }
+        report(by_split, stage)
+
+
+def report(by_split: Mapping[str, Mapping[str, Bound]], stage: Stage) -> None:
+    """Write what was found as metrics, tables and the curves of figure 5, and log it."""
+    params, found = stage.params.bound, dict[str, Any]()
     for variance in params.variances:
         train, test = (by_split[split][variance] for split in SPLITS)
         found[variance] = compared(train, test)

@@ -1,12 +1,14 @@
 """Stage evaluate_tiny: the tiny model and every sampler against the exact answers that the gradient data allow."""
 
 from collections import deque
+from functools import partial
 from itertools import pairwise, product
 from math import sqrt
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
@@ -24,6 +26,8 @@ from ddpm.models.base import DiffusionModel
 from ddpm.models.checkpoint import load_model
 from ddpm.models.exact import ExactDenoiser
 from ddpm.pipeline import Stage, run_stage
+from ddpm.resume.context import Resume, determinants
+from ddpm.resume.pieces import Piece, Pieces
 from ddpm.sampling.sample import sample_steps
 from ddpm.sections import EvaluateTiny
 from ddpm.seeding import derive_seed, generator
@@ -52,11 +56,13 @@ def main(stage: Stage) -> None:
     )
     write_csv(REPORTS / "optimal_loss_by_timestep.csv", ("t", "optimal_loss"), enumerate(optimal, start=1))
 
-    rows = sampler_error(model.img_shape, params, seed, device)
+    about = determinants("evaluate_tiny", stage.params, device)
+    with Resume("evaluate_tiny", about, params.checkpoint_seconds) as resume:
+        pieces = Pieces(resume)
+        rows = sampler_error(model.img_shape, params, seed, device, pieces)
+        lengths = code_lengths(model, facts["schedule"], params, seed, device, pieces)
     columns = ("schedule", "sampler", "max_steps", *GradientQuality.__annotations__)
     write_csv(REPORTS / "sampler_error.csv", columns, rows)
-
-    lengths = code_lengths(model, facts["schedule"], params, seed, device)
     write_csv(REPORTS / "bound.csv", lengths[0], (row.values() for row in lengths))
     on_own = [row for row in lengths if (row["schedule"], row["max_steps"]) == (facts["schedule"], len(schedule))]
 
@@ -98,19 +104,23 @@ def excess(losses: list[float], optimal: list[float]) -> dict[str, float]:
 
 
 def sampler_error(
-    img_shape: tuple[int, ...], params: EvaluateTiny, seed: int, device: Compute
+    img_shape: tuple[int, ...], params: EvaluateTiny, seed: int, device: Compute, pieces: Pieces
 ) -> list[tuple[object, ...]]:
     """Each sampler with the exact denoiser: what is wrong with its samples is wrong with the sampler."""
+
+    def quality(name: str, sampler: str, max_steps: int) -> Piece:
+        found = measure(draw(exact_denoiser(img_shape, name, max_steps, device), sampler, params, seed, device))
+        return (torch.tensor(list(vars(found).values()), dtype=torch.float64),)
+
     rows: list[tuple[object, ...]] = []
-    cells = list(product(params.schedules, params.samplers, params.max_steps))
-    for name, sampler, max_steps in tqdm(cells, "sampler error", disable=None):
-        quality = measure(draw(exact_denoiser(img_shape, name, max_steps, device), sampler, params, seed, device))
-        rows.append((name, sampler, max_steps, *vars(quality).values()))
+    for cell in tqdm(list(product(params.schedules, params.samplers, params.max_steps)), "sampler error", disable=None):
+        (values,) = pieces("/".join(map(str, cell)), partial(quality, *cell))
+        rows.append((*cell, *values.tolist()))
     return rows
 
 
 def code_lengths(
-    model: DiffusionModel, own_schedule: str, params: EvaluateTiny, seed: int, device: Compute
+    model: DiffusionModel, own_schedule: str, params: EvaluateTiny, seed: int, device: Compute, pieces: Pieces
 ) -> list[dict[str, Any]]:
     """The bound of the exact denoiser on every schedule and T, and of the model on its own; a row a variance."""
     assert model.noise_schedule is not None
@@ -127,7 +137,9 @@ def code_lengths(
             **{"bits_per_dim": bound.bits_per_dim, "margin": bound.margin, **bound.parts},
         }
         for who, (name, max_steps), denoiser in denoisers
-        for variance, bound in variational_bound(denoiser, images, VARIANCES, seed, device).items()
+        for variance, bound in variational_bound(
+            denoiser, images, VARIANCES, seed, device, once=pieces.within(f"bound/{who}/{name}/{max_steps}")
+        ).items()
     ]
 
 

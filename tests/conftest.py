@@ -6,7 +6,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from project import REPO
+
+LONGEST = ("test_pipeline.py", "test_dvc_deps.py")  # start first, so that no process has to wait for the other
+
+
+def pytest_configure():
+    """Two processes test at once (pyproject.toml), with a thread each, for threads of two would wait for each other."""
+    torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,8 @@ OUTPUTS = ("models/tiny.safetensors", "models/tiny_previews.safetensors")
 REPORTS = ("metrics.json", "loss.csv", "eval_loss.csv", "loss_by_timestep.csv")
 # Starts a stage, as dvc does, and sees nothing of what becomes of it.
 DVC = "import subprocess, sys; subprocess.run(sys.argv[1:])"
+# Starts it, and is killed while it still imports.
+HASTY_DVC = "import os, subprocess, sys; subprocess.Popen(sys.argv[1:]); os._exit(1)"
 
 
 @pytest.fixture
@@ -102,3 +104,17 @@ def test_stopped_in_every_way(folders, stage_environment):
         assert (tormented / name).read_bytes() == (undisturbed / name).read_bytes(), name
     assert os.listdir(tormented / ".resume") == []
     shutil.rmtree(tormented)
+
+
+def test_a_dvc_that_is_gone_before_training_starts(folders, stage_environment):
+    _, folder = folders
+    (folder / "dvc").write_text(HASTY_DVC)
+    (folder / "program.py").write_text(DVC)  # as one with `import dvc`: no process is called dvc, and none is gone
+    environment = stage_environment | {"PYTHONPATH": "src", "MLFLOW_TRACKING_URI": NOWHERE, "DVC_STAGE": "train_tiny"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    for starter, message in (("dvc", "the dvc that started it has ended"), ("program.py", "")):
+        command = [sys.executable, starter, "sh", "-c", " ".join(STAGE)]
+        output = subprocess.run(command, cwd=folder, env=environment, check=False, timeout=300, **pipes).stdout
+        assert message in output
+        assert (folder / "models/tiny.safetensors").exists() == (not message)
+        assert list((folder / ".resume").glob("*")) == []

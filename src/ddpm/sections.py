@@ -215,6 +215,7 @@ class EvaluateTiny(Section):
     variance: Literal["fixed_large", "fixed_small"]
     n_bound: Annotated[int, Ge(2), Le(10_000)]
     level: Annotated[float, Gt(0), Lt(1)]
+    checkpoint_seconds: Seconds
 
     @model_validator(mode="after")
     def _schedules_have_steps(self) -> "EvaluateTiny":
@@ -253,6 +254,7 @@ class Bound(Section):
     variances: Annotated[list[Variance], Len(1, 3)]
     clip_sample: bool
     batch_size: Count
+    checkpoint_seconds: Seconds
 
     @model_validator(mode="after")
     def _has_an_interval(self) -> "Bound":

@@ -1,4 +1,4 @@
-"""The real stages that sample: killed in mid-batch they go on, and write the bytes of a run that was left alone."""
+"""The real stages that sample and measure: killed, they go on, and write the bytes of a run that was left alone."""
 
 import logging
 import runpy
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import stage as stage_main
 import torch
 from project import NOWHERE, REPO, TINY, write_params
 from safetensors.torch import load_file, save_file
@@ -15,6 +16,7 @@ from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
 from ddpm.evaluation.features import FashionCnn
 from ddpm.models.checkpoint import save_model
 from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
+from ddpm.resume.pieces import Pieces
 from ddpm.sampling import sample
 from ddpm.seeding import global_stream
 
@@ -97,6 +99,57 @@ def test_a_killed_stage_goes_on_with_the_first_batch_that_is_missing(folder, sta
     assert Path(out).read_bytes() == expected
     assert {path: path.read_bytes() for path in reports} == reports
     assert list(Path(".resume").iterdir()) == []
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("stage", ["bound", "evaluate_tiny"])
+def test_a_killed_evaluation_measures_nothing_twice(stage, caplog, monkeypatch):
+    """Every figure of its reports is the same as without the kills."""
+    if stage == "evaluate_tiny":
+        tiny_files()
+    made, real = [], Pieces.__call__
+
+    def measured(most=None):
+        def counted(self, name, make):
+            def make_or_die():
+                if len(made) == most:
+                    raise Kill
+                made.append(name)
+                return make()
+
+            return real(self, name, make_or_die)
+
+        made.clear()
+        monkeypatch.setattr(Pieces, "__call__", counted)
+        stage_main.run(f"{stage}.py")
+        return {path: path.read_bytes() for path in Path("reports", stage).iterdir()}
+
+    expected, names = measured(), list(made)
+    shutil.rmtree("reports")
+    parts = []
+    for most in (3, 5):
+        with pytest.raises(Kill):
+            measured(most)
+        parts += made
+    with caplog.at_level(logging.INFO):
+        assert measured() == expected
+    assert f"{stage}: resumes after piece 8" in caplog.text
+    assert parts + made == names
+    assert list(Path(".resume").iterdir()) == []
+
+
+def tiny_files():
+    """What the stages before evaluate_tiny leave."""
+    with global_stream(0, "tiny"):
+        model = TinyDiffuser(TinyDiffuserConfig((3, 4, 5), 4, 25))
+    model.noise_schedule, model.prediction = NoiseSchedule(25, betas=cosine_schedule(25)), "x0"
+    save_model(Path("models/tiny.safetensors"), model, {"step": 1, "seed": 0, "schedule": "cosine"})
+    draw = torch.Generator().manual_seed(0)
+    images = {"images": torch.rand(4, 3, 4, 5, generator=draw)}
+    samples = {"samples": torch.randint(256, (42, 3, 4, 5), dtype=torch.uint8, generator=draw)}
+    for path, tensors in (("data/gradients/eval", images), ("samples/tiny", samples)):
+        Path(path).parent.mkdir(exist_ok=True)
+        save_file(tensors, f"{path}.safetensors")
 
 
 def test_batches_of_1_and_of_64_start_from_the_same_noise_and_end_in_the_same_images(folder):

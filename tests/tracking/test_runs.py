@@ -120,11 +120,13 @@ def test_a_pipeline_run_is_known_by_the_nearest_dvc_above(command, is_dvc, monke
 STAGE = """
 import os, signal, sys, time
 from mlflow import MlflowClient
+from filelock import FileLock
 import ddpm.tracking
 from ddpm.outbox import tracking_uri
 
 def delivered():
-    client = MlflowClient(tracking_uri())
+    with FileLock("mlflow.db.lock"):  # as the senders do, for whoever comes first makes the tables
+        client = MlflowClient(tracking_uri())
     experiment = client.get_experiment_by_name("ddpm")
     found = client.search_runs([experiment.experiment_id]) if experiment else []
     return [run for run in found if run.data.metrics.get("pid") == os.getpid() and run.info.status == "RUNNING"]

@@ -1,7 +1,8 @@
 """The variational bound on the code length of 8-bit images under a model (Ho et al. 2020, equation 5)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import log, prod
 
 import torch
@@ -16,6 +17,8 @@ from ddpm.diffusion.posterior import Variance, reverse_variance, to_x0
 from ddpm.images import from_uint8, normalize_img
 from ddpm.models.base import DiffusionModel, evaluation_mode, labelled
 from ddpm.seeding import generator
+
+Rows = tuple[Float64[Tensor, "n"], ...]
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ def variational_bound(
     batch_size: int = 256,
     stride: int = 1,
     labels: Shaped[Tensor, "m"] | None = None,
+    once: Callable[[str, Callable[[], Rows]], Rows] = lambda _, make: make(),
 ) -> dict[str, Bound]:
     """Every term of equation 5 for each of `variances`, L_{t-1} (equation 8) with one draw of noise an image.
 
@@ -86,7 +90,8 @@ def variational_bound(
     (equation 13).
     stride: above 1, image i is taken only at t = 1 and where t - i is a multiple of it, so that many images cost as
     much as few; at least 2 * stride images. labels: what the first images show, for a model that must be told; then it
-    is the code length of an image whose label is known.
+    is the code length of an image whose label is known. once: keeps each step's part of the work, for a stage that is
+    killed (`Pieces.within`).
     Raises ValueError for a model without noise_schedule, or with one of fewer than 2 steps, for too few images, and for
     variance "learned" of a model that has learned none.
     """
@@ -97,9 +102,10 @@ def variational_bound(
         raise ValueError(f"{len(images)} images are too few for stride {stride}; need at least {2 * stride}")
     max_steps = len(schedule)
     x0 = normalize_img(from_uint8(images))
-    terms = {variance: torch.full((max_steps + 1, len(x0)), torch.nan).double() for variance in variances}
-    errors = torch.full((max_steps, len(x0)), torch.nan).double()
-    for t in tqdm(range(1, max_steps + 1), "bound", disable=None):
+
+    def at_step(t: int) -> Rows:
+        """The squared errors at t, and L_{t-1} with each variance; a row of all images each."""
+        rows = torch.full((1 + len(variances), len(x0)), torch.nan).double()
         chosen = torch.arange(len(x0)) if t == 1 else torch.arange(t % stride, len(x0), stride)
         noise = torch.randn((len(chosen), *x0.shape[1:]), generator=generator(seed, "bound", t))
         for part, eps in zip(chosen.split(batch_size), noise.split(batch_size), strict=True):
@@ -110,14 +116,18 @@ def variational_bound(
                 predicted, v = labelled(model, labels, part).with_variance(xt, steps)
             estimate = to_x0(model.prediction, predicted.double(), xt.double(), steps, schedule)
             estimate = estimate.clamp(-1, 1) if clip_sample else estimate
-            errors[t - 1, part] = ((estimate - clean) / (2 * HALF_BIN)).square().mean((1, 2, 3)).cpu()
-            for variance, found in terms.items():
+            rows[0, part] = ((estimate - clean) / (2 * HALF_BIN)).square().mean((1, 2, 3)).cpu()
+            for row, variance in zip(rows[1:], variances, strict=True):
                 sigma2 = reverse_variance(variance, steps, schedule, v)
-                found[t - 1, part] = _bits_per_dim(bound_term(clean, estimate, xt, steps, schedule, sigma2))
+                row[part] = _bits_per_dim(bound_term(clean, estimate, xt, steps, schedule, sigma2))
+        return tuple(rows)
+
+    by_step = [once(str(t), partial(at_step, t)) for t in tqdm(range(1, max_steps + 1), "bound", disable=None)]
+    errors, *terms = (torch.stack(rows) for rows in zip(*by_step, strict=True))
     alpha_bar = schedule.alpha_bar(max_steps).item()
-    for found in terms.values():
-        found[-1] = _bits_per_dim(gaussian_kl(alpha_bar**0.5 * x0, 1 - alpha_bar, torch.zeros_like(x0), 1.0))
-    return {variance: Bound(found, errors, stride) for variance, found in terms.items()}
+    last = _bits_per_dim(gaussian_kl(alpha_bar**0.5 * x0, 1 - alpha_bar, torch.zeros_like(x0), 1.0))
+    found = {variance: torch.cat([rows, last[None]]) for variance, rows in zip(variances, terms, strict=True)}
+    return {variance: Bound(rows, errors, stride) for variance, rows in found.items()}
 
 
 def _bits_per_dim(nats: Float[Tensor, "n c h w"]) -> Float64[Tensor, "n"]:

@@ -1,6 +1,7 @@
 """How far a set of samples is from a set of real images, as numbers with an interval.
 
 Each metric takes what a feature extractor made of the images; the caller's name for it says which extractor.
+torchmetrics is imported where it is used, for that takes longer than all else that a stage does to start.
 """
 
 import warnings
@@ -10,8 +11,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Float64, Int64, Shaped
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.kid import KernelInceptionDistance
 
 from ddpm.seeding import generator, global_stream
 
@@ -47,6 +46,8 @@ def fid(reference: Float[Tensor, "m d"], samples: Float[Tensor, "n d"]) -> float
 
     Biased upwards by an amount that falls with n: compare only values of equal n, reference and extractor.
     """
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
     metric = FrechetInceptionDistance(feature=_Features(samples.shape[1]))
     metric.update(reference.double(), real=True)
     metric.update(samples.double(), real=False)
@@ -58,6 +59,8 @@ def kid(reference: Float[Tensor, "m d"], samples: Float[Tensor, "n d"], seed: in
 
     The mean over `KID_SUBSETS` random subsets of at most `KID_SUBSET_SIZE` images of either set; may be below 0.
     """
+    from torchmetrics.image.kid import KernelInceptionDistance
+
     size = min(KID_SUBSET_SIZE, len(reference), len(samples))
     with warnings.catch_warnings(action="ignore"):  # it says that it will hold all features in memory
         metric = KernelInceptionDistance(feature=_Features(samples.shape[1]), subsets=KID_SUBSETS, subset_size=size)

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 LOCK_SECONDS = 10.0  # how long to wait for a run that has just been told to stop
+SHELLS = ("sh", "dash", "bash", "zsh")  # through which dvc runs a command
 LOOK_SECONDS = 1.0  # between two looks at whether dvc is still there
 
 
@@ -70,7 +71,9 @@ class Resume:
         self._over = threading.Event()
 
     def __enter__(self) -> "Resume":
-        """Raises UserError where another process is at the same run."""
+        """Raises UserError where another process is at the same run, or the dvc that started this one has ended."""
+        if _has_outlived_dvc():
+            raise UserError("stopped: the dvc that started it has ended, so nobody would see what it does")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=LOCK_SECONDS)
@@ -160,3 +163,17 @@ class Resume:
             with suppress(Timeout, UserError), FileLock(path.with_suffix(".lock"), timeout=0):
                 return read_about(path), path
         return None
+
+
+def _has_outlived_dvc() -> bool:
+    """Whether dvc started this process and ended before `dvc_process` could find it.
+
+    Above it is then the init process, or another that takes in what has lost its parent, and no Python: a program that
+    runs the pipeline with `import dvc` has another name than dvc.
+    """
+    if "DVC_STAGE" not in os.environ or dvc_process():
+        return False
+    nearest = next((process for process in psutil.Process().parents() if process.name() not in SHELLS), None)
+    with suppress(psutil.Error):  # another user's process hides what it runs
+        return nearest is None or not Path(nearest.exe()).name.startswith("python")
+    return True

@@ -42,6 +42,10 @@ class Pieces:
                 raise
         return self._done[name]
 
+    def within(self, group: str) -> Callable[[str, Callable[[], Piece]], Piece]:
+        """The pieces of a group, whose names need to differ only from each other's."""
+        return lambda name, make: self(f"{group}/{name}", make)
+
     def save(self, path: Path, about: Mapping[str, object]) -> None:
         """Write the pieces, whole or not at all; `about` says of which run they are (JSON values)."""
         lengths = {name: len(piece) for name, piece in self._done.items()}
