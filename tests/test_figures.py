@@ -96,6 +96,7 @@ def make(name: str) -> Figure:
         "loss_curves": lambda: curves.loss_curves(curve, curve, "v", LABEL),
         "loss_by_timestep": lambda: curves.loss_by_timestep(curve, "eps", LABEL),
         "loss_curves_of_the_bound": lambda: curves.loss_curves(curve, curve, "mean", LABEL, 0.01, "bound"),
+        "loss_curves_of_x0": lambda: curves.loss_curves(curve, curve, "v", LABEL, 0.01, "x0"),
         "loss_curves_of_min_snr": lambda: curves.loss_curves(curve, curve, "v", LABEL, 0.01, "min_snr"),
         "loss_by_timestep_of_the_mean": lambda: curves.loss_by_timestep(curve, "mean", LABEL),
         "loss_by_quartile": lambda: curves.loss_by_quartile(QUARTILES, 1000, LABEL),
@@ -109,7 +110,7 @@ DATA = ["gradients", "normalization"]
 FORWARD = ["forward_process", "noising"]
 MODEL = ["untrained_prediction", "training_previews", "sample_grid", "denoising", "loss_curves", "loss_by_timestep"]
 MODEL += ["loss_curves_above_the_optimum", "sampler_error", "bound_by_steps", "loss_by_quartile"]
-MODEL += ["loss_curves_of_the_bound", "loss_curves_of_min_snr", "loss_by_timestep_of_the_mean"]
+MODEL += ["loss_curves_of_the_bound", "loss_curves_of_x0", "loss_curves_of_min_snr", "loss_by_timestep_of_the_mean"]
 MODEL += ["nearest_neighbours", "class_histogram", "samples_by_class"]
 PAPER = ["x0_estimates", "shared_latents", "interpolation", "coarse_to_fine", "x0_quality", "rate_distortion"]
 

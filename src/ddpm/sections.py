@@ -76,7 +76,7 @@ class Training(Section):
     max_steps: Annotated[int, Ge(1), Le(10_000)]
     schedule: Schedule
     prediction: Literal["eps", "x0", "v", "mean"]
-    weighting: Literal["simple", "bound", "min_snr"]
+    weighting: Literal["simple", "x0", "bound", "min_snr"]
     step_sampling: Literal["uniform", "stratified"]
     lr: Annotated[float, Gt(0), Le(10)]
     muon_lr: Annotated[float, Gt(0), Le(10)] | None
@@ -105,7 +105,7 @@ class Training(Section):
         if self.schedule == "linear_zero_snr" and self.weighting == "min_snr":
             raise ValueError(
                 "weighting is min_snr; schedule linear_zero_snr has SNR 0 at max_steps, a step that min_snr would not "
-                "train, so it takes simple or bound"
+                "train, so it takes simple, x0 or bound"
             )
         if self.weighting == "bound" and self.max_steps < 2:
             raise ValueError(f"max_steps is {self.max_steps}; weighting bound needs at least 2")

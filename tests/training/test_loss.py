@@ -18,7 +18,7 @@ from ddpm.models.base import DiffusionModel
 from ddpm.sections import Training
 from ddpm.seeding import generator
 from ddpm.training.loop import COURSE_DEFAULTS, fit
-from ddpm.training.loss import min_snr_weight, training_loss
+from ddpm.training.loss import training_loss, weight
 
 PREDICTIONS = ["eps", "x0", "v", "mean"]
 T = 50
@@ -90,17 +90,20 @@ def test_min_snr_is_that_of_diffusers_and_its_training_scripts(prediction, their
     schedule, steps = NoiseSchedule(T, betas=SCHEDULES[name](T)), torch.arange(1, T + 1)
     scheduler = DDPMScheduler(T)
     scheduler.alphas_cumprod = schedule.alpha_bars
-    weight = min_snr_weight(prediction, steps, schedule).flatten()
-    assert (weight / theirs(compute_snr(scheduler, steps - 1)) - 1).abs().max() < 1e-5  # theirs is in float32
+    ours = weight("min_snr", prediction, steps, schedule).flatten()
+    assert (ours / theirs(compute_snr(scheduler, steps - 1)) - 1).abs().max() < 1e-5  # theirs is in float32
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_min_snr_weights_the_error_of_the_image_whatever_is_predicted(prediction):
+@pytest.mark.parametrize(
+    ("weighting", "of_image"), [("x0", torch.ones_like), ("min_snr", lambda snr: snr.clamp(max=5))]
+)
+def test_the_error_of_the_image_is_weighted_whatever_is_predicted(prediction, weighting, of_image):
     case = Case(prediction, STEPS)
     alpha_bar = case.schedule.alpha_bars[STEPS - 1].reshape(-1, 1, 1, 1)
     image = to_x0(prediction, case.predicted, case.xt, STEPS, case.schedule)
-    expected = ((alpha_bar / (1 - alpha_bar)).clamp(max=5) * (image - case.x0) ** 2).mean()
-    assert (case.loss("min_snr") / expected - 1).abs() < 1e-5  # float32
+    expected = (of_image(alpha_bar / (1 - alpha_bar)) * (image - case.x0) ** 2).mean()
+    assert (case.loss(weighting) / expected - 1).abs() < 1e-5  # float32
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -122,7 +125,7 @@ def test_bound_at_the_first_step_is_the_discrete_decoder():
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
-@pytest.mark.parametrize("weighting", ["simple", "min_snr"])
+@pytest.mark.parametrize("weighting", ["simple", "x0", "min_snr"])
 def test_a_learned_variance_adds_a_thousandth_of_a_bound_that_leaves_the_prediction_alone(prediction, weighting):
     case = Case(prediction, LATER)
     sigma2 = (case.v * case.schedule.beta(LATER).reshape(-1, 1, 1, 1).log() + (1 - case.v) * case.small().log()).exp()

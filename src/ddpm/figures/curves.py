@@ -35,6 +35,7 @@ OBJECTIVE = {
     "The training loss jumps about because each batch meets other noise.",
     "bound": "Training: the variational bound without L_T, in bits/dim. Evaluation: the mean squared error of the "
     "predicted {}, equation 14.",
+    "x0": "Training: the mean squared error of the image. Evaluation: that of the predicted {}, equation 14.",
     "min_snr": "Training: the squared error of the image, times the signal-to-noise ratio up to 5. Evaluation: the "
     "mean squared error of the predicted {}, equation 14.",
 }

@@ -11,7 +11,7 @@ from ddpm.diffusion.objective import bound_term
 from ddpm.diffusion.posterior import Prediction, reverse_variance, target, to_x0, x0_error
 from ddpm.diffusion.schedule import NoiseSchedule
 
-Weighting = Literal["simple", "bound", "min_snr"]
+Weighting = Literal["simple", "x0", "bound", "min_snr"]
 GAMMA = 5.0  # of min_snr: Hang et al. 2023, section 3.4
 SHARE_OF_BOUND = 0.001  # lambda of equation 16, Nichol & Dhariwal 2021
 
@@ -29,31 +29,34 @@ def training_loss(
 ) -> Float[Tensor, "b"]:
     """The loss of each image of a batch; predicted, v: what `DiffusionModel.with_variance` says of `xt`.
 
-    weighting: "simple", the mean squared error of what is predicted (equation 14 for eps); "min_snr", that of the image
-    it stands for, times min(SNR, GAMMA) (Hang et al. 2023); "bound", equation 12: the variational bound itself but for
-    L_T, which nothing can change, with the variance that the network says, or beta_tilde ("fixed_small").
-    Of a network that says a variance, the first two train the prediction alone. To train the variance, SHARE_OF_BOUND
+    weighting: "simple", the mean squared error of what is predicted (equation 14 for eps); "x0", that of the image it
+    stands for, whatever is predicted ("SNR weighting" of eps in Salimans & Ho 2022); "min_snr", the same times min(SNR,
+    GAMMA) (Hang et al. 2023); "bound", equation 12: the variational bound itself but for L_T, which nothing can change,
+    with the variance that the network says, or beta_tilde ("fixed_small").
+    Of a network that says a variance, all but "bound" train the prediction alone. To train the variance, SHARE_OF_BOUND
     of the bound is added, with the prediction held fixed (L_hybrid, equation 16).
     """
     if weighting == "bound":
         return _bound(prediction, predicted, v, x0, xt, num_steps, schedule)
     wanted = target(prediction, x0, eps, num_steps, schedule)
-    if weighting == "simple":
-        loss = F.mse_loss(predicted.float(), wanted, reduction="none").mean(dim=(1, 2, 3))
-    else:
-        weight = min_snr_weight(prediction, num_steps, schedule).to(wanted)
-        loss = (weight * F.mse_loss(predicted.float(), wanted, reduction="none")).mean(dim=(1, 2, 3))
+    loss = F.mse_loss(predicted.float(), wanted, reduction="none")
+    if weighting != "simple":
+        loss = loss * weight(weighting, prediction, num_steps, schedule).to(loss)
+    loss = loss.mean(dim=(1, 2, 3))
     if v is None:
         return loss
     return loss + SHARE_OF_BOUND * _bound(prediction, predicted.detach(), v, x0, xt, num_steps, schedule)
 
 
-def min_snr_weight(
-    prediction: Prediction, num_steps: Int[Tensor, "b"], schedule: NoiseSchedule
+def weight(
+    weighting: Literal["x0", "min_snr"], prediction: Prediction, num_steps: Int[Tensor, "b"], schedule: NoiseSchedule
 ) -> Float64[Tensor, "b 1 1 1"]:
-    """What the squared error of a prediction is multiplied with, for the image's to be weighted by min(SNR, GAMMA)."""
+    """What to multiply a prediction's squared error with, for its image's to count once, or min(SNR, GAMMA) times."""
+    of_image = x0_error(prediction, num_steps, schedule)
+    if weighting == "x0":
+        return of_image
     alpha_bar = schedule.alpha_bar(num_steps).reshape(-1, 1, 1, 1)
-    return (alpha_bar / (1 - alpha_bar)).clamp(max=GAMMA) * x0_error(prediction, num_steps, schedule)
+    return (alpha_bar / (1 - alpha_bar)).clamp(max=GAMMA) * of_image
 
 
 def _bound(
