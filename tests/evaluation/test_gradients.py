@@ -4,6 +4,7 @@ from math import log2
 
 import pytest
 import torch
+from scipy.stats import chisquare, wasserstein_distance
 
 from ddpm.data.gradients import gradient_images, gradients
 from ddpm.errors import UserError
@@ -31,6 +32,14 @@ def test_corner_error_is_the_distance_between_distributions():
     assert corner_error(torch.arange(255)) == 0
     assert corner_error(torch.zeros(10, dtype=torch.long)) == pytest.approx(127)  # the mean of 0..254
     assert corner_error(torch.arange(255).clamp(min=10)) == pytest.approx(55 / 255)  # 10 + 9 + ... + 1 levels moved
+
+
+def test_both_measures_are_those_of_scipy():
+    pairs = torch.randint(255, (200, 2), generator=generator(0, "pairs"))
+    for found in (pairs, pairs // 2, pairs**2 // 254):
+        counts = torch.histogramdd(found.double(), [5, 5], range=[0.0, 255.0, 0.0, 255.0]).hist
+        assert uniformity(found) == pytest.approx(chisquare(counts.flatten().numpy()).pvalue, rel=1e-9)
+        assert corner_error(found) == pytest.approx(wasserstein_distance(found.flatten().numpy(), range(255)), rel=1e-9)
 
 
 def test_the_floor_is_what_theory_says():
