@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from torchvision.models import Inception3
 from tqdm import tqdm
 
 from ddpm.compute import Compute
@@ -37,12 +36,14 @@ class _Pooled(nn.Module):
         return torch.cat((*self.block._forward(x)[:-1], self.block.branch_pool(self.pool(x))), dim=1)
 
 
-def inception() -> Inception3:
+def inception() -> nn.Module:
     """Inception v3 with the names that the weights have; `pooled` makes the feature extractor of it."""
+    from torchvision.models import Inception3  # takes as long to import as torch, and few need it
+
     return Inception3(num_classes=1008, aux_logits=False, init_weights=False)
 
 
-def pooled(network: Inception3) -> Inception3:
+def pooled(network: nn.Module) -> nn.Module:
     """`network` as it pools in the TensorFlow graph, without its head, in eval mode: from (b, 3, h, w) to (b, 2048)."""
     for name, block in network.named_children():
         if hasattr(block, "branch_pool"):
@@ -53,7 +54,7 @@ def pooled(network: Inception3) -> Inception3:
     return network.eval().requires_grad_(False)
 
 
-def load_inception(path: Path) -> Inception3:
+def load_inception(path: Path) -> nn.Module:
     """The feature extractor with the weights in `path`; UserError, naming it, where it is not the known file.
 
     It is the one pickle that this project reads. Its contents are known, for the whole SHA-256 is compared before
@@ -73,7 +74,7 @@ def load_inception(path: Path) -> Inception3:
 
 
 def describe_inception(
-    network: Inception3, images: UInt8[Tensor, "n c h w"], compute: Compute = Compute()
+    network: nn.Module, images: UInt8[Tensor, "n c h w"], compute: Compute = Compute()
 ) -> Float[Tensor, "n 2048"]:
     """What `network`, as `pooled` gives it, makes of grey or colour images; in float32, on the CPU afterwards."""
     batches = tqdm(images.split(BATCH), "Inception", disable=None)
