@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 LOCK_SECONDS = 10.0  # how long to wait for a run that has just been told to stop
 SHELLS = ("sh", "dash", "bash", "zsh")  # through which dvc runs a command
+SHARE = 0.01  # of a stage's time, at most, for its states
 LOOK_SECONDS = 1.0  # between two looks at whether dvc is still there
 
 
@@ -59,8 +60,10 @@ class Resume:
     """
 
     def __init__(self, name: str, about: dict[str, str], every: float, folder: Path | None = None) -> None:
-        """name: the stage's. about: its `determinants`. every: seconds between two writings, 0 for each step.
+        """name: the stage's. about: its `determinants`.
 
+        every: seconds between two writings, 0 for each step; they are rarer where they would take more than `SHARE` of
+        the time.
         folder: `.resume` in the main repository if not given, for an experiment's own copy of it is deleted.
         """
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
@@ -102,7 +105,7 @@ class Resume:
 
     def start(self, state: State) -> None:
         """Give `state` back what was kept of this run, and say so; else say why the run starts afresh."""
-        self._mid_step, self._due = not state.breakable, time.monotonic() + self._every
+        self._due = time.monotonic() + self._every
         if self.path.exists():
             try:
                 state.load(self.path)
@@ -119,10 +122,11 @@ class Resume:
     def after_step(self, state: State, last: bool = False) -> None:
         """Write the state where that is due, and stop the process where that was asked for."""
         if self._signal or last or time.monotonic() >= self._due:
+            began = time.monotonic()
             self.save(state)
-            self._due = time.monotonic() + self._every
-        if last:
-            self._mid_step = False
+            ended = time.monotonic()
+            self._due = ended + max(self._every, (ended - began) / SHARE if self._every else 0)
+        self._mid_step = not (state.breakable or last)
         if self._signal:
             self._stop(self._signal, f" after {state.unit} {state.step}")
 

@@ -1,7 +1,7 @@
 """How a classifier is trained, for the features that samples are judged by."""
 
 from itertools import islice
-from math import ceil, cos, isfinite, pi
+from math import ceil, cos, pi
 
 import torch
 import torch.nn.functional as F
@@ -11,12 +11,12 @@ from tqdm import tqdm
 
 from ddpm.compute import Compute
 from ddpm.data.order import batches
-from ddpm.errors import UserError
 from ddpm.images import from_uint8, normalize_img
 from ddpm.resume.context import Resume
 from ddpm.resume.state import TrainingState
 from ddpm.sections import TrainClassifier
 from ddpm.seeding import generator
+from ddpm.training.divergence import diverged, is_diverged, loss_at
 
 
 def fit_classifier(
@@ -32,7 +32,8 @@ def fit_classifier(
 
     SGD with Nesterov momentum, a one-cycle learning rate (Smith & Topin 2017), label smoothing (Szegedy et al. 2015)
     and random shifts. All randomness comes from (seed, step). resume: keeps the state on disk; a run that was stopped
-    goes on from there, to the same bits. Raises UserError where the loss is no longer finite.
+    goes on from there, to the same bits. Raises UserError where loss or weights are no longer finite, or the loss is
+    `divergence.DIVERGED` times what it was at first; `resume` then keeps the state before that step.
     """
     model.to(compute.device).to(memory_format=torch.channels_last).train()
     images, labels = images.to(compute.device), labels.to(compute.device).long()
@@ -52,11 +53,10 @@ def fit_classifier(
         with compute.autocast():
             logits = model(x)
         loss = F.cross_entropy(logits.float(), labels[chosen], label_smoothing=params.label_smoothing)
-        if not isfinite(value := loss.item()):
-            raise UserError(
-                f"training diverged: the loss at step {step} of {n_steps} is {value}, with lr {group['lr']:.3g} and "
-                f"{len(chosen)} images; lower train_classifier.lr, {params.lr}"
-            )
+        if is_diverged(value := loss.item(), state.first_loss(value)):
+            if resume:
+                resume.save(state)
+            raise diverged(loss_at(step, n_steps, per_epoch, value), group["lr"], len(chosen))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -67,6 +67,8 @@ def fit_classifier(
             state.recent.clear()
         if resume:
             resume.after_step(state, step == n_steps)
+    if not state.is_finite():  # no loss was taken after the last step
+        raise diverged(f"the weights after step {n_steps}, the last, are not finite", params.lr, params.batch_size)
     model.eval()
     return state.train_loss
 

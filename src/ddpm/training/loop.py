@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
-from math import ceil, isfinite
+from math import ceil
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
@@ -27,6 +27,7 @@ from ddpm.resume.context import Resume
 from ddpm.resume.state import TrainingState
 from ddpm.sections import Training
 from ddpm.seeding import generator, global_stream
+from ddpm.training.divergence import diverged, is_diverged, loss_at
 from ddpm.training.evaluate import simple_loss
 from ddpm.training.loss import training_loss
 from ddpm.training.muon import Muon
@@ -47,8 +48,6 @@ COURSE_DEFAULTS = {
     "img_log_interval": 200,
     "n_images_to_log": 3,
 }
-# Times the loss at the start. Nothing comes back from there, and no batch gets there by chance.
-DIVERGED = 1e6
 # What it says beside the training itself; tracked, not acted on.
 DESCRIPTIVE = {"image_shape", "hidden_size", "n_images", "n_eval_images"}
 
@@ -96,7 +95,7 @@ def fit(
     images: 8-bit, or floats in [-1, 1]; eval_images: in [-1, 1]. All randomness comes from (seed, step).
     resume: keeps the state on disk; a run that was stopped goes on from there, to the same bits.
     labels, eval_labels: what the images show, for a model that must be told.
-    Raises UserError where loss or weights are no longer finite, or the loss is `DIVERGED` times what it was at first,
+    Raises UserError where loss or weights are no longer finite, or the loss is `DIVERGED` times what it was at first;
     `resume` then keeps the state before that step; and for prediction "mean" in bf16.
     """
     if params.prediction == "mean" and compute.precision == "bf16":  # x_t and mu_tilde agree in all that bf16 holds
@@ -131,11 +130,10 @@ def fit(
         loss = losses.mean()
         numbers = torch.hstack((loss, tally(losses.detach(), num_steps, len(schedule))))
         value, *quartiles = numbers.tolist()  # the only time in a step that the device is waited for
-        if not isfinite(value) or value > DIVERGED * state.first_loss(value):
+        if is_diverged(value, state.first_loss(value)):
             if resume:
                 resume.save(state)
-            place = f"batch {(step - 1) % per_epoch + 1} of {per_epoch} in epoch {(step - 1) // per_epoch + 1}"
-            raise _diverged(f"the loss at step {step} of {n_steps}, {place}, is {value:.3g}", lr, len(chosen))
+            raise diverged(loss_at(step, n_steps, per_epoch, value), lr, len(chosen))
         model.zero_grad()
         loss.backward()
         for optimizer in optimizers:
@@ -167,7 +165,7 @@ def fit(
         if resume:
             resume.after_step(state, last)
     if not state.is_finite():  # no loss was taken after the last step
-        raise _diverged(f"the weights after step {n_steps}, the last, are not finite", params.lr, params.batch_size)
+        raise diverged(f"the weights after step {n_steps}, the last, are not finite", params.lr, params.batch_size)
     model.load_state_dict(average.module.state_dict())
     pictures = torch.stack(state.previews) if state.previews else torch.empty(0, 0, 0, 0, 0, dtype=torch.uint8)
     return History(n_steps, state.train_loss, state.quartile_loss, state.eval_loss, state.preview_steps, pictures)
@@ -241,10 +239,6 @@ def _step_loss(
         predicted, v = model.with_variance(xt, num_steps)
     losses = training_loss(params.weighting, model.prediction, predicted, v, x0, eps, xt, num_steps, schedule)
     return losses, num_steps
-
-
-def _diverged(what: str, lr: float, n_images: int) -> UserError:
-    return UserError(f"training diverged: {what}, with lr {lr:.3g} and {n_images} images; try a smaller lr")
 
 
 def _log_curves(state: TrainingState, log: Log) -> None:

@@ -1,0 +1,85 @@
+"""When a state is written, and when a signal has to wait for it."""
+
+import os
+import signal
+from itertools import pairwise
+
+import pytest
+
+from ddpm.resume import context
+from ddpm.resume.context import Resume
+
+
+class Slow:
+    """A training's state; it takes `seconds` of a clock that stands still otherwise to write."""
+
+    unit, breakable = "step", False
+
+    def __init__(self, seconds=0.0):
+        self.seconds, self.step, self.now, self.written = seconds, 0, 0.0, []
+
+    def save(self, *_):
+        self.written.append(self.now)
+        self.now += self.seconds
+
+    def load(self, path):
+        raise NotImplementedError
+
+    def is_finite(self):
+        return True
+
+
+@pytest.mark.parametrize(("seconds", "between"), [(0.3, 60), (0.6, 60), (3, 300)])
+def test_states_take_at_most_a_hundredth_of_the_time(tmp_path, monkeypatch, seconds, between):
+    state = Slow(seconds)
+    with Resume("stage", {}, 60.0, tmp_path) as resume:
+        monkeypatch.setattr(context.time, "monotonic", lambda: state.now)
+        resume.start(state)
+        while state.now < 3600:
+            state.now += 0.5
+            resume.after_step(state)
+        monkeypatch.undo()
+    assert seconds * len(state.written) <= 0.01 * state.now
+    gaps = [later - earlier for earlier, later in pairwise(state.written)]
+    assert all(between <= gap - seconds <= between + 1 for gap in gaps)  # a step more at most, and rounding
+
+
+@pytest.mark.parametrize("steps_since_the_start", [0, 1])
+def test_a_signal_after_the_last_step_stops_at_once(tmp_path, steps_since_the_start):
+    """Also where that step was made before the stage was stopped, so that no other follows."""
+
+    def stage(resume, state):
+        resume.start(state)
+        if steps_since_the_start:
+            resume.after_step(state, last=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        state.step = 1
+
+    assert stopped(stage, tmp_path).step == 0
+
+
+def test_a_signal_between_two_steps_of_a_training_waits_for_the_second(tmp_path):
+    def stage(resume, state):
+        resume.start(state)
+        resume.after_step(state)
+        os.kill(os.getpid(), signal.SIGTERM)
+        state.step = 2
+        resume.after_step(state)
+        state.step = 3
+
+    state = stopped(stage, tmp_path)
+    assert state.step == 2
+    assert len(state.written) == 1
+
+
+def stopped(stage, folder):
+    """The state of a stage that has ended by SIGTERM."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not what this process was started with
+    state = Slow()
+    try:
+        with pytest.raises(SystemExit) as ending, Resume("stage", {}, 60.0, folder) as resume:
+            stage(resume, state)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ending.value.code == 128 + signal.SIGTERM
+    return state
