@@ -40,6 +40,7 @@ test: setup ## lint, types and the whole test suite
 	ruff format --check .
 	mypy
 	lint-imports
+	uv pip check --quiet
 	pytest
 
 torture: setup ## kill the pipeline 30 times at random moments and compare all hashes
@@ -47,6 +48,7 @@ torture: setup ## kill the pipeline 30 times at random moments and compare all h
 
 ablation: setup ## repeat the paper's table 2 as 48 DVC experiments; can be stopped and go on
 	python benchmarks/ablation.py
+
 peers: $(PEERS) ## fetch the peers that the benchmark compares with, beside .venv
 
 $(PEERS): benchmarks/requirements.txt $(READY)

@@ -78,6 +78,7 @@ def main(stage: Stage) -> None:
             stage.run.log_metrics({"fid_fashion_cnn": score.value}, max_steps - t)
         rows = ((t, *asdict(score).values()) for t, score in by_step.items())
         write_csv(REPORTS / "x0_quality.csv", ("num_steps", "fid_fashion_cnn", "low", "high"), rows)
+        stage.run.set_tags({name: str(fact) for name, fact in facts.items()})
         write_json(REPORTS / "x0_quality.json", {**facts, "fid_fashion_cnn_floor": asdict(floor)})
         for path in (SAMPLES, *sorted(REPORTS.iterdir())):
             stage.run.log_artifact(path)

@@ -91,7 +91,7 @@ def make(name: str) -> Figure:
         "coarse_to_fine": lambda: paper.coarse_to_fine(x[:2], x[None, :3], LAMBDAS, torch.tensor([1000]), 50, LABEL),
         "rate_distortion": lambda: bound.rate_distortion(in_words(RATES), 1000, LABEL),
         "bound_by_steps": lambda: bound.bound_by_steps(in_words(BOUND_ROWS), 0.799, LABEL),
-        "x0_quality": lambda: curves.x0_quality(QUALITY, 0.04, 1024, 50, "test", LABEL),
+        "x0_quality": lambda: curves.x0_quality(QUALITY, 0.04, 1024, 50, "test", "55b86d742046", LABEL),
         "class_histogram": lambda: curves.class_histogram(CLASS_ROWS, 1024, "test", LABEL),
         "loss_curves": lambda: curves.loss_curves(curve, curve, "v", LABEL),
         "loss_by_timestep": lambda: curves.loss_by_timestep(curve, "eps", LABEL),

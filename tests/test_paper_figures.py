@@ -64,7 +64,7 @@ def test_the_bars_of_a_bound_end_at_its_length() -> None:
 
 
 def test_the_quality_of_the_estimates_runs_from_all_noise_to_none() -> None:
-    axes = curves.x0_quality(QUALITY, 0.04, 1024, 50, "test", LABEL).axes[0]
+    axes = curves.x0_quality(QUALITY, 0.04, 1024, 50, "test", "55b86d742046", LABEL).axes[0]
     assert points(axes.lines[0]) == [(200, 20), (50, 5), (4, 0.4)]
     assert [y for _, y in points(axes.lines[1])] == [0.04, 0.04]
     left, right = axes.get_xlim()

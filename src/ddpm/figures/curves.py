@@ -162,17 +162,24 @@ def sampler_error(
 
 @styled
 def x0_quality(
-    rows: Sequence[Mapping[str, str]], floor: float, n_samples: int, n_steps: int, reference: str, label: str
+    rows: Sequence[Mapping[str, str]],
+    floor: float,
+    n_samples: int,
+    n_steps: int,
+    reference: str,
+    extractor: str,
+    label: str,
 ) -> Figure:
     """Figure 10: the Frechet distance of the x0 estimates at some moments of `n_samples` chains of `n_steps` steps.
 
-    rows: of x0_quality.csv, one a moment; floor: of as many real images; reference: the split that both are held to.
+    rows: of x0_quality.csv, one a moment; floor: of as many real images; reference: the split that both are held to, by
+    the features of the classifier whose hash is `extractor`.
     """
     figure, axes = curve_axes(
         f"Figure 10 of Ho et al. 2020: {label}",
         f"fid_fashion_cnn of what the network takes for the finished image (equation 15), for {n_samples:,} chains of "
-        f"{n_steps} steps, against the {reference} split. It stops falling long before the chain ends. Band: where "
-        "95 % of other sets of that size would lie. Dashed: as many real images.",
+        f"{n_steps} steps, against the {reference} split (extractor {extractor}). Band: where 95 % of other sets of "
+        "that size would lie. Dashed: as many real images.",
         "noise steps left, t",
         "fid_fashion_cnn",
     )
