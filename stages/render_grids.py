@@ -194,8 +194,8 @@ def paper_figures() -> Iterator[tuple[str, Figure]]:
     yield "paper_09", paper.coarse_to_fine(sources[0], mixed, lambdas, num_steps, n_steps, label)
     known = json.loads((X0_QUALITY / "x0_quality.json").read_text())
     rows, floor = read_rows(X0_QUALITY / "x0_quality.csv"), known["fid_fashion_cnn_floor"]["value"]
-    facts = known["n_samples"], n_steps, known["reference"], known["extractor"]
-    yield "paper_10", curves.x0_quality(rows, floor, *facts, label)
+    measured = known["n_samples"], n_steps, known["reference"], known["extractor"]
+    yield "paper_10", curves.x0_quality(rows, floor, *measured, label)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
