@@ -11,7 +11,6 @@ import argparse
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +26,7 @@ from typing import Any
 
 import torch
 from dvc.utils.hydra import apply_overrides
-from ruamel.yaml import YAML
+from start_up import start_up
 from torch import Tensor, nn
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import profile
@@ -65,12 +64,6 @@ ROW = {  # of the table of throughput: its columns, and how they are written
     "peak memory, MiB": "{:,.0f}",
     "first two steps, s": "{:.0f}",
 }
-# Runs a stage's script with nothing for the stage to do: its imports, params and tracking are left.
-START = """import runpy, sys, ddpm.pipeline as pipeline
-whole = pipeline.run_stage
-pipeline.run_stage = lambda name, main, **others: whole(name, lambda stage: None, **others)
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")"""
 
 
 def main() -> None:
@@ -256,24 +249,6 @@ def kind(event: FunctionEvent | None) -> str:
     if any(name.startswith("Optimizer.step") for name in names):
         return "Muon's matrix products" if "mm" in names[0] else "optimisers, rest"
     return next((OPERATORS[part] for part in OPERATORS for name in names if part in name), "rest")
-
-
-def start_up() -> dict[str, float | None]:
-    """Seconds of each stage without its work, and of `dvc repro` with nothing to do (None: there is)."""
-    environment = os.environ | {"PYTHONPATH": "src"}
-
-    def seconds(*command: str) -> float:
-        start = time.perf_counter()
-        subprocess.run([sys.executable, *command], env=environment, check=True, capture_output=True)
-        return time.perf_counter() - start
-
-    stages = YAML(typ="safe", pure=True).load(Path("dvc.yaml"))["stages"]
-    commands = {name: stage["cmd"].partition("python ")[2].split() for name, stage in stages.items()}
-    result: dict[str, float | None] = {name: seconds("-c", START, *command) for name, command in commands.items()}
-    del environment["DVC_ROOT"]
-    status = [sys.executable, "-m", "dvc", "repro", "--dry"]
-    idle = "up to date" in subprocess.run(status, env=environment, capture_output=True, text=True).stdout
-    return result | {"dvc repro": seconds("-m", "dvc", "repro") if idle else None}
 
 
 def machine(device: torch.device) -> str:

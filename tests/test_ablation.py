@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from importlib.util import module_from_spec, spec_from_file_location
+import sys
 from itertools import product
 
 import pytest
@@ -13,14 +13,11 @@ from ruamel.yaml import YAML
 from ddpm import recipes
 from ddpm.config import load_params
 
-spec = spec_from_file_location("ablation", REPO / "benchmarks/ablation.py")
-ablation = module_from_spec(spec)
-spec.loader.exec_module(ablation)
+sys.path.append(str(REPO / "benchmarks"))
+import ablation
+from ablation_report import PREDICTIONS, VARIANCES, WEIGHTINGS, figure, table
 
-CELLS = [
-    ablation.Cell(*cell)
-    for cell in product(*(getattr(ablation, name) for name in ("PREDICTIONS", "WEIGHTINGS", "VARIANCES")), range(3))
-]
+CELLS = [ablation.Cell(*cell) for cell in product(PREDICTIONS, WEIGHTINGS, VARIANCES, range(3))]
 EPS = ablation.Cell("eps", "simple", "learned", 1)
 GOOD = [
     {"eval_loss": 0.5, "steps": 3},
@@ -106,13 +103,13 @@ def test_the_table_keeps_failures_and_means_of_what_is_left(tmp_path):
         ablation.row("c", cells[2], failure=DIVERGED),
         ablation.row("d", ablation.Cell("mean", "bound", "fixed_small", 0), failure=DIVERGED),
     ]
-    lines = ablation.table(rows, "N = 9").splitlines()
+    lines = table(rows, "N = 9").splitlines()
     assert "| eps | simple | learned | 3 (2 to 4) | 3 (3 to 3) | 0.6 (0.5 to 0.7) | 1 of 3 |" in lines
     assert "| mean | bound | fixed_small | - | - | - | 1 of 1 |" in lines
     assert f"- eps, simple, learned, seed 2: {DIVERGED}" in lines
-    figure = ablation.figure(rows, "N = 9")
-    ablation.save(figure, tmp_path / "ablation.png")
+    drawn = figure(rows, "N = 9")
+    ablation.save(drawn, tmp_path / "ablation.png")
     marks = {"x": 0, "o": 0}
-    for line in (line for axes in figure.axes for line in axes.lines if line.get_marker() in marks):
+    for line in (line for axes in drawn.axes for line in axes.lines if line.get_marker() in marks):
         marks[line.get_marker()] += len(line.get_xdata())
     assert marks == {"x": 2, "o": 2}

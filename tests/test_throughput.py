@@ -1,27 +1,28 @@
 """benchmarks/throughput.py: its counts against closed forms, and what it prints."""
 
-import runpy
+import sys
 from types import SimpleNamespace
 
 import torch
 from project import REPO
 from torch import nn
 
-benchmark = SimpleNamespace(**runpy.run_path(str(REPO / "benchmarks/throughput.py")))
+sys.path.append(str(REPO / "benchmarks"))
+from throughput import flops, recipe, shares, table
 
 
 def test_a_convolution_costs_what_the_closed_form_says():
     convolution, x = nn.Conv2d(3, 8, 5, stride=2, padding=2), torch.zeros(2, 3, 12, 12)
     forward = 2 * 2 * 8 * 6 * 6 * 3 * 5 * 5  # two operations for each image, output number and weight behind it
-    assert benchmark.flops(convolution, x) == 2 * forward  # the images need no gradient, the weights do
-    assert benchmark.flops(convolution, x.requires_grad_()) == 3 * forward
+    assert flops(convolution, x) == 2 * forward  # the images need no gradient, the weights do
+    assert flops(convolution, x.requires_grad_()) == 3 * forward
 
 
 def test_a_recipe_is_params_yaml_with_its_values_changed(tmp_path, monkeypatch):
     monkeypatch.chdir(REPO)
     before = (REPO / "params.yaml").read_bytes()
-    assert benchmark.recipe("course", tmp_path).train_unet.dim_mults == [1, 2, 4]
-    assert benchmark.recipe(None, tmp_path).train_unet.dim_mults == [1, 2]
+    assert recipe("course", tmp_path).train_unet.dim_mults == [1, 2, 4]
+    assert recipe(None, tmp_path).train_unet.dim_mults == [1, 2]
     assert (REPO / "params.yaml").read_bytes() == before
 
 
@@ -40,7 +41,7 @@ def test_time_is_shared_out_by_what_an_operator_is_called_from():
         event("aten::mm", 1.0, step),
         event("aten::add", 1.0),
     ]
-    assert benchmark.shares(events, on_cpu=True) == {
+    assert shares(events, on_cpu=True) == {
         "convolution backward": 0.4,
         "convolution forward": 0.2,
         "linear layers": 0.1,
@@ -51,4 +52,4 @@ def test_time_is_shared_out_by_what_an_operator_is_called_from():
 
 
 def test_a_table_is_markdown():
-    assert benchmark.table(("a", "b"), [("1", "2"), ("3", "4")]) == "| a | b |\n| --- | --- |\n| 1 | 2 |\n| 3 | 4 |"
+    assert table(("a", "b"), [("1", "2"), ("3", "4")]) == "| a | b |\n| --- | --- |\n| 1 | 2 |\n| 3 | 4 |"

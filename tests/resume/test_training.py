@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import signal
 import time
 from contextlib import suppress
@@ -13,35 +12,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from project import REPO, copy_project, write_params
-from safetensors import safe_open
+from ten_steps import ABOUT, STEPS, train
 from torch import nn
-from torch.optim.lr_scheduler import OneCycleLR
 
 from ddpm.compute import Compute
 from ddpm.config import load_params, select
-from ddpm.data.order import batches
 from ddpm.errors import UserError
 from ddpm.evaluation.features import FashionCnn
 from ddpm.images import to_uint8
-from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
-from ddpm.models.unet import Unet, UnetConfig
 from ddpm.resume import context
 from ddpm.resume.context import Resume, determinants
 from ddpm.resume.file import read_about
 from ddpm.resume.state import TrainingState
-from ddpm.sections import TrainClassifier, Training
+from ddpm.sections import TrainClassifier
 from ddpm.seeding import generator, global_stream
-from ddpm.training.classifier import fit_classifier, one_cycle
-from ddpm.training.loop import COURSE_DEFAULTS, fit
-
-SHAPE = (1, 4, 4)
-STEPS = 10  # 40 images in batches of 8, twice
-PARAMS = Training(
-    **COURSE_DEFAULTS
-    | {"max_steps": 50, "lr": 0.01, "batch_size": 8, "epochs": 2.0, "log_interval": 3, "img_log_interval": 4}
-    | {"ema_decay": 0.9, "warmup_steps": 3, "lr_decay": "linear"}
-)
-ABOUT = {"lr": "0.01"}
+from ddpm.training.classifier import fit_classifier
 
 
 class Kill(BaseException):
@@ -64,27 +49,6 @@ class Saboteur:
 
 def kill():
     raise Kill
-
-
-def images(n=40, shape=SHAPE):
-    return torch.rand(n, *shape, generator=generator(0, "images")) * 2 - 1
-
-
-def network(kind="tiny"):
-    with global_stream(0, "init"):
-        if kind == "tiny":
-            return TinyDiffuser(TinyDiffuserConfig(SHAPE, 16, 50))
-        return Unet(UnetConfig((1, 8, 8), channels=8, dim_mults=(1, 2), groups=2, heads=2, max_steps=50, n_classes=3))
-
-
-def train(kind="tiny", resume=None, log=None, data=None):
-    """(weights, history) of one training."""
-    model = network(kind)
-    data = images(shape=model.img_shape) if data is None else data
-    params = PARAMS if kind == "tiny" else PARAMS.model_copy(update={"muon_lr": 0.02})
-    labels = {"labels": torch.arange(len(data)) % 3, "eval_labels": torch.arange(6) % 3}  # for the U-Net
-    history = fit(model, params, data, images(6, model.img_shape), seed=3, log=log, resume=resume, **labels)
-    return model.state_dict(), history
 
 
 @pytest.fixture(scope="module")
@@ -159,24 +123,6 @@ def test_the_classifier_too(tmp_path, at):
         (losses, weights), (expected_losses, expected) = learn(resume), learn()
     assert losses == expected_losses
     assert all(torch.equal(weights[key], expected[key]) for key in expected)
-
-
-@pytest.mark.parametrize("n_steps", [6, 50, 2150])
-def test_one_cycle_is_torchs(n_steps):
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 1.0)
-    torchs = OneCycleLR(optimizer, 0.2, n_steps, pct_start=0.2, cycle_momentum=False)
-    for done in range(n_steps):
-        assert one_cycle(done, n_steps, 0.2) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
-        optimizer.step()
-        if done < n_steps - 1:
-            torchs.step()
-
-
-@pytest.mark.parametrize("n_steps", [1, 2, 5])
-def test_one_cycle_of_so_few_steps_that_none_is_a_rise(n_steps):
-    rates = [one_cycle(done, n_steps, 0.2) for done in range(n_steps)]
-    assert rates == sorted(rates, reverse=True)
-    assert rates[0] == 0.2
 
 
 def test_killed_while_the_outputs_are_written(undisturbed, tmp_path):
@@ -283,53 +229,6 @@ def test_a_full_disk_costs_the_state_and_not_the_training(undisturbed, tmp_path,
     monkeypatch.setattr(TrainingState, "save", full)
     assert_same(go_on(tmp_path), undisturbed["tiny"])
     assert "cannot be kept: [Errno 28] No space left on device" in caplog.text
-
-
-def test_the_last_good_state_is_kept_where_the_loss_is_not_finite(tmp_path):
-    order = [chosen.tolist() for chosen, _ in zip(batches(40, 8, 3), range(5), strict=False)]
-    data = images()
-    data[order[3][0]] = torch.inf  # an image of the first epoch's fourth batch
-    with (
-        pytest.raises(UserError, match="the loss at step 4 of 10, batch 4 of 5 in epoch 1, is"),
-        Resume("stage", ABOUT, 3600.0, tmp_path) as resume,
-    ):
-        train(resume=resume, data=data)
-    assert read_about(resume.path) == (ABOUT, 3)
-    with safe_open(resume.path, "pt") as file:
-        assert all(file.get_tensor(name).float().isfinite().all() for name in file.keys())  # noqa: SIM118, not a dict
-
-
-def test_a_loss_that_explodes_is_stopped_though_it_is_finite(tmp_path):
-    # Adam moves each weight by about lr, so that the outputs of two layers grow as its square.
-    params = PARAMS.model_copy(update={"lr": 1e4, "warmup_steps": 0})
-    message = r"the loss at step (\d+) of 10, batch \d of 5 in epoch [12], is \d\S+, with lr \S+ and 8 images; try"
-    with pytest.raises(UserError, match=message) as error, Resume("stage", ABOUT, 3600.0, tmp_path) as resume:
-        fit(network(), params, images(), images(6), seed=3, resume=resume)
-    assert read_about(resume.path)[1] == int(re.search(message, str(error.value))[1]) - 1
-
-
-def test_a_state_that_is_not_finite_does_not_replace_a_good_one(tmp_path, monkeypatch):
-    # The loss of a step is finite and its update is not; the state is written after every step.
-    backward = torch.Tensor.backward
-
-    def broken(loss):
-        backward(loss)
-        broken.calls += 1
-        if broken.calls == broken.at:
-            next(model.parameters()).grad.fill_(torch.nan)
-
-    monkeypatch.setattr(torch.Tensor, "backward", broken)
-    for at, message in (
-        (4, "the loss at step 5 of 10, batch 5 of 5 in epoch 1, is nan"),
-        (STEPS, "the weights after step 10, the last"),
-    ):
-        model, broken.calls, broken.at = network(), 0, at
-        with (
-            pytest.raises(UserError, match=f"training diverged: {message}.* 8 images; try a smaller lr"),
-            Resume(f"stage{at}", ABOUT, 0.0, tmp_path) as resume,
-        ):
-            fit(model, PARAMS, images(), images(6), seed=3, resume=resume)
-        assert read_about(resume.path) == (ABOUT, at - 1)
 
 
 def test_any_list_of_optimizers(tmp_path):
