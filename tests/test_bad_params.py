@@ -40,6 +40,7 @@ WORDS = [
     "mean",
     "bound",
     "min_snr",
+    "x0",
 ]
 SURPRISES = [
     *(
@@ -116,6 +117,20 @@ def test_a_value_is_refused_in_one_line_or_runs_one_step(path, data):
 def test_every_surprise_is_accepted_or_refused_in_one_line(path):
     for value in SURPRISES:
         accepted(path, value)
+
+
+@pytest.mark.parametrize("key", list(VALUES))
+def test_a_section_that_is_missing_is_named(key):
+    with pytest.raises(UserError) as refused:
+        validated(Params, {other: value for other, value in VALUES.items() if other != key}, "params.yaml")
+    assert str(refused.value) == f"params.yaml: {key} is missing"
+
+
+def test_a_file_that_is_no_mapping_is_refused_in_one_line():
+    for whole in (value for value in SURPRISES if not isinstance(value, dict)):
+        with pytest.raises(UserError) as refused:
+            validated(Params, whole, "params.yaml")
+        assert re.fullmatch(r"params\.yaml.{1,400}", str(refused.value))
 
 
 def accepted(path, value):

@@ -105,6 +105,7 @@ def folder(tmp_path, monkeypatch):
     measures = ("corner_error", "samples_floor", "p_value", "distance")
     measures += "bound_fixed_small", "bound_fixed_small_margin", "bound_fixed_large", "bound_fixed_large_margin"
     losses = ("loss", "optimal_loss", "excess_loss", "excess_loss_standard_error", "excess_loss_relative")
+    losses += ("excess_noise_loss_relative",)
     metrics = {
         "train_tiny": {**score("train_loss", "eval_loss"), **trained},
         "train_unet": {**score("train_loss", "eval_loss"), **trained},

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from ddpm.data.gradients import gradient_images
-from ddpm.diffusion.objective import decoder_log_likelihood
-from ddpm.diffusion.schedule import NoiseSchedule, rescaled_linear_schedule
+from ddpm.diffusion.objective import decoder_log_likelihood, gaussian_kl
+from ddpm.diffusion.schedule import NoiseSchedule, linear_schedule, rescaled_linear_schedule
 from ddpm.evaluation.bound import variational_bound
 from ddpm.evaluation.gradients import entropy
 from ddpm.images import to_uint8
@@ -187,3 +187,11 @@ def test_a_model_without_enough_steps_is_refused():
     for schedule in (None, NoiseSchedule(1)):
         with pytest.raises(ValueError, match="at least 2 steps"):
             bound_of(Zero(schedule), gradients_8bit(2))
+
+
+def test_the_papers_schedule_ends_within_a_hundred_thousandth_of_a_bit_of_noise():
+    """Ho et al. 2020, section 4: L_T is about 1e-5 bits/dim. Here of pixels that are uniform on [-1, 1]."""
+    schedule = NoiseSchedule(1000, betas=linear_schedule(1000))
+    x0, alpha_bar = torch.linspace(-1, 1, 1001, dtype=torch.float64), schedule.alpha_bar(1000).item()
+    bits = gaussian_kl(alpha_bar**0.5 * x0, 1 - alpha_bar, torch.zeros_like(x0), 1.0).mean().item() / log(2)
+    assert bits == pytest.approx(1e-5, rel=0.1)
