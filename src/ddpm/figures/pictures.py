@@ -128,8 +128,8 @@ def untrained_prediction(
         denormalize_img(torch.cat([stage[order] for stage in (xt, wanted, predicted)])),
         len(xt),
         title=f"Prediction before training: {label}",
-        note="The network sees the upper row and should answer with the middle one. Untrained, it answers about the "
-        f"same to everything. Mean squared error {loss:.2f}; always answering 0 (grey) would score {zero:.2f}.",
+        note="The network sees the upper row and should answer with the middle one. Untrained, its answers have "
+        f"little to do with either. Mean squared error {loss:.2f}; always answering 0 (grey) would score {zero:.2f}.",
         xlabel="number of noise steps t",
         ylabel="question and answer",
         columns=_headings(num_steps[order]),
