@@ -61,7 +61,7 @@ def test_untrained_prediction_stands_under_the_noise_and_states_its_mean_squared
     )
     assert_shows(figure, [[xt[1], xt[0]], [eps[1], eps[0]], [eps[1] + 0.25, eps[0] + 0.25]])
     words = figure.texts[1].get_text().replace("\n", " ")
-    assert f"answering 0 would score {signed(eps).square().mean():.2f}" in words
+    assert f"answering 0 (grey) would score {signed(eps).square().mean():.2f}" in words
     assert "Mean squared error 0.25" in words
 
 

@@ -129,7 +129,6 @@ def test_metrics_and_plots_say_something(clones):
     [
         ({"render_grids": {"n_gradients": 9}}, ["render_grids", "render_page"]),
         ({"sample": {"tiny": {"n_samples": 43}}}, ["sample_tiny", "evaluate_tiny", "render_grids", "render_page"]),
-        ({"train_tiny": {"lr": 0.002}}, ["train_tiny", "sample_tiny", "evaluate_tiny", "render_grids", "render_page"]),
     ],
 )
 def test_a_change_runs_what_it_touches(clones, change, expected):
