@@ -23,7 +23,7 @@ class Slow:
         self.now += self.seconds
 
     def load(self, path):
-        raise NotImplementedError
+        pytest.fail("there is nothing to go on from")
 
     def is_finite(self):
         return True
