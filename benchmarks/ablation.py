@@ -74,7 +74,7 @@ def main() -> None:
         cell = Cell(*place)
         changed = merged(recipe, changes(cell))
         effective = merged(params, changed)
-        name = cell.experiment({"extractor": extractor, **{key: at(effective, key) for key in keys}})
+        name = cell.experiment({"extractor": extractor, **{key: decisive(at(effective, key)) for key in keys}})
         wanted[name], overrides[name] = cell, recipes.overrides(changed)
 
     scored, drawn = effective["evaluate_unet"], effective["sample"]["unet"]
@@ -213,6 +213,11 @@ def at(params: Mapping[str, Any], key: str) -> Any:
     """The value, or the section, under a dotted key."""
     first, _, rest = key.partition(".")
     return at(params[first], rest) if rest else params[first]
+
+
+def decisive(value: Any) -> Any:
+    """A value or section without what leaves a run's results as they are."""
+    return {k: v for k, v in value.items() if k != "checkpoint_seconds"} if isinstance(value, Mapping) else value
 
 
 def queue() -> dict[str, str]:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ddpm import compute
 from ddpm.compute import Compute
 from ddpm.data.gradients import gradient_images
-from ddpm.diffusion.posterior import Variance, x0_error
+from ddpm.diffusion.posterior import Variance, eps_error
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.evaluation.bound import variational_bound
 from ddpm.evaluation.gradients import GradientQuality, corner_error_floor, entropy, measure
@@ -67,9 +67,10 @@ def main(stage: Stage) -> None:
     write_csv(REPORTS / "bound.csv", lengths[0], (row.values() for row in lengths))
     on_own = [row for row in lengths if (row["schedule"], row["max_steps"]) == (facts["schedule"], len(schedule))]
 
+    steps = torch.arange(1, len(schedule) + 1, device=device.device)
     exact_quality = measure(draw(exact, "ancestral", params, seed, device))
     metrics = {
-        **excess(losses, optimal, noise_weights(model)),
+        **excess(losses, optimal, eps_error(model.prediction, steps, schedule).flatten().tolist()),
         # On the steps and noise of the evaluation loss that train_tiny reports.
         "optimal_eval_loss": simple_loss(exact, images, schedule, derive_seed(seed, "train_tiny"), device),
         **{f"tiny_{key}": value for key, value in vars(quality).items()},
@@ -88,20 +89,11 @@ def main(stage: Stage) -> None:
         stage.run.log_artifact(path)
 
 
-def noise_weights(model: DiffusionModel) -> list[float]:
-    """By step, the squared error of the noise that a squared error of 1 in the model's prediction stands for."""
-    schedule = model.noise_schedule
-    assert schedule is not None
-    t = torch.arange(1, len(schedule) + 1, device=schedule.betas.device)
-    alpha_bar = schedule.alpha_bar(t)
-    return (x0_error(model.prediction, t, schedule).flatten() * alpha_bar / (1 - alpha_bar)).tolist()
-
-
 def excess(losses: list[float], optimal: list[float], weights: list[float]) -> dict[str, float]:
     """The loss, the least possible one and their difference, as means over t, all on the same images and noise.
 
     The standard error is von Neumann's, from differences of neighbouring steps, whose noise is independent. With
-    `noise_weights`, the losses are those of the noise, L_simple of equation 14, whatever the model predicts.
+    the weights of `eps_error`, the losses are those of the noise, L_simple of equation 14, whatever the model predicts.
     """
     of_noise, least_of_noise = (fmean(map(mul, weights, by_step)) for by_step in (losses, optimal))
     over = [loss - least for loss, least in zip(losses, optimal, strict=True)]

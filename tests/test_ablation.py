@@ -56,6 +56,12 @@ def test_names_tell_cells_seeds_and_settings_apart():
         subprocess.run(["git", "check-ref-format", f"refs/exps/{name}"], check=True)
 
 
+def test_what_changes_no_result_is_left_out_of_a_name():
+    section = {"lr": 0.1, "checkpoint_seconds": 60}
+    assert ablation.decisive(section) == {"lr": 0.1}
+    assert ablation.decisive(60) == 60
+
+
 def test_a_row_has_the_bound_of_its_own_variance():
     row = ablation.row("name", EPS, GOOD)
     assert row["failure"] == ""

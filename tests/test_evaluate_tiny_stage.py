@@ -7,7 +7,7 @@ import torch
 from project import REPO
 
 from ddpm.data.gradients import gradient_images
-from ddpm.diffusion.posterior import to_eps
+from ddpm.diffusion.posterior import eps_error, to_eps
 from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
 from ddpm.images import normalize_img
 from ddpm.models.base import DiffusionModel
@@ -31,14 +31,14 @@ class Noise(DiffusionModel):
 
 
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
-def test_noise_weights_turn_a_loss_into_that_of_the_noise(prediction):
+def test_eps_error_turns_a_loss_into_that_of_the_noise(prediction):
     schedule = NoiseSchedule(20, betas=cosine_schedule(20))
     images = normalize_img(gradient_images(50, (3, 4, 5), generator(0, "images")))
     with global_stream(0, "init"):
         model = TinyDiffuser(TinyDiffuserConfig((3, 4, 5), 8, 20))
     model.noise_schedule, model.prediction = schedule, prediction
     own, of_noise = (loss_by_timestep(which, images, schedule, 50, 0) for which in (model, Noise(model)))
-    weights = STAGE["noise_weights"](model)
+    weights = eps_error(prediction, torch.arange(1, 21), schedule).flatten().tolist()
     weighted = torch.tensor([weight * loss for weight, loss in zip(weights, own, strict=True)])
     assert (weighted / torch.tensor(of_noise) - 1).abs().max() < 1e-3  # float32 near t = 1, where the weight is 1,000
     found = STAGE["excess"](own, [0.5 * loss for loss in own], weights)

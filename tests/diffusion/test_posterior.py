@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ddpm.diffusion.forward import add_noise
 from ddpm.diffusion.posterior import (
+    eps_error,
     posterior_mean,
     posterior_variance,
     reverse_variance,
@@ -112,6 +113,15 @@ def test_x0_error_is_how_far_a_wrong_prediction_moves_the_image(prediction):
     moved = to_x0(prediction, said + 1, xt, steps, ours) - to_x0(prediction, said, xt, steps, ours)
     # rounding of x0 up to 1e3 (eps at T), relative to a move of the same size
     assert (x0_error(prediction, steps, ours) / moved**2 - 1).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_eps_error_is_how_far_a_wrong_prediction_moves_the_noise(prediction):
+    ours, steps = NoiseSchedule(60, betas=SCHEDULES["cosine"](60)), torch.tensor([1, 2, 10, 30, 59, 60])
+    said, xt = images(), images(index=1)
+    moved = to_eps(prediction, said + 1, xt, steps, ours) - to_eps(prediction, said, xt, steps, ours)
+    # rounding of eps, relative to a move that at T is only sqrt(alpha_bar_T) = 1e-3 of it for x0
+    assert (eps_error(prediction, steps, ours) / moved**2 - 1).abs().max() < 1e-9
 
 
 def test_learned_variance_lies_between_the_fixed_ones_as_in_diffusers():

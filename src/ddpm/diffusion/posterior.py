@@ -86,6 +86,14 @@ def x0_error(
             return torch.ones_like(alpha_bar)
 
 
+def eps_error(
+    prediction: Prediction, num_steps: Int[Tensor, "b"], schedule: NoiseSchedule
+) -> Float64[Tensor, "b 1 1 1"]:
+    """The squared error of the noise that `to_eps` gives, for a squared error of 1 in what is predicted."""
+    alpha_bar = schedule.alpha_bar(num_steps).reshape(-1, 1, 1, 1)
+    return x0_error(prediction, num_steps, schedule) * alpha_bar / (1 - alpha_bar)
+
+
 def posterior_mean(
     x0: Float[Tensor, "b c h w"], xt: Float[Tensor, "b c h w"], num_steps: Int[Tensor, "b"], schedule: NoiseSchedule
 ) -> Float[Tensor, "b c h w"]:
