@@ -72,8 +72,8 @@ def main() -> None:
     wanted, overrides = {}, {}
     for place in product(PREDICTIONS, WEIGHTINGS, VARIANCES, options.seeds):
         cell = Cell(*place)
-        changed = merged(recipe, changes(cell))
-        effective = merged(params, changed)
+        changed = recipes.merged(recipe, changes(cell))
+        effective = recipes.merged(params, changed)
         name = cell.experiment({"extractor": extractor, **{key: decisive(at(effective, key)) for key in keys}})
         wanted[name], overrides[name] = cell, recipes.overrides(changed)
 
@@ -199,14 +199,6 @@ def report(rows: Sequence[Row], facts: str) -> None:
         with atomic_path(REPORTS / "table2.md") as temporary:
             temporary.write_text(table(rows, facts), encoding="utf-8")
         save(figure(rows, facts), REPORTS / "ablation.png")
-
-
-def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `changes` in the place of its own, however deep."""
-    return {
-        **base,
-        **{key: merged(base.get(key, {}), to) if isinstance(to, Mapping) else to for key, to in changes.items()},
-    }
 
 
 def at(params: Mapping[str, Any], key: str) -> Any:

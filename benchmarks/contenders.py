@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from torch import Tensor
 from watch import Watch
 
+from ddpm import recipes
 from ddpm.compute import set_up
 from ddpm.config import Params, validated
 from ddpm.errors import UserError
@@ -128,19 +129,15 @@ def fitted(params: TrainUnet, n_steps: int, per_epoch: int) -> TrainUnet:
     return params.model_copy(update={"ema_decay": decay, "warmup_steps": round(params.warmup_steps * ratio)})
 
 
+def own(name: str, changes: Mapping[str, Any], source: str) -> Own:
+    """params.yaml with `changes`; source: what an error is to name."""
+    values = YAML(typ="safe", pure=True).load(Path("params.yaml"))
+    return Own(name, validated(Params, recipes.merged(values, changes), source))
+
+
 def own_contenders() -> list[Contender]:
     """params.yaml as it stands, and recipes/course.yaml on top of it."""
-    yaml = YAML(typ="safe", pure=True)
-    values = yaml.load(Path("params.yaml"))
-    course = _merged(values, yaml.load(Path("recipes/course.yaml")))
     # All of its 200 steps would take an hour a row; noise as strong as fixed_large does not suit a chain of fewer.
-    course["sample"]["unet"] |= {"n_steps": EVALUATIONS, "variance": "fixed_small"}
-    return [
-        Own(OURS, validated(Params, values, "params.yaml")),
-        Own(COURSE, validated(Params, course, "recipes/course.yaml")),
-    ]
-
-
-def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    deeper = {k: _merged(values[k], v) if isinstance(v, Mapping) else v for k, v in changes.items()}
-    return {**values, **deeper}
+    sampling = {"sample": {"unet": {"n_steps": EVALUATIONS, "variance": "fixed_small"}}}
+    course = recipes.merged(recipes.load(COURSE), sampling)
+    return [own(OURS, {}, "params.yaml"), own(COURSE, course, "recipes/course.yaml")]

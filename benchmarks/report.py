@@ -9,17 +9,16 @@ from typing import Any
 from contenders import COURSE, OURS
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter, StrMethodFormatter
+from race import FLOOR, Row
 
 from ddpm.errors import UserError
 from ddpm.figures.canvas import FAINT, SERIES, curve_axes, styled
 from ddpm.files import atomic_path
 
-FLOOR = "real images"
 ORDER = (OURS, "diffusers", "denoising-diffusion-pytorch", "smalldiffusion", COURSE)
 HEADINGS = ("project", "network", "objective", "optimiser", "average of weights", "sampler")
 BEGIN, END = "<!-- result -->", "<!-- /result -->"
 RATIO_MINUTES, LAST_MINUTES = 10.0, 20.0  # at which the two ratios are taken
-Row = Mapping[str, str]
 Curve = Mapping[float, Sequence[float]]  # minutes: a score a seed
 
 
@@ -80,18 +79,18 @@ def markdown(rows: Sequence[Row], floor: Row, rates: Mapping[str, Any]) -> str:
     """Settings, scores and ratios."""
     found, distances = curves(rows), curves(rows, "class_distance")
     measured = {name: rates["contenders"][name] for name in ORDER if name in rates["contenders"]}
-    lines = [*_header("", *HEADINGS, "parameters", "images/s", "set-up, s")]
+    lines = [*header("", *HEADINGS, "parameters", "images/s", "set-up, s")]
     for name, rate in measured.items():
         numbers = f"{rate['parameters']:,}", f"{1 / rate['seconds_per_image']:.0f}", f"{rate['set_up_seconds']:.0f}"
-        lines.append(_line(name, *(rate["settings"][heading] for heading in HEADINGS), *numbers))
+        lines.append(line(name, *(rate["settings"][heading] for heading in HEADINGS), *numbers))
     budgets = sorted({minutes for curve in found.values() for minutes in curve})
-    lines += ["", *_header("minutes of training", *(f"{minutes:g}" for minutes in budgets), "classes off by")]
+    lines += ["", *header("minutes of training", *(f"{minutes:g}" for minutes in budgets), "classes off by")]
     for name, curve in found.items():
         last = max(curve)
-        cells = [_spread(curve.get(minutes, [])) for minutes in budgets]
-        lines.append(_line(name, *cells, f"{mean(distances[name][last]):.0%} after {last:g}"))
+        cells = [spread(curve.get(minutes, [])) for minutes in budgets]
+        lines.append(line(name, *cells, f"{mean(distances[name][last]):.0%} after {last:g}"))
     value = f"{float(floor['fid_fashion_cnn']):.3f}"
-    lines.append(_line(FLOOR, *(value for _ in budgets), f"{float(floor['class_distance']):.0%}"))
+    lines.append(line(FLOOR, *(value for _ in budgets), f"{float(floor['class_distance']):.0%}"))
     dates = sorted({rate["date"] for rate in measured.values()})
     lines += [
         "",
@@ -143,15 +142,15 @@ def figure(rows: Sequence[Row], floor: Row, machine: str) -> Figure:
     return result
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
     if not values:
         return ""
     return f"{mean(values):.3g}" + (f" ± {stdev(values):.2g}" if len(values) > 1 else "")
 
 
-def _header(*cells: str) -> tuple[str, str]:
-    return _line(*cells), "|" + "---|" * len(cells)
+def header(*cells: str) -> tuple[str, str]:
+    return line(*cells), "|" + "---|" * len(cells)
 
 
-def _line(*cells: str) -> str:
+def line(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"

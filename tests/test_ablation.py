@@ -36,9 +36,9 @@ def test_dvc_makes_of_the_words_what_the_name_is_made_of(cell, tmp_path, monkeyp
     yaml = YAML(typ="safe")
     params = yaml.load(REPO / "params.yaml")
     yaml.dump(params, tmp_path / "params.yaml")
-    changes = ablation.merged(recipes.load("ablation"), ablation.changes(cell))
+    changes = recipes.merged(recipes.load("ablation"), ablation.changes(cell))
     apply_overrides(str(tmp_path / "params.yaml"), recipes.overrides(changes)[1::2])
-    assert yaml.load(tmp_path / "params.yaml") == ablation.merged(params, changes)
+    assert yaml.load(tmp_path / "params.yaml") == recipes.merged(params, changes)
     checked = load_params(tmp_path / "params.yaml")  # every key is known, every value allowed
     assert checked.seed == cell.seed
     assert checked.train_unet.prediction == cell.prediction

@@ -14,8 +14,10 @@ from ddpm.errors import UserError
 from ddpm.resume.state import TrainingState
 
 sys.path.append(str(REPO / "benchmarks"))
+import leads
 import minutes
-from contenders import DRAW_BATCH, Own, fitted
+import race
+from contenders import DRAW_BATCH, Own, fitted, own
 from report import BEGIN, END, HEADINGS, best_peer, curves, figure, insert, markdown, time_to, verdicts
 from watch import Enough, Keeper, Stopwatch
 
@@ -38,9 +40,9 @@ FLOOR = row("real images", 0, 0.05)
 
 
 def test_a_minute_is_sixty_seconds_of_the_contenders_own_speed():
-    assert minutes.steps(10, seconds_per_image=1 / 64, batch_size=64) == 600
-    assert minutes.steps(10, seconds_per_image=1 / 32, batch_size=64) == 300
-    assert minutes.steps(0.001, seconds_per_image=1, batch_size=64) == 1  # at least one
+    assert race.steps(10, seconds_per_image=1 / 64, batch_size=64) == 600
+    assert race.steps(10, seconds_per_image=1 / 32, batch_size=64) == 300
+    assert race.steps(0.001, seconds_per_image=1, batch_size=64) == 1  # at least one
 
 
 def test_warm_up_and_ema_keep_their_shares_of_the_run():
@@ -162,9 +164,9 @@ def test_the_stopwatch_ends_a_training_and_knows_its_step():
 def test_samples_that_are_there_are_not_drawn_again(tmp_path):
     toy, path = Toy(), tmp_path / "samples.safetensors"
     draw = toy.train(None, 1, 0, Keeper(tmp_path, 1))
-    first, _ = minutes.drawn(draw, DRAW_BATCH + 1, 3, path)
+    first, _ = race.drawn(draw, DRAW_BATCH + 1, 3, path)
     assert (len(first), toy.drawn) == (DRAW_BATCH + 1, 2)
-    more, _ = minutes.drawn(draw, 3 * DRAW_BATCH, 3, path)
+    more, _ = race.drawn(draw, 3 * DRAW_BATCH, 3, path)
     assert toy.drawn == 3
     assert torch.equal(more[: len(first)], first)
     assert more[-1].unique().tolist() == [32]  # batch 2, seed 3
@@ -172,15 +174,15 @@ def test_samples_that_are_there_are_not_drawn_again(tmp_path):
 
 def test_rows_that_are_there_are_not_made_again(tmp_path, monkeypatch):
     made, toy = [], Toy()
-    for name, value in {"REPORTS": tmp_path, "RATES": tmp_path / "rate.json", "ROWS": tmp_path / "rows.csv"}.items():
-        monkeypatch.setattr(minutes, name, value)
+    monkeypatch.setattr(minutes, "REPORTS", tmp_path)
     monkeypatch.chdir(REPO)
-    monkeypatch.setattr(minutes, "load_tensors", lambda _: {"images": torch.zeros(60_000, 1, 2, 2, dtype=torch.uint8)})
+    images = torch.zeros(6000, 1, 2, 2, dtype=torch.uint8)
+    monkeypatch.setattr(minutes, "load", lambda _: race.Images(images, images, images))
     monkeypatch.setattr(minutes, "chosen", lambda *_: {"ours": toy})
-    monkeypatch.setattr(minutes, "Evaluator", lambda _: type("Evaluator", (), {"extractor": "abc"}))
-    monkeypatch.setattr(minutes, "report", lambda _: None)
-    score = dict.fromkeys(minutes.COLUMNS[len(minutes.KEY) :], "1.0")
-    monkeypatch.setattr(minutes, "make", lambda cell, *_: made.append(cell["minutes"]) or cell | score)
+    monkeypatch.setattr(minutes, "Evaluator", lambda *_: type("Evaluator", (), {"extractor": "abc"}))
+    monkeypatch.setattr(minutes, "report", lambda *_: None)
+    score = dict.fromkeys(race.COLUMNS[len(race.KEY) :], "1.0")
+    monkeypatch.setattr(race.Race, "make", lambda _, cell, *__: made.append(cell["minutes"]) or cell | score)
 
     def work(*words):
         monkeypatch.setattr(sys, "argv", ["minutes.py", *words])
@@ -195,6 +197,33 @@ def test_rows_that_are_there_are_not_made_again(tmp_path, monkeypatch):
     assert made[3:] == ["5"]
     work("run", "--minutes", "5", "--seeds", "0", "1")
     assert made[4:] == ["5"]
+
+
+def test_each_lead_is_one_change_of_the_default(monkeypatch):
+    monkeypatch.chdir(REPO)
+    contenders = {name: own(name, leads.changes(name), name) for name in leads.LEADS}
+    assert len({contender.digest() for contender in contenders.values()}) == len(leads.LEADS)
+    default = load_params(REPO / "params.yaml").train_unet
+    for name, changed in leads.LEADS.items():
+        for key, value in changed.items():
+            assert getattr(default, key) != value, name
+
+
+def test_a_lead_is_told_from_the_default_only_beyond_the_spread_of_seeds():
+    default = [3.0, 3.1, 3.2]  # standard deviation 0.1, so standard error of a difference 0.082 with as much beside it
+    assert leads.verdict([2.6, 2.7, 2.8], default) == " (better)"  # t = -4.9
+    assert leads.verdict([2.9, 3.0, 3.1], default) == " (the same)"  # t = -1.2
+    assert leads.verdict([3.4, 3.5, 3.6], default) == " (worse)"
+    assert leads.verdict([9.0], default) == ""
+
+
+def test_the_table_of_leads_has_a_line_for_each_that_was_run():
+    names = ["the default", "v"]
+    rows = [row(name, 2, score + seed / 10, seed) for name, score in zip(names, (3, 4), strict=True) for seed in (0, 2)]
+    text = leads.table(rows, FLOOR, dict.fromkeys(names, 0.01))
+    assert "| the default | - | 100 | 3.1 ± 0.14 |" in text
+    assert "| v | train_unet.prediction=v | 100 | 4.1 ± 0.14 (worse) |" in text
+    assert "min_snr" not in text
 
 
 @pytest.mark.parametrize("words", [["--n-samples", "5"], ["--minutes", "0"], ["--only", "me"], ["--seeds", "-1"]])

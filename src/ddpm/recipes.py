@@ -23,6 +23,12 @@ def load(name: str) -> dict[str, Any]:
     return YAML(typ="safe", pure=True).load(FOLDER / f"{name}.yaml")
 
 
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `changes` in the place of its own, however deep."""
+    deeper = {k: merged(base.get(k, {}), v) if isinstance(v, Mapping) else v for k, v in changes.items()}
+    return {**base, **deeper}
+
+
 def overrides(values: Mapping[str, Any]) -> list[str]:
     """`-S key=value` for every value, in words that need no quoting in a shell."""
     return [word for key, value in _leaves(values) for word in ("-S", f"{key}={_spell(value)}")]

@@ -1,0 +1,139 @@
+"""What each lead of the default recipe is worth: one thing changed, the same two minutes, three seeds.
+
+    python benchmarks/leads.py          # everything; or piece by piece:
+    python benchmarks/leads.py rate     # how fast each trains, on a quiet machine
+    python benchmarks/leads.py run --only "no first_skip"
+    python benchmarks/leads.py report   # the table of the rows that are there
+
+How minutes are counted, and what is kept: race.py. This is a search, so samples are held against held-out images of the
+training split; the test split only stands for a perfect model. Writes reports/leads/ and the table in docs/recipes.md.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+
+from contenders import own
+from race import Evaluator, Images, Race, Row, alone, checked, common_arguments
+from report import header, insert, line, spread
+
+from ddpm import recipes
+from ddpm.config import Params, load_params
+from ddpm.errors import UserError
+from ddpm.files import load_tensors
+
+REPORTS, DOC = Path("reports/leads"), Path("docs/recipes.md")
+DEFAULT = "the default"
+SAMPLER = {"sampler": "dpmpp_2m", "n_steps": 10, "spacing": "karras"}  # as good as any, at a fifth of the time
+LEADS: dict[str, dict[str, object]] = {
+    DEFAULT: {},
+    "Adam for all weights": {"muon_lr": None},
+    "no decay of the rate": {"lr_decay": "none"},
+    "no average of weights": {"ema_decay": 0.0},
+    "batch 128": {"batch_size": 128},
+    "full resolution": {"patch_size": 1},
+    "no first_skip": {"first_skip": False},
+    "attention at 14 too": {"max_attention_size": None},
+    "48 channels": {"channels": 48},
+    "v": {"prediction": "v"},
+    "v, loss of x0": {"prediction": "v", "weighting": "x0"},
+    "eps, rescaled linear": {"prediction": "eps", "schedule": "rescaled_linear"},
+    "rescaled linear": {"schedule": "rescaled_linear"},
+    "min_snr": {"weighting": "min_snr"},
+    "stratified": {"step_sampling": "stratified"},
+    "dropout 0.1": {"dropout": 0.1},
+}
+
+
+def arguments() -> argparse.Namespace:
+    parser = common_arguments(__doc__, tuple(LEADS))
+    parser.add_argument("--minutes", type=float, nargs="+", default=[2.0], help="of training")
+    parser.add_argument("--n-samples", type=int, default=1024, help="images a row")
+    return checked(parser)
+
+
+def work(options: argparse.Namespace) -> None:
+    wanted = (name for name in LEADS if name in {DEFAULT, *options.only})
+    race = Race(REPORTS, {name: own(name, changes(name), f"lead {name!r}") for name in wanted})
+    if options.phase == "report":
+        return report(race, options.n_samples)
+    params = load_params()
+    images = load(params)
+    if options.phase == "rate" or (options.phase == "all" and None in map(race.rate, race.contenders)):
+        race.measure(images.train, options.rounds, options.seconds)
+    if options.phase == "rate":
+        return None
+    evaluator = Evaluator(images.reference, params.threads)
+    for _ in race.run(images, evaluator, options.minutes, lambda _: options.seeds or (0, 1, 2), options.n_samples):
+        report(race, options.n_samples)
+    return report(race, options.n_samples)
+
+
+def changes(name: str) -> dict[str, object]:
+    """What a lead changes in params.yaml, in its words, and the sampler that all of them share."""
+    return {"train_unet": LEADS[name], "sample": {"unet": SAMPLER}}
+
+
+def load(params: Params) -> Images:
+    """All are held against the rest of the training split, which nobody trains on."""
+    train, test = (
+        load_tensors(Path(f"data/fashion_mnist/{split}.safetensors"))["images"] for split in ("train", "test")
+    )
+    return Images(train[: params.train_unet.n_train], test, train[params.train_unet.n_train :])
+
+
+def report(race: Race, n_samples: int) -> None:
+    floor, rows = race.rows(n_samples)
+    rates = race.all_rates()
+    insert(DOC, table(rows, floor, {name: rate["seconds_per_image"] for name, rate in rates["contenders"].items()}))
+
+
+def table(rows: Sequence[Row], floor: Row, seconds_per_image: dict[str, float]) -> str:
+    """A line a lead, in Markdown: how fast it trains, its distance, and what that is in the default's own spread."""
+    budgets = sorted({float(row["minutes"]) for row in rows})
+    lines = [*header("lead", "as parameters", "images/s", *(f"distance after {budget:g} min" for budget in budgets))]
+    for name, changed in LEADS.items():
+        cells = []
+        for budget in budgets:
+            scores = {
+                which: [
+                    float(row["fid_fashion_cnn"])
+                    for row in rows
+                    if row["contender"] == which and float(row["minutes"]) == budget
+                ]
+                for which in (DEFAULT, name)
+            }
+            cells.append(spread(scores[name]) + verdict(scores[name], scores[DEFAULT]) * (name != DEFAULT))
+        if any(cells):
+            words = ", ".join(recipes.overrides({"train_unet": changed})[1::2]) or "-"
+            lines.append(line(name, words, f"{1 / seconds_per_image[name]:.0f}", *cells))
+    about = f"{floor['n_samples']} samples, {SAMPLER['sampler']} in {SAMPLER['n_steps']} steps, against held-out images"
+    real = f"real images {float(floor['fid_fashion_cnn']):.3f}"
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{about} (extractor {floor['extractor']}; {real}); mean ± standard "
+            "deviation of seeds; better or worse where Welch's |t| is above 3.",
+        ]
+    )
+
+
+def verdict(scores: Sequence[float], default: Sequence[float]) -> str:
+    """Better, worse or neither, by Welch's t with |t| > 3; nothing where either has fewer than two seeds."""
+    if min(len(scores), len(default)) < 2:
+        return ""
+    error = (stdev(scores) ** 2 / len(scores) + stdev(default) ** 2 / len(default)) ** 0.5
+    t = (mean(scores) - mean(default)) / error
+    return " (the same)" if abs(t) < 3 else " (better)" if t < 0 else " (worse)"
+
+
+if __name__ == "__main__":
+    try:
+        alone(work, arguments())
+    except UserError as error:
+        sys.exit(f"leads: {error}")
+    except KeyboardInterrupt:
+        sys.exit("leads: stopped; run it again to go on")
