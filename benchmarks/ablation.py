@@ -133,9 +133,11 @@ def enqueue(names: Iterable[str], overrides: Mapping[str, list[str]]) -> None:
 def wait(wanted: Mapping[str, Cell], rows: dict[str, Row], jobs: int) -> None:
     """Let DVC work its queue off, and keep each run's row as soon as it is there."""
     started = time.monotonic()
-    dvc("queue", "start", "--jobs", str(jobs))
     while True:
         states = queue()
+        waiting, busy = (list(states.values()).count(state) for state in ("Queued", "Running"))
+        if waiting and busy < jobs:  # a worker ends by itself now and then; those that live are not started twice
+            dvc("queue", "start", "--jobs", str(jobs))
         for name in collect(wanted, rows, states):
             so_far = f"{len(rows)} of {len(wanted)}, after {(time.monotonic() - started) / 60:.0f} min"
             print(f"{so_far}: {name}: {rows[name]['failure'] or rows[name]['fid_fashion_cnn']}", flush=True)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from copy import copy
 from itertools import product
 
 import pytest
@@ -99,6 +100,28 @@ def test_what_has_ended_is_collected_once_and_a_killed_run_is_not(tmp_path, monk
     assert rows[diverged]["failure"] == DIVERGED
     assert ablation.collect(cells, rows, {diverged: "Failed", killed: "Failed"}) == []
     assert [row["experiment"] for row in ablation.read(ablation.REPORTS / "ablation.csv")] == [done, diverged]
+
+
+def test_a_worker_that_has_ended_is_started_again(monkeypatch):
+    """Three runs for two workers, of which one ends early: DVC is asked for both while fewer are busy than may be."""
+    names = ["ablation-a", "ablation-b", "ablation-c"]
+    looks = [("Queued", "Queued", "Queued"), ("Running", "Running", "Queued"), ("Success", "Running", "Queued")]
+    looks += [("Success", "Running", "Running"), ("Success", "Success", "Success")]
+    states, asked = iter(looks), []
+    monkeypatch.setattr(ablation, "SECONDS", 0.0)
+    monkeypatch.setattr(ablation, "queue", lambda: dict(zip(names, next(states), strict=True)))
+    monkeypatch.setattr(ablation, "dvc", lambda *words: asked.append((*words, next_look())))
+    next_look = lambda: len(looks) - len(list(copy(states)))  # noqa: E731
+
+    def collect(_wanted, rows, seen):
+        rows.update(
+            {name: {"failure": "", "fid_fashion_cnn": "1"} for name, state in seen.items() if state == "Success"}
+        )
+        return []
+
+    monkeypatch.setattr(ablation, "collect", collect)
+    ablation.wait(dict.fromkeys(names, EPS), {}, jobs=2)
+    assert asked == [("queue", "start", "--jobs", "2", look) for look in (1, 3)]
 
 
 def test_the_table_keeps_failures_and_means_of_what_is_left(tmp_path):
