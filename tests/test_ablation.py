@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from copy import copy
 from itertools import product
 
 import pytest
@@ -107,21 +106,22 @@ def test_a_worker_that_has_ended_is_started_again(monkeypatch):
     names = ["ablation-a", "ablation-b", "ablation-c"]
     looks = [("Queued", "Queued", "Queued"), ("Running", "Running", "Queued"), ("Success", "Running", "Queued")]
     looks += [("Success", "Running", "Running"), ("Success", "Success", "Success")]
-    states, asked = iter(looks), []
-    monkeypatch.setattr(ablation, "SECONDS", 0.0)
-    monkeypatch.setattr(ablation, "queue", lambda: dict(zip(names, next(states), strict=True)))
-    monkeypatch.setattr(ablation, "dvc", lambda *words: asked.append((*words, next_look())))
-    next_look = lambda: len(looks) - len(list(copy(states)))  # noqa: E731
+    seen, asked = [], []
 
-    def collect(_wanted, rows, seen):
-        rows.update(
-            {name: {"failure": "", "fid_fashion_cnn": "1"} for name, state in seen.items() if state == "Success"}
-        )
+    def queue():
+        seen.append(dict(zip(names, looks[len(seen)], strict=True)))
+        return seen[-1]
+
+    def collect(_wanted, rows, states):
+        rows.update(dict.fromkeys((name for name, state in states.items() if state == "Success"), GOOD))
         return []
 
+    monkeypatch.setattr(ablation, "SECONDS", 0.0)
+    monkeypatch.setattr(ablation, "queue", queue)
     monkeypatch.setattr(ablation, "collect", collect)
+    monkeypatch.setattr(ablation, "dvc", lambda *words: asked.append((len(seen), *words)))
     ablation.wait(dict.fromkeys(names, EPS), {}, jobs=2)
-    assert asked == [("queue", "start", "--jobs", "2", look) for look in (1, 3)]
+    assert asked == [(look, "queue", "start", "--jobs", "2") for look in (1, 3)]
 
 
 def test_the_table_keeps_failures_and_means_of_what_is_left(tmp_path):
