@@ -16,17 +16,15 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from contenders import own
-from race import Evaluator, Images, Race, Row, alone, checked, common_arguments
+from race import Evaluator, Images, Race, Row, alone, checked, common_arguments, splits
 from report import header, insert, line, spread
 
 from ddpm import recipes
-from ddpm.config import Params, load_params
+from ddpm.config import load_params
 from ddpm.errors import UserError
-from ddpm.files import load_tensors
 
 REPORTS, DOC = Path("reports/leads"), Path("docs/recipes.md")
 DEFAULT = "the default"
-SAMPLER = {"sampler": "dpmpp_2m", "n_steps": 10, "spacing": "karras"}  # as good as any, at a fifth of the time
 LEADS: dict[str, dict[str, object]] = {
     DEFAULT: {},
     "Adam for all weights": {"muon_lr": None},
@@ -50,38 +48,23 @@ LEADS: dict[str, dict[str, object]] = {
 def arguments() -> argparse.Namespace:
     parser = common_arguments(__doc__, tuple(LEADS))
     parser.add_argument("--minutes", type=float, nargs="+", default=[2.0], help="of training")
-    parser.add_argument("--n-samples", type=int, default=1024, help="images a row")
     return checked(parser)
 
 
 def work(options: argparse.Namespace) -> None:
     wanted = (name for name in LEADS if name in {DEFAULT, *options.only})
-    race = Race(REPORTS, {name: own(name, changes(name), f"lead {name!r}") for name in wanted})
+    race = Race(REPORTS, {name: own(name, {"train_unet": LEADS[name]}, f"lead {name!r}") for name in wanted})
     if options.phase == "report":
         return report(race, options.n_samples)
     params = load_params()
-    images = load(params)
-    if options.phase == "rate" or (options.phase == "all" and None in map(race.rate, race.contenders)):
-        race.measure(images.train, options.rounds, options.seconds)
-    if options.phase == "rate":
+    train, unseen, test = splits(params.train_unet.n_train)
+    if not race.rated(options, train):
         return None
+    images = Images(train, real=test, reference=unseen)
     evaluator = Evaluator(images.reference, params.threads)
     for _ in race.run(images, evaluator, options.minutes, lambda _: options.seeds or (0, 1, 2), options.n_samples):
         report(race, options.n_samples)
     return report(race, options.n_samples)
-
-
-def changes(name: str) -> dict[str, object]:
-    """What a lead changes in params.yaml, in its words, and the sampler that all of them share."""
-    return {"train_unet": LEADS[name], "sample": {"unet": SAMPLER}}
-
-
-def load(params: Params) -> Images:
-    """All are held against the rest of the training split, which nobody trains on."""
-    train, test = (
-        load_tensors(Path(f"data/fashion_mnist/{split}.safetensors"))["images"] for split in ("train", "test")
-    )
-    return Images(train[: params.train_unet.n_train], test, train[params.train_unet.n_train :])
 
 
 def report(race: Race, n_samples: int) -> None:
@@ -109,16 +92,13 @@ def table(rows: Sequence[Row], floor: Row, seconds_per_image: dict[str, float]) 
         if any(cells):
             words = ", ".join(recipes.overrides({"train_unet": changed})[1::2]) or "-"
             lines.append(line(name, words, f"{1 / seconds_per_image[name]:.0f}", *cells))
-    about = f"{floor['n_samples']} samples, {SAMPLER['sampler']} in {SAMPLER['n_steps']} steps, against held-out images"
-    real = f"real images {float(floor['fid_fashion_cnn']):.3f}"
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{about} (extractor {floor['extractor']}; {real}); mean ± standard "
-            "deviation of seeds; better or worse where Welch's |t| is above 3.",
-        ]
-    )
+    lines += [
+        "",
+        f"{floor['n_samples']} samples, drawn as `sample.unet` says, against held-out images (extractor "
+        f"{floor['extractor']}; real images {float(floor['fid_fashion_cnn']):.3f}); mean ± standard deviation of "
+        "seeds; better or worse where Welch's |t| is above 3.",
+    ]
+    return "\n".join(lines)
 
 
 def verdict(scores: Sequence[float], default: Sequence[float]) -> str:

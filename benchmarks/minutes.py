@@ -17,13 +17,12 @@ from pathlib import Path
 
 from contenders import COURSE, OURS, Contender, own_contenders
 from peers import PEERS
-from race import Evaluator, Images, Race, alone, checked, common_arguments
+from race import Evaluator, Images, Race, alone, checked, common_arguments, splits
 from report import figure, insert, markdown
 
 from ddpm.config import Params, load_params
 from ddpm.errors import UserError
 from ddpm.figures.canvas import save
-from ddpm.files import load_tensors
 
 REPORTS, DOC = Path("reports/benchmark"), Path("docs/benchmark.md")
 NAMES = (OURS, COURSE, *PEERS)
@@ -33,7 +32,6 @@ SEEDS = (0, 1, 2)
 def arguments() -> argparse.Namespace:
     parser = common_arguments(__doc__, NAMES)
     parser.add_argument("--minutes", type=float, nargs="+", default=[1.0, 2.0, 5.0, 10.0, 20.0], help="of training")
-    parser.add_argument("--n-samples", type=int, default=1024, help="images a row")
     return checked(parser)
 
 
@@ -44,9 +42,7 @@ def work(options: argparse.Namespace) -> None:
     race, images = Race(REPORTS, chosen(options.only, params)), load(params)
     if options.n_samples > len(images.real):
         raise UserError(f"--n-samples is {options.n_samples}; {len(images.real)} real images were not trained on")
-    if options.phase == "rate" or (options.phase == "all" and None in map(race.rate, race.contenders)):
-        race.measure(images.train, options.rounds, options.seconds)
-    if options.phase == "rate":
+    if not race.rated(options, images.train):
         return None
     evaluator = Evaluator(images.reference, params.threads)
 
@@ -67,10 +63,8 @@ def chosen(names: Sequence[str], params: Params) -> dict[str, Contender]:
 
 def load(params: Params) -> Images:
     """Nobody trains on the rest of the training split; all are held against the test split."""
-    train, test = (
-        load_tensors(Path(f"data/fashion_mnist/{split}.safetensors"))["images"] for split in ("train", "test")
-    )
-    return Images(train[: params.train_unet.n_train], train[params.train_unet.n_train :], test)
+    train, unseen, test = splits(params.train_unet.n_train)
+    return Images(train, real=unseen, reference=test)
 
 
 def report(race: Race, n_samples: int) -> None:

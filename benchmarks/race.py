@@ -94,6 +94,12 @@ class Race:
         found = self.all_rates()["contenders"].get(name)
         return found["seconds_per_image"] if found and found["digest"] == self.contenders[name].digest() else None
 
+    def rated(self, options: argparse.Namespace, images: Tensor) -> bool:
+        """Measure rates where that is asked for or, for `all`, where one is missing; whether rows are to be made."""
+        if options.phase == "rate" or (options.phase == "all" and None in map(self.rate, self.contenders)):
+            self.measure(images, options.rounds, options.seconds)
+        return options.phase != "rate"
+
     def measure(self, images: Tensor, rounds: int, seconds: float) -> None:
         """Write the rates of the contenders, measured in turn, beside those of others that are there."""
         found: dict[str, list[Stopwatch]] = {name: [] for name in self.contenders}
@@ -138,7 +144,7 @@ class Race:
         """
         if unknown := [name for name in self.contenders if self.rate(name) is None]:
             raise UserError(
-                f"{self.folder / 'rate.json'}: no rate for {', '.join(unknown)} as set now; measure it first"
+                f"{self.folder / 'rate.json'}: no rate for {', '.join(unknown)} as set now; run this with `rate` first"
             )
         rest = {"n_samples": str(n_samples), "extractor": evaluator.extractor}
         cells = [spelled(contender=FLOOR, settings="", minutes=0, seed=0, steps=0) | rest]
@@ -195,6 +201,7 @@ def common_arguments(description: str | None, names: Sequence[str]) -> argparse.
     about = "all: measure rates if missing, and run"
     parser.add_argument("phase", nargs="?", choices=phases, default="all", help=about)
     parser.add_argument("--only", nargs="+", choices=names, default=list(names), metavar="NAME", help=", ".join(names))
+    parser.add_argument("--n-samples", type=int, default=1024, help="images a row")
     parser.add_argument("--seeds", type=int, nargs="+", help="of training")
     parser.add_argument("--rounds", type=int, default=5, help="of `rate`, each through all contenders")
     parser.add_argument(
@@ -225,6 +232,13 @@ def alone(work: Callable[[argparse.Namespace], None], options: argparse.Namespac
             work(options)
     except Timeout:
         raise UserError(f"another benchmark is running here; it holds {KEPT / 'lock'}") from None
+
+
+def splits(n_train: int) -> tuple[Tensor, Tensor, Tensor]:
+    """8-bit: the first `n_train` images of the training split, the rest, which nobody trains on, and the test split."""
+    folder = Path("data/fashion_mnist")
+    train, test = (load_tensors(folder / f"{split}.safetensors")["images"] for split in ("train", "test"))
+    return train[:n_train], train[n_train:], test
 
 
 def steps(minutes: float, seconds_per_image: float, batch_size: int) -> int:
