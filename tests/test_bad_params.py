@@ -213,13 +213,20 @@ def test_yaml_that_stands_for_nothing_is_one_line(text, tmp_path):
             "learned",
             "sample.tiny.variance is learned; the tiny network learns none, so it takes fixed_large or fixed_small",
         ),
-        *(
-            (
-                (*section, "variance"),
-                "learned",
-                f"{'.'.join(section)}.variance is learned; train_unet.learn_variance must be true for that, or take",
-            )
-            for section in (("sample", "unet"), ("paper",))
+        (
+            ("sample", "unet", "variance"),
+            "learned",
+            "sample.unet: variance is learned; only sampler ancestral draws noise of that variance, with dpmpp_2m take",
+        ),
+        (
+            ("sample", "unet"),
+            {**VALUES["sample"]["unet"], "sampler": "ancestral", "variance": "learned"},
+            "sample.unet.variance is learned; train_unet.learn_variance must be true for that, or take",
+        ),
+        (
+            ("paper", "variance"),
+            "learned",
+            "paper.variance is learned; train_unet.learn_variance must be true for that, or take",
         ),
         (
             ("paper", "coarse_depths"),

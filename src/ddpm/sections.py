@@ -198,6 +198,11 @@ class SampleModel(Section):
             raise ValueError(f"n_steps is {self.n_steps}; sampler {self.sampler} needs at least {least}")
         if self.eta and self.sampler != "ddim":
             raise ValueError(f"eta is {self.eta}; only sampler ddim has it, with {self.sampler} it must be 0")
+        if self.variance == "learned" and self.sampler != "ancestral":
+            raise ValueError(
+                f"variance is learned; only sampler ancestral draws noise of that variance, with {self.sampler} take "
+                "fixed_large or fixed_small"
+            )
         return self
 
 
