@@ -63,7 +63,7 @@ def verdicts(found: Mapping[str, Curve], floor: float) -> list[str]:
         factor, word = LAST_MINUTES / minutes, "at most " if bound else ""
         lines.append(
             f"The best peer after {LAST_MINUTES:g} minutes is {last[0]} with {last[1]:.3g}. Ours is there after {word}"
-            f"{minutes:.2g} minutes: {factor:.3g} times as fast{' or faster' if bound else ''}."
+            f"{minutes:.2g} minute{'s' * (minutes != 1)}: {factor:.3g} times as fast{' or faster' if bound else ''}."
         )
     if (rival := best_peer(found, RATIO_MINUTES)) and RATIO_MINUTES in ours:
         above, theirs = mean(ours[RATIO_MINUTES]) - floor, rival[1] - floor
