@@ -5,7 +5,6 @@ import json
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from functools import partial
 from importlib.metadata import version
 from math import ceil
@@ -20,7 +19,8 @@ from ddpm import recipes
 from ddpm.compute import set_up
 from ddpm.config import Params, validated
 from ddpm.errors import UserError
-from ddpm.images import denormalize_img, to_uint8
+from ddpm.images import denormalize_img, from_uint8, normalize_img, to_uint8
+from ddpm.models.base import labelled, labels_to_draw
 from ddpm.models.unet import Unet, UnetConfig
 from ddpm.sampling.respacing import stops
 from ddpm.sampling.sample import sample_steps
@@ -68,8 +68,8 @@ class Own(Contender):
         training, sampling = params.train_unet, params.sample.unet
         self.name, self._params = name, params
         self.batch_size, self.planned = training.batch_size, training.lr_decay != "none"
-        if training.class_conditional:
-            raise UserError(f"{name}: train_unet.class_conditional is true; set it to false, for nobody else is told")
+        if training.labels == "classes":
+            raise UserError(f"{name}: train_unet.labels is classes; take none or clusters, for nobody else is told classes")
         self.facts = {
             "train_unet": training.model_dump(exclude=NO_MATTER),
             "sample": sampling.model_dump(exclude=NO_MATTER | {"batch_size"}),
@@ -79,17 +79,20 @@ class Own(Contender):
         warm_up = f", warm-up {training.warmup_steps} steps" if training.warmup_steps else ""
         skip = ", first_skip" if training.first_skip else ""
         scaled = ", as shares of the default run" if self.planned else ""
+        clusters = f", told of {training.n_clusters} clusters" if training.labels == "clusters" else ""
         n_steps = training.max_steps if sampling.n_steps is None else sampling.n_steps
+        guided = f", guidance {sampling.guidance_scale:g}" if sampling.guidance_scale != 1 else ""
         variance = f", {sampling.variance}" if sampling.sampler == "ancestral" else ""
         self.settings = {
             "project": f"ddpm, torch {version('torch')}",
-            "network": f"Unet {training.channels}, {tuple(training.dim_mults)}, patch_size {training.patch_size}{skip}",
+            "network": f"Unet {training.channels}, {tuple(training.dim_mults)}, patch_size {training.patch_size}{skip}"
+            f"{clusters}",
             "objective": f"{training.prediction}, {training.weighting} loss, {training.schedule}, "
             f"T = {training.max_steps}",
             "optimiser": f"{muon}Adam {training.lr:g}, betas {tuple(training.adam_betas)}, batch {self.batch_size}"
             f"{warm_up}, decay {training.lr_decay}",
             "average of weights": f"EMA {training.ema_decay:g}{scaled}" if training.ema_decay else "none",
-            "sampler": f"{sampling.sampler}{variance}, {n_steps} steps, {sampling.spacing}",
+            "sampler": f"{sampling.sampler}{variance}, {n_steps} steps, {sampling.spacing}{guided}",
         }
 
     def train(self, images: Tensor, n_steps: int, seed: int, watch: Watch) -> Draw:
@@ -99,11 +102,13 @@ class Own(Contender):
         params = fitted(params, n_steps, per_epoch) if self.planned else params
         params = params.model_copy(update={"epochs": n_steps / per_epoch})
         seed = derive_seed(seed, "train_unet")
-        shape = {field.name: getattr(params, field.name) for field in fields(UnetConfig) if hasattr(params, field.name)}
-        shape = {name: tuple(value) if isinstance(value, list) else value for name, value in shape.items()}
         with global_stream(seed, "init"):
-            model = Unet(UnetConfig(image_shape=tuple(images.shape[1:]), **shape))
-        fit(model, params, images, seed=seed, compute=compute, resume=watch)
+            model = Unet(UnetConfig.of(params, tuple(images.shape[1:])))
+        labels = None
+        if model.clusters is not None:
+            model.clusters.learn(images, derive_seed(seed, "clusters"))
+            labels = model.clusters(normalize_img(from_uint8(images)))
+        fit(model, params, images, seed=seed, compute=compute, resume=watch, labels=labels)
         return partial(self._draw, model.eval().requires_grad_(False))
 
     def _draw(self, model: Unet, number: int, seed: int) -> Tensor:
@@ -112,9 +117,11 @@ class Own(Contender):
         assert model.noise_schedule is not None
         n_steps = params.n_steps or len(model.noise_schedule)
         kept = stops(model.noise_schedule, n_steps, params.spacing)
-        streams = [generator(seed, "sample/unet", number * DRAW_BATCH + i) for i in range(DRAW_BATCH)]
+        indices = range(number * DRAW_BATCH, (number + 1) * DRAW_BATCH)
+        streams = [generator(seed, "sample/unet", index) for index in indices]
+        told = labelled(model, labels_to_draw(model, seed, indices), guidance_scale=params.guidance_scale)
         steps = sample_steps(
-            model, streams, kept, params.sampler, params.variance, params.eta, params.clip_sample, compute
+            told, streams, kept, params.sampler, params.variance, params.eta, params.clip_sample, compute
         )
         return to_uint8(denormalize_img(deque(steps, maxlen=1).pop()))
 

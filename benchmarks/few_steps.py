@@ -21,13 +21,14 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter, StrMet
 from torch import Tensor
 
 from ddpm.compute import set_up
+from ddpm.config import load_params
 from ddpm.errors import UserError
 from ddpm.evaluation.features import describe, load_classifier
 from ddpm.evaluation.metrics import estimate, fid
 from ddpm.figures.canvas import FAINT, LINE, SERIES, curve_panels, save, styled
 from ddpm.files import load_tensors, md5, write_csv
 from ddpm.images import denormalize_img, to_uint8
-from ddpm.models.base import DiffusionModel, labelled
+from ddpm.models.base import DiffusionModel, labelled, labels_to_draw
 from ddpm.models.checkpoint import load_model
 from ddpm.sampling.respacing import stops
 from ddpm.sampling.sample import SAMPLERS, sample_steps
@@ -40,7 +41,7 @@ REPORTS = Path("reports/few_steps")
 SPACINGS = ("even", "karras")
 N_HELD_OUT = 5000  # as evaluate_unet.n_held_out: neither network was trained on them
 N_HALVES = 20
-KEY = ("model", "extractor", "n_samples", "seed", "clip_sample", "sampler", "spacing", "evaluations")
+KEY = ("model", "extractor", "n_samples", "seed", "clip_sample", "guidance_scale", "sampler", "spacing", "evaluations")
 COLUMNS = (*KEY, "n_steps", "fid_fashion_cnn", "low", "high", "images_per_cpu_second")
 
 
@@ -59,7 +60,7 @@ def main() -> None:
         found = estimate(lambda x: fid(features, x), describe(classifier, images, compute).features, N_HALVES, 0)
         return [found.value, found.low, found.high]
 
-    setting = (md5(MODEL)[:12], extractor, options.n_samples, options.seed, not options.no_clip_sample)
+    setting = (md5(MODEL)[:12], extractor, options.n_samples, options.seed, not options.no_clip_sample, options.guidance_scale)
     rows = {tuple(row[key] for key in KEY): row for row in read(REPORTS / "few_steps.csv")}
     everything = len(model.noise_schedule)
     if max(options.evaluations) > everything:
@@ -94,6 +95,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=130)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-clip-sample", action="store_true", help="let estimates of the image leave [-1, 1]")
+    scale = load_params().sample.unet.guidance_scale
+    parser.add_argument("--guidance-scale", type=float, default=scale, help="by default that of params.yaml")
     options = parser.parse_args()
     if not LEAST_SAMPLES <= options.n_samples <= N_HELD_OUT // 2:
         parser.error(f"--n-samples is {options.n_samples}; give {LEAST_SAMPLES} to {N_HELD_OUT // 2}")
@@ -120,14 +123,14 @@ def draw(
 ) -> tuple[Tensor, float]:
     """8-bit samples, and the seconds of processor time that they took; the same noise streams for every row.
 
-    Of a model that must be told a class, they are of each in turn.
+    A model that must be told of each image's class or cluster is told as in stage sample.
     """
     kept = stops(model.noise_schedule, n_steps, spacing)
-    labels = None if model.n_classes is None else torch.arange(options.n_samples) % model.n_classes
+    labels = labels_to_draw(model, options.seed, range(options.n_samples))
     batches, start = [], time.process_time()
     for chosen in torch.arange(options.n_samples).split(options.batch_size):
         streams = [generator(options.seed, "few_steps", i) for i in chosen.tolist()]
-        told = labelled(model, labels, chosen)
+        told = labelled(model, labels, chosen, options.guidance_scale)
         steps = sample_steps(told, streams, kept, sampler, "fixed_small", clip_sample=not options.no_clip_sample)
         batches.append(to_uint8(denormalize_img(deque(steps, maxlen=1).pop())))
     return torch.cat(batches), time.process_time() - start

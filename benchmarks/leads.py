@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 from contenders import own
 from race import Evaluator, Images, Race, Row, alone, checked, common_arguments, splits
@@ -25,8 +26,7 @@ from ddpm.errors import UserError
 
 REPORTS, DOC = Path("reports/leads"), Path("docs/recipes.md")
 DEFAULT = "the default"
-LEADS: dict[str, dict[str, object]] = {
-    DEFAULT: {},
+TRAINING = {
     "Adam for all weights": {"muon_lr": None},
     "no decay of the rate": {"lr_decay": "none"},
     "no average of weights": {"ema_decay": 0.0},
@@ -42,6 +42,15 @@ LEADS: dict[str, dict[str, object]] = {
     "min_snr": {"weighting": "min_snr"},
     "stratified": {"step_sampling": "stratified"},
     "dropout 0.1": {"dropout": 0.1},
+    "10 clusters": {"n_clusters": 10},
+    "100 clusters": {"n_clusters": 100},
+}
+NO_GUIDANCE = {"sample": {"unet": {"guidance_scale": 1.0}}}
+LEADS: dict[str, dict[str, Any]] = {
+    DEFAULT: {},
+    "no guidance": NO_GUIDANCE,
+    "no clusters": {"train_unet": {"labels": "none"}, **NO_GUIDANCE},
+    **{name: {"train_unet": changes} for name, changes in TRAINING.items()},
 }
 
 
@@ -53,7 +62,7 @@ def arguments() -> argparse.Namespace:
 
 def work(options: argparse.Namespace) -> None:
     wanted = (name for name in LEADS if name in {DEFAULT, *options.only})
-    race = Race(REPORTS, {name: own(name, {"train_unet": LEADS[name]}, f"lead {name!r}") for name in wanted})
+    race = Race(REPORTS, {name: own(name, LEADS[name], f"lead {name!r}") for name in wanted})
     if options.phase == "report":
         return report(race, options.n_samples)
     params = load_params()
@@ -90,7 +99,7 @@ def table(rows: Sequence[Row], floor: Row, seconds_per_image: dict[str, float]) 
             }
             cells.append(spread(scores[name]) + verdict(scores[name], scores[DEFAULT]) * (name != DEFAULT))
         if any(cells):
-            words = ", ".join(recipes.overrides({"train_unet": changed})[1::2]) or "-"
+            words = ", ".join(recipes.overrides(changed)[1::2]) or "-"
             lines.append(line(name, words, f"{1 / seconds_per_image[name]:.0f}", *cells))
     lines += [
         "",

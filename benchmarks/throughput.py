@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
 from datetime import UTC, datetime
 from itertools import pairwise
 from math import ceil
@@ -41,7 +40,7 @@ from ddpm.models.base import labelled
 from ddpm.models.unet import Unet, UnetConfig
 from ddpm.pipeline import peak_memory_mib
 from ddpm.resume.context import Resume
-from ddpm.sections import FASHION_MNIST_CLASSES, TrainUnet
+from ddpm.sections import TrainUnet
 from ddpm.training.loop import Log, fit
 
 REPORTS = Path("reports/throughput")
@@ -113,7 +112,7 @@ def training(
     on_cpu = compute.device.type == "cpu"
     clock = time.process_time if on_cpu and torch.get_num_threads() == 1 else time.perf_counter
     images = torch.randint(256, (params.n_train, *SHAPE), dtype=torch.uint8)
-    labels = torch.arange(60_000) % FASHION_MNIST_CLASSES
+    labels = torch.arange(60_000) % (network(params).n_classes or 1)
 
     def steps(batch_size: int, n: int, evaluate: bool = False, resume: Resume | None = None) -> Clock:
         """n steps, and one before them that is not timed."""
@@ -192,9 +191,7 @@ class Clock:
 
 
 def network(params: TrainUnet) -> Unet:
-    names = {field.name for field in fields(UnetConfig)}
-    values = {key: tuple(v) if isinstance(v, list) else v for key, v in dict(params).items() if key in names}
-    return Unet(UnetConfig(SHAPE, n_classes=FASHION_MNIST_CLASSES if params.class_conditional else None, **values))
+    return Unet(UnetConfig.of(params, SHAPE))
 
 
 def flops(module: nn.Module, *inputs: Tensor) -> int:

@@ -10,6 +10,8 @@ from ddpm import compute
 from ddpm.errors import UserError
 from ddpm.evaluation.bound import Bound, variational_bound
 from ddpm.files import load_tensors, write_csv, write_json
+from ddpm.images import from_uint8, normalize_img
+from ddpm.models.base import labels_of
 from ddpm.models.checkpoint import load_model
 from ddpm.pipeline import Stage, run_stage
 from ddpm.resume.context import Resume, determinants
@@ -50,7 +52,7 @@ def main(stage: Stage) -> None:
                 params.clip_sample,
                 params.batch_size,
                 params.stride,
-                tensors["labels"],
+                labels_of(model, normalize_img(from_uint8(tensors["images"])), tensors["labels"]),
                 pieces.within(split),
             )
             for split, tensors in data.items()

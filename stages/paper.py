@@ -16,14 +16,14 @@ from ddpm.evaluation.features import describe, load_classifier
 from ddpm.evaluation.metrics import estimate, fid
 from ddpm.files import load_tensors, save_tensors, write_csv, write_json
 from ddpm.images import denormalize_img, from_uint8, normalize_img, to_uint8
-from ddpm.models.base import labelled
+from ddpm.models.base import labelled, labels_of, labels_to_draw
 from ddpm.models.checkpoint import load_model
 from ddpm.pipeline import Stage, run_stage
 from ddpm.resume.context import Resume, determinants
 from ddpm.resume.pieces import Pieces
 from ddpm.sampling.respacing import timesteps
 from ddpm.sampling.reverse import ReverseProcess
-from ddpm.sections import FASHION_MNIST_CLASSES, Paper
+from ddpm.sections import Paper
 from ddpm.seeding import derive_seed, generator
 
 MODEL = Path("models/unet.safetensors")
@@ -90,7 +90,7 @@ def x0_estimates(reverse: ReverseProcess, stops: list[int], params: Paper, seed:
 
     def batch(first: int) -> tuple[Tensor]:
         found, chains = [], range(first, min(first + params.batch_size, n))
-        told = of_classes(reverse, [chain % FASHION_MNIST_CLASSES for chain in chains])
+        told = replace(reverse, model=labelled(reverse.model, labels_to_draw(reverse.model, seed, chains)))
         for stop, xt in zip(range(last, -1, -1), told.walk(streams("chain", seed, chains)), strict=True):
             if stop in stops:
                 found.append(pixels(told.estimate(xt, stop)))
@@ -108,13 +108,14 @@ def x0_estimates(reverse: ReverseProcess, stops: list[int], params: Paper, seed:
 def shared_latents(reverse: ReverseProcess, params: Paper, seed: int, pieces: Pieces) -> dict[str, Tensor]:
     """Figure 7: x_t of the first chains at some depths, and branches with their own noise that go on from there."""
     stops, n = [reverse.stop(depth) for depth in params.split_depths], params.n_branches
-    classes = [chain % FASHION_MNIST_CLASSES for chain in range(params.n_split)]
-    chains = [*of_classes(reverse, classes).walk(streams("chain", seed, range(params.n_split)))][::-1]  # x_0 to x_T
+    labels = labels_to_draw(reverse.model, seed, range(params.n_split))
+    told = replace(reverse, model=labelled(reverse.model, labels))
+    chains = [*told.walk(streams("chain", seed, range(params.n_split)))][::-1]  # x_0 to x_T
     latents = torch.stack([chains[stop] for stop in stops], dim=1)
 
     def branches(chain: int, depth: int) -> Tensor:
         xt, name = latents[chain, depth].expand(n, *latents.shape[2:]), f"split/{chain}/{depth}"
-        told = of_classes(reverse, [classes[chain]] * n)
+        told = replace(reverse, model=labelled(reverse.model, labels, torch.full((n,), chain)))
         return pieces(name, lambda: (pixels(told.decode(xt, stops[depth], streams(name, seed, range(n)))),))[0]
 
     found = [[branches(chain, depth) for depth in range(len(stops))] for chain in range(params.n_split)]
@@ -130,14 +131,15 @@ def interpolations(
 ) -> dict[str, Tensor]:
     """Figures 8 and 9: every pair mixed at one depth, and the first pair at several.
 
-    A mixture is of the class of the image that it has more of.
+    A mixture is of the class or cluster of the image that it has more of.
     """
     lambdas = torch.linspace(0, 1, params.n_lambdas)
+    told_of = labels_of(reverse.model, pairs.flatten(0, 1), labels.flatten())
 
     def mixture(pair: int, stop: int) -> tuple[Tensor]:
         noise = torch.randn(pairs.shape[2:], generator=generator(seed, "encoding", pair))
         own = streams("decoding", seed, [pair] * len(lambdas))  # the same noise for every lambda
-        told = of_classes(reverse, [int(labels[pair, int(weight > 0.5)]) for weight in lambdas.tolist()])
+        told = replace(reverse, model=labelled(reverse.model, told_of, 2 * pair + (lambdas > 0.5).long()))
         return (pixels(told.interpolate(pairs[pair, 0], pairs[pair, 1], lambdas, stop, noise, own)),)
 
     def mixed(pair: int, stop: int) -> Tensor:
@@ -151,11 +153,6 @@ def interpolations(
         "coarse": torch.stack([mixed(0, stop) for stop in stops]),
         "coarse_t": reverse.kept[stops],
     }
-
-
-def of_classes(reverse: ReverseProcess, classes: list[int]) -> ReverseProcess:
-    """`reverse` with its network told the class of each image, where it takes labels."""
-    return replace(reverse, model=labelled(reverse.model, torch.tensor(classes)))
 
 
 def streams(name: str, seed: int, indices: Iterable[int]) -> list[torch.Generator]:

@@ -11,13 +11,14 @@ from tqdm import tqdm
 from ddpm import compute
 from ddpm.files import save_tensors
 from ddpm.images import denormalize_img, to_uint8
-from ddpm.models.base import labelled
+from ddpm.models.base import labelled, labels_to_draw
 from ddpm.models.checkpoint import load_model
 from ddpm.pipeline import Stage, run_stage
 from ddpm.resume.context import Resume, determinants
 from ddpm.resume.pieces import Pieces
 from ddpm.sampling.respacing import stops
 from ddpm.sampling.sample import sample_steps
+from ddpm.sections import SampleUnet
 from ddpm.seeding import generator
 
 
@@ -30,14 +31,15 @@ def main(stage: Stage) -> None:
     n_steps = len(model.noise_schedule) if params.n_steps is None else params.n_steps
     kept = stops(model.noise_schedule, n_steps, params.spacing)
     model.to(device.device)
-    labels = None if model.n_classes is None else torch.arange(params.n_samples) % model.n_classes
+    labels = labels_to_draw(model, stage.params.seed, range(params.n_samples))
+    guidance_scale = params.guidance_scale if isinstance(params, SampleUnet) else 1.0
     stage.run.log_input(path, "model")
 
     def batch(first: int) -> tuple[Tensor, Tensor]:
         """Samples from number `first` on, and every step of those that are shown as films."""
         count = min(params.batch_size, params.n_samples - first)
         streams = [generator(stage.params.seed, f"sample/{name}", first + i) for i in range(count)]
-        told, film = labelled(model, labels, slice(first, first + count)), []
+        told, film = labelled(model, labels, slice(first, first + count), guidance_scale), []
         for x in sample_steps(
             told, streams, kept, params.sampler, params.variance, params.eta, params.clip_sample, device
         ):
@@ -54,8 +56,9 @@ def main(stage: Stage) -> None:
                 made.append(pieces(f"from {first}", partial(batch, first)))
                 progress.update(len(made) * (n_steps + 1) - progress.n)  # a batch that was made before
         samples, films = zip(*made, strict=True)
-        out, classes = Path(f"samples/{name}.safetensors"), {} if labels is None else {"labels": labels}
-        save_tensors(out, samples=torch.cat(samples), steps=torch.cat(films, dim=1), num_steps=kept.flip(0), **classes)
+        out = Path(f"samples/{name}.safetensors")
+        told = {} if labels is None else {"labels" if getattr(model, "clusters", None) is None else "clusters": labels}
+        save_tensors(out, samples=torch.cat(samples), steps=torch.cat(films, dim=1), num_steps=kept.flip(0), **told)
         stage.run.log_artifact(out)
 
 

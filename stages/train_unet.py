@@ -5,10 +5,10 @@ from pathlib import Path
 from ddpm import compute
 from ddpm.files import load_tensors
 from ddpm.images import from_uint8, normalize_img
+from ddpm.models.base import labels_of
 from ddpm.models.unet import Unet, UnetConfig
 from ddpm.pipeline import Stage, run_stage
 from ddpm.resume.context import Resume, determinants
-from ddpm.sections import FASHION_MNIST_CLASSES
 from ddpm.seeding import derive_seed, global_stream
 from ddpm.training.loop import fit
 from ddpm.training.outputs import write_outputs
@@ -22,25 +22,13 @@ def main(stage: Stage) -> None:
     images, labels = (load_tensors(path)[name] for name in ("images", "labels"))
     stage.run.log_input(path, "train")
     train_images, held_out = images[: params.n_train], normalize_img(from_uint8(images[-params.n_eval :]))
-    train_labels, held_out_labels = labels[: params.n_train], labels[-params.n_eval :]
 
     with global_stream(seed, "init"):
-        model = Unet(
-            UnetConfig(
-                image_shape=tuple(images.shape[1:]),
-                channels=params.channels,
-                dim_mults=tuple(params.dim_mults),
-                groups=params.groups,
-                max_steps=params.max_steps,
-                heads=params.heads,
-                patch_size=params.patch_size,
-                max_attention_size=params.max_attention_size,
-                first_skip=params.first_skip,
-                dropout=params.dropout,
-                learn_variance=params.learn_variance,
-                n_classes=FASHION_MNIST_CLASSES if params.class_conditional else None,
-            )
-        )
+        model = Unet(UnetConfig.of(params, tuple(images.shape[1:])))
+    if model.clusters is not None:
+        model.clusters.learn(train_images, derive_seed(seed, "clusters"))
+    train_labels = labels_of(model, normalize_img(from_uint8(train_images)), labels[: params.n_train])
+    held_out_labels = labels_of(model, held_out, labels[-params.n_eval :])
     about = determinants("train_unet", stage.params, device)
     with Resume("train_unet", about, params.checkpoint_seconds) as resume:
         history = fit(

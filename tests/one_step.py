@@ -50,20 +50,7 @@ def train_tiny(params):
 
 def train_unet(params):
     p = params.train_unet
-    shape = (
-        p.channels,
-        tuple(p.dim_mults),
-        p.groups,
-        p.max_steps,
-        p.heads,
-        p.patch_size,
-        p.max_attention_size,
-        p.dropout,
-        p.first_skip,
-        p.learn_variance,
-        10 if p.class_conditional else None,
-    )
-    step(lambda: Unet(UnetConfig(CLOTHES, *shape)), p, CLOTHES)
+    step(lambda: Unet(UnetConfig.of(p, CLOTHES)), p, CLOTHES)
 
 
 def step(build, training, shape):

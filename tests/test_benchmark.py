@@ -64,8 +64,8 @@ def test_what_leaves_the_result_as_it_is_leaves_the_digest_too():
 
     assert digest(checkpoint_seconds=1.0, log_interval=3) == digest()
     assert digest(lr=0.5) != digest()
-    with pytest.raises(UserError, match="class_conditional"):
-        digest(class_conditional=True)
+    with pytest.raises(UserError, match="labels is classes"):
+        digest(labels="classes")
 
 
 def test_time_to_a_score_lies_on_the_line_of_the_logs():

@@ -84,6 +84,16 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _guidance_has_both_sides(self) -> "Params":
+        scale, training = self.sample.unet.guidance_scale, self.train_unet
+        if scale != 1 and (training.labels == "none" or not training.label_dropout):
+            raise ValueError(
+                f"sample.unet.guidance_scale is {scale:g}; train_unet.labels is {training.labels} and "
+                f"train_unet.label_dropout {training.label_dropout:g}: without labels, or with all of them told, it must be 1"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _held_out_is_unseen(self) -> "Params":
         n_held_out = self.evaluate_unet.n_held_out
         for section in ("train_unet", "train_classifier", "evaluate_unet"):

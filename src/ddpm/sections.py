@@ -130,9 +130,17 @@ class TrainUnet(Training):
     first_skip: bool
     dropout: Annotated[float, Ge(0), Lt(1)]
     learn_variance: bool
-    class_conditional: bool
+    labels: Literal["none", "classes", "clusters"]
+    n_clusters: Annotated[int, Ge(1), Le(1000)]
+    label_dropout: Annotated[float, Ge(0), Lt(1)]
     n_eval_per_step: Count
     checkpoint_seconds: Seconds
+
+    @model_validator(mode="after")
+    def _clusters_have_images(self) -> "TrainUnet":
+        if self.labels == "clusters" and self.n_clusters > self.n_train:
+            raise ValueError(f"n_clusters is {self.n_clusters}; it cannot exceed n_train, {self.n_train}")
+        return self
 
     @model_validator(mode="after")
     def _variance_can_be_learned(self) -> "TrainUnet":
@@ -206,9 +214,13 @@ class SampleModel(Section):
         return self
 
 
+class SampleUnet(SampleModel):
+    guidance_scale: Annotated[float, Ge(1), Le(100)]
+
+
 class Sample(Section):
     tiny: SampleModel
-    unet: SampleModel
+    unet: SampleUnet
 
 
 class EvaluateTiny(Section):

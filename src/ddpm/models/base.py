@@ -1,15 +1,17 @@
 """What the training loop and the samplers ask of a network."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from ddpm.diffusion.posterior import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.seeding import generator
 
 
 class DiffusionModel(nn.Module, ABC):
@@ -40,12 +42,16 @@ class DiffusionModel(nn.Module, ABC):
 
 
 class Labelled(DiffusionModel):
-    """A class-conditional network that has been told what its batch shows: to callers, a network without labels."""
+    """A class-conditional network that has been told what its batch shows: to callers, a network without labels.
 
-    def __init__(self, model: DiffusionModel, labels: Shaped[Tensor, "b"]) -> None:
+    guidance_scale: how far it goes from what it says untold towards what it says when told, 1 being just that
+    (classifier-free guidance, Ho & Salimans 2022, equation 6, with w = guidance_scale - 1).
+    """
+
+    def __init__(self, model: DiffusionModel, labels: Shaped[Tensor, "b"], guidance_scale: float = 1.0) -> None:
         super().__init__()
         self.model: Any = model  # it takes one argument more than others
-        self.labels = labels
+        self.labels, self.guidance_scale = labels, guidance_scale
         self.img_shape, self.noise_schedule = model.img_shape, model.noise_schedule
         self.prediction = model.prediction
 
@@ -55,17 +61,52 @@ class Labelled(DiffusionModel):
     def with_variance(
         self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"] | None]:
-        return self.model.with_variance(images, num_steps, self.labels.to(images.device))
+        labels = self.labels.to(images.device)
+        told, v = self.model.with_variance(images, num_steps, labels)
+        if self.guidance_scale == 1:
+            return told, v
+        untold, _ = self.model.with_variance(images, num_steps, torch.full_like(labels, self.model.n_classes))
+        return untold + self.guidance_scale * (told - untold), v
 
 
 def labelled(
-    model: DiffusionModel, labels: Shaped[Tensor, "n"] | None, chosen: slice | Shaped[Tensor, "b"] = slice(None)
+    model: DiffusionModel,
+    labels: Shaped[Tensor, "n"] | None,
+    chosen: slice | Shaped[Tensor, "b"] = slice(None),
+    guidance_scale: float = 1.0,
 ) -> DiffusionModel:
     """`model`, told that the images of its batches show the classes `labels[chosen]`, from 0 to n_classes - 1.
 
+    guidance_scale: above 1, what being told changes is exaggerated (`Labelled`), at twice the work; only of a network
+    that was trained with label_dropout.
     A model that takes no labels comes back as it is, and so does any where `labels` is None.
     """
-    return model if model.n_classes is None or labels is None else Labelled(model, labels[chosen])
+    if model.n_classes is None or labels is None:
+        return model
+    return Labelled(model, labels[chosen], guidance_scale)
+
+
+def labels_of(
+    model: DiffusionModel, images: Float[Tensor, "n c h w"], classes: Shaped[Tensor, "n"]
+) -> Shaped[Tensor, "n"] | None:
+    """What `model` is to be told of images in [-1, 1] that show `classes`: that, their clusters, or None: nothing."""
+    if model.n_classes is None:
+        return None
+    clusters = getattr(model, "clusters", None)
+    return classes if clusters is None else clusters(images).cpu()
+
+
+def labels_to_draw(model: DiffusionModel, seed: int, indices: Iterable[int]) -> Shaped[Tensor, "n"] | None:
+    """What `model` is to be told of new images: classes in turn, clusters by their shares, or None: nothing.
+
+    Image i of `indices` is of the same class or cluster whichever are beside it.
+    """
+    if model.n_classes is None:
+        return None
+    clusters = getattr(model, "clusters", None)
+    if clusters is None:
+        return torch.tensor([index % model.n_classes for index in indices])
+    return torch.tensor([clusters.draw(generator(seed, "cluster", index)) for index in indices])
 
 
 @contextmanager

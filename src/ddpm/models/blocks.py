@@ -26,6 +26,26 @@ class StepEmbedding(nn.Module):
         return F.embedding(num_steps.long(), self.table)
 
 
+class LabelEmbedding(nn.Embedding):
+    """A learnt vector for each class, and a last one for images of which nothing is told.
+
+    dropout: share of the images of which training tells nothing, so that guidance can tell what telling changes
+    (classifier-free guidance, Ho & Salimans 2022).
+    """
+
+    def __init__(self, n_classes: int, channels: int, dropout: float = 0.0) -> None:
+        super().__init__(n_classes + 1, channels)
+        self.dropout = dropout
+
+    def forward(self, labels: Shaped[Tensor, "b"]) -> Float[Tensor, "b c"]:
+        """labels: from 0 to n_classes, which says nothing; IndexError outside."""
+        labels = labels.long()
+        if self.training and self.dropout:
+            untold = torch.rand(len(labels)) < self.dropout  # on the CPU: the same images whatever the device
+            labels = labels.masked_fill(untold.to(labels.device), self.num_embeddings - 1)
+        return super().forward(labels)
+
+
 class ConvBlock(nn.Sequential):
     """3x3 convolution, GroupNorm, SiLU."""
 

@@ -1,6 +1,6 @@
 """The network of the paper: a U-Net that is told how noisy its input is (Ho et al. 2020, appendix B)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
 import torch
@@ -9,7 +9,9 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from ddpm.models.base import DiffusionModel
-from ddpm.models.blocks import AttentionBlock, ResidualBlock, Stack, StepEmbedding
+from ddpm.models.blocks import AttentionBlock, LabelEmbedding, ResidualBlock, Stack, StepEmbedding
+from ddpm.models.clusters import Clusters
+from ddpm.sections import FASHION_MNIST_CLASSES, TrainUnet
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class UnetConfig:
     course's, what the image looks like in detail comes through the lower levels only.
     learn_variance: say the variance of p(x_{t-1} | x_t) too, in as many channels again (Nichol & Dhariwal 2021).
     n_classes: classes of which it is told one an image, each a learnt vector beside the step's; None for no labels.
+    clustered: the classes are clusters of like images, which the network keeps, and no one's labels.
+    label_dropout: share of the images that training tells nothing of, for guidance.
     """
 
     image_shape: tuple[int, ...]
@@ -42,6 +46,16 @@ class UnetConfig:
     first_skip: bool = False
     learn_variance: bool = False
     n_classes: int | None = None
+    clustered: bool = False
+    label_dropout: float = 0.0
+
+    @classmethod
+    def of(cls, params: TrainUnet, image_shape: tuple[int, ...]) -> "UnetConfig":
+        """As params.yaml has it, for images of FashionMNIST."""
+        known = {key: tuple(value) if isinstance(value, list) else value for key, value in dict(params).items()}
+        chosen = {field.name: known[field.name] for field in fields(cls) if field.name in known}
+        n_classes = {"none": None, "classes": FASHION_MNIST_CLASSES, "clusters": params.n_clusters}[params.labels]
+        return cls(image_shape, n_classes=n_classes, clustered=params.labels == "clusters", **chosen)
 
 
 class Unet(DiffusionModel):
@@ -89,7 +103,10 @@ class Unet(DiffusionModel):
         self.last = ResidualBlock((1 + config.first_skip) * widths[0][1], channels, step_channels, groups, dropout)
         self.conv_out = nn.Conv2d(channels, (1 + config.learn_variance) * pixel_channels, 1)
         # Last, so that the weights before it start out the same with labels and without.
-        self.label = None if config.n_classes is None else nn.Embedding(config.n_classes, step_channels)
+        self.label = self.clusters = None
+        if config.n_classes is not None:
+            self.label = LabelEmbedding(config.n_classes, step_channels, config.label_dropout)
+            self.clusters = Clusters(config.n_classes, self.img_shape) if config.clustered else None
 
     def forward(
         self,
@@ -105,13 +122,16 @@ class Unet(DiffusionModel):
         num_steps: Shaped[Tensor, "b"],
         labels: Shaped[Tensor, "b"] | None = None,
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"] | None]:
-        """labels: what the images show, from 0 to n_classes - 1; ValueError where the config says otherwise."""
+        """labels: what the images show, from 0 to n_classes - 1, or n_classes, which says nothing of an image.
+
+        ValueError where the config says that there are none, or some.
+        """
         if (labels is None) != (self.label is None):
             told = "none are given" if labels is None else "they are given"
             raise ValueError(f"n_classes is {self.n_classes}, which says whether labels are needed, and {told}")
         step = self.step(num_steps)
         if self.label is not None and labels is not None:
-            step = step + self.label(labels.long())
+            step = step + self.label(labels)
         x = self.conv_in(F.pixel_unshuffle(images, self.config.patch_size))
         skips = []
         for i, stack in enumerate(self.down):

@@ -1,0 +1,43 @@
+"""Groups of like images that nobody labelled: what a network can be told of an image without anyone's knowing it."""
+
+import torch
+from jaxtyping import Float, Float64, Int64, UInt8
+from scipy.cluster.vq import kmeans2
+from torch import Tensor, nn
+
+from ddpm.images import from_uint8, normalize_img
+
+ITERATIONS = 10
+
+
+class Clusters(nn.Module):
+    """The means of k-means over images, and the share of the images that is nearest to each.
+
+    A network that learns p(x | cluster), with the cluster drawn by its share, is a model of p(x) that was told nothing
+    but the images themselves (Bao et al. 2022, Hu et al. 2023).
+    n_clusters: k; img_shape: (channels, height, width). Saved with the network; zero until `learn`.
+    """
+
+    means: Float[Tensor, "k d"]
+    shares: Float64[Tensor, "k"]
+
+    def __init__(self, n_clusters: int, img_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        n_numbers = torch.Size(img_shape).numel()
+        self.register_buffer("means", torch.zeros(n_clusters, n_numbers))
+        self.register_buffer("shares", torch.zeros(n_clusters, dtype=torch.float64))
+
+    def learn(self, images: UInt8[Tensor, "n c h w"], seed: int) -> None:
+        """Lloyd's algorithm in the space of pixels, from k of the images; at least k different ones."""
+        points = normalize_img(from_uint8(images)).flatten(1).numpy()
+        means, nearest = kmeans2(points, len(self.means), iter=ITERATIONS, minit="points", rng=seed)
+        self.means.copy_(torch.from_numpy(means))
+        self.shares.copy_(torch.from_numpy(nearest).long().bincount(minlength=len(means)).double() / len(images))
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Int64[Tensor, "n"]:
+        """The cluster of each image, from 0 to k - 1; images in [-1, 1]."""
+        return torch.cdist(images.flatten(1).to(self.means), self.means).argmin(1)
+
+    def draw(self, generator: torch.Generator) -> int:
+        """A cluster, by its share."""
+        return int(self.shares.cpu().multinomial(1, generator=generator))
