@@ -69,7 +69,7 @@ class Own(Contender):
         self.name, self._params = name, params
         self.batch_size, self.planned = training.batch_size, training.lr_decay != "none"
         if training.labels == "classes":
-            raise UserError(f"{name}: train_unet.labels is classes; take none or clusters, for nobody else is told classes")
+            raise UserError(f"{name}: train_unet.labels is classes, which nobody else is told; take none or clusters")
         self.facts = {
             "train_unet": training.model_dump(exclude=NO_MATTER),
             "sample": sampling.model_dump(exclude=NO_MATTER | {"batch_size"}),

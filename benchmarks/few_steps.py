@@ -60,7 +60,8 @@ def main() -> None:
         found = estimate(lambda x: fid(features, x), describe(classifier, images, compute).features, N_HALVES, 0)
         return [found.value, found.low, found.high]
 
-    setting = (md5(MODEL)[:12], extractor, options.n_samples, options.seed, not options.no_clip_sample, options.guidance_scale)
+    choices = options.n_samples, options.seed, not options.no_clip_sample, options.guidance_scale
+    setting = (md5(MODEL)[:12], extractor, *choices)
     rows = {tuple(row[key] for key in KEY): row for row in read(REPORTS / "few_steps.csv")}
     everything = len(model.noise_schedule)
     if max(options.evaluations) > everything:

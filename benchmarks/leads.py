@@ -42,8 +42,8 @@ TRAINING = {
     "min_snr": {"weighting": "min_snr"},
     "stratified": {"step_sampling": "stratified"},
     "dropout 0.1": {"dropout": 0.1},
-    "10 clusters": {"n_clusters": 10},
-    "100 clusters": {"n_clusters": 100},
+    "30 clusters": {"n_clusters": 30},
+    "300 clusters": {"n_clusters": 300},
 }
 NO_GUIDANCE = {"sample": {"unet": {"guidance_scale": 1.0}}}
 LEADS: dict[str, dict[str, Any]] = {

@@ -37,6 +37,7 @@ TINY = {
         "batch_size": 32,
         "epochs": 1,
         "n_eval_per_step": 1,
+        "n_clusters": 10,
     },
     "train_classifier": {"n_train": 256, "epochs": 1},
     "sample": {

@@ -72,6 +72,16 @@ def test_losses_are_those_of_the_labels_given(taught):
     assert right[-1] < wrong[-1] / 10  # where nothing of the image is left, only the label tells
 
 
+def test_guidance_goes_on_from_what_is_said_untold_through_what_is_said_when_told():
+    model, labels = small().eval(), torch.tensor([0, 1, 1])
+    x, t = torch.randn(3, 1, 4, 4, generator=generator(0, "x")), torch.tensor([3, 20, 30])
+    told, untold = labelled(model, labels)(x, t), model(x, t, torch.full((3,), 2))
+    assert (told - untold).abs().max() > 1e-3
+    for scale in (1.0, 1.5, 3.0):
+        found = labelled(model, labels, guidance_scale=scale)(x, t)
+        assert (found - ((1 - scale) * untold + scale * told)).abs().max() < 1e-5  # float32, values of order 1
+
+
 def test_label_accuracy_is_the_share_of_hits():
     def seen(classes):
         return Described(torch.zeros(8, 784), torch.zeros(8, N_FEATURES), torch.tensor(classes))
@@ -144,7 +154,7 @@ def test_the_papers_figures_are_of_one_class_a_chain_and_of_the_nearer_image_in_
 
 
 def test_a_conditional_network_is_trained_drawn_and_scored(folder):
-    write_params(folder, {"train_unet": {"class_conditional": True, "channels": 8, "patch_size": 4, "dim_mults": [1]}})
+    write_params(folder, {"train_unet": {"labels": "classes", "channels": 8, "patch_size": 4, "dim_mults": [1]}})
     run("train_unet.py")
     run("sample.py", "unet")
     run("train_classifier.py")

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from dataclasses import fields
 
 import pytest
 import torch
@@ -11,9 +10,9 @@ from project import REPO
 from ruamel.yaml import YAML
 
 from ddpm.config import load_params
+from ddpm.models.base import labelled
 from ddpm.models.unet import Unet, UnetConfig
 
-CONFIG = {field.name for field in fields(UnetConfig)}
 NAMES = [path.stem for path in (REPO / "recipes").glob("*.yaml")]
 
 

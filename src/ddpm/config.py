@@ -89,7 +89,7 @@ class Params(Section):
         if scale != 1 and (training.labels == "none" or not training.label_dropout):
             raise ValueError(
                 f"sample.unet.guidance_scale is {scale:g}; train_unet.labels is {training.labels} and "
-                f"train_unet.label_dropout {training.label_dropout:g}: without labels, or with all of them told, it must be 1"
+                f"train_unet.label_dropout {training.label_dropout:g}; with no labels, or no dropout, it must be 1"
             )
         return self
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ddpm.models.base import DiffusionModel, labelled
-from ddpm.models.blocks import AttentionBlock, ResidualBlock, StepEmbedding
+from ddpm.models.blocks import AttentionBlock, LabelEmbedding, ResidualBlock, StepEmbedding
 from ddpm.models.unet import Unet, UnetConfig
+from ddpm.seeding import global_stream
 
 SMALL = UnetConfig((1, 8, 8), channels=8, dim_mults=(1, 2), max_steps=50)
 COURSE = UnetConfig((1, 28, 28), channels=28, dim_mults=(1, 2, 4), groups=4, max_steps=200)
@@ -278,4 +279,15 @@ def test_labels_are_asked_for_and_never_ignored() -> None:
         plain(images, num_steps, torch.tensor([0, 1]))
     assert labelled(plain, torch.tensor([0, 1])) is plain
     with pytest.raises(IndexError):
-        labelled(conditional, torch.tensor([0, 3]))(images, num_steps)
+        labelled(conditional, torch.tensor([0, 4]))(images, num_steps)
+
+
+def test_training_withholds_the_share_of_labels_that_it_is_told_to() -> None:
+    embedding = LabelEmbedding(3, 8, dropout=0.25)
+    labels = torch.arange(3000) % 3
+    with global_stream(0, "dropout"):
+        found = embedding(labels)
+    untold = (found == embedding.weight[3]).all(1)
+    assert abs(untold.double().mean() - 0.25) < 0.04  # five standard errors of a share of 3000
+    assert torch.equal(found[~untold], embedding.weight[labels[~untold]])
+    assert torch.equal(embedding.eval()(labels), embedding.weight[labels])

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -52,10 +53,12 @@ class UnetConfig:
     @classmethod
     def of(cls, params: TrainUnet, image_shape: tuple[int, ...]) -> "UnetConfig":
         """As params.yaml has it, for images of FashionMNIST."""
-        known = {key: tuple(value) if isinstance(value, list) else value for key, value in dict(params).items()}
-        chosen = {field.name: known[field.name] for field in fields(cls) if field.name in known}
+        known = {field.name: getattr(params, field.name) for field in fields(cls) if hasattr(params, field.name)}
+        shape: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in known.items()
+        }
         n_classes = {"none": None, "classes": FASHION_MNIST_CLASSES, "clusters": params.n_clusters}[params.labels]
-        return cls(image_shape, n_classes=n_classes, clustered=params.labels == "clusters", **chosen)
+        return cls(image_shape, n_classes=n_classes, clustered=params.labels == "clusters", **shape)
 
 
 class Unet(DiffusionModel):

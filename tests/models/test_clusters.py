@@ -1,0 +1,77 @@
+"""Clusters of images that nobody labelled: against groups that are known, and scipy's own nearest means."""
+
+import torch
+from scipy.cluster.vq import vq
+
+from ddpm.images import from_uint8, normalize_img
+from ddpm.models.base import labels_of, labels_to_draw
+from ddpm.models.clusters import Clusters
+from ddpm.models.unet import Unet, UnetConfig
+from ddpm.seeding import generator
+
+SHAPE = (1, 4, 4)
+
+
+def grouped(n):
+    """Images of three far greys with a little noise, 1/2, 1/4 and 1/4 of them; and the groups."""
+    groups = torch.tensor([0, 0, 1, 2]).repeat(n // 4)
+    noise = torch.randint(-5, 6, (n, *SHAPE), generator=generator(0, "noise"))
+    return (torch.tensor([20, 120, 230])[groups].reshape(-1, 1, 1, 1) + noise).to(torch.uint8), groups
+
+
+def learnt(images, k=3, seed=0):
+    clusters = Clusters(k, SHAPE)
+    clusters.learn(images, seed)
+    return clusters
+
+
+def test_groups_far_apart_are_found_with_their_shares_and_means():
+    images, groups = grouped(400)
+    # Lloyd's algorithm may leave a group in which it did not start to its neighbour: take a seed that starts in each.
+    clusters = next(found for found in (learnt(images, seed=seed) for seed in range(20)) if found.shares.min() > 0.2)
+    numbers = clusters(normalize_img(from_uint8(images)))
+    for group, share in enumerate((0.5, 0.25, 0.25)):
+        (number,) = numbers[groups == group].unique().tolist()
+        assert clusters.shares[number] == share
+        mean = normalize_img(from_uint8(images))[groups == group].mean(0).flatten()
+        assert (clusters.means[number] - mean).abs().max() < 1e-5  # sums of 200 float32
+    assert clusters.shares.sum() == 1
+
+
+def test_an_image_is_of_the_cluster_whose_mean_is_nearest():
+    images = torch.randint(256, (300, *SHAPE), generator=generator(1, "images"), dtype=torch.uint8)
+    clusters, points = learnt(images, k=12), normalize_img(from_uint8(images))
+    expected, _ = vq(points.flatten(1).numpy(), clusters.means.numpy())
+    assert clusters(points).tolist() == expected.tolist()
+
+
+def test_the_same_seed_finds_the_same_bits():
+    images, _ = grouped(200)
+    first, second = learnt(images, 7, seed=5), learnt(images, 7, seed=5)
+    assert torch.equal(first.means, second.means) and torch.equal(first.shares, second.shares)
+
+
+def test_clusters_are_drawn_by_their_shares_each_by_its_own_number():
+    model = Unet(UnetConfig(SHAPE, 8, (1,), 2, 30, heads=2, n_classes=3, clustered=True))
+    model.clusters.shares.copy_(torch.tensor([0.6, 0.0, 0.4]))
+    drawn = labels_to_draw(model, 0, range(2000))
+    shares = drawn.bincount(minlength=3) / 2000
+    assert shares[1] == 0
+    assert abs(shares[0] - 0.6) < 0.055  # five standard errors
+    assert torch.equal(labels_to_draw(model, 0, [7, 3]), drawn[[7, 3]])
+    assert not torch.equal(labels_to_draw(model, 1, range(2000)), drawn)
+
+
+def test_a_network_is_told_of_clusters_classes_or_nothing():
+    images, classes = torch.zeros(2, *SHAPE), torch.tensor([5, 6])
+    clustered, classed, plain = (
+        Unet(UnetConfig(SHAPE, 8, (1,), 2, 30, heads=2, n_classes=n_classes, clustered=clustered))
+        for n_classes, clustered in ((10, True), (10, False), (None, False))
+    )
+    clustered.clusters.means.copy_(torch.ones(10, 16))
+    clustered.clusters.means[4] = 0.1
+    assert labels_of(clustered, images, classes).tolist() == [4, 4]
+    assert labels_of(classed, images, classes) is classes
+    assert labels_to_draw(classed, 0, [9, 10, 11]).tolist() == [9, 0, 1]
+    assert labels_of(plain, images, classes) is None
+    assert labels_to_draw(plain, 0, range(2)) is None
