@@ -48,7 +48,8 @@ def test_an_image_is_of_the_cluster_whose_mean_is_nearest():
 def test_the_same_seed_finds_the_same_bits():
     images, _ = grouped(200)
     first, second = learnt(images, 7, seed=5), learnt(images, 7, seed=5)
-    assert torch.equal(first.means, second.means) and torch.equal(first.shares, second.shares)
+    assert torch.equal(first.means, second.means)
+    assert torch.equal(first.shares, second.shares)
 
 
 def test_clusters_are_drawn_by_their_shares_each_by_its_own_number():
