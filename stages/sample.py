@@ -57,7 +57,7 @@ def main(stage: Stage) -> None:
                 progress.update(len(made) * (n_steps + 1) - progress.n)  # a batch that was made before
         samples, films = zip(*made, strict=True)
         out = Path(f"samples/{name}.safetensors")
-        told = {} if labels is None else {"labels" if getattr(model, "clusters", None) is None else "clusters": labels}
+        told = {} if labels is None else {"labels" if model.clusters is None else "clusters": labels}
         save_tensors(out, samples=torch.cat(samples), steps=torch.cat(films, dim=1), num_steps=kept.flip(0), **told)
         stage.run.log_artifact(out)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ddpm.diffusion.posterior import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.models.clusters import Clusters
 from ddpm.seeding import generator
 
 
@@ -21,6 +22,7 @@ class DiffusionModel(nn.Module, ABC):
     noise_schedule: the schedule it was trained on; None until then, saved with it afterwards.
     prediction: what it predicts, of which all else follows: "eps", "x0", "v" or "mean"; training sets it.
     n_classes: of how many classes it must be told one for each image, by `labelled`; None: it takes no labels.
+    clusters: the classes, where nobody said what they are.
     config: a dataclass from which the same network can be built; only a network that is saved needs one.
     """
 
@@ -28,7 +30,12 @@ class DiffusionModel(nn.Module, ABC):
     noise_schedule: NoiseSchedule | None
     prediction: Prediction = "eps"
     n_classes: int | None = None
+    clusters: Clusters | None
     config: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clusters = None
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
@@ -92,8 +99,7 @@ def labels_of(
     """What `model` is to be told of images in [-1, 1] that show `classes`: that, their clusters, or None: nothing."""
     if model.n_classes is None:
         return None
-    clusters = getattr(model, "clusters", None)
-    return classes if clusters is None else clusters(images).cpu()
+    return classes if model.clusters is None else model.clusters(images).cpu()
 
 
 def labels_to_draw(model: DiffusionModel, seed: int, indices: Iterable[int]) -> Shaped[Tensor, "n"] | None:
@@ -103,10 +109,9 @@ def labels_to_draw(model: DiffusionModel, seed: int, indices: Iterable[int]) -> 
     """
     if model.n_classes is None:
         return None
-    clusters = getattr(model, "clusters", None)
-    if clusters is None:
+    if model.clusters is None:
         return torch.tensor([index % model.n_classes for index in indices])
-    return torch.tensor([clusters.draw(generator(seed, "cluster", index)) for index in indices])
+    return torch.tensor([model.clusters.draw(generator(seed, "cluster", index)) for index in indices])
 
 
 @contextmanager

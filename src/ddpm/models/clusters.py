@@ -2,7 +2,6 @@
 
 import torch
 from jaxtyping import Float, Float64, Int64, UInt8
-from scipy.cluster.vq import kmeans2
 from torch import Tensor, nn
 
 from ddpm.images import from_uint8, normalize_img
@@ -29,6 +28,8 @@ class Clusters(nn.Module):
 
     def learn(self, images: UInt8[Tensor, "n c h w"], seed: int) -> None:
         """Lloyd's algorithm in the space of pixels, from k of the images; at least k different ones."""
+        from scipy.cluster.vq import kmeans2  # takes a while, and only training comes here
+
         points = normalize_img(from_uint8(images)).flatten(1).numpy()
         means, nearest = kmeans2(points, len(self.means), iter=ITERATIONS, minit="points", rng=seed)
         self.means.copy_(torch.from_numpy(means))

@@ -106,7 +106,7 @@ class Unet(DiffusionModel):
         self.last = ResidualBlock((1 + config.first_skip) * widths[0][1], channels, step_channels, groups, dropout)
         self.conv_out = nn.Conv2d(channels, (1 + config.learn_variance) * pixel_channels, 1)
         # Last, so that the weights before it start out the same with labels and without.
-        self.label = self.clusters = None
+        self.label = None
         if config.n_classes is not None:
             self.label = LabelEmbedding(config.n_classes, step_channels, config.label_dropout)
             self.clusters = Clusters(config.n_classes, self.img_shape) if config.clustered else None
