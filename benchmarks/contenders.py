@@ -43,12 +43,13 @@ class Contender(ABC):
 
     settings: what a reader should know of it, by `report.HEADINGS`. facts: everything else that decides its result.
     planned: the settings depend on the length of the run, so each length is a run of its own; else the longest run
-    passes through the shorter ones.
+    passes through the shorter ones. set_up_counts: it learns something before its first step.
     """
 
     name: str
     batch_size: int
     planned: bool
+    set_up_counts: bool = False
     settings: dict[str, str]
     facts: Mapping[str, Any] = {}
 
@@ -68,6 +69,7 @@ class Own(Contender):
         training, sampling = params.train_unet, params.sample.unet
         self.name, self._params = name, params
         self.batch_size, self.planned = training.batch_size, training.lr_decay != "none"
+        self.set_up_counts = training.labels == "clusters"
         if training.labels == "classes":
             raise UserError(f"{name}: train_unet.labels is classes, which nobody else is told; take none or clusters")
         self.facts = {
@@ -79,7 +81,7 @@ class Own(Contender):
         warm_up = f", warm-up {training.warmup_steps} steps" if training.warmup_steps else ""
         skip = ", first_skip" if training.first_skip else ""
         scaled = ", as shares of the default run" if self.planned else ""
-        clusters = f", told of {training.n_clusters} clusters" if training.labels == "clusters" else ""
+        clusters = f", {training.n_clusters} clusters" if training.labels == "clusters" else ""
         n_steps = training.max_steps if sampling.n_steps is None else sampling.n_steps
         guided = f", guidance {sampling.guidance_scale:g}" if sampling.guidance_scale != 1 else ""
         variance = f", {sampling.variance}" if sampling.sampler == "ancestral" else ""
@@ -107,7 +109,7 @@ class Own(Contender):
         labels = None
         if model.clusters is not None:
             model.clusters.learn(images, derive_seed(seed, "clusters"))
-            labels = model.clusters(normalize_img(from_uint8(images)))
+            labels = model.clusters.nearest(normalize_img(from_uint8(images)))
         fit(model, params, images, seed=seed, compute=compute, resume=watch, labels=labels)
         return partial(self._draw, model.eval().requires_grad_(False))
 

@@ -42,7 +42,7 @@ TRAINING = {
     "min_snr": {"weighting": "min_snr"},
     "stratified": {"step_sampling": "stratified"},
     "dropout 0.1": {"dropout": 0.1},
-    "30 clusters": {"n_clusters": 30},
+    "100 clusters": {"n_clusters": 100},
     "300 clusters": {"n_clusters": 300},
 }
 NO_GUIDANCE = {"sample": {"unet": {"guidance_scale": 1.0}}}

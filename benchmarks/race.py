@@ -5,7 +5,7 @@ optimiser and EMA, in its steady state, several rounds in turn within one window
 gives each contender as many images as it sees in those minutes: minutes x 60 / (seconds an image). So neither other
 work on the machine nor an interruption changes a result, and rows can be made one by one, at low priority, with all
 cores or one. The seconds that training really took stand beside each row. Not timed: building the network and the
-first steps (told apart, as `set-up`), fetching the data, drawing and scoring.
+first step (told apart, as `set-up`), unless a contender learns something there; fetching the data, drawing, scoring.
 
 Everything is kept in .benchmark/: a run that is killed goes on from where it was a minute before, a row that is there
 for the same settings, rate, samples and classifier is not made again.
@@ -89,10 +89,10 @@ class Race:
         path = self.folder / "rate.json"
         return json.loads(path.read_text()) if path.exists() else {"machine": machine(), "contenders": {}}
 
-    def rate(self, name: str) -> float | None:
-        """Seconds an image, if they were measured with the settings of now."""
+    def rate(self, name: str) -> Mapping[str, Any] | None:
+        """What was measured of a contender, if it was with the settings of now."""
         found = self.all_rates()["contenders"].get(name)
-        return found["seconds_per_image"] if found and found["digest"] == self.contenders[name].digest() else None
+        return found if found and found["digest"] == self.contenders[name].digest() else None
 
     def rated(self, options: argparse.Namespace, images: Tensor) -> bool:
         """Measure rates where that is asked for or, for `all`, where one is missing; whether rows are to be made."""
@@ -125,7 +125,8 @@ class Race:
                 "parameters": found[name][0].parameters,
                 "seconds_per_image": median(each),
                 "rounds": each,
-                "set_up_seconds": found[name][0].set_up,
+                "set_up_seconds": median(watch.set_up for watch in found[name]),
+                "set_up_counts": contender.set_up_counts,
                 "date": date.today().isoformat(),
             }
         write_json(self.folder / "rate.json", rates)
@@ -149,9 +150,11 @@ class Race:
         rest = {"n_samples": str(n_samples), "extractor": evaluator.extractor}
         cells = [spelled(contender=FLOOR, settings="", minutes=0, seed=0, steps=0) | rest]
         for name, contender in self.contenders.items():
+            rate = self.rate(name)
+            assert rate is not None
             for seed in seeds(name):
                 for budget in sorted(set(minutes)):
-                    n_steps = steps(budget, self.rate(name) or 1.0, contender.batch_size)
+                    n_steps = steps(budget, rate)
                     place = {"minutes": f"{budget:g}", "seed": seed, "steps": n_steps}
                     cells.append(spelled(contender=name, settings=contender.digest(), **place) | rest)
         rows = read(self._rows)
@@ -189,8 +192,7 @@ class Race:
         for row in rows:
             rate = rates["contenders"].get(row["contender"])
             if rate and row["extractor"] == floors[-1]["extractor"] and row["settings"] == rate["digest"]:
-                expected = steps(float(row["minutes"]), rate["seconds_per_image"], rate["batch_size"])
-                current += [row] if row["steps"] == str(expected) else []
+                current += [row] if row["steps"] == str(steps(float(row["minutes"]), rate)) else []
         return floors[-1], current
 
 
@@ -241,9 +243,10 @@ def splits(n_train: int) -> tuple[Tensor, Tensor, Tensor]:
     return train[:n_train], train[n_train:], test
 
 
-def steps(minutes: float, seconds_per_image: float, batch_size: int) -> int:
-    """Steps that a contender makes in so many minutes of its own steady speed."""
-    return max(1, round(minutes * 60 / seconds_per_image / batch_size))
+def steps(minutes: float, rate: Mapping[str, Any]) -> int:
+    """Steps that a contender makes in so many minutes of its own steady speed, at least one."""
+    seconds = minutes * 60 - (rate["set_up_seconds"] if rate["set_up_counts"] else 0)
+    return max(1, round(seconds / rate["seconds_per_image"] / rate["batch_size"]))
 
 
 def drawn(draw: Draw, count: int, seed: int, path: Path) -> tuple[Tensor, float]:

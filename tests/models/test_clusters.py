@@ -29,11 +29,11 @@ def test_groups_far_apart_are_found_with_their_shares_and_means():
     images, groups = grouped(400)
     # Lloyd's algorithm may leave a group in which it did not start to its neighbour: take a seed that starts in each.
     clusters = next(found for found in (learnt(images, seed=seed) for seed in range(20)) if found.shares.min() > 0.2)
-    numbers = clusters(normalize_img(from_uint8(images)))
+    numbers = clusters.nearest(normalize_img(from_uint8(images)))
     for group, share in enumerate((0.5, 0.25, 0.25)):
         (number,) = numbers[groups == group].unique().tolist()
         assert clusters.shares[number] == share
-        mean = normalize_img(from_uint8(images))[groups == group].mean(0).flatten()
+        mean = normalize_img(from_uint8(images))[groups == group].mean(0)
         assert (clusters.means[number] - mean).abs().max() < 1e-5  # sums of 200 float32
     assert clusters.shares.sum() == 1
 
@@ -41,8 +41,8 @@ def test_groups_far_apart_are_found_with_their_shares_and_means():
 def test_an_image_is_of_the_cluster_whose_mean_is_nearest():
     images = torch.randint(256, (300, *SHAPE), generator=generator(1, "images"), dtype=torch.uint8)
     clusters, points = learnt(images, k=12), normalize_img(from_uint8(images))
-    expected, _ = vq(points.flatten(1).numpy(), clusters.means.numpy())
-    assert clusters(points).tolist() == expected.tolist()
+    expected, _ = vq(points.flatten(1).numpy(), clusters.means.flatten(1).numpy())
+    assert clusters.nearest(points).tolist() == expected.tolist()
 
 
 def test_the_same_seed_finds_the_same_bits():
@@ -69,7 +69,7 @@ def test_a_network_is_told_of_clusters_classes_or_nothing():
         Unet(UnetConfig(SHAPE, 8, (1,), 2, 30, heads=2, n_classes=n_classes, clustered=clustered))
         for n_classes, clustered in ((10, True), (10, False), (None, False))
     )
-    clustered.clusters.means.copy_(torch.ones(10, 16))
+    clustered.clusters.means.copy_(torch.ones(10, *SHAPE))
     clustered.clusters.means[4] = 0.1
     assert labels_of(clustered, images, classes).tolist() == [4, 4]
     assert labels_of(classed, images, classes) is classes

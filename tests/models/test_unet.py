@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm.models.base import DiffusionModel, labelled
-from ddpm.models.blocks import AttentionBlock, LabelEmbedding, ResidualBlock, StepEmbedding
+from ddpm.models.blocks import AttentionBlock, ResidualBlock, StepEmbedding, withheld
 from ddpm.models.unet import Unet, UnetConfig
 from ddpm.seeding import global_stream
 
@@ -282,12 +282,56 @@ def test_labels_are_asked_for_and_never_ignored() -> None:
         labelled(conditional, torch.tensor([0, 4]))(images, num_steps)
 
 
+def test_the_mean_of_an_images_cluster_is_shown_beside_it() -> None:
+    """Were the cluster of every image to have the same mean, an ordinary U-Net of two channels would see the same."""
+    config = replace(SMALL, n_classes=3, clustered=True)
+    clustered, images, num_steps = build(config), *noisy(SMALL, 4)
+    clustered.clusters.means.copy_(torch.linspace(-1, 1, 3).reshape(3, 1, 1, 1).expand(3, 1, 8, 8))
+    found = labelled(clustered, torch.tensor([2, 0, 1, 3]))(images, num_steps)
+    beside = nn.Conv2d(2, 8, 7, padding=3)
+    beside.load_state_dict(clustered.conv_in.state_dict())
+    plain = build(SMALL)
+    plain.load_state_dict(
+        {**clustered.state_dict(), **{k: v for k, v in plain.state_dict().items() if k.startswith("conv_in")}},
+        strict=False,
+    )
+    shown = torch.tensor([1.0, -1.0, 0.0, 0.0])
+    for i, grey in enumerate(shown.tolist()):
+        seen = beside(torch.cat((images[i : i + 1], torch.full((1, 1, 8, 8), grey)), dim=1))
+        plain.conv_in = Always(seen)
+        alone = plain(images[i : i + 1], num_steps[i : i + 1])
+        assert (found[i] - alone[0]).abs().max() < 1e-5  # float32 sums in another order, values of order 1
+    with pytest.raises(IndexError):
+        labelled(clustered, torch.tensor([0, 1, 2, 4]))(images, num_steps)
+
+
+class Always(nn.Module):
+    """Says the same whatever it is shown."""
+
+    def __init__(self, said: Tensor) -> None:
+        super().__init__()
+        self.said = said
+
+    def forward(self, _: Tensor) -> Tensor:
+        return self.said
+
+
 def test_training_withholds_the_share_of_labels_that_it_is_told_to() -> None:
-    embedding = LabelEmbedding(3, 8, dropout=0.25)
-    labels = torch.arange(3000) % 3
+    labels = torch.arange(3000, dtype=torch.uint8) % 3
     with global_stream(0, "dropout"):
-        found = embedding(labels)
-    untold = (found == embedding.weight[3]).all(1)
+        found = withheld(labels, 0.25, 3)
+    untold = found == 3
     assert abs(untold.double().mean() - 0.25) < 0.04  # five standard errors of a share of 3000
-    assert torch.equal(found[~untold], embedding.weight[labels[~untold]])
-    assert torch.equal(embedding.eval()(labels), embedding.weight[labels])
+    assert torch.equal(found[~untold], labels[~untold].long())
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_labels_are_withheld_in_training_alone(clustered: bool) -> None:
+    model = build(replace(SMALL, n_classes=3, clustered=clustered, label_dropout=0.999))
+    if clustered:
+        model.clusters.means.fill_(1.0)
+    images, num_steps = noisy(SMALL, 2)
+    told, untold = (labelled(model, torch.tensor([label] * 2)) for label in (1, 3))
+    with global_stream(0, "dropout"):
+        assert torch.equal(told.train()(images, num_steps), untold.eval()(images, num_steps))
+    assert not torch.equal(told.eval()(images, num_steps), untold(images, num_steps))

@@ -99,7 +99,7 @@ def labels_of(
     """What `model` is to be told of images in [-1, 1] that show `classes`: that, their clusters, or None: nothing."""
     if model.n_classes is None:
         return None
-    return classes if model.clusters is None else model.clusters(images).cpu()
+    return classes if model.clusters is None else model.clusters.nearest(images).cpu()
 
 
 def labels_to_draw(model: DiffusionModel, seed: int, indices: Iterable[int]) -> Shaped[Tensor, "n"] | None:

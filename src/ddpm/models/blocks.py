@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
 
@@ -26,24 +26,13 @@ class StepEmbedding(nn.Module):
         return F.embedding(num_steps.long(), self.table)
 
 
-class LabelEmbedding(nn.Embedding):
-    """A learnt vector for each class, and a last one for images of which nothing is told.
+def withheld(labels: Shaped[Tensor, "b"], share: float, blank: int) -> Int64[Tensor, "b"]:
+    """`labels` with a share of them, chosen at random, replaced by `blank`.
 
-    dropout: share of the images of which training tells nothing, so that guidance can tell what telling changes
-    (classifier-free guidance, Ho & Salimans 2022).
+    A network that is trained so can say what it would untold, which guidance needs (Ho & Salimans 2022).
     """
-
-    def __init__(self, n_classes: int, channels: int, dropout: float = 0.0) -> None:
-        super().__init__(n_classes + 1, channels)
-        self.dropout = dropout
-
-    def forward(self, labels: Shaped[Tensor, "b"]) -> Float[Tensor, "b c"]:
-        """labels: from 0 to n_classes, which says nothing; IndexError outside."""
-        labels = labels.long()
-        if self.training and self.dropout:
-            untold = torch.rand(len(labels)) < self.dropout  # on the CPU: the same images whatever the device
-            labels = labels.masked_fill(untold.to(labels.device), self.num_embeddings - 1)
-        return super().forward(labels)
+    chosen = torch.rand(len(labels)) < share  # on the CPU: the same ones whatever the device
+    return labels.long().masked_fill(chosen.to(labels.device), blank)
 
 
 class ConvBlock(nn.Sequential):

@@ -1,7 +1,8 @@
-"""Groups of like images that nobody labelled: what a network can be told of an image without anyone's knowing it."""
+"""Groups of like images that nobody labelled: what a network can be shown of an image before it sees any of it."""
 
 import torch
-from jaxtyping import Float, Float64, Int64, UInt8
+import torch.nn.functional as F
+from jaxtyping import Float, Float64, Int64, Shaped, UInt8
 from torch import Tensor, nn
 
 from ddpm.images import from_uint8, normalize_img
@@ -17,13 +18,12 @@ class Clusters(nn.Module):
     n_clusters: k; img_shape: (channels, height, width). Saved with the network; zero until `learn`.
     """
 
-    means: Float[Tensor, "k d"]
+    means: Float[Tensor, "k c h w"]
     shares: Float64[Tensor, "k"]
 
     def __init__(self, n_clusters: int, img_shape: tuple[int, ...]) -> None:
         super().__init__()
-        n_numbers = torch.Size(img_shape).numel()
-        self.register_buffer("means", torch.zeros(n_clusters, n_numbers))
+        self.register_buffer("means", torch.zeros(n_clusters, *img_shape))
         self.register_buffer("shares", torch.zeros(n_clusters, dtype=torch.float64))
 
     def learn(self, images: UInt8[Tensor, "n c h w"], seed: int) -> None:
@@ -32,13 +32,21 @@ class Clusters(nn.Module):
 
         points = normalize_img(from_uint8(images)).flatten(1).numpy()
         means, nearest = kmeans2(points, len(self.means), iter=ITERATIONS, minit="points", rng=seed)
-        self.means.copy_(torch.from_numpy(means))
+        self.means.copy_(torch.from_numpy(means).reshape(self.means.shape))
         self.shares.copy_(torch.from_numpy(nearest).long().bincount(minlength=len(means)).double() / len(images))
 
-    def forward(self, images: Float[Tensor, "n c h w"]) -> Int64[Tensor, "n"]:
+    def nearest(self, images: Float[Tensor, "n c h w"]) -> Int64[Tensor, "n"]:
         """The cluster of each image, from 0 to k - 1; images in [-1, 1]."""
-        return torch.cdist(images.flatten(1).to(self.means), self.means).argmin(1)
+        return torch.cdist(images.flatten(1).to(self.means), self.means.flatten(1)).argmin(1)
 
     def draw(self, generator: torch.Generator) -> int:
         """A cluster, by its share."""
         return int(self.shares.cpu().multinomial(1, generator=generator))
+
+    def forward(self, labels: Shaped[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
+        """What a network is shown: the mean of each one's cluster; for k, which says nothing, grey.
+
+        IndexError for other labels.
+        """
+        shown = F.embedding(labels.long(), F.pad(self.means.flatten(1), (0, 0, 0, 1)))
+        return shown.unflatten(1, self.means.shape[1:])

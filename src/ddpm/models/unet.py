@@ -10,7 +10,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from ddpm.models.base import DiffusionModel
-from ddpm.models.blocks import AttentionBlock, LabelEmbedding, ResidualBlock, Stack, StepEmbedding
+from ddpm.models.blocks import AttentionBlock, ResidualBlock, Stack, StepEmbedding, withheld
 from ddpm.models.clusters import Clusters
 from ddpm.sections import FASHION_MNIST_CLASSES, TrainUnet
 
@@ -31,7 +31,8 @@ class UnetConfig:
     course's, what the image looks like in detail comes through the lower levels only.
     learn_variance: say the variance of p(x_{t-1} | x_t) too, in as many channels again (Nichol & Dhariwal 2021).
     n_classes: classes of which it is told one an image, each a learnt vector beside the step's; None for no labels.
-    clustered: the classes are clusters of like images, which the network keeps, and no one's labels.
+    clustered: the classes are clusters of like images, which the network keeps; it is shown the mean of the image's
+    cluster beside x_t.
     label_dropout: share of the images that training tells nothing of, for guidance.
     """
 
@@ -85,7 +86,7 @@ class Unet(DiffusionModel):
         heads = [config.heads if size <= (config.max_attention_size or size) else None for size in sizes]
         widths = list(pairwise([channels, *(channels * mult for mult in config.dim_mults)]))
 
-        self.conv_in = nn.Conv2d(pixel_channels, channels, 7, padding=3)
+        self.conv_in = nn.Conv2d((1 + config.clustered) * pixel_channels, channels, 7, padding=3)
         self.step = nn.Sequential(
             StepEmbedding(config.max_steps, channels),
             nn.Linear(channels, step_channels),
@@ -107,9 +108,10 @@ class Unet(DiffusionModel):
         self.conv_out = nn.Conv2d(channels, (1 + config.learn_variance) * pixel_channels, 1)
         # Last, so that the weights before it start out the same with labels and without.
         self.label = None
-        if config.n_classes is not None:
-            self.label = LabelEmbedding(config.n_classes, step_channels, config.label_dropout)
-            self.clusters = Clusters(config.n_classes, self.img_shape) if config.clustered else None
+        if config.n_classes is not None and config.clustered:
+            self.clusters = Clusters(config.n_classes, self.img_shape)
+        elif config.n_classes is not None:
+            self.label = nn.Embedding(config.n_classes + 1, step_channels)  # the last vector says nothing
 
     def forward(
         self,
@@ -129,12 +131,17 @@ class Unet(DiffusionModel):
 
         ValueError where the config says that there are none, or some.
         """
-        if (labels is None) != (self.label is None):
+        if (labels is None) != (self.n_classes is None):
             told = "none are given" if labels is None else "they are given"
             raise ValueError(f"n_classes is {self.n_classes}, which says whether labels are needed, and {told}")
         step = self.step(num_steps)
-        if self.label is not None and labels is not None:
-            step = step + self.label(labels)
+        if labels is not None and self.n_classes is not None:
+            if self.training and self.config.label_dropout:
+                labels = withheld(labels, self.config.label_dropout, self.n_classes)
+            if self.clusters is not None:
+                images = torch.cat((images, self.clusters(labels)), dim=1)
+            if self.label is not None:
+                step = step + self.label(labels.long())
         x = self.conv_in(F.pixel_unshuffle(images, self.config.patch_size))
         skips = []
         for i, stack in enumerate(self.down):
