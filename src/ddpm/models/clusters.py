@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ddpm.images import from_uint8, normalize_img
 
-ITERATIONS = 10
+ITERATIONS = 5  # the first few bring most: each takes a second and more
 
 
 class Clusters(nn.Module):
