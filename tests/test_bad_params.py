@@ -41,6 +41,8 @@ WORDS = [
     "bound",
     "min_snr",
     "x0",
+    "classes",
+    "clusters",
 ]
 SURPRISES = [
     *(
@@ -240,7 +242,21 @@ def test_yaml_that_stands_for_nothing_is_one_line(text, tmp_path):
             "bound.stride is 201; it cannot exceed train_unet.max_steps, 200",
         ),
         (("bound", "n_images"), 10_001, "bound.n_images is 10001; input should be less than or equal to 10000"),
-        (("train_unet", "n_train"), 399, "bound.n_images is 400; it cannot exceed train_unet.n_train, 399"),
+        (
+            ("train_unet",),
+            {**VALUES["train_unet"], "n_train": 399, "n_clusters": 10},
+            "bound.n_images is 400; it cannot exceed train_unet.n_train, 399",
+        ),
+        (("train_unet", "n_train"), 999, "train_unet: n_clusters is 1000; it cannot exceed n_train, 999"),
+        (("train_unet", "n_clusters"), 0, "train_unet.n_clusters is 0; input should be greater than or equal to 1"),
+        (("train_unet", "labels"), "none", "sample.unet.guidance_scale is 1.5; train_unet.labels is none and"),
+        (
+            ("train_unet", "label_dropout"),
+            0.0,
+            "and train_unet.label_dropout 0; with no labels, or no dropout, it must",
+        ),
+        (("sample", "unet", "guidance_scale"), 0.5, "sample.unet.guidance_scale is 0.5; input should be greater than"),
+        (("sample", "tiny", "guidance_scale"), 2, "sample.tiny.guidance_scale is not a parameter"),
         (("bound", "variances"), ["fixed"], "bound.variances.0 is 'fixed'; input should be 'fixed_large'"),
         (("bound", "variances"), ["learned"], "bound.variances is learned; train_unet.learn_variance must be true"),
         (("bound", "variances"), [], "bound.variances is []; "),
