@@ -33,7 +33,7 @@ from watch import Enough, Keeper, Stopwatch
 from ddpm.compute import set_up
 from ddpm.errors import UserError
 from ddpm.evaluation.features import CLASSES, Described, describe, load_classifier
-from ddpm.evaluation.metrics import class_distance, estimate, fid, frequencies
+from ddpm.evaluation.metrics import class_distance, estimate, fid, frequencies, precision, recall
 from ddpm.files import load_tensors, save_tensors, write_csv, write_json
 from ddpm.sections import LEAST_SAMPLES
 
@@ -41,7 +41,7 @@ KEPT = Path(".benchmark")
 FLOOR = "real images"
 N_HALVES = 20
 KEY = ("contender", "settings", "minutes", "seed", "steps", "n_samples", "extractor")
-SCORES = ("fid_fashion_cnn", "low", "high", "class_distance")
+SCORES = ("fid_fashion_cnn", "low", "high", "class_distance", "precision", "recall")
 COLUMNS = (*KEY, "images", *SCORES, "train_seconds", "draw_seconds")
 Row = Mapping[str, str]
 
@@ -55,11 +55,17 @@ class Evaluator:
         self._reference = self._describe(reference)
 
     def score(self, images: Tensor) -> dict[str, float]:
-        """Values of SCORES; `low` and `high` bound the sampling error of the distance, not that of training."""
+        """Values of SCORES; `low` and `high` bound the sampling error of the distance, not that of training.
+
+        Precision and recall take as many reference images as there are samples, from their start.
+        """
         found = self._describe(images)
         value = estimate(lambda x: fid(self._reference.features, x), found.features, N_HALVES, 0)
         off = class_distance(frequencies(self._reference.classes, len(CLASSES)), found.classes)
-        return dict(zip(SCORES, (value.value, value.low, value.high, off), strict=True))
+        manifolds = [
+            measure(self._reference.features[: len(images)], found.features) for measure in (precision, recall)
+        ]
+        return dict(zip(SCORES, (value.value, value.low, value.high, off, *manifolds), strict=True))
 
     def _describe(self, images: Tensor) -> Described:
         return describe(self._classifier, images, self._compute)

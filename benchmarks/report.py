@@ -17,6 +17,8 @@ from ddpm.files import atomic_path
 
 ORDER = (OURS, "diffusers", "denoising-diffusion-pytorch", "smalldiffusion", COURSE)
 HEADINGS = ("project", "network", "objective", "optimiser", "average of weights", "sampler")
+# Columns that the distance is not to be read without, after the longest training.
+BESIDE = {"class_distance": "classes off by", "precision": "precision", "recall": "recall"}
 BEGIN, END = "<!-- result -->", "<!-- /result -->"
 RATIO_MINUTES, LAST_MINUTES = 10.0, 20.0  # at which the two ratios are taken
 Curve = Mapping[float, Sequence[float]]  # minutes: a score a seed
@@ -77,20 +79,20 @@ def verdicts(found: Mapping[str, Curve], floor: float) -> list[str]:
 
 def markdown(rows: Sequence[Row], floor: Row, rates: Mapping[str, Any]) -> str:
     """Settings, scores and ratios."""
-    found, distances = curves(rows), curves(rows, "class_distance")
+    found, *others = (curves(rows, column) for column in ("fid_fashion_cnn", *BESIDE))
     measured = {name: rates["contenders"][name] for name in ORDER if name in rates["contenders"]}
     lines = [*header("", *HEADINGS, "parameters", "images/s", "set-up, s")]
     for name, rate in measured.items():
         numbers = f"{rate['parameters']:,}", f"{1 / rate['seconds_per_image']:.0f}", f"{rate['set_up_seconds']:.0f}"
         lines.append(line(name, *(rate["settings"][heading] for heading in HEADINGS), *numbers))
     budgets = sorted({minutes for curve in found.values() for minutes in curve})
-    lines += ["", *header("minutes of training", *(f"{minutes:g}" for minutes in budgets), "classes off by")]
+    lines += ["", *header("minutes of training", *(f"{minutes:g}" for minutes in budgets), *BESIDE.values())]
     for name, curve in found.items():
         last = max(curve)
         cells = [spread(curve.get(minutes, [])) for minutes in budgets]
-        lines.append(line(name, *cells, f"{mean(distances[name][last]):.0%} after {last:g}"))
+        lines.append(line(name, *cells, *(f"{mean(other[name][last]):.0%} after {last:g}" for other in others)))
     value = f"{float(floor['fid_fashion_cnn']):.3f}"
-    lines.append(line(FLOOR, *(value for _ in budgets), f"{float(floor['class_distance']):.0%}"))
+    lines.append(line(FLOOR, *(value for _ in budgets), *(f"{float(floor[column]):.0%}" for column in BESIDE)))
     dates = sorted({rate["date"] for rate in measured.values()})
     lines += [
         "",

@@ -31,6 +31,8 @@ def row(contender, after, score, seed=0):
         "seed": str(seed),
         "fid_fashion_cnn": str(score),
         "class_distance": "0.25",
+        "precision": "0.9",
+        "recall": "0.6",
         "n_samples": "1024",
         "extractor": "abc",
     }
@@ -103,8 +105,8 @@ def test_the_table_has_a_cell_for_each_minute_and_the_spread_of_seeds(tmp_path):
     rates = {"machine": "a machine", "contenders": {"ours": rate, "diffusers": rate}}
     text = markdown([*ROWS, row("ours", 10, 1.0, seed=1)], FLOOR, rates)
     assert "| ours | p | n | o | a | w | s | 2,000,000 | 100 | 3 |" in text
-    assert "| ours | 8 | 4 | 0.9 ± 0.14 |  | 25% after 10 |" in text
-    assert "| diffusers |  |  | 4 | 2 | 25% after 20 |" in text
+    assert "| ours | 8 | 4 | 0.9 ± 0.14 |  | 25% after 10 | 90% after 10 | 60% after 10 |" in text
+    assert "| diffusers |  |  | 4 | 2 | 25% after 20 | 90% after 20 | 60% after 20 |" in text
     assert figure(ROWS, FLOOR, "a machine").axes[0].get_xscale() == "log"
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
