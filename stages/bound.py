@@ -29,9 +29,8 @@ def main(stage: Stage) -> None:
     device = compute.set_up(stage.params.device, stage.params.precision, stage.params.threads)
     model, _ = load_model(MODEL)
     data = {split: load_tensors(path) for split, path in SPLITS.items()}
-    images = {split: tensors["images"] for split, tensors in data.items()}
     for split, path in SPLITS.items():
-        n, *shape = images[split].shape
+        n, *shape = data[split]["images"].shape
         if model.img_shape != tuple(shape):
             raise UserError(f"{MODEL}: makes images of shape {model.img_shape}; {path} has {tuple(shape)}")
         if params.n_images > n:
@@ -40,12 +39,13 @@ def main(stage: Stage) -> None:
         stage.run.log_input(path, "bound")
 
     model.to(device.device)
+    chosen = {split: {name: tensor[: params.n_images] for name, tensor in data[split].items()} for split in SPLITS}
     with Resume("bound", determinants("bound", stage.params, device), params.checkpoint_seconds) as resume:
         pieces = Pieces(resume)
         by_split = {
             split: variational_bound(
                 model,
-                images[split][: params.n_images],
+                tensors["images"],
                 params.variances,
                 derive_seed(seed, split),
                 device,
@@ -55,7 +55,7 @@ def main(stage: Stage) -> None:
                 labels_of(model, normalize_img(from_uint8(tensors["images"])), tensors["labels"]),
                 pieces.within(split),
             )
-            for split, tensors in data.items()
+            for split, tensors in chosen.items()
         }
         report(by_split, stage)
 
