@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,9 @@ from ddpm.evaluation.features import describe, load_classifier
 from ddpm.evaluation.metrics import estimate, fid
 from ddpm.files import load_tensors, save_tensors, write_csv, write_json
 from ddpm.images import denormalize_img, from_uint8, normalize_img, to_uint8
-from ddpm.models.base import labelled, labels_of, labels_to_draw
+from ddpm.models.base import DiffusionModel, labelled, labels_of, labels_to_draw
 from ddpm.models.checkpoint import load_model
+from ddpm.models.clusters import Clusters
 from ddpm.pipeline import Stage, run_stage
 from ddpm.resume.context import Resume, determinants
 from ddpm.resume.pieces import Pieces
@@ -129,17 +131,13 @@ def shared_latents(reverse: ReverseProcess, params: Paper, seed: int, pieces: Pi
 def interpolations(
     reverse: ReverseProcess, pairs: Tensor, labels: Tensor, params: Paper, seed: int, pieces: Pieces
 ) -> dict[str, Tensor]:
-    """Figures 8 and 9: every pair mixed at one depth, and the first pair at several.
-
-    A mixture is of the class or cluster of the image that it has more of.
-    """
+    """Figures 8 and 9: every pair mixed at one depth, and the first pair at several."""
     lambdas = torch.linspace(0, 1, params.n_lambdas)
-    told_of = labels_of(reverse.model, pairs.flatten(0, 1), labels.flatten())
 
     def mixture(pair: int, stop: int) -> tuple[Tensor]:
         noise = torch.randn(pairs.shape[2:], generator=generator(seed, "encoding", pair))
         own = streams("decoding", seed, [pair] * len(lambdas))  # the same noise for every lambda
-        told = replace(reverse, model=labelled(reverse.model, told_of, 2 * pair + (lambdas > 0.5).long()))
+        told = replace(reverse, model=told_of_mixtures(reverse.model, pairs[pair], labels[pair], lambdas))
         return (pixels(told.interpolate(pairs[pair, 0], pairs[pair, 1], lambdas, stop, noise, own)),)
 
     def mixed(pair: int, stop: int) -> Tensor:
@@ -153,6 +151,18 @@ def interpolations(
         "coarse": torch.stack([mixed(0, stop) for stop in stops]),
         "coarse_t": reverse.kept[stops],
     }
+
+
+def told_of_mixtures(model: DiffusionModel, images: Tensor, classes: Tensor, lambdas: Tensor) -> DiffusionModel:
+    """`model`, told of mixtures of two images: the class of the nearer one, or the mixture of their clusters' means."""
+    labels = labels_of(model, images, classes)
+    if labels is None or model.clusters is None:
+        return labelled(model, labels, (lambdas > 0.5).long())
+    first, second = model.clusters(labels.to(model.clusters.means.device))
+    model = deepcopy(model)
+    model.clusters = Clusters(len(lambdas), model.img_shape).to(first.device)
+    model.clusters.means.copy_(torch.lerp(first, second, lambdas.to(first.device).reshape(-1, 1, 1, 1)))
+    return labelled(model, torch.arange(len(lambdas)))
 
 
 def streams(name: str, seed: int, indices: Iterable[int]) -> list[torch.Generator]:

@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 from project import write_params
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from stage import run, write_noise_project
 
 from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
 from ddpm.evaluation.features import N_FEATURES, Described
 from ddpm.evaluation.quality import label_accuracy
+from ddpm.images import denormalize_img, to_uint8
 from ddpm.models.base import DiffusionModel, labelled
+from ddpm.models.clusters import Clusters
 from ddpm.models.unet import Unet, UnetConfig
 from ddpm.sampling.sample import sample_steps
 from ddpm.sections import Training
@@ -151,6 +153,38 @@ def test_the_papers_figures_are_of_one_class_a_chain_and_of_the_nearer_image_in_
     expected = grey(labels[:, [0, 0, 1]])  # lambda 0, 1/2 and 1
     assert torch.equal(made["interpolation"].float()[..., 0, 0, 0], expected)
     assert torch.equal(made["coarse"].float()[1, :, 0, 0, 0], expected[0])  # the one that is not at t = 0
+
+
+class Shown(Oracle):
+    """Takes every image for the mean that its cluster has: 0.5 and -0.5 of the two."""
+
+    def __init__(self):
+        super().__init__()
+        self.clusters = Clusters(2, self.img_shape)
+        self.clusters.means.copy_(torch.tensor([0.5, -0.5]).reshape(2, 1, 1, 1).expand(2, *self.img_shape))
+        self.clusters.shares.fill_(0.5)
+
+    def forward(self, images, num_steps, labels):  # noqa: ARG002
+        return self.clusters(labels)
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_mixture_of_images_is_shown_a_mixture_of_their_means():
+    test = Path("data/fashion_mnist/test.safetensors")
+    tensors = load_file(test)
+    tensors["images"][:4] = torch.tensor([200, 50, 50, 200], dtype=torch.uint8).reshape(4, 1, 1, 1)
+    save_file(tensors, test)
+    run(
+        "paper.py",
+        load_model=lambda _: (Shown(), {}),
+        determinants=lambda *_: {},
+        load_classifier=lambda _: (torch.nn.Identity(), "none"),
+        describe=unseeing,
+        fid=lambda *_: 0.0,
+    )
+    made = load_file("samples/paper.safetensors")
+    expected = to_uint8(denormalize_img(torch.tensor([[0.5, 0.0, -0.5], [-0.5, 0.0, 0.5]])))  # lambda 0, 1/2 and 1
+    assert torch.equal(made["interpolation"][..., 0, 0, 0], expected)
 
 
 def test_a_conditional_network_is_trained_drawn_and_scored(folder):
