@@ -140,7 +140,7 @@ def figure(rows: Sequence[Row], floor: Row, machine: str) -> Figure:
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 0.08))  # above the floor, below all curves
+    axes.legend(loc="best", ncols=2)
     return result
 
 

@@ -135,17 +135,22 @@ def unseeing(_, images, device):  # noqa: ARG001
     return Described(torch.zeros(n, 784), torch.zeros(n, 2), torch.zeros(n, dtype=torch.long))
 
 
-@pytest.mark.usefixtures("folder")
-def test_the_papers_figures_are_of_one_class_a_chain_and_of_the_nearer_image_in_a_mixture():
+def papers_figures(model):
+    """What stage paper draws with `model`, unjudged."""
     run(
         "paper.py",
-        load_model=lambda _: (Oracle(), {}),
+        load_model=lambda _: (model, {}),
         determinants=lambda *_: {},
         load_classifier=lambda _: (torch.nn.Identity(), "none"),
         describe=unseeing,
         fid=lambda *_: 0.0,
     )
-    made = load_file("samples/paper.safetensors")
+    return load_file("samples/paper.safetensors")
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_papers_figures_are_of_one_class_a_chain_and_of_the_nearer_image_in_a_mixture():
+    made = papers_figures(Oracle())
     n_films = made["estimates"].shape[1]
     assert torch.equal(made["estimates"].float()[..., 0, 0, 0], grey(range(n_films)).expand(2, -1))
     assert (made["branches"] == 0).all()  # of the first chain, whose class is 0
@@ -174,15 +179,7 @@ def test_a_mixture_of_images_is_shown_a_mixture_of_their_means():
     tensors = load_file(test)
     tensors["images"][:4] = torch.tensor([200, 50, 50, 200], dtype=torch.uint8).reshape(4, 1, 1, 1)
     save_file(tensors, test)
-    run(
-        "paper.py",
-        load_model=lambda _: (Shown(), {}),
-        determinants=lambda *_: {},
-        load_classifier=lambda _: (torch.nn.Identity(), "none"),
-        describe=unseeing,
-        fid=lambda *_: 0.0,
-    )
-    made = load_file("samples/paper.safetensors")
+    made = papers_figures(Shown())
     expected = to_uint8(denormalize_img(torch.tensor([[0.5, 0.0, -0.5], [-0.5, 0.0, 0.5]])))  # lambda 0, 1/2 and 1
     assert torch.equal(made["interpolation"][..., 0, 0, 0], expected)
 
