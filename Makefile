@@ -12,6 +12,8 @@ PEERS := .benchmark/peers/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export MLFLOW_DISABLE_TELEMETRY := true
+# Where it is set, as in many containers, each of the pipeline's processes would compile torch and mlflow anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup repro test torture ablation benchmark peers ui send lock
 

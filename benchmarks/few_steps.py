@@ -2,6 +2,7 @@
 
     python benchmarks/few_steps.py
 
+With guidance the network is evaluated twice each time, once told and once untold, and that counts as one here.
 Scores the samples against held-out images of the training split, for this is a search; writes reports/few_steps/. A row
 that is there for the same weights, classifier and settings is not made again, so it can be stopped and go on.
 """
@@ -92,6 +93,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n-samples", type=int, default=260, help=f"images a row, {LEAST_SAMPLES} to 2500")
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
+    parser.add_argument("--spacings", nargs="+", choices=SPACINGS, default=list(SPACINGS), help="of fewer than all steps")
     parser.add_argument("--evaluations", type=int, nargs="+", default=[5, 10, 20, 50, 200], help="of the network")
     parser.add_argument("--batch-size", type=int, default=130)
     parser.add_argument("--seed", type=int, default=0)
@@ -112,7 +114,7 @@ def cells(options: argparse.Namespace, everything: int) -> Iterator[tuple[str, s
     With as many evaluations as the schedule has steps, only the even spacing is asked for.
     """
     for count in sorted(options.evaluations):
-        for spacing, sampler in product(SPACINGS[: 1 if count == everything else None], options.samplers):
+        for spacing, sampler in product(SPACINGS[:1] if count == everything else options.spacings, options.samplers):
             asked = count - 1 + count % 2 if sampler == "heun" else count
             n_steps = (asked + 1) // 2 if sampler == "heun" else asked
             if LEAST_STEPS.get(sampler, 1) <= n_steps <= everything:
@@ -153,7 +155,7 @@ def figure(rows: list[Mapping[str, str]], everything: int) -> Figure:
         f"Quality in few steps: U-Net, {floor['n_samples']} samples, seed {floor['seed']}",
         "Frechet distance, in a FashionMNIST classifier's features, to held-out images of the training split: lower is "
         "better. The dotted line is 10 % above the best value of any sampler and number of steps.",
-        "evaluations of the network",
+        "evaluations of the network" if float(floor["guidance_scale"]) == 1 else "steps: pairs of evaluations (guided)",
         "fid_fashion_cnn",
         [f"steps: {spacing}" for spacing in SPACINGS],
     )
