@@ -25,7 +25,7 @@ from ddpm.compute import set_up
 from ddpm.config import load_params
 from ddpm.errors import UserError
 from ddpm.evaluation.features import describe, load_classifier
-from ddpm.evaluation.metrics import estimate, fid
+from ddpm.evaluation.metrics import estimate, fid, precision, recall
 from ddpm.figures.canvas import FAINT, LINE, SERIES, curve_panels, save, styled
 from ddpm.files import load_tensors, md5, write_csv
 from ddpm.images import denormalize_img, to_uint8
@@ -43,7 +43,7 @@ SPACINGS = ("even", "karras")
 N_HELD_OUT = 5000  # as evaluate_unet.n_held_out: neither network was trained on them
 N_HALVES = 20
 KEY = ("model", "extractor", "n_samples", "seed", "clip_sample", "guidance_scale", "sampler", "spacing", "evaluations")
-COLUMNS = (*KEY, "n_steps", "fid_fashion_cnn", "low", "high", "images_per_cpu_second")
+COLUMNS = (*KEY, "n_steps", "fid_fashion_cnn", "low", "high", "precision", "recall", "images_per_cpu_second")
 
 
 def main() -> None:
@@ -58,8 +58,10 @@ def main() -> None:
     features = describe(classifier, reference, compute).features
 
     def score(images: Tensor) -> list[float]:
-        found = estimate(lambda x: fid(features, x), describe(classifier, images, compute).features, N_HALVES, 0)
-        return [found.value, found.low, found.high]
+        points = describe(classifier, images, compute).features
+        found = estimate(lambda x: fid(features, x), points, N_HALVES, 0)
+        as_many = features[: len(points)]
+        return [found.value, found.low, found.high, precision(as_many, points), recall(as_many, points)]
 
     choices = options.n_samples, options.seed, not options.no_clip_sample, options.guidance_scale
     setting = (md5(MODEL)[:12], extractor, *choices)
@@ -82,7 +84,7 @@ def main() -> None:
             values = [0, *score(real), 0.0]
         rows[key] = dict(zip(COLUMNS, map(str, (*cell, *values)), strict=True))
         print(*cell[-3:], *(f"{value:.3f}" for value in values[1:]), flush=True)
-        write_csv(REPORTS / "few_steps.csv", COLUMNS, ([row[name] for name in COLUMNS] for row in rows.values()))
+        write_csv(REPORTS / "few_steps.csv", COLUMNS, ([row.get(name) for name in COLUMNS] for row in rows.values()))
     save(
         figure([rows[tuple(map(str, cell))] for cell in wanted], everything),
         REPORTS / f"few_steps_{options.n_samples}.png",
@@ -93,7 +95,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n-samples", type=int, default=260, help=f"images a row, {LEAST_SAMPLES} to 2500")
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
-    parser.add_argument("--spacings", nargs="+", choices=SPACINGS, default=list(SPACINGS), help="of fewer than all steps")
+    parser.add_argument("--spacings", nargs="+", choices=SPACINGS, default=list(SPACINGS), help="of fewer steps")
     parser.add_argument("--evaluations", type=int, nargs="+", default=[5, 10, 20, 50, 200], help="of the network")
     parser.add_argument("--batch-size", type=int, default=130)
     parser.add_argument("--seed", type=int, default=0)

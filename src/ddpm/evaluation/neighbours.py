@@ -25,8 +25,11 @@ class Neighbours:
 
 def neighbours(queries: Float[Tensor, "n d"], reference: Float[Tensor, "m d"]) -> Neighbours:
     """The nearest neighbours of `queries`; `reference` holds at least two points, not all equal."""
-    found = [_of_batch(batch, reference) for batch in queries.split(BATCH)]
-    return Neighbours(*(torch.cat(column) for column in zip(*found, strict=True)))
+    # Room for the answers first: pieces of them between the batches' large tensors would keep those' memory in parts.
+    found = Neighbours(torch.empty(len(queries), dtype=torch.int64), *queries.new_empty(2, len(queries)))
+    for rows in torch.arange(len(queries)).split(BATCH):
+        found.index[rows], found.distance[rows], found.closeness[rows] = _of_batch(queries[rows], reference)
+    return found
 
 
 def _of_batch(queries: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
