@@ -8,27 +8,33 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-# Runs a stage's script with nothing for the stage to do: its imports, params and tracking are left.
-START = """import runpy, sys, ddpm.pipeline as pipeline
+# Runs a stage's script with nothing to do but to say when the stage would do it: imports, params and tracking are left.
+START = """import runpy, sys, time, ddpm.pipeline as pipeline
 whole = pipeline.run_stage
-pipeline.run_stage = lambda name, main, **others: whole(name, lambda stage: None, **others)
+pipeline.run_stage = lambda name, main, **others: whole(name, lambda stage: print(time.time()), **others)
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")"""
 
 
-def start_up() -> dict[str, float | None]:
-    """Seconds of each stage without its work, and of `dvc repro` with nothing to do (None: there is)."""
+def start_up() -> dict[str, tuple[float | None, float | None]]:
+    """Seconds of each stage until its work would begin, and in all without it; of `dvc repro` with nothing to do.
+
+    None: there is something to do. What a stage waits for at its end, that MLflow is imported and written to, goes on
+    beside its work where there is work.
+    """
     environment = os.environ | {"PYTHONPATH": "src"}
 
-    def seconds(*command: str) -> float:
-        start = time.perf_counter()
-        subprocess.run([sys.executable, *command], env=environment, check=True, capture_output=True)
-        return time.perf_counter() - start
+    def run(*command: str) -> tuple[str, float]:
+        start = time.time()
+        done = subprocess.run([sys.executable, *command], env=environment, check=True, capture_output=True, text=True)
+        return done.stdout, time.time() - start
 
     stages = YAML(typ="safe", pure=True).load(Path("dvc.yaml"))["stages"]
-    commands = {name: stage["cmd"].partition("python ")[2].split() for name, stage in stages.items()}
-    result: dict[str, float | None] = {name: seconds("-c", START, *command) for name, command in commands.items()}
+    result: dict[str, tuple[float | None, float | None]] = {}
+    for name, stage in stages.items():
+        start = time.time()
+        said, seconds = run("-c", START, *stage["cmd"].partition("python ")[2].split())
+        result[name] = float(said) - start, seconds
     del environment["DVC_ROOT"]  # where throughput.py has the stages keep their records
-    status = [sys.executable, "-m", "dvc", "repro", "--dry"]
-    idle = "up to date" in subprocess.run(status, env=environment, capture_output=True, text=True).stdout
-    return result | {"dvc repro": seconds("-m", "dvc", "repro") if idle else None}
+    idle = "up to date" in run("-m", "dvc", "repro", "--dry")[0]
+    return result | {"dvc repro": (None, run("-m", "dvc", "repro")[1] if idle else None)}

@@ -266,13 +266,16 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"The training takes {result['minutes']:.1f} minutes."
     )
     rows = ([form.format(row[name]) for name, form in ROW.items()] for row in result["training"])
-    starts = {name: "not idle" if v is None else f"{v:.1f}" for name, v in result["start_up_seconds"].items()}
+    starts = (
+        (name, *("" if seconds is None else f"{seconds:.1f}" for seconds in both))
+        for name, both in result["start_up_seconds"].items()
+    )
     parts = (
         about,
         table(ROW, rows),
         table(("operator", "of the time"), ((name, f"{v:.1%}") for name, v in result["profile"].items())),
         table(("beside the steps", "of their time"), ((n, f"{v:.2%}") for n, v in result["beside_training"].items())),
-        table(("start-up", "seconds"), starts.items()),
+        table(("start-up", "seconds until the work begins", "seconds in all, without it"), starts),
     )
     return "\n\n".join(parts) + "\n"
 
