@@ -16,25 +16,26 @@ sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")"""
 
 
-def start_up() -> dict[str, tuple[float | None, float | None]]:
-    """Seconds of each stage until its work would begin, and in all without it; of `dvc repro` with nothing to do.
+def start_up() -> dict[str, dict[str, float | None]]:
+    """Seconds: `until_work` of each stage, until its work would begin, and `whole`, from start to end without it.
 
-    None: there is something to do. What a stage waits for at its end, that MLflow is imported and written to, goes on
-    beside its work where there is work.
+    `whole` also has `dvc repro` with nothing to do, or None where there is something. What a stage waits for at its
+    end, that MLflow is imported and written to, goes on beside its work where there is work.
     """
     environment = os.environ | {"PYTHONPATH": "src"}
 
-    def run(*command: str) -> tuple[str, float]:
+    def run(*command: str, check: bool = True) -> tuple[str, float, float]:
+        """What it prints, when it started, and its seconds."""
         start = time.time()
-        done = subprocess.run([sys.executable, *command], env=environment, check=True, capture_output=True, text=True)
-        return done.stdout, time.time() - start
+        done = subprocess.run([sys.executable, *command], env=environment, check=check, capture_output=True, text=True)
+        return done.stdout, start, time.time() - start
 
     stages = YAML(typ="safe", pure=True).load(Path("dvc.yaml"))["stages"]
-    result: dict[str, tuple[float | None, float | None]] = {}
+    until_work, whole = dict[str, float | None](), dict[str, float | None]()
     for name, stage in stages.items():
-        start = time.time()
-        said, seconds = run("-c", START, *stage["cmd"].partition("python ")[2].split())
-        result[name] = float(said) - start, seconds
+        said, start, whole[name] = run("-c", START, *stage["cmd"].partition("python ")[2].split())
+        until_work[name] = float(said) - start
     del environment["DVC_ROOT"]  # where throughput.py has the stages keep their records
-    idle = "up to date" in run("-m", "dvc", "repro", "--dry")[0]
-    return result | {"dvc repro": (None, run("-m", "dvc", "repro")[1] if idle else None)}
+    idle = "up to date" in run("-m", "dvc", "repro", "--dry", check=False)[0]
+    whole["dvc repro"] = run("-m", "dvc", "repro")[2] if idle else None
+    return {"until_work": until_work, "whole": whole}

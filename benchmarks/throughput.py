@@ -266,9 +266,10 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"The training takes {result['minutes']:.1f} minutes."
     )
     rows = ([form.format(row[name]) for name, form in ROW.items()] for row in result["training"])
+    until_work, whole = (result["start_up_seconds"][which] for which in ("until_work", "whole"))
     starts = (
-        (name, *("" if seconds is None else f"{seconds:.1f}" for seconds in both))
-        for name, both in result["start_up_seconds"].items()
+        (name, f"{until_work[name]:.1f}" if name in until_work else "", "not idle" if v is None else f"{v:.1f}")
+        for name, v in whole.items()
     )
     parts = (
         about,
