@@ -9,6 +9,6 @@ from project import REPO
 def test_python_keeps_its_bytecode_whatever_the_environment_says():
     asked = "asked: ; @python3 -c 'import sys; print(sys.dont_write_bytecode)'"
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-    make = ["make", "--eval", asked, "asked"]
+    make = ["make", "--no-print-directory", "--eval", asked, "asked"]
     said = subprocess.run(make, cwd=REPO, env=environment, capture_output=True, text=True, check=True).stdout
     assert said.split()[-1] == "False"
