@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm.models.base import DiffusionModel, labelled
-from ddpm.models.blocks import AttentionBlock, ResidualBlock, StepEmbedding, withheld
+from ddpm.models.blocks import AttentionBlock, GroupNorm, ResidualBlock, StepEmbedding, attention, withheld
 from ddpm.models.unet import Unet, UnetConfig
 from ddpm.seeding import global_stream
 
@@ -69,7 +69,7 @@ def residual(c_in: int, c_out: int) -> int:
     return conv(c_in, c_out, 3) + norm(c_out) + linear(112, c_out) + conv(c_out, c_out, 3) + norm(c_out) + skip
 
 
-def attention(c: int) -> int:
+def attention_parameters(c: int) -> int:
     return norm(c) + linear(c, 3 * c) + linear(c, c)
 
 
@@ -78,13 +78,13 @@ def test_course_recipe_has_the_parameters_of_its_layers() -> None:
         conv(1, 28, 7),
         linear(28, 112) + linear(112, 112),
         # Down: 28x28, 14x14, 7x7.
-        residual(28, 28) + residual(28, 28) + attention(28) + conv(28, 28, 4),
-        residual(28, 56) + residual(56, 56) + attention(56) + conv(56, 56, 4),
-        residual(56, 112) + residual(112, 112) + attention(112),
-        residual(112, 112) + attention(112) + residual(112, 112),
+        residual(28, 28) + residual(28, 28) + attention_parameters(28) + conv(28, 28, 4),
+        residual(28, 56) + residual(56, 56) + attention_parameters(56) + conv(56, 56, 4),
+        residual(56, 112) + residual(112, 112) + attention_parameters(112),
+        residual(112, 112) + attention_parameters(112) + residual(112, 112),
         # Up: the skip doubles the channels that come in.
-        residual(224, 56) + residual(56, 56) + attention(56) + conv(56, 56, 4),
-        residual(112, 28) + residual(28, 28) + attention(28) + conv(28, 28, 4),
+        residual(224, 56) + residual(56, 56) + attention_parameters(56) + conv(56, 56, 4),
+        residual(112, 28) + residual(28, 28) + attention_parameters(28) + conv(28, 28, 4),
         residual(28, 28) + conv(28, 1, 1),
     ]
     assert sum(p.numel() for p in build(COURSE).parameters()) == sum(layers)
@@ -231,6 +231,22 @@ def test_attention_block_is_torch_multi_head_attention_with_a_residual() -> None
     pixels = nn.functional.layer_norm(x, x.shape[1:]).flatten(2).transpose(1, 2)
     attended = reference(pixels, pixels, pixels)[0].transpose(1, 2).reshape(x.shape)
     assert (block(x) - (x + attended)).abs().max() < 1e-5  # float32, values of order 1
+
+
+def test_norm_and_attention_are_float32_inside_a_bf16_network() -> None:
+    torch.manual_seed(0)
+    x = (3 + torch.randn(2, 8, 5, 5)).bfloat16()
+    q, k, v = torch.randn(3, 2, 4, 25, 8).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        normed, attended = GroupNorm(2, 8)(x), attention(q, k, v)
+    groups = x.double().reshape(2, 2, -1)
+    centred = groups - groups.mean(dim=2, keepdim=True)
+    exact = (centred / (centred.square().mean(dim=2, keepdim=True) + 1e-5).sqrt()).reshape(x.shape)
+    weights = (q.double() @ k.double().mT / 8**0.5).softmax(dim=-1)
+    # float32 rounds at 1e-7 of values up to 4; bf16 would at 4e-3
+    for found, expected in ((normed, exact), (attended, weights @ v.double())):
+        assert found.dtype == torch.float32
+        assert (found - expected).abs().max() < 1e-5
 
 
 def test_residual_block_adds_the_step_between_its_convolutions() -> None:

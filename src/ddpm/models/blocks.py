@@ -35,13 +35,18 @@ def withheld(labels: Shaped[Tensor, "b"], share: float, blank: int) -> Int64[Ten
     return labels.long().masked_fill(chosen.to(labels.device), blank)
 
 
+class GroupNorm(nn.GroupNorm):
+    """In float32, whatever it is given, and so is SiLU after it: on a CPU both are several times slower in bf16."""
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return super().forward(x.float())
+
+
 class ConvBlock(nn.Sequential):
     """3x3 convolution, GroupNorm, SiLU."""
 
     def __init__(self, channels_in: int, channels_out: int, groups: int) -> None:
-        super().__init__(
-            nn.Conv2d(channels_in, channels_out, 3, padding=1), nn.GroupNorm(groups, channels_out), nn.SiLU()
-        )
+        super().__init__(nn.Conv2d(channels_in, channels_out, 3, padding=1), GroupNorm(groups, channels_out), nn.SiLU())
 
 
 class ResidualBlock(nn.Module):
@@ -62,13 +67,23 @@ class ResidualBlock(nn.Module):
         return self.block2(self.dropout(h)) + self.skip(x)
 
 
+def attention(
+    q: Float[Tensor, "b heads n d"], k: Float[Tensor, "b heads n d"], v: Float[Tensor, "b heads n d"]
+) -> Float[Tensor, "b heads n d"]:
+    """softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, equation 1); on a CPU in float32, as bf16 is slower."""
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v)
+    with torch.autocast("cpu", enabled=False):
+        return F.scaled_dot_product_attention(q.float(), k.float(), v.float())
+
+
 class AttentionBlock(nn.Module):
     """x plus multi-head self-attention among the pixels of its one-group GroupNorm."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = nn.GroupNorm(1, channels)
+        self.norm = GroupNorm(1, channels)
         self.project_in = nn.Linear(channels, 3 * channels)
         self.project_out = nn.Linear(channels, channels)
 
@@ -76,7 +91,7 @@ class AttentionBlock(nn.Module):
         # Pixels as rows of channels: a view, not a copy, where the memory format is channels_last.
         pixels = rearrange(self.norm(x), "b c h w -> b (h w) c")
         q, k, v = rearrange(self.project_in(pixels), "b n (qkv heads d) -> qkv b heads n d", qkv=3, heads=self.heads)
-        attended = rearrange(F.scaled_dot_product_attention(q, k, v), "b heads n d -> b n (heads d)")
+        attended = rearrange(attention(q, k, v), "b heads n d -> b n (heads d)")
         return x + rearrange(self.project_out(attended), "b (h w) c -> b c h w", h=x.shape[2])
 
 
