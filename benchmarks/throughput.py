@@ -75,8 +75,7 @@ def main() -> None:
         result |= {"threads": params.threads, "precision": compute.precision}
         result |= {"recipe": options.recipe or "default", "compiled": options.compile}
         os.environ.update(DVC_ROOT=name, MLFLOW_TRACKING_URI="sqlite:///mlflow.db")
-        with tracking.stage_run("throughput", {}) as run:
-            result |= training(params.train_unet, compute, options, run, folder)
+        result |= training(params.train_unet, compute, options, folder)
         result["start_up_seconds"] = start_up()
     write_json(REPORTS / "throughput.json", result)
     with atomic_path(REPORTS / "throughput.md") as temporary:
@@ -105,21 +104,21 @@ def recipe(name: str | None, folder: Path) -> Params:
     return load_params(path)
 
 
-def training(
-    params: TrainUnet, compute: Compute, options: argparse.Namespace, run: Log, folder: Path
-) -> dict[str, Any]:
+def training(params: TrainUnet, compute: Compute, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All about the training itself: peak, throughput, profile, and what is done beside it."""
     on_cpu = compute.device.type == "cpu"
     clock = time.process_time if on_cpu and torch.get_num_threads() == 1 else time.perf_counter
     images = torch.randint(256, (params.n_train, *SHAPE), dtype=torch.uint8)
     labels = torch.arange(60_000) % (network(params).n_classes or 1)
 
-    def steps(batch_size: int, n: int, evaluate: bool = False, resume: Resume | None = None) -> Clock:
+    def steps(
+        batch_size: int, n: int, evaluate: bool = False, resume: Resume | None = None, log: Log | None = None
+    ) -> Clock:
         """n steps, and one before them that is not timed."""
         changes = {"batch_size": batch_size, "epochs": (n + 1) / ceil(len(images) / batch_size)}
         chosen = params.model_copy(update={**changes, "log_interval": 1, "img_log_interval": 1})
         held_out = torch.rand(params.n_eval, *SHAPE) * 2 - 1 if evaluate else None
-        model, watch = network(params), Clock(run, clock)
+        model, watch = network(params), Clock(log, clock)
         if options.compile:
             model.compile()
         fit(model, chosen, images, held_out, 0, compute, watch, resume, labels, labels)
@@ -145,15 +144,18 @@ def training(
         row = batch_size, median(rates) / gflop, median(rates), share, memory[batch_size], first[batch_size]
         rows.append(dict(zip(ROW, row, strict=True)))
     with profile() as events:
-        plain = steps(params.batch_size, options.steps)
+        steps(params.batch_size, options.steps)
     evaluated = steps(params.batch_size, 3, evaluate=True)
     with Resume("throughput", {}, 0, folder) as resume:
         kept = steps(params.batch_size, 3, resume=resume)
+    # Last, for its sender works beside what comes after it, and has more to send than in a stage.
+    with tracking.stage_run("throughput", {}) as run:
+        logged = steps(params.batch_size, 3, evaluate=True, log=run)
     step = median(seconds[params.batch_size])
     n_steps = params.epochs * ceil(params.n_train / params.batch_size)
     beside = {
-        "logging": mean(plain.logging) / params.log_interval,
-        "evaluation and previews": (evaluated.step - step) / params.img_log_interval,
+        "logging": mean(logged.rows) / params.log_interval,
+        "evaluation and previews": (evaluated.step - step + mean(logged.pictures)) / params.img_log_interval,
         "checkpoints": (kept.step - step) * step / max(step, params.checkpoint_seconds),
     }
     return {
@@ -167,22 +169,27 @@ def training(
 
 
 class Clock:
-    """A log that notes when each step ends, and the seconds that `run`, the log behind it, takes for a row."""
+    """A log that notes when each step ends, and the seconds that `log`, if there is one, takes for rows and pictures."""
 
-    def __init__(self, run: Log, clock: Callable[[], float]) -> None:
-        self._run, self._clock = run, clock
+    def __init__(self, log: Log | None, clock: Callable[[], float]) -> None:
+        self._log, self._clock = log, clock
         self._ends: list[float] = []
-        self.logging: list[float] = []
+        self.rows: list[float] = []
+        self.pictures: list[float] = []
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         start = self._clock()
-        self._run.log_metrics(metrics, step)
+        if self._log:
+            self._log.log_metrics(metrics, step)
         if "train_loss" in metrics:
             self._ends.append(start)
-            self.logging.append(self._clock() - start)
+            self.rows.append(self._clock() - start)
 
     def log_image(self, image: Tensor, key: str, step: int) -> None:
-        self._run.log_image(image, key, step)
+        start = self._clock()
+        if self._log:
+            self._log.log_image(image, key, step)
+        self.pictures.append(self._clock() - start)
 
     @property
     def step(self) -> float:
