@@ -169,7 +169,7 @@ def training(params: TrainUnet, compute: Compute, options: argparse.Namespace, f
 
 
 class Clock:
-    """A log that notes when each step ends, and the seconds that `log`, if there is one, takes for rows and pictures."""
+    """A log that notes when each step ends, and the seconds that `log`, if any, takes for rows and pictures."""
 
     def __init__(self, log: Log | None, clock: Callable[[], float]) -> None:
         self._log, self._clock = log, clock
