@@ -48,17 +48,17 @@ COLUMNS = (*KEY, "n_steps", "fid_fashion_cnn", "low", "high", "precision", "reca
 
 def main() -> None:
     options = arguments()
-    compute = set_up("cpu", "fp32", 1)
+    set_up("cpu", "fp32", 1)
     model, _ = load_model(MODEL)
     model.to(memory_format=torch.channels_last)
     assert model.noise_schedule is not None
     classifier, extractor = load_classifier(CLASSIFIER)
     held_out = load_tensors(Path("data/fashion_mnist/train.safetensors"))["images"][-N_HELD_OUT:]
     real, reference = held_out[: options.n_samples], held_out[options.n_samples :]
-    features = describe(classifier, reference, compute).features
+    features = describe(classifier, reference).features
 
     def score(images: Tensor) -> list[float]:
-        points = describe(classifier, images, compute).features
+        points = describe(classifier, images).features
         found = estimate(lambda x: fid(features, x), points, N_HALVES, 0)
         as_many = features[: len(points)]
         return [found.value, found.low, found.high, precision(as_many, points), recall(as_many, points)]

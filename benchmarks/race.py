@@ -32,7 +32,7 @@ from watch import Enough, Keeper, Stopwatch
 
 from ddpm.compute import set_up
 from ddpm.errors import UserError
-from ddpm.evaluation.features import CLASSES, Described, describe, load_classifier
+from ddpm.evaluation.features import CLASSES, describe, load_classifier
 from ddpm.evaluation.metrics import class_distance, estimate, fid, frequencies, precision, recall
 from ddpm.files import load_tensors, save_tensors, write_csv, write_json
 from ddpm.sections import LEAST_SAMPLES
@@ -50,25 +50,22 @@ class Evaluator:
     """Scores samples by the features of the pipeline's classifier, against the images of `reference`."""
 
     def __init__(self, reference: Tensor, threads: int) -> None:
-        self._compute = set_up("cpu", "fp32", threads)
+        set_up("cpu", "fp32", threads)
         self._classifier, self.extractor = load_classifier(Path("models/classifier.safetensors"))
-        self._reference = self._describe(reference)
+        self._reference = describe(self._classifier, reference)
 
     def score(self, images: Tensor) -> dict[str, float]:
         """Values of SCORES; `low` and `high` bound the sampling error of the distance, not that of training.
 
         Precision and recall take as many reference images as there are samples, from their start.
         """
-        found = self._describe(images)
+        found = describe(self._classifier, images)
         value = estimate(lambda x: fid(self._reference.features, x), found.features, N_HALVES, 0)
         off = class_distance(frequencies(self._reference.classes, len(CLASSES)), found.classes)
         manifolds = [
             measure(self._reference.features[: len(images)], found.features) for measure in (precision, recall)
         ]
         return dict(zip(SCORES, (value.value, value.low, value.high, off, *manifolds), strict=True))
-
-    def _describe(self, images: Tensor) -> Described:
-        return describe(self._classifier, images, self._compute)
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,8 @@ def main(stage: Stage) -> None:
 
     chosen = torch.randperm(len(real["images"]), generator=generator(seed, "floor"))[: params.n_samples]
     sets = samples[: params.n_samples], real["images"][chosen], reference["images"]
-    made, floor, references = (describe(classifier, images, device) for images in sets)
-    known = describe(classifier, train["images"][: params.n_train], device)
+    made, floor, references = (describe(classifier, images) for images in sets)
+    known = describe(classifier, train["images"][: params.n_train])
 
     found = dict(scores(made, floor, references, params.n_halves, seed))
     if "labels" in tensors:

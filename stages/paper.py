@@ -71,7 +71,7 @@ def main(stage: Stage) -> None:
         )
 
         sets = train[-params.n_samples :], *estimates
-        reference, *features = (describe(classifier, images, device).features for images in (test, *sets))
+        reference, *features = (describe(classifier, images).features for images in (test, *sets))
         floor, *found = (estimate(partial(fid, reference), points, params.n_halves, seed) for points in features)
         facts = {"n_samples": params.n_samples, "reference": "test", "extractor": extractor}
         by_step = dict(zip(kept[stops].tolist(), found, strict=True))

@@ -31,13 +31,11 @@ def main(stage: Stage) -> None:
     about = determinants("train_classifier", stage.params, device)
     with Resume("train_classifier", about, params.checkpoint_seconds) as resume:
         losses = fit_classifier(model, params, images, labels, seed, device, resume)
-        write_outputs(stage, model, losses, test, device)
+        write_outputs(stage, model, losses, test)
 
 
-def write_outputs(
-    stage: Stage, model: FashionCnn, losses: list[tuple[int, float]], test: dict[str, Tensor], device: compute.Compute
-) -> None:
-    classes = describe(model, test["images"], device).classes
+def write_outputs(stage: Stage, model: FashionCnn, losses: list[tuple[int, float]], test: dict[str, Tensor]) -> None:
+    classes = describe(model, test["images"]).classes
     metrics = {
         "test_accuracy": (classes == test["labels"]).double().mean().item(),
         "train_loss": losses[-1][1],

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
-from ddpm.compute import Compute
 from ddpm.errors import UserError
 from ddpm.files import load_tensors
 from ddpm.images import from_uint8, normalize_img
@@ -87,14 +86,18 @@ class Described:
     classes: Int64[Tensor, " n"]
 
 
-def describe(model: FashionCnn, images: UInt8[Tensor, "n 1 28 28"], compute: Compute = Compute()) -> Described:
-    """What `model`, in eval mode, makes of the images; on the CPU."""
+def describe(model: FashionCnn, images: UInt8[Tensor, "n 1 28 28"]) -> Described:
+    """What `model`, in eval mode and on whatever device, makes of the images; on the CPU.
+
+    Always in float32, so that a distance does not depend on the precision that the machine trains in.
+    """
+    device = model.head.weight.device
     features, classes = [], []
     for batch in images.split(BATCH):
-        with torch.no_grad(), compute.autocast():
-            found = model.features(normalize_img(from_uint8(batch.to(compute.device))))
+        with torch.no_grad():
+            found = model.features(normalize_img(from_uint8(batch.to(device))))
             classes.append(model.head(found).argmax(dim=1).cpu())
-        features.append(found.float().cpu())
+        features.append(found.cpu())
     return Described(from_uint8(images).flatten(1), torch.cat(features), torch.cat(classes))
 
 
