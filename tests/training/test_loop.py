@@ -205,6 +205,14 @@ def test_held_out_losses_have_their_closed_form(w):
     assert abs(mean - expected.mean()) < 4.5 * (2 / 36_000) ** 0.5
 
 
+def test_the_loss_by_timestep_is_of_the_same_images_at_every_step():
+    # Of a network that says x_0 = 0 the loss is the images' mean square, whatever t: 1, 4, 9, ... an image.
+    images = torch.arange(1.0, 11).reshape(10, 1, 1, 1).expand(10, 1, 2, 2)
+    model = Scale(0.0)
+    model.prediction = "x0"
+    assert loss_by_timestep(model, images, NoiseSchedule(7), per_step=3, seed=0) == pytest.approx(7 * [14 / 3])
+
+
 def test_evaluation_leaves_the_mode_alone():
     model = Scale().train()
     simple_loss(model, torch.zeros(2, 1, 2, 2), NoiseSchedule(5), seed=0)

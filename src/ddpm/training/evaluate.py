@@ -39,10 +39,10 @@ def loss_by_timestep(
     compute: Compute = Compute(),
     labels: Shaped[Tensor, " n"] | None = None,
 ) -> list[float]:
-    """The same error for each t = 1..T alone, over `per_step` images a step, taken in turn."""
+    """The same error for each t = 1..T alone, over the first `per_step` images: they differ by t and noise only."""
     losses = []
+    chosen = torch.arange(per_step) % len(images)
     for t in range(1, len(schedule) + 1):
-        chosen = torch.arange(t * per_step, (t + 1) * per_step) % len(images)
         num_steps = torch.full((per_step,), t)
         noise_stream = generator(seed, "loss_by_timestep", t)
         own = None if labels is None else labels[chosen]
