@@ -84,28 +84,30 @@ def report(race: Race, n_samples: int) -> None:
 
 def table(rows: Sequence[Row], floor: Row, seconds_per_image: dict[str, float]) -> str:
     """A line a lead, in Markdown: how fast it trains, its distance, and what that is in the default's own spread."""
+
+    def scores(name: str, budget: float, column: str = "fid_fashion_cnn") -> list[float]:
+        mine = [row for row in rows if row["contender"] == name and float(row["minutes"]) == budget]
+        return [float(row[column]) for row in mine]
+
     budgets = sorted({float(row["minutes"]) for row in rows})
-    lines = [*header("lead", "as parameters", "images/s", *(f"distance after {budget:g} min" for budget in budgets))]
+    headings = [word for budget in budgets for word in (f"distance after {budget:g} min", "precision", "recall")]
+    lines = [*header("lead", "as parameters", "images/s", *headings)]
     for name, changed in LEADS.items():
         cells = []
         for budget in budgets:
-            scores = {
-                which: [
-                    float(row["fid_fashion_cnn"])
-                    for row in rows
-                    if row["contender"] == which and float(row["minutes"]) == budget
-                ]
-                for which in (DEFAULT, name)
-            }
-            cells.append(spread(scores[name]) + verdict(scores[name], scores[DEFAULT]) * (name != DEFAULT))
+            found = scores(name, budget)
+            cells.append(spread(found) + verdict(found, scores(DEFAULT, budget)) * (name != DEFAULT))
+            beside = (scores(name, budget, column) for column in ("precision", "recall"))
+            cells += [f"{mean(values):.0%}" if values else "" for values in beside]
         if any(cells):
             words = ", ".join(recipes.overrides(changed)[1::2]) or "-"
             lines.append(line(name, words, f"{1 / seconds_per_image[name]:.0f}", *cells))
+    real = [f"{float(floor[column]):.0%}" for column in ("precision", "recall")]
     lines += [
         "",
         f"{floor['n_samples']} samples, drawn as `sample.unet` says, against held-out images (extractor "
-        f"{floor['extractor']}; real images {float(floor['fid_fashion_cnn']):.3f}); mean ± standard deviation of "
-        "seeds; better or worse where Welch's |t| is above 3.",
+        f"{floor['extractor']}); real images: {float(floor['fid_fashion_cnn']):.3f}, {' and '.join(real)}. Mean ± "
+        "standard deviation of seeds; better or worse where Welch's |t| is above 3.",
     ]
     return "\n".join(lines)
 
