@@ -130,7 +130,7 @@ def test_the_stage_draws_all_classes_in_turn(folder):
     assert torch.equal(made["samples"].float(), grey(made["labels"])[:, None, None, None].expand(-1, 1, 28, 28))
 
 
-def unseeing(_, images, device):  # noqa: ARG001
+def unseeing(_, images):
     n = len(images)
     return Described(torch.zeros(n, 784), torch.zeros(n, 2), torch.zeros(n, dtype=torch.long))
 
