@@ -1,0 +1,72 @@
+"""The U-Net's parts against closed forms and torch's own attention."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ddpm.models.blocks import AttentionBlock, GroupNorm, ResidualBlock, StepEmbedding, attention, withheld
+from ddpm.seeding import global_stream
+
+
+def test_step_embedding_is_the_closed_form() -> None:
+    embedded = StepEmbedding(max_steps=200, channels=6)(torch.tensor([0, 1, 77, 200]))
+    for row, t in zip(embedded, [0, 1, 77, 200], strict=True):
+        angles = [t / 10_000 ** (i / 3) for i in range(3)]
+        expected = torch.tensor([math.sin(a) for a in angles] + [math.cos(a) for a in angles])
+        assert (row - expected).abs().max() < 1e-7  # one rounding to float32 of values up to 1
+
+
+def test_attention_block_is_torch_multi_head_attention_with_a_residual() -> None:
+    torch.manual_seed(0)
+    block, reference = AttentionBlock(8, heads=2), nn.MultiheadAttention(8, 2, batch_first=True)
+    reference.in_proj_weight, reference.in_proj_bias = block.project_in.weight, block.project_in.bias
+    reference.out_proj = block.project_out
+    x = torch.randn(2, 8, 3, 5)
+    # GroupNorm of one group is LayerNorm over channels and pixels together.
+    pixels = nn.functional.layer_norm(x, x.shape[1:]).flatten(2).transpose(1, 2)
+    attended = reference(pixels, pixels, pixels)[0].transpose(1, 2).reshape(x.shape)
+    assert (block(x) - (x + attended)).abs().max() < 1e-5  # float32, values of order 1
+
+
+def test_norm_and_attention_are_float32_inside_a_bf16_network() -> None:
+    torch.manual_seed(0)
+    x = (3 + torch.randn(2, 8, 5, 5)).bfloat16()
+    q, k, v = torch.randn(3, 2, 4, 25, 8).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        normed, attended = GroupNorm(2, 8)(x), attention(q, k, v)
+    groups = x.double().reshape(2, 2, -1)
+    centred = groups - groups.mean(dim=2, keepdim=True)
+    exact = (centred / (centred.square().mean(dim=2, keepdim=True) + 1e-5).sqrt()).reshape(x.shape)
+    weights = (q.double() @ k.double().mT / 8**0.5).softmax(dim=-1)
+    # float32 rounds at 1e-7 of values up to 4; bf16 would at 4e-3
+    for found, expected in ((normed, exact), (attended, weights @ v.double())):
+        assert found.dtype == torch.float32
+        assert (found - expected).abs().max() < 1e-5
+
+
+def test_residual_block_adds_the_step_between_its_convolutions() -> None:
+    torch.manual_seed(0)
+    block = ResidualBlock(4, 8, step_channels=16, groups=2)
+    x, step = torch.randn(2, 4, 6, 6), torch.randn(2, 16)
+    functional = nn.functional
+
+    def half(h: Tensor, layers: nn.Sequential) -> Tensor:
+        h = functional.conv2d(h, layers[0].weight, layers[0].bias, padding=1).reshape(2, 2, -1)
+        h = (h - h.mean(2, keepdim=True)) / (h.var(2, unbiased=False, keepdim=True) + 1e-5).sqrt()
+        h = h.reshape(2, 8, 6, 6)
+        return h * h.sigmoid()
+
+    shift = functional.linear(step * step.sigmoid(), block.step[1].weight, block.step[1].bias)
+    skip = torch.einsum("oi,bihw->bohw", block.skip.weight[:, :, 0, 0], x) + block.skip.bias[:, None, None]
+    expected = half(half(x, block.block1) + shift[:, :, None, None], block.block2) + skip
+    assert (block(x, step) - expected).abs().max() < 1e-5  # float32, values of order 1
+
+
+def test_training_withholds_the_share_of_labels_that_it_is_told_to() -> None:
+    labels = torch.arange(3000, dtype=torch.uint8) % 3
+    with global_stream(0, "dropout"):
+        found = withheld(labels, 0.25, 3)
+    untold = found == 3
+    assert abs(untold.double().mean() - 0.25) < 0.04  # five standard errors of a share of 3000
+    assert torch.equal(found[~untold], labels[~untold].long())
