@@ -93,11 +93,11 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n-samples", type=int, default=260, help=f"images a row, {LEAST_SAMPLES} to 2500")
+    parser.add_argument("--n-samples", type=int, default=1024, help=f"images a row, {LEAST_SAMPLES} to 2500")
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
     parser.add_argument("--spacings", nargs="+", choices=SPACINGS, default=list(SPACINGS), help="of fewer steps")
     parser.add_argument("--evaluations", type=int, nargs="+", default=[5, 10, 20, 50, 200], help="of the network")
-    parser.add_argument("--batch-size", type=int, default=130)
+    parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-clip-sample", action="store_true", help="let estimates of the image leave [-1, 1]")
     scale = load_params().sample.unet.guidance_scale
