@@ -4,7 +4,8 @@
 
 With guidance the network is evaluated twice each time, once told and once untold, and that counts as one here.
 Scores the samples against held-out images of the training split, for this is a search; writes reports/few_steps/. A row
-that is there for the same weights, classifier and settings is not made again, so it can be stopped and go on.
+that is there for the same weights, classifier and settings is not made again, so it can be stopped and go on, and made
+piece by piece; the figure shows all rows of these.
 """
 
 import argparse
@@ -85,10 +86,10 @@ def main() -> None:
         rows[key] = dict(zip(COLUMNS, map(str, (*cell, *values)), strict=True))
         print(*cell[-3:], *(f"{value:.3f}" for value in values[1:]), flush=True)
         write_csv(REPORTS / "few_steps.csv", COLUMNS, ([row.get(name) for name in COLUMNS] for row in rows.values()))
-    save(
-        figure([rows[tuple(map(str, cell))] for cell in wanted], everything),
-        REPORTS / f"few_steps_{options.n_samples}.png",
-    )
+    mine = [row for key, row in rows.items() if key[: len(setting)] == tuple(map(str, setting))]
+    free = "_no_clip" if options.no_clip_sample else ""
+    name = f"few_steps_{options.n_samples}_seed_{options.seed}_guidance_{options.guidance_scale:g}{free}.png"
+    save(figure(sorted(mine, key=lambda row: int(row["evaluations"])), everything), REPORTS / name)
 
 
 def arguments() -> argparse.Namespace:

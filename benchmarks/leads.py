@@ -12,6 +12,7 @@ training split; the test split only stands for a perfect model. Writes reports/l
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -83,25 +84,19 @@ def report(race: Race, n_samples: int) -> None:
 
 
 def table(rows: Sequence[Row], floor: Row, seconds_per_image: dict[str, float]) -> str:
-    """A line a lead, in Markdown: how fast it trains, its distance, and what that is in the default's own spread."""
+    """A line a lead and number of minutes, in Markdown: speed, distance and what that is in the default's spread."""
 
     def scores(name: str, budget: float, column: str = "fid_fashion_cnn") -> list[float]:
         mine = [row for row in rows if row["contender"] == name and float(row["minutes"]) == budget]
         return [float(row[column]) for row in mine]
 
-    budgets = sorted({float(row["minutes"]) for row in rows})
-    headings = [word for budget in budgets for word in (f"distance after {budget:g} min", "precision", "recall")]
-    lines = [*header("lead", "as parameters", "images/s", *headings)]
-    for name, changed in LEADS.items():
-        cells = []
-        for budget in budgets:
-            found = scores(name, budget)
-            cells.append(spread(found) + verdict(found, scores(DEFAULT, budget)) * (name != DEFAULT))
-            beside = (scores(name, budget, column) for column in ("precision", "recall"))
-            cells += [f"{mean(values):.0%}" if values else "" for values in beside]
-        if any(cells):
+    lines = [*header("minutes", "lead", "as parameters", "images/s", "distance", "precision", "recall")]
+    for budget, (name, changed) in product(sorted({float(row["minutes"]) for row in rows}), LEADS.items()):
+        if found := scores(name, budget):
             words = ", ".join(recipes.overrides(changed)[1::2]) or "-"
-            lines.append(line(name, words, f"{1 / seconds_per_image[name]:.0f}", *cells))
+            distance = spread(found) + verdict(found, scores(DEFAULT, budget)) * (name != DEFAULT)
+            beside = (f"{mean(scores(name, budget, column)):.0%}" for column in ("precision", "recall"))
+            lines.append(line(f"{budget:g}", name, words, f"{1 / seconds_per_image[name]:.0f}", distance, *beside))
     real = [f"{float(floor[column]):.0%}" for column in ("precision", "recall")]
     lines += [
         "",

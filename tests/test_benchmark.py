@@ -227,8 +227,8 @@ def test_the_table_of_leads_has_a_line_for_each_that_was_run():
     names = ["the default", "v"]
     rows = [row(name, 2, score + seed / 10, seed) for name, score in zip(names, (3, 4), strict=True) for seed in (0, 2)]
     text = leads.table(rows, FLOOR, dict.fromkeys(names, 0.01))
-    assert "| the default | - | 100 | 3.1 ± 0.14 | 90% | 60% |" in text
-    assert "| v | train_unet.prediction=v | 100 | 4.1 ± 0.14 (worse) | 90% | 60% |" in text
+    assert "| 2 | the default | - | 100 | 3.1 ± 0.14 | 90% | 60% |" in text
+    assert "| 2 | v | train_unet.prediction=v | 100 | 4.1 ± 0.14 (worse) | 90% | 60% |" in text
     assert "min_snr" not in text
 
 
