@@ -181,8 +181,9 @@ def figure(rows: list[Mapping[str, str]], everything: int) -> Figure:
     panels[0].yaxis.set_minor_formatter(NullFormatter())
     corner = panels[-1].get_position()
     above = corner.y1 + 1.2 * LINE / result.bbox.height
-    handles = panels[0].get_legend_handles_labels()
-    result.legend(*handles, loc="lower right", ncols=4, borderaxespad=0, bbox_to_anchor=(corner.x1, above))
+    lines = {line.get_label(): line for axes in panels for line in axes.get_legend_handles_labels()[0]}
+    place = {"loc": "lower right", "borderaxespad": 0, "bbox_to_anchor": (corner.x1, above)}
+    result.legend(lines.values(), lines.keys(), ncols=4, **place)
     return result
 
 
