@@ -62,10 +62,10 @@ benchmark: peers ## train us and the peers for the same minutes and compare: mos
 	python benchmarks/minutes.py
 
 ui: setup ## browse the runs in MLflow, on this machine only
-	MLFLOW_BACKEND_STORE_URI="$$(python -m ddpm.tracking)" mlflow ui --host 127.0.0.1
+	MLFLOW_BACKEND_STORE_URI="$$(python -m ddpm.run.tracking.record)" mlflow ui --host 127.0.0.1
 
 send: setup ## send to MLflow what it could not take when it was logged
-	python -m ddpm.tracking send
+	python -m ddpm.run.tracking.record send
 
 lock: ## compile requirements.txt anew from pyproject.toml
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --group dev --no-annotate pyproject.toml \

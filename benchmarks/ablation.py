@@ -30,9 +30,9 @@ from ruamel.yaml import YAML
 
 from ddpm import recipes
 from ddpm.errors import UserError
-from ddpm.evaluation.features import load_classifier
+from ddpm.evaluation.classifier import load_classifier
 from ddpm.figures.canvas import save
-from ddpm.files import atomic_path, write_csv
+from ddpm.run.files import atomic_path, write_csv
 
 STAGES = ("train_unet", "sample_unet", "evaluate_unet", "bound")  # no others run, so all cells share one classifier
 MEASURED = ("train_unet", "evaluate_unet", "bound")

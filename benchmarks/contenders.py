@@ -16,16 +16,16 @@ from torch import Tensor
 from watch import Watch
 
 from ddpm import recipes
-from ddpm.compute import set_up
-from ddpm.config import Params, validated
+from ddpm.run.compute import set_up
+from ddpm.run.params import Params, validated
 from ddpm.errors import UserError
 from ddpm.images import denormalize_img, from_uint8, normalize_img, to_uint8
-from ddpm.models.base import labelled, labels_to_draw
-from ddpm.models.unet import Unet, UnetConfig
-from ddpm.sampling.respacing import stops
+from ddpm.networks.model import labelled, labels_to_draw
+from ddpm.networks.architectures.unet import Unet, UnetConfig
+from ddpm.sampling.spacing import stops
 from ddpm.sampling.sample import sample_steps
 from ddpm.sections import TrainUnet
-from ddpm.seeding import derive_seed, generator, global_stream
+from ddpm.run.seeding import derive_seed, generator, global_stream
 from ddpm.training.loop import fit
 
 EVALUATIONS = 50  # of the network, by everyone's sampler

@@ -22,20 +22,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter, StrMethodFormatter
 from torch import Tensor
 
-from ddpm.compute import set_up
-from ddpm.config import load_params
+from ddpm.run.compute import set_up
+from ddpm.run.params import load_params
 from ddpm.errors import UserError
-from ddpm.evaluation.features import describe, load_classifier
+from ddpm.evaluation.classifier import describe, load_classifier
 from ddpm.evaluation.metrics import estimate, fid, precision, recall
 from ddpm.figures.canvas import FAINT, LINE, SERIES, curve_panels, save, styled
-from ddpm.files import load_tensors, md5, write_csv
+from ddpm.run.files import load_tensors, md5, write_csv
 from ddpm.images import denormalize_img, to_uint8
-from ddpm.models.base import DiffusionModel, labelled, labels_to_draw
-from ddpm.models.checkpoint import load_model
-from ddpm.sampling.respacing import stops
+from ddpm.networks.model import DiffusionModel, labelled, labels_to_draw
+from ddpm.networks.checkpoint import load_model
+from ddpm.sampling.spacing import stops
 from ddpm.sampling.sample import SAMPLERS, sample_steps
 from ddpm.sections import LEAST_SAMPLES, LEAST_STEPS
-from ddpm.seeding import generator
+from ddpm.run.seeding import generator
 
 MODEL = Path("models/unet.safetensors")
 CLASSIFIER = Path("models/classifier.safetensors")

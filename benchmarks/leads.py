@@ -22,7 +22,7 @@ from race import Evaluator, Images, Race, Row, alone, checked, common_arguments,
 from report import header, insert, line, spread
 
 from ddpm import recipes
-from ddpm.config import load_params
+from ddpm.run.params import load_params
 from ddpm.errors import UserError
 
 REPORTS, DOC = Path("reports/leads"), Path("docs/recipes.md")

@@ -20,7 +20,7 @@ from peers import PEERS
 from race import Evaluator, Images, Race, alone, checked, common_arguments, splits
 from report import figure, insert, markdown
 
-from ddpm.config import Params, load_params
+from ddpm.run.params import Params, load_params
 from ddpm.errors import UserError
 from ddpm.figures.canvas import save
 

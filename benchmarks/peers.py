@@ -28,8 +28,8 @@ from watch import Watch
 from ddpm.data.order import batches
 from ddpm.errors import UserError
 from ddpm.images import denormalize_img, from_uint8, normalize_img, to_uint8
-from ddpm.resume.state import TrainingState
-from ddpm.seeding import global_stream
+from ddpm.run.resume.state import TrainingState
+from ddpm.run.seeding import global_stream
 
 PACKAGES = ".benchmark/peers"  # where `make peers` puts them
 SIZE = 28

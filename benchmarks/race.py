@@ -30,11 +30,11 @@ from torch import Tensor
 from tqdm import tqdm
 from watch import Enough, Keeper, Stopwatch
 
-from ddpm.compute import set_up
+from ddpm.run.compute import set_up
 from ddpm.errors import UserError
-from ddpm.evaluation.features import CLASSES, describe, load_classifier
+from ddpm.evaluation.classifier import CLASSES, describe, load_classifier
 from ddpm.evaluation.metrics import class_distance, estimate, fid, frequencies, precision, recall
-from ddpm.files import load_tensors, save_tensors, write_csv, write_json
+from ddpm.run.files import load_tensors, save_tensors, write_csv, write_json
 from ddpm.sections import LEAST_SAMPLES
 
 KEPT = Path(".benchmark")

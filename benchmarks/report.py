@@ -13,7 +13,7 @@ from race import FLOOR, Row
 
 from ddpm.errors import UserError
 from ddpm.figures.canvas import FAINT, SERIES, curve_axes, styled
-from ddpm.files import atomic_path
+from ddpm.run.files import atomic_path
 
 ORDER = (OURS, "diffusers", "denoising-diffusion-pytorch", "smalldiffusion", COURSE)
 HEADINGS = ("project", "network", "objective", "optimiser", "average of weights", "sampler")

@@ -9,7 +9,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 # Runs a stage's script with nothing to do but to say when the stage would do it: imports, params and tracking are left.
-START = """import runpy, sys, time, ddpm.pipeline as pipeline
+START = """import runpy, sys, time, ddpm.run.stage as pipeline
 whole = pipeline.run_stage
 pipeline.run_stage = lambda name, main, **others: whole(name, lambda stage: print(time.time()), **others)
 sys.argv = sys.argv[1:]

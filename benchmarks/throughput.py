@@ -31,15 +31,16 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from ddpm import recipes, tracking
-from ddpm.compute import Compute, set_up
-from ddpm.config import Params, load_params
+from ddpm import recipes
+from ddpm.run.tracking import record as tracking
+from ddpm.run.compute import Compute, set_up
+from ddpm.run.params import Params, load_params
 from ddpm.errors import UserError
-from ddpm.files import atomic_path, write_json
-from ddpm.models.base import labelled
-from ddpm.models.unet import Unet, UnetConfig
-from ddpm.pipeline import peak_memory_mib
-from ddpm.resume.context import Resume
+from ddpm.run.files import atomic_path, write_json
+from ddpm.networks.model import labelled
+from ddpm.networks.architectures.unet import Unet, UnetConfig
+from ddpm.run.stage import peak_memory_mib
+from ddpm.run.resume.context import Resume
 from ddpm.sections import TrainUnet
 from ddpm.training.loop import Log, fit
 

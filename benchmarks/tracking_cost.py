@@ -22,14 +22,14 @@ from threading import Thread
 
 from ruamel.yaml import YAML
 
-from ddpm.config import load_params
+from ddpm.run.params import load_params
 from ddpm.errors import UserError
-from ddpm.files import atomic_path, md5
+from ddpm.run.files import atomic_path, md5
 
 STAGE = "stages/train_unet.py"
 # The stage with a run that records nothing.
 UNTRACKED = """import contextlib, runpy, sys
-from ddpm import tracking
+from ddpm.run.tracking import record as tracking
 tracking.stage_run = lambda *_: contextlib.nullcontext(tracking.Run())
 runpy.run_path(sys.argv[1], run_name="__main__")"""
 CASES = {

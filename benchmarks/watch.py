@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Protocol
 
-from ddpm.resume.file import read_about
-from ddpm.resume.state import TrainingState
+from ddpm.run.resume.file import read_about
+from ddpm.run.resume.state import TrainingState
 
 WARM_UP = 2  # steps that the stopwatch leaves out: memory is allocated and kernels are chosen
 

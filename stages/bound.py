@@ -6,18 +6,18 @@ from math import hypot
 from pathlib import Path
 from typing import Any
 
-from ddpm import compute
+from ddpm.run import compute
 from ddpm.errors import UserError
 from ddpm.evaluation.bound import Bound, variational_bound
-from ddpm.files import load_tensors, write_csv, write_json
+from ddpm.run.files import load_tensors, write_csv, write_json
 from ddpm.images import from_uint8, normalize_img
-from ddpm.models.base import labels_of
-from ddpm.models.checkpoint import load_model
-from ddpm.pipeline import Stage, run_stage
-from ddpm.resume.context import Resume, determinants
-from ddpm.resume.pieces import Pieces
-from ddpm.seeding import derive_seed
-from ddpm.tracking import flatten
+from ddpm.networks.model import labels_of
+from ddpm.networks.checkpoint import load_model
+from ddpm.run.stage import Stage, run_stage
+from ddpm.run.resume.context import Resume, determinants
+from ddpm.run.resume.pieces import Pieces
+from ddpm.run.seeding import derive_seed
+from ddpm.run.tracking.record import flatten
 
 MODEL = Path("models/unet.safetensors")
 SPLITS = {split: Path(f"data/fashion_mnist/{split}.safetensors") for split in ("train", "test")}

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from ddpm.data.fashion_mnist import fetch, read_images, read_labels
-from ddpm.files import save_tensors
-from ddpm.pipeline import Stage, run_stage
+from ddpm.data.datasets.fashion_mnist import fetch, read_images, read_labels
+from ddpm.run.files import save_tensors
+from ddpm.run.stage import Stage, run_stage
 
 FOLDER = Path("data/fashion_mnist")
 PREFIXES = {"train": "train", "test": "t10k"}

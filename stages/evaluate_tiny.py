@@ -14,24 +14,24 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm import compute
-from ddpm.compute import Compute
+from ddpm.run import compute
+from ddpm.run.compute import Compute
 from ddpm.data.gradients import gradient_images
 from ddpm.diffusion.posterior import Variance, eps_error
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.evaluation.bound import variational_bound
-from ddpm.evaluation.gradients import GradientQuality, corner_error_floor, entropy, measure
-from ddpm.files import load_tensors, write_csv, write_json
+from ddpm.exact.quality import GradientQuality, corner_error_floor, entropy, measure
+from ddpm.run.files import load_tensors, write_csv, write_json
 from ddpm.images import from_uint8, normalize_img, to_uint8
-from ddpm.models.base import DiffusionModel
-from ddpm.models.checkpoint import load_model
-from ddpm.models.exact import ExactDenoiser
-from ddpm.pipeline import Stage, run_stage
-from ddpm.resume.context import Resume, determinants
-from ddpm.resume.pieces import Piece, Pieces
+from ddpm.networks.model import DiffusionModel
+from ddpm.networks.checkpoint import load_model
+from ddpm.exact.denoiser import ExactDenoiser
+from ddpm.run.stage import Stage, run_stage
+from ddpm.run.resume.context import Resume, determinants
+from ddpm.run.resume.pieces import Piece, Pieces
 from ddpm.sampling.sample import sample_steps
 from ddpm.sections import EvaluateTiny
-from ddpm.seeding import derive_seed, generator
+from ddpm.run.seeding import derive_seed, generator
 from ddpm.training.evaluate import loss_by_timestep, simple_loss
 
 REPORTS = Path("reports/evaluate_tiny")

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import torch
 
-from ddpm import compute
-from ddpm.evaluation.features import describe, load_classifier
+from ddpm.run import compute
+from ddpm.evaluation.classifier import describe, load_classifier
 from ddpm.evaluation.inception import WEIGHTS_SHA256, describe_inception, load_inception
 from ddpm.evaluation.metrics import fid
 from ddpm.evaluation.quality import beside_floor, check_samples, class_histogram, copies, label_accuracy, scores
-from ddpm.files import load_tensors, write_csv, write_json
-from ddpm.pipeline import Stage, run_stage
-from ddpm.seeding import derive_seed, generator
+from ddpm.run.files import load_tensors, write_csv, write_json
+from ddpm.run.stage import Stage, run_stage
+from ddpm.run.seeding import derive_seed, generator
 
 WEIGHTS = Path("models/classifier.safetensors")
 SAMPLES = Path("samples/unet.safetensors")

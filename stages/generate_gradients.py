@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from ddpm.data.gradients import gradient_images
-from ddpm.files import save_tensors
-from ddpm.pipeline import Stage, run_stage
-from ddpm.seeding import generator
+from ddpm.run.files import save_tensors
+from ddpm.run.stage import Stage, run_stage
+from ddpm.run.seeding import generator
 
 
 def main(stage: Stage) -> None:

@@ -11,22 +11,22 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm import compute
+from ddpm.run import compute
 from ddpm.errors import UserError
-from ddpm.evaluation.features import describe, load_classifier
+from ddpm.evaluation.classifier import describe, load_classifier
 from ddpm.evaluation.metrics import estimate, fid
-from ddpm.files import load_tensors, save_tensors, write_csv, write_json
+from ddpm.run.files import load_tensors, save_tensors, write_csv, write_json
 from ddpm.images import denormalize_img, from_uint8, normalize_img, to_uint8
-from ddpm.models.base import DiffusionModel, labelled, labels_of, labels_to_draw
-from ddpm.models.checkpoint import load_model
-from ddpm.models.clusters import Clusters
-from ddpm.pipeline import Stage, run_stage
-from ddpm.resume.context import Resume, determinants
-from ddpm.resume.pieces import Pieces
-from ddpm.sampling.respacing import timesteps
+from ddpm.networks.model import DiffusionModel, labelled, labels_of, labels_to_draw
+from ddpm.networks.checkpoint import load_model
+from ddpm.conditioning.kinds.clusters import Clusters
+from ddpm.run.stage import Stage, run_stage
+from ddpm.run.resume.context import Resume, determinants
+from ddpm.run.resume.pieces import Pieces
+from ddpm.sampling.spacing import timesteps
 from ddpm.sampling.reverse import ReverseProcess
 from ddpm.sections import Paper
-from ddpm.seeding import derive_seed, generator
+from ddpm.run.seeding import derive_seed, generator
 
 MODEL = Path("models/unet.safetensors")
 WEIGHTS = Path("models/classifier.safetensors")

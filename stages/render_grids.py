@@ -14,13 +14,13 @@ from ddpm.diffusion.posterior import target
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.figures import bound, curves, paper, pictures
 from ddpm.figures.canvas import run_label, save
-from ddpm.files import load_tensors
+from ddpm.run.files import load_tensors
 from ddpm.images import from_uint8, normalize_img
-from ddpm.models.checkpoint import load_model
-from ddpm.models.tiny import TinyDiffuser
-from ddpm.pipeline import Stage, run_stage
+from ddpm.networks.checkpoint import load_model
+from ddpm.networks.architectures.mlp import TinyDiffuser
+from ddpm.run.stage import Stage, run_stage
 from ddpm.sections import RenderGrids
-from ddpm.seeding import generator, global_stream
+from ddpm.run.seeding import generator, global_stream
 
 NAMES = {"tiny": "TinyDiffuser", "unet": "U-Net"}
 FOLDER = Path("reports/figures")

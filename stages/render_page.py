@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from ddpm.figures.page import chain, picture, render
-from ddpm.files import atomic_path, load_tensors, md5
-from ddpm.pipeline import Stage, run_stage
+from ddpm.run.files import atomic_path, load_tensors, md5
+from ddpm.run.stage import Stage, run_stage
 
 GENERAL = ("seed", "device", "precision", "threads")
 SECTIONS = (

@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm import compute
-from ddpm.files import save_tensors
+from ddpm.run import compute
+from ddpm.run.files import save_tensors
 from ddpm.images import denormalize_img, to_uint8
-from ddpm.models.base import labelled, labels_to_draw
-from ddpm.models.checkpoint import load_model
-from ddpm.pipeline import Stage, run_stage
-from ddpm.resume.context import Resume, determinants
-from ddpm.resume.pieces import Pieces
-from ddpm.sampling.respacing import stops
+from ddpm.networks.model import labelled, labels_to_draw
+from ddpm.networks.checkpoint import load_model
+from ddpm.run.stage import Stage, run_stage
+from ddpm.run.resume.context import Resume, determinants
+from ddpm.run.resume.pieces import Pieces
+from ddpm.sampling.spacing import stops
 from ddpm.sampling.sample import sample_steps
 from ddpm.sections import SampleUnet
-from ddpm.seeding import generator
+from ddpm.run.seeding import generator
 
 
 def main(stage: Stage) -> None:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ddpm import compute
-from ddpm.evaluation.features import FashionCnn, describe
-from ddpm.files import load_tensors, save_tensors, write_csv, write_json
-from ddpm.pipeline import Stage, run_stage
-from ddpm.resume.context import Resume, determinants
-from ddpm.seeding import derive_seed, global_stream
+from ddpm.run import compute
+from ddpm.evaluation.classifier import FashionCnn, describe
+from ddpm.run.files import load_tensors, save_tensors, write_csv, write_json
+from ddpm.run.stage import Stage, run_stage
+from ddpm.run.resume.context import Resume, determinants
+from ddpm.run.seeding import derive_seed, global_stream
 from ddpm.training.classifier import fit_classifier
 
 DATA = Path("data/fashion_mnist")

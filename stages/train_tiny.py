@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from ddpm import compute
-from ddpm.files import load_tensors
+from ddpm.run import compute
+from ddpm.run.files import load_tensors
 from ddpm.images import normalize_img
-from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
-from ddpm.pipeline import Stage, run_stage
-from ddpm.resume.context import Resume, determinants
-from ddpm.seeding import derive_seed, global_stream
+from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
+from ddpm.run.stage import Stage, run_stage
+from ddpm.run.resume.context import Resume, determinants
+from ddpm.run.seeding import derive_seed, global_stream
 from ddpm.training.loop import fit
 from ddpm.training.outputs import write_outputs
 

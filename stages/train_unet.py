@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from ddpm import compute
-from ddpm.files import load_tensors
+from ddpm.run import compute
+from ddpm.run.files import load_tensors
 from ddpm.images import from_uint8, normalize_img
-from ddpm.models.base import labels_of
-from ddpm.models.unet import Unet, UnetConfig
-from ddpm.pipeline import Stage, run_stage
-from ddpm.resume.context import Resume, determinants
-from ddpm.seeding import derive_seed, global_stream
+from ddpm.networks.model import labels_of
+from ddpm.networks.architectures.unet import Unet, UnetConfig
+from ddpm.run.stage import Stage, run_stage
+from ddpm.run.resume.context import Resume, determinants
+from ddpm.run.seeding import derive_seed, global_stream
 from ddpm.training.loop import fit
 from ddpm.training.outputs import write_outputs
 

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.models.base import DiffusionModel
-from ddpm.seeding import generator
+from ddpm.networks.model import DiffusionModel
+from ddpm.run.seeding import generator
 
 SHAPE = (3, 4, 5)
 

@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def fashion_mnist_raw(tmp_path_factory) -> Path:
     """A folder with the four original files: the pipeline's own if it is whole, else fetched anew."""
-    from ddpm.data.fashion_mnist import fetch
+    from ddpm.data.datasets.fashion_mnist import fetch
 
     folder = tmp_path_factory.mktemp("fashion_mnist") / "raw"
     own = REPO / "data/fashion_mnist/raw"
@@ -35,13 +35,13 @@ def fashion_mnist_raw(tmp_path_factory) -> Path:
 
 
 class SenderInProcess:
-    """Stands in for `ddpm.tracking.Sender`: delivers at the stage's end, and MLflow is imported once for all tests."""
+    """Stands in for `ddpm.run.tracking.record.Sender`: delivers at the stage's end, and MLflow is imported once for all tests."""
 
     def __init__(self, folder):
         self.folder = folder
 
     def finish(self):
-        from ddpm import delivery
+        from ddpm.run.tracking import delivery
 
         try:
             store = delivery.Store(delivery.HURRIED)
@@ -55,7 +55,7 @@ class SenderInProcess:
 @pytest.fixture(scope="session", autouse=True)
 def sender_in_process():
     """In the tests' own process; stages that they start as processes have the real one."""
-    from ddpm import tracking
+    from ddpm.run.tracking import record as tracking
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracking, "Sender", SenderInProcess)

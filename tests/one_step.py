@@ -6,25 +6,25 @@ from math import isfinite
 
 import torch
 
-from ddpm import compute
-from ddpm.compute import Compute
+from ddpm.run import compute
+from ddpm.run.compute import Compute
 from ddpm.data.gradients import gradient_images
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.errors import UserError
 from ddpm.evaluation.bound import variational_bound
-from ddpm.evaluation.features import CLASSES, N_FEATURES, Described, FashionCnn
-from ddpm.evaluation.gradients import uniformity
+from ddpm.evaluation.classifier import CLASSES, N_FEATURES, Described, FashionCnn
+from ddpm.exact.quality import uniformity
 from ddpm.evaluation.quality import copies, scores
 from ddpm.figures import pictures
 from ddpm.images import normalize_img, to_uint8
-from ddpm.models.base import labelled
-from ddpm.models.exact import ExactDenoiser
-from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
-from ddpm.models.unet import Unet, UnetConfig
-from ddpm.sampling.respacing import stops, timesteps
+from ddpm.networks.model import labelled
+from ddpm.exact.denoiser import ExactDenoiser
+from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
+from ddpm.networks.architectures.unet import Unet, UnetConfig
+from ddpm.sampling.spacing import stops, timesteps
 from ddpm.sampling.reverse import ReverseProcess
 from ddpm.sampling.sample import sample_steps
-from ddpm.seeding import generator
+from ddpm.run.seeding import generator
 from ddpm.training.classifier import fit_classifier
 from ddpm.training.loop import fit
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from ddpm import tracking
-from ddpm.outbox import now, tracking_uri
+from ddpm.run.tracking import record as tracking
+from ddpm.run.tracking.outbox import now, tracking_uri
 
 
 def under_dvc(monkeypatch, key):

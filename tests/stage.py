@@ -8,10 +8,10 @@ import torch
 from project import REPO, TINY, write_params
 from safetensors.torch import save_file
 
-from ddpm.config import load_params
-from ddpm.pipeline import Stage
-from ddpm.seeding import generator
-from ddpm.tracking import Run
+from ddpm.run.params import load_params
+from ddpm.run.stage import Stage
+from ddpm.run.seeding import generator
+from ddpm.run.tracking.record import Run
 
 
 def write_noise_project(folder: Path) -> None:

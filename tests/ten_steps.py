@@ -2,10 +2,10 @@
 
 import torch
 
-from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
-from ddpm.models.unet import Unet, UnetConfig
+from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
+from ddpm.networks.architectures.unet import Unet, UnetConfig
 from ddpm.sections import Training
-from ddpm.seeding import generator, global_stream
+from ddpm.run.seeding import generator, global_stream
 from ddpm.training.loop import COURSE_DEFAULTS, fit
 
 SHAPE = (1, 4, 4)

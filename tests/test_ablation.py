@@ -11,7 +11,7 @@ from project import REPO
 from ruamel.yaml import YAML
 
 from ddpm import recipes
-from ddpm.config import load_params
+from ddpm.run.params import load_params
 
 sys.path.append(str(REPO / "benchmarks"))
 import ablation

@@ -26,7 +26,7 @@ def test_the_maths_imports_the_maths():
 
 
 def test_mlflow_is_imported_only_when_a_run_starts():
-    assert "mlflow" not in loaded_by("import ddpm.tracking, ddpm.training.loop, ddpm.pipeline")
+    assert "mlflow" not in loaded_by("import ddpm.run.tracking.record, ddpm.training.loop, ddpm.run.stage")
 
 
 def test_files_are_short_enough_to_read():

@@ -15,10 +15,10 @@ from one_step import STEPS, set_up
 from project import REPO
 from ruamel.yaml import YAML
 
-from ddpm import tracking
-from ddpm.config import Params, load_params, validated
+from ddpm.run.tracking import record as tracking
+from ddpm.run.params import Params, load_params, validated
 from ddpm.errors import UserError
-from ddpm.pipeline import run_stage
+from ddpm.run.stage import run_stage
 
 CASES = 12  # for each key and section, of which there are some hundred
 VALUES = YAML(typ="safe").load(REPO / "params.yaml")

@@ -11,9 +11,9 @@ from ruamel.yaml import YAML
 from torch import nn
 
 from ddpm import recipes
-from ddpm.config import load_params
+from ddpm.run.params import load_params
 from ddpm.errors import UserError
-from ddpm.resume.state import TrainingState
+from ddpm.run.resume.state import TrainingState
 
 sys.path.append(str(REPO / "benchmarks"))
 import leads

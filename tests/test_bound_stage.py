@@ -12,9 +12,9 @@ from stage import run
 
 from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
 from ddpm.errors import UserError
-from ddpm.models.checkpoint import save_model
-from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
-from ddpm.seeding import global_stream
+from ddpm.networks.checkpoint import save_model
+from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
+from ddpm.run.seeding import global_stream
 
 REPORTS = Path("reports/bound")
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from ddpm.compute import set_up
+from ddpm.run.compute import set_up
 from ddpm.errors import UserError
-from ddpm.models.unet import Unet, UnetConfig
+from ddpm.networks.architectures.unet import Unet, UnetConfig
 from ddpm.sections import Training
-from ddpm.seeding import generator, global_stream
+from ddpm.run.seeding import generator, global_stream
 from ddpm.training.loop import COURSE_DEFAULTS, fit
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from project import REPO
 from ruamel.yaml import YAML
 
-from ddpm.config import Params, load_params, select
+from ddpm.run.params import Params, load_params, select
 from ddpm.errors import UserError
 from ddpm.sampling.sample import SAMPLERS
 

@@ -7,7 +7,7 @@ from torch.utils.data import TensorDataset
 
 import ddpm
 from ddpm.errors import UserError
-from ddpm.outbox import tracking_uri
+from ddpm.run.tracking.outbox import tracking_uri
 
 pytestmark = pytest.mark.usefixtures("own_store")
 

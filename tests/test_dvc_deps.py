@@ -12,9 +12,9 @@ from ruamel.yaml import YAML
 RECORDER = """
 import atexit, json, os, runpy, sys, types
 from pathlib import Path
-import ddpm.config
+import ddpm.run.params
 
-select, looked_at = ddpm.config.select, set()
+select, looked_at = ddpm.run.params.select, set()
 
 class Watched:
     def __init__(self, params, prefix=""):
@@ -28,7 +28,7 @@ class Watched:
         looked_at.add(self.prefix + name)
         return value
 
-ddpm.config.select = lambda params, keys: Watched(select(params, keys))
+ddpm.run.params.select = lambda params, keys: Watched(select(params, keys))
 
 def record():
     # vars(), for a lazy module would import itself when asked for an attribute.

@@ -11,12 +11,12 @@ from safetensors.torch import save_file
 from stage import run, write_noise_project
 from torch import nn
 
-from ddpm.config import load_params
+from ddpm.run.params import load_params
 from ddpm.errors import UserError
-from ddpm.evaluation.features import FashionCnn
+from ddpm.evaluation.classifier import FashionCnn
 from ddpm.evaluation.inception import WEIGHTS_SHA256
 from ddpm.evaluation.metrics import fid
-from ddpm.seeding import generator, global_stream
+from ddpm.run.seeding import generator, global_stream
 
 SAMPLES, WEIGHTS = Path("samples/unet.safetensors"), Path("models/classifier.safetensors")
 REPORTS = Path("reports/evaluate_unet")

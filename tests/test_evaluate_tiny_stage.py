@@ -10,9 +10,9 @@ from ddpm.data.gradients import gradient_images
 from ddpm.diffusion.posterior import eps_error, to_eps
 from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
 from ddpm.images import normalize_img
-from ddpm.models.base import DiffusionModel
-from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
-from ddpm.seeding import generator, global_stream
+from ddpm.networks.model import DiffusionModel
+from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
+from ddpm.run.seeding import generator, global_stream
 from ddpm.training.evaluate import loss_by_timestep
 
 STAGE = runpy.run_path(str(REPO / "stages/evaluate_tiny.py"))

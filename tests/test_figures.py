@@ -11,7 +11,7 @@ from drawn import points, random_images
 from matplotlib import rc_context, rcParams
 from matplotlib.figure import Figure
 
-from ddpm.evaluation.features import CLASSES
+from ddpm.evaluation.classifier import CLASSES
 from ddpm.figures import bound, curves, paper, pictures
 from ddpm.figures.canvas import run_label, save
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ddpm.errors import UserError
-from ddpm.files import atomic_path, load_tensors, save_tensors, write_csv, write_json
+from ddpm.run.files import atomic_path, load_tensors, save_tensors, write_csv, write_json
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -10,15 +10,15 @@ from safetensors.torch import load_file, save_file
 from stage import run, write_noise_project
 
 from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
-from ddpm.evaluation.features import N_FEATURES, Described
+from ddpm.evaluation.classifier import N_FEATURES, Described
 from ddpm.evaluation.quality import label_accuracy
 from ddpm.images import denormalize_img, to_uint8
-from ddpm.models.base import DiffusionModel, labelled
-from ddpm.models.clusters import Clusters
-from ddpm.models.unet import Unet, UnetConfig
+from ddpm.networks.model import DiffusionModel, labelled
+from ddpm.conditioning.kinds.clusters import Clusters
+from ddpm.networks.architectures.unet import Unet, UnetConfig
 from ddpm.sampling.sample import sample_steps
 from ddpm.sections import Training
-from ddpm.seeding import generator, global_stream
+from ddpm.run.seeding import generator, global_stream
 from ddpm.training.evaluate import loss_by_timestep, simple_loss
 from ddpm.training.loop import COURSE_DEFAULTS, fit
 

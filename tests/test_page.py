@@ -19,11 +19,11 @@ from project import REPO, write_params
 from ruamel.yaml import YAML
 from safetensors.torch import load_file, save_file
 
-from ddpm.config import load_params
+from ddpm.run.params import load_params
 from ddpm.errors import UserError
 from ddpm.figures.page import TEMPLATE
-from ddpm.pipeline import Stage
-from ddpm.tracking import Run
+from ddpm.run.stage import Stage
+from ddpm.run.tracking.record import Run
 
 HOSTILE = """</script><script>alert(1)</script><img src=x onerror='alert("2")'>{{ 7 * 7 }}"""
 VOID = {"meta", "img", "input", "link", "br", "hr"}

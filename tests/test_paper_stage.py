@@ -12,12 +12,12 @@ from stage import run
 
 from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
 from ddpm.errors import UserError
-from ddpm.evaluation.features import FashionCnn, describe, load_classifier
+from ddpm.evaluation.classifier import FashionCnn, describe, load_classifier
 from ddpm.evaluation.metrics import fid
-from ddpm.models.checkpoint import save_model
-from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
-from ddpm.sampling.respacing import timesteps
-from ddpm.seeding import global_stream
+from ddpm.networks.checkpoint import save_model
+from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
+from ddpm.sampling.spacing import timesteps
+from ddpm.run.seeding import global_stream
 
 FILE = "models/unet.safetensors"
 

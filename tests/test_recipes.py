@@ -9,9 +9,9 @@ from dvc.utils.hydra import apply_overrides
 from project import REPO
 from ruamel.yaml import YAML
 
-from ddpm.config import load_params
-from ddpm.models.base import labelled
-from ddpm.models.unet import Unet, UnetConfig
+from ddpm.run.params import load_params
+from ddpm.networks.model import labelled
+from ddpm.networks.architectures.unet import Unet, UnetConfig
 
 NAMES = [path.stem for path in (REPO / "recipes").glob("*.yaml")]
 

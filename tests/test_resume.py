@@ -12,9 +12,9 @@ from project import NOWHERE, TINY, copy_project, write_params
 
 from ddpm.data.gradients import gradient_images
 from ddpm.errors import UserError
-from ddpm.files import save_tensors
-from ddpm.resume.file import read_about
-from ddpm.seeding import generator
+from ddpm.run.files import save_tensors
+from ddpm.run.resume.file import read_about
+from ddpm.run.seeding import generator
 
 STAGE = ("python", "stages/train_tiny.py")
 OUTPUTS = ("models/tiny.safetensors", "models/tiny_previews.safetensors")

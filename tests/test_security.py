@@ -13,16 +13,16 @@ import pytest
 import torch
 from project import REPO
 
-from ddpm.data import fashion_mnist
-from ddpm.data.fashion_mnist import fetch, read_images, read_labels
+from ddpm.data.datasets import fashion_mnist
+from ddpm.data.datasets.fashion_mnist import fetch, read_images, read_labels
 from ddpm.errors import UserError
 from ddpm.evaluation import inception
-from ddpm.evaluation.features import load_classifier
-from ddpm.files import load_tensors
-from ddpm.models.checkpoint import load_model
-from ddpm.resume.file import read_about
-from ddpm.resume.state import TrainingState
-from ddpm.tracking import stage_run
+from ddpm.evaluation.classifier import load_classifier
+from ddpm.run.files import load_tensors
+from ddpm.networks.checkpoint import load_model
+from ddpm.run.resume.file import read_about
+from ddpm.run.resume.state import TrainingState
+from ddpm.run.tracking.record import stage_run
 
 SECRET = "hunter2"
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm.seeding import derive_seed, generator, global_stream
+from ddpm.run.seeding import derive_seed, generator, global_stream
 
 
 @given(st.integers(0, 2**63 - 1), st.text(max_size=20), st.integers(0, 10**9))

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import FashionMNIST
 
-from ddpm.data import fashion_mnist
-from ddpm.data.fashion_mnist import MIRRORS, RESOURCES, fetch
+from ddpm.data.datasets import fashion_mnist
+from ddpm.data.datasets.fashion_mnist import MIRRORS, RESOURCES, fetch
 from ddpm.errors import UserError
 
 IMAGES, LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"

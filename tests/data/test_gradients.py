@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from ddpm.data.gradients import gradient_images, gradients, nearest_corners
-from ddpm.seeding import generator
+from ddpm.run.seeding import generator
 
 
 @given(st.integers(0, 4), st.integers(1, 3), st.integers(1, 7), st.integers(1, 7))

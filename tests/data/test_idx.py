@@ -11,7 +11,7 @@ import pytest
 import torch
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
-from ddpm.data.fashion_mnist import read_images, read_labels
+from ddpm.data.datasets.fashion_mnist import read_images, read_labels
 from ddpm.errors import UserError
 
 IMAGES, LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"

@@ -9,7 +9,7 @@ from scipy.stats import chisquare
 
 from ddpm.diffusion.forward import add_noise, draw_steps, noise_img, q_eq2, q_eq4, reconstruct
 from ddpm.diffusion.schedule import NoiseSchedule, linear_schedule
-from ddpm.seeding import generator
+from ddpm.run.seeding import generator
 
 IMAGES = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 6), st.integers(1, 6))
 

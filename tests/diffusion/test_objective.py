@@ -4,10 +4,10 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from ddpm.diffusion.forward import add_noise
-from ddpm.diffusion.objective import bound_term, decoder_log_likelihood, gaussian_kl
+from ddpm.diffusion.bound import bound_term, decoder_log_likelihood, gaussian_kl
 from ddpm.diffusion.posterior import posterior_mean, posterior_variance, reverse_variance
 from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
-from ddpm.seeding import generator
+from ddpm.run.seeding import generator
 
 LEVELS = torch.arange(256, dtype=torch.float64) / 255 * 2 - 1
 

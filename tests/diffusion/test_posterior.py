@@ -18,7 +18,7 @@ from ddpm.diffusion.posterior import (
     x0_error,
 )
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
-from ddpm.seeding import generator
+from ddpm.run.seeding import generator
 
 PREDICTIONS = ["eps", "x0", "v", "mean"]
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from ddpm.data.gradients import gradient_images
-from ddpm.diffusion.objective import decoder_log_likelihood, gaussian_kl
+from ddpm.diffusion.bound import decoder_log_likelihood, gaussian_kl
 from ddpm.diffusion.schedule import NoiseSchedule, linear_schedule, rescaled_linear_schedule
 from ddpm.evaluation.bound import variational_bound
-from ddpm.evaluation.gradients import entropy
+from ddpm.exact.quality import entropy
 from ddpm.images import to_uint8
-from ddpm.models.base import DiffusionModel
-from ddpm.models.exact import ExactDenoiser
-from ddpm.seeding import generator
+from ddpm.networks.model import DiffusionModel
+from ddpm.exact.denoiser import ExactDenoiser
+from ddpm.run.seeding import generator
 
 SHAPE = (3, 4, 5)
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from ddpm.errors import UserError
-from ddpm.evaluation.features import N_FEATURES, FashionCnn, describe, load_classifier
+from ddpm.evaluation.classifier import N_FEATURES, FashionCnn, describe, load_classifier
 from ddpm.evaluation.quality import check_samples
-from ddpm.files import save_tensors
+from ddpm.run.files import save_tensors
 from ddpm.sections import LEAST_SAMPLES, TrainClassifier
-from ddpm.seeding import global_stream
+from ddpm.run.seeding import global_stream
 from ddpm.training.classifier import fit_classifier, shifted
 
 SETTINGS = {

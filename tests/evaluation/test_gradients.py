@@ -8,9 +8,9 @@ from scipy.stats import chisquare, wasserstein_distance
 
 from ddpm.data.gradients import gradient_images, gradients
 from ddpm.errors import UserError
-from ddpm.evaluation.gradients import corner_error, corner_error_floor, entropy, measure, uniformity
+from ddpm.exact.quality import corner_error, corner_error_floor, entropy, measure, uniformity
 from ddpm.images import normalize_img, to_uint8
-from ddpm.seeding import generator
+from ddpm.run.seeding import generator
 
 
 def test_the_data_themselves_are_perfect():

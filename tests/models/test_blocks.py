@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ddpm.models.blocks import AttentionBlock, GroupNorm, ResidualBlock, StepEmbedding, attention, withheld
-from ddpm.seeding import global_stream
+from ddpm.networks.blocks import AttentionBlock, GroupNorm, ResidualBlock, StepEmbedding, attention, withheld
+from ddpm.run.seeding import global_stream
 
 
 def test_step_embedding_is_the_closed_form() -> None:

@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 
 from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
 from ddpm.errors import UserError
-from ddpm.files import tensors_sha256
-from ddpm.models.base import labelled
-from ddpm.models.checkpoint import load_model, save_model
-from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
-from ddpm.models.unet import Unet, UnetConfig
+from ddpm.run.files import tensors_sha256
+from ddpm.networks.model import labelled
+from ddpm.networks.checkpoint import load_model, save_model
+from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
+from ddpm.networks.architectures.unet import Unet, UnetConfig
 
 FACTS = {"seed": 3, "step": 12, "schedule": "cosine", "weights": "raw"}
 

@@ -4,10 +4,10 @@ import torch
 from scipy.cluster.vq import vq
 
 from ddpm.images import from_uint8, normalize_img
-from ddpm.models.base import labels_of, labels_to_draw
-from ddpm.models.clusters import Clusters
-from ddpm.models.unet import Unet, UnetConfig
-from ddpm.seeding import generator
+from ddpm.networks.model import labels_of, labels_to_draw
+from ddpm.conditioning.kinds.clusters import Clusters
+from ddpm.networks.architectures.unet import Unet, UnetConfig
+from ddpm.run.seeding import generator
 
 SHAPE = (1, 4, 4)
 

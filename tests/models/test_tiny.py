@@ -2,7 +2,7 @@
 
 import torch
 
-from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
+from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
 
 
 def test_it_is_the_two_layer_mlp():

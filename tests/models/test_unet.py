@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ddpm.models.base import DiffusionModel, labelled
-from ddpm.models.blocks import AttentionBlock, ResidualBlock
-from ddpm.models.unet import Unet, UnetConfig
-from ddpm.seeding import global_stream
+from ddpm.networks.model import DiffusionModel, labelled
+from ddpm.networks.blocks import AttentionBlock, ResidualBlock
+from ddpm.networks.architectures.unet import Unet, UnetConfig
+from ddpm.run.seeding import global_stream
 
 SMALL = UnetConfig((1, 8, 8), channels=8, dim_mults=(1, 2), max_steps=50)
 COURSE = UnetConfig((1, 28, 28), channels=28, dim_mults=(1, 2, 4), groups=4, max_steps=200)

@@ -9,8 +9,8 @@ from ten_steps import ABOUT, PARAMS, STEPS, images, network, train
 
 from ddpm.data.order import batches
 from ddpm.errors import UserError
-from ddpm.resume.context import Resume
-from ddpm.resume.file import read_about
+from ddpm.run.resume.context import Resume
+from ddpm.run.resume.file import read_about
 from ddpm.training.loop import fit
 
 

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddpm.resume import context
-from ddpm.resume.context import Resume
-from ddpm.resume.file import read_about
-from ddpm.resume.pieces import Pieces
-from ddpm.seeding import generator
+from ddpm.run.resume import context
+from ddpm.run.resume.context import Resume
+from ddpm.run.resume.file import read_about
+from ddpm.run.resume.pieces import Pieces
+from ddpm.run.seeding import generator
 
 ABOUT = {"n": "6"}
 N = 6

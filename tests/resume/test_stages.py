@@ -13,12 +13,12 @@ from project import NOWHERE, REPO, TINY, write_params
 from safetensors.torch import load_file, save_file
 
 from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
-from ddpm.evaluation.features import FashionCnn
-from ddpm.models.checkpoint import save_model
-from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
-from ddpm.resume.pieces import Pieces
+from ddpm.evaluation.classifier import FashionCnn
+from ddpm.networks.checkpoint import save_model
+from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
+from ddpm.run.resume.pieces import Pieces
 from ddpm.sampling import sample
-from ddpm.seeding import global_stream
+from ddpm.run.seeding import global_stream
 
 STAGES = {
     "sample_unet": ("stages/sample.py unet", "samples/unet.safetensors", {"sample": {"unet": {"batch_size": 60}}}),

@@ -15,17 +15,17 @@ from project import REPO, copy_project, write_params
 from ten_steps import ABOUT, STEPS, train
 from torch import nn
 
-from ddpm.compute import Compute
-from ddpm.config import load_params, select
+from ddpm.run.compute import Compute
+from ddpm.run.params import load_params, select
 from ddpm.errors import UserError
-from ddpm.evaluation.features import FashionCnn
+from ddpm.evaluation.classifier import FashionCnn
 from ddpm.images import to_uint8
-from ddpm.resume import context
-from ddpm.resume.context import Resume, determinants
-from ddpm.resume.file import read_about
-from ddpm.resume.state import TrainingState
+from ddpm.run.resume import context
+from ddpm.run.resume.context import Resume, determinants
+from ddpm.run.resume.file import read_about
+from ddpm.run.resume.state import TrainingState
 from ddpm.sections import TrainClassifier
-from ddpm.seeding import generator, global_stream
+from ddpm.run.seeding import generator, global_stream
 from ddpm.training.classifier import fit_classifier
 
 
@@ -277,10 +277,10 @@ def test_what_decides_a_result_and_what_does_not(tmp_path, monkeypatch):
     assert found() == first
     write_params(tmp_path, {"train_tiny": {"lr": 0.5}, "threads": 1})
     (tmp_path / "data/gradients/eval.safetensors").write_text("other data")
-    with (tmp_path / "src/ddpm/models/tiny.py").open("a") as code:
+    with (tmp_path / "src/ddpm/networks/architectures/mlp.py").open("a") as code:
         code.write("\n")
     changed = {key for key, value in found().items() if first[key] != value}
-    assert changed == {"train_tiny.lr", "threads", "data/gradients/eval.safetensors", "src/ddpm/models/tiny.py"}
+    assert changed == {"train_tiny.lr", "threads", "data/gradients/eval.safetensors", "src/ddpm/networks/architectures/mlp.py"}
 
 
 def test_an_experiments_copy_keeps_its_state_in_the_main_repository(tmp_path, monkeypatch):

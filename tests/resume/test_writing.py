@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from ddpm.resume import context
-from ddpm.resume.context import Resume
+from ddpm.run.resume import context
+from ddpm.run.resume.context import Resume
 
 
 class Slow:

@@ -7,7 +7,7 @@ from diffusers import DDPMScheduler
 
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.sampling.sample import sample, sample_steps
-from ddpm.seeding import generator
+from ddpm.run.seeding import generator
 
 
 @pytest.mark.parametrize("variance", ["fixed_large", "fixed_small"])

@@ -8,10 +8,10 @@ import torch
 from analytic import SHAPE, Gaussian
 
 from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
-from ddpm.models.base import DiffusionModel
-from ddpm.sampling import dpm_solver
+from ddpm.networks.model import DiffusionModel
+from ddpm.sampling.samplers import dpm_solver
 from ddpm.sampling.denoiser import denoiser
-from ddpm.sampling.respacing import respace, timesteps
+from ddpm.sampling.spacing import respace, timesteps
 from ddpm.sampling.sample import SAMPLERS
 
 

@@ -13,10 +13,10 @@ from diffusers import (
 
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.sampling.denoiser import denoiser, variance_denoiser
-from ddpm.sampling.respacing import respace, timesteps
+from ddpm.sampling.spacing import respace, timesteps
 from ddpm.sampling.sample import SAMPLERS
-from ddpm.sampling.unipc import unipc
-from ddpm.seeding import generator
+from ddpm.sampling.samplers.unipc import unipc
+from ddpm.run.seeding import generator
 
 T = 200
 NAMES = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
-from ddpm.evaluation.gradients import corner_error_floor, measure
-from ddpm.models.exact import ExactDenoiser
+from ddpm.exact.quality import corner_error_floor, measure
+from ddpm.exact.denoiser import ExactDenoiser
 from ddpm.sampling.sample import SAMPLERS
-from ddpm.seeding import generator
+from ddpm.run.seeding import generator
 
 SHAPE = (3, 4, 5)
 LEVEL = 1e-3  # of the chi-square test, for each chain

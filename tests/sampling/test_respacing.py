@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
-from ddpm.sampling.respacing import respace, stops, timesteps
+from ddpm.sampling.spacing import respace, stops, timesteps
 from ddpm.sampling.sample import SAMPLERS, sample_steps
 
 

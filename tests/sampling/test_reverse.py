@@ -6,10 +6,10 @@ from analytic import SHAPE, Gaussian, Linear, streams
 
 from ddpm.diffusion.forward import add_noise
 from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
-from ddpm.sampling.respacing import timesteps
+from ddpm.sampling.spacing import timesteps
 from ddpm.sampling.reverse import ReverseProcess
 from ddpm.sampling.sample import sample_steps
-from ddpm.seeding import generator
+from ddpm.run.seeding import generator
 
 LAMBDAS = torch.tensor([0.0, 0.25, 0.5, 1.0])
 

@@ -6,7 +6,7 @@ from analytic import SHAPE, Linear, streams
 from torch import nn
 
 from ddpm.sampling.sample import sample, sample_steps
-from ddpm.seeding import generator
+from ddpm.run.seeding import generator
 
 
 def test_shapes_and_number_of_steps():

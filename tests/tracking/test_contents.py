@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 from runs import git, runs
 
 from ddpm.images import normalize_img, reconstruction_grid
-from ddpm.outbox import tracking_uri
-from ddpm.tracking import flatten, log_images, stage_run
+from ddpm.run.tracking.outbox import tracking_uri
+from ddpm.run.tracking.record import flatten, log_images, stage_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
 

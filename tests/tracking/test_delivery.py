@@ -15,9 +15,10 @@ from mlflow import MlflowClient
 from runs import closed_port, content, parent_id, runs, under_dvc
 
 import ddpm
-from ddpm import delivery, outbox
-from ddpm.outbox import is_running, tracking_uri, waiting
-from ddpm.tracking import stage_run
+from ddpm.run.tracking import delivery
+from ddpm.run.tracking import outbox
+from ddpm.run.tracking.outbox import is_running, tracking_uri, waiting
+from ddpm.run.tracking.record import stage_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
 
@@ -106,7 +107,7 @@ def test_stages_that_mlflow_missed_join_those_that_it_saw(monkeypatch):
 
 KILLED = """
 import os, signal
-from ddpm.tracking import stage_run
+from ddpm.run.tracking.record import stage_run
 with stage_run("train_tiny", {"lr": 1}) as run:
     run.log_metrics({"loss": 2.0}, 1)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -7,9 +7,9 @@ import time
 import pytest
 from runs import closed_port, runs, under_dvc
 
-from ddpm import tracking
-from ddpm.outbox import read, waiting
-from ddpm.tracking import stage_run
+from ddpm.run.tracking import record as tracking
+from ddpm.run.tracking.outbox import read, waiting
+from ddpm.run.tracking.record import stage_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
 

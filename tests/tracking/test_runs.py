@@ -14,8 +14,8 @@ from mlflow import MlflowClient
 from runs import parent_id, runs, under_dvc
 
 import ddpm
-from ddpm.outbox import repo_root, tracking_uri, waiting
-from ddpm.tracking import invocation, stage_run
+from ddpm.run.tracking.outbox import repo_root, tracking_uri, waiting
+from ddpm.run.tracking.record import invocation, stage_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
 
@@ -121,8 +121,8 @@ STAGE = """
 import os, signal, sys, time
 from mlflow import MlflowClient
 from filelock import FileLock
-import ddpm.tracking
-from ddpm.outbox import tracking_uri
+import ddpm.run.tracking.record
+from ddpm.run.tracking.outbox import tracking_uri
 
 def delivered():
     with FileLock("mlflow.db.lock"):  # as the senders do, for whoever comes first makes the tables
@@ -132,7 +132,7 @@ def delivered():
     return [run for run in found if run.data.metrics.get("pid") == os.getpid() and run.info.status == "RUNNING"]
 
 for stage in sys.argv[1:]:
-    with ddpm.tracking.stage_run(stage, {}) as run:
+    with ddpm.run.tracking.record.stage_run(stage, {}) as run:
         if stage == "killed":
             run.log_metrics({"pid": os.getpid()}, 0)
             while not delivered():

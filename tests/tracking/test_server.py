@@ -13,15 +13,16 @@ from mlflow.server import app, constants, handlers
 from runs import content, runs
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from ddpm import delivery, tracking
+from ddpm.run.tracking import delivery
+from ddpm.run.tracking import record as tracking
 from ddpm.data.gradients import gradient_images
-from ddpm.files import save_tensors
+from ddpm.run.files import save_tensors
 from ddpm.images import normalize_img
-from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
-from ddpm.outbox import waiting
+from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
+from ddpm.run.tracking.outbox import waiting
 from ddpm.sections import Training
-from ddpm.seeding import generator, global_stream
-from ddpm.tracking import Sender, stage_run  # the real sender, which conftest replaces when the tests begin
+from ddpm.run.seeding import generator, global_stream
+from ddpm.run.tracking.record import Sender, stage_run  # the real sender, which conftest replaces when the tests begin
 from ddpm.training.loop import COURSE_DEFAULTS, fit
 
 # MLflow's use of SQLAlchemy and of starlette, whose class of warnings is its own

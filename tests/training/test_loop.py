@@ -10,10 +10,10 @@ from ddpm.data.order import batches
 from ddpm.diffusion.forward import noise_img
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.errors import UserError
-from ddpm.models.base import DiffusionModel
-from ddpm.models.tiny import TinyDiffuser, TinyDiffuserConfig
+from ddpm.networks.model import DiffusionModel
+from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
 from ddpm.sections import Training
-from ddpm.seeding import generator, global_stream
+from ddpm.run.seeding import generator, global_stream
 from ddpm.training.evaluate import loss_by_timestep, simple_loss
 from ddpm.training.loop import COURSE_DEFAULTS, fit, lr_factor
 

@@ -9,16 +9,16 @@ from diffusers.training_utils import compute_snr
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from ddpm.compute import Compute
+from ddpm.run.compute import Compute
 from ddpm.diffusion.forward import add_noise
 from ddpm.diffusion.posterior import target, to_eps, to_x0
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.errors import UserError
-from ddpm.models.base import DiffusionModel
+from ddpm.networks.model import DiffusionModel
 from ddpm.sections import Training
-from ddpm.seeding import generator
+from ddpm.run.seeding import generator
 from ddpm.training.loop import COURSE_DEFAULTS, fit
-from ddpm.training.loss import training_loss, weight
+from ddpm.diffusion.loss import training_loss, weight
 
 PREDICTIONS = ["eps", "x0", "v", "mean"]
 T = 50

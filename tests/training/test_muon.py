@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ddpm.seeding import generator
+from ddpm.run.seeding import generator
 from ddpm.training.muon import Muon, orthogonalize
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from ddpm.seeding import generator
+from ddpm.run.seeding import generator
 
 
 def batches(n_images: int, batch_size: int, seed: int, first: int = 0) -> Iterator[Int64[Tensor, "batch"]]:

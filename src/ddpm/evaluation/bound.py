@@ -10,13 +10,13 @@ from jaxtyping import Float, Float64, Shaped, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm.compute import Compute
+from ddpm.run.compute import Compute
 from ddpm.diffusion.forward import add_noise
-from ddpm.diffusion.objective import HALF_BIN, bound_term, gaussian_kl
+from ddpm.diffusion.bound import HALF_BIN, bound_term, gaussian_kl
 from ddpm.diffusion.posterior import Variance, reverse_variance, to_x0
 from ddpm.images import from_uint8, normalize_img
-from ddpm.models.base import DiffusionModel, evaluation_mode, labelled
-from ddpm.seeding import generator
+from ddpm.networks.model import DiffusionModel, evaluation_mode, labelled
+from ddpm.run.seeding import generator
 
 Rows = tuple[Float64[Tensor, "n"], ...]
 

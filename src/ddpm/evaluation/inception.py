@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ddpm.compute import Compute
+from ddpm.run.compute import Compute
 from ddpm.errors import UserError
 
 WEIGHTS = "pt_inception-2015-12-05-6726825d.pth"

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64, Shaped
 from torch import Tensor, nn
 
-from ddpm.seeding import generator, global_stream
+from ddpm.run.seeding import generator, global_stream
 
 NEIGHBOURS = 3  # k of Kynkaanniemi et al. 2019
 KID_SUBSETS, KID_SUBSET_SIZE = 10, 1000

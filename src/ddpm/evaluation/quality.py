@@ -12,10 +12,10 @@ from jaxtyping import Integer, Shaped, UInt8
 from torch import Tensor
 
 from ddpm.errors import UserError
-from ddpm.evaluation.features import CLASSES, Described
+from ddpm.evaluation.classifier import CLASSES, Described
 from ddpm.evaluation.metrics import Estimate, class_distance, estimate, fid, frequencies, kid, precision, recall
 from ddpm.evaluation.neighbours import Neighbours, duplicate_rate, neighbours
-from ddpm.seeding import generator
+from ddpm.run.seeding import generator
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ddpm.files import atomic_path
+from ddpm.run.files import atomic_path
 
 # Twice the dots of a README column: a browser halves it cleanly, and dense screens show every dot.
 DPI = 150

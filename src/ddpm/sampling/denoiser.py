@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ddpm.compute import Compute
+from ddpm.run.compute import Compute
 from ddpm.diffusion.posterior import to_x0
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.models.base import DiffusionModel, evaluation_mode
+from ddpm.networks.model import DiffusionModel, evaluation_mode
 
 # (x_t, t) -> the estimate of x_0, with t the number of a step of the schedule that the sampler walks.
 Denoiser: TypeAlias = Callable[[Float[Tensor, "n c h w"], int], Float[Tensor, "n c h w"]]

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ddpm.compute import Compute
+from ddpm.run.compute import Compute
 from ddpm.diffusion.forward import add_noise
 from ddpm.diffusion.posterior import Variance
-from ddpm.models.base import DiffusionModel
+from ddpm.networks.model import DiffusionModel
 from ddpm.sampling.denoiser import denoiser
 from ddpm.sampling.sample import sample_steps
 

@@ -9,16 +9,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ddpm.compute import Compute
+from ddpm.run.compute import Compute
 from ddpm.diffusion.posterior import Variance
-from ddpm.models.base import DiffusionModel
-from ddpm.sampling.ancestral import ancestral
-from ddpm.sampling.ddim import ddim
+from ddpm.networks.model import DiffusionModel
+from ddpm.sampling.samplers.ancestral import ancestral
+from ddpm.sampling.samplers.ddim import ddim
 from ddpm.sampling.denoiser import denoiser, variance_denoiser
-from ddpm.sampling.dpm_solver import dpm_solver
-from ddpm.sampling.heun import heun
-from ddpm.sampling.respacing import respace, timesteps
-from ddpm.sampling.unipc import unipc
+from ddpm.sampling.samplers.dpm_solver import dpm_solver
+from ddpm.sampling.samplers.heun import heun
+from ddpm.sampling.spacing import respace, timesteps
+from ddpm.sampling.samplers.unipc import unipc
 
 # Each is called with a denoiser, x_T and a schedule, of which it takes every step; and with its own options.
 SAMPLERS: dict[str, Callable[..., Iterator[Tensor]]] = {

@@ -5,12 +5,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-from ddpm.compute import Compute
+from ddpm.run.compute import Compute
 from ddpm.diffusion.forward import add_noise
 from ddpm.diffusion.posterior import target
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.models.base import DiffusionModel, evaluation_mode, labelled
-from ddpm.seeding import generator
+from ddpm.networks.model import DiffusionModel, evaluation_mode, labelled
+from ddpm.run.seeding import generator
 
 
 def simple_loss(

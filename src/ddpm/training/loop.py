@@ -13,23 +13,23 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import TensorDataset
 from tqdm import tqdm
 
-from ddpm import tracking
-from ddpm.compute import Compute
-from ddpm.config import validated
+from ddpm.run.tracking import record as tracking
+from ddpm.run.compute import Compute
+from ddpm.run.params import validated
 from ddpm.data.order import batches
 from ddpm.diffusion.forward import noise_img
 from ddpm.diffusion.posterior import to_eps, to_x0
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.errors import UserError
 from ddpm.images import from_uint8, normalize_img, reconstruction_grid, to_uint8
-from ddpm.models.base import DiffusionModel, evaluation_mode, labelled
-from ddpm.resume.context import Resume
-from ddpm.resume.state import TrainingState
+from ddpm.networks.model import DiffusionModel, evaluation_mode, labelled
+from ddpm.run.resume.context import Resume
+from ddpm.run.resume.state import TrainingState
 from ddpm.sections import Training
-from ddpm.seeding import generator, global_stream
+from ddpm.run.seeding import generator, global_stream
 from ddpm.training.divergence import diverged, is_diverged, loss_at
 from ddpm.training.evaluate import simple_loss
-from ddpm.training.loss import training_loss
+from ddpm.diffusion.loss import training_loss
 from ddpm.training.muon import Muon
 from ddpm.training.quartiles import means, named, tally
 
@@ -179,7 +179,7 @@ def train(
 ) -> DiffusionModel:
     """Train `model` by Algorithm 1 with Adam and log to MLflow; returns it with its noise_schedule set.
 
-    config_dict: the keys of `ddpm.config.Training`, of which lr, epochs, batch_size and max_steps are required and the
+    config_dict: the keys of `ddpm.run.params.Training`, of which lr, epochs, batch_size and max_steps are required and the
     others default to `COURSE_DEFAULTS`; optionally device and seed. The course's image_shape, hidden_size, n_images and
     n_eval_images are only logged. UserError for any other key or a bad value.
     trainset, testset: TensorDatasets whose first tensor is images in [-1, 1], (n, channels, height, width).

@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from ddpm.compute import Compute
-from ddpm.files import save_tensors, write_csv, write_json
-from ddpm.models.base import DiffusionModel
-from ddpm.models.checkpoint import save_model
+from ddpm.run.compute import Compute
+from ddpm.run.files import save_tensors, write_csv, write_json
+from ddpm.networks.model import DiffusionModel
+from ddpm.networks.checkpoint import save_model
 from ddpm.sections import Training
-from ddpm.tracking import Run
+from ddpm.run.tracking.record import Run
 from ddpm.training.evaluate import loss_by_timestep
 from ddpm.training.loop import History
 

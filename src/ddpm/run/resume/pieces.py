@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ddpm.resume.context import Resume
-from ddpm.resume.file import read_state, write_state
+from ddpm.run.resume.context import Resume
+from ddpm.run.resume.file import read_state, write_state
 
 Piece = tuple[Tensor, ...]
 

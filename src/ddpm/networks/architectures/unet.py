@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ddpm.models.base import DiffusionModel
-from ddpm.models.blocks import AttentionBlock, ResidualBlock, Stack, StepEmbedding, withheld
-from ddpm.models.clusters import Clusters
+from ddpm.networks.model import DiffusionModel
+from ddpm.networks.blocks import AttentionBlock, ResidualBlock, Stack, StepEmbedding, withheld
+from ddpm.conditioning.kinds.clusters import Clusters
 from ddpm.sections import FASHION_MNIST_CLASSES, TrainUnet
 
 

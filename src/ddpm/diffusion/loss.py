@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from ddpm.diffusion.objective import bound_term
+from ddpm.diffusion.bound import bound_term
 from ddpm.diffusion.posterior import Prediction, reverse_variance, target, to_x0, x0_error
 from ddpm.diffusion.schedule import NoiseSchedule
 

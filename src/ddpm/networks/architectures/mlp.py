@@ -8,7 +8,7 @@ from einops import rearrange
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ddpm.models.base import DiffusionModel
+from ddpm.networks.model import DiffusionModel
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ddpm.errors import UserError
-from ddpm.files import atomic_path
+from ddpm.run.files import atomic_path
 
 logger = logging.getLogger(__name__)
 

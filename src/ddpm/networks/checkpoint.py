@@ -14,13 +14,13 @@ from torch import Tensor
 from ddpm.diffusion.posterior import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.errors import UserError
-from ddpm.files import atomic_path, tensors_sha256
-from ddpm.models.base import DiffusionModel
+from ddpm.run.files import atomic_path, tensors_sha256
+from ddpm.networks.model import DiffusionModel
 
 # By name, so that a stage imports (and depends on) only the network that it trains.
 NETWORKS = {
-    "tiny": ("ddpm.models.tiny:TinyDiffuser", "ddpm.models.tiny:TinyDiffuserConfig"),
-    "unet": ("ddpm.models.unet:Unet", "ddpm.models.unet:UnetConfig"),
+    "tiny": ("ddpm.networks.architectures.mlp:TinyDiffuser", "ddpm.networks.architectures.mlp:TinyDiffuserConfig"),
+    "unet": ("ddpm.networks.architectures.unet:Unet", "ddpm.networks.architectures.unet:UnetConfig"),
 }
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Shaped, UInt8
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ddpm.resume.file import read_state, write_state
+from ddpm.run.resume.file import read_state, write_state
 
 NUMBERS = ("step", "recent", "tallies", "train_loss", "quartile_loss", "eval_loss", "preview_steps")
 

@@ -8,23 +8,23 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psutil
 import torch
 from filelock import FileLock, Timeout
-from ruamel.yaml import YAML
 
-from ddpm.compute import Compute
-from ddpm.config import Params
+from ddpm.run.compute import Compute
 from ddpm.errors import UserError
-from ddpm.files import md5
-from ddpm.outbox import repo_root
-from ddpm.resume.file import State, read_about
-from ddpm.tracking import dvc_process, flatten
+from ddpm.run.files import md5
+from ddpm.run.plan import PLAN
+from ddpm.run.tracking.outbox import repo_root
+from ddpm.run.resume.file import State, read_about
+from ddpm.run.tracking.record import dvc_process, flatten
 
 logger = logging.getLogger(__name__)
 
@@ -35,20 +35,25 @@ SHARE = 0.01  # of a stage's time, at most, for its states
 LOOK_SECONDS = 1.0  # between two looks at whether dvc is still there
 
 
-def determinants(stage: str, params: Params, compute: Compute) -> dict[str, str]:
+def determinants(values: Mapping[str, Any], deps: Iterable[str], compute: Compute) -> dict[str, str]:
     """Everything that decides what a stage gives, in words: two runs that agree in it are the same run.
 
-    params: the stage's own. Files count by their MD5: the `deps` of the stage in dvc.yaml, data and code.
+    Args:
+        values: The stage's params.
+        deps: The files that it reads; each counts by its MD5, a plan of code by the digests in it.
+        compute: The device and its precision.
     """
-    deps = YAML(typ="safe", pure=True).load(Path("dvc.yaml"))["stages"][stage]["deps"]
-    values = {key: str(value) for key, value in flatten(params.model_dump()) if not key.endswith(".checkpoint_seconds")}
     on_cuda = compute.device.type == "cuda"
     resolved = {
         "torch": torch.__version__,
         "resolved precision": compute.precision,
         "processor": torch.cuda.get_device_name() if on_cuda else torch.backends.cpu.get_cpu_capability(),
     }
-    return values | {dep: md5(Path(dep)) for dep in deps} | resolved
+    files: dict[str, str] = {}
+    for dep in deps:
+        is_plan = Path(dep).parent == PLAN and Path(dep).is_file()
+        files |= json.loads(Path(dep).read_text()) if is_plan else {dep: md5(Path(dep))} if Path(dep).is_file() else {}
+    return {key: str(value) for key, value in flatten(values)} | files | resolved
 
 
 class Resume:

@@ -1,9 +1,9 @@
 """One MLflow parent run for a pipeline run, one child run for a stage, and no way to hold up the work they record.
 
-A stage writes what it logs to a journal on disk (`ddpm.outbox`), which takes microseconds and needs no server. Another
-process, the sender (`ddpm.delivery`), delivers it meanwhile, and at the stage's end gets ten seconds for the rest.
-What MLflow has not taken by then stays, and `python -m ddpm.tracking send` delivers it.
-`python -m ddpm.tracking` prints where the runs go.
+A stage writes what it logs to a journal on disk (`ddpm.run.tracking.outbox`), which takes microseconds and needs no server. Another
+process, the sender (`ddpm.run.tracking.delivery`), delivers it meanwhile, and at the stage's end gets ten seconds for the rest.
+What MLflow has not taken by then stays, and `python -m ddpm.run.tracking.record send` delivers it.
+`python -m ddpm.run.tracking.record` prints where the runs go.
 """
 
 import os
@@ -25,15 +25,15 @@ import psutil
 from jaxtyping import Float
 from torch import Tensor
 
-from ddpm.files import atomic_path, md5
+from ddpm.run.files import atomic_path, md5
 from ddpm.images import reconstruction_grid, to_uint8
-from ddpm.outbox import OUTBOX, Journal, now, tracking_uri, without_secrets
+from ddpm.run.tracking.outbox import OUTBOX, Journal, now, tracking_uri, without_secrets
 
 if TYPE_CHECKING:
     import matplotlib.figure
     import mlflow
 
-KEPT = f"warning: MLflow fails, so this stage is kept in {OUTBOX} until `python -m ddpm.tracking send`:"
+KEPT = f"warning: MLflow fails, so this stage is kept in {OUTBOX} until `python -m ddpm.run.tracking.record send`:"
 REFUSED = "warning: MLflow refuses a part of this stage:"
 LOST = "warning: a part of this stage is lost to MLflow:"
 Images = Float[Tensor, "b c h w"]
@@ -187,7 +187,7 @@ class Sender:
     def __init__(self, folder: Path) -> None:
         # A group of its own, for Ctrl-C is meant for the stage.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "ddpm.delivery", str(folder)],
+            [sys.executable, "-m", "ddpm.run.tracking.delivery", str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -282,7 +282,7 @@ def _pixels(image: Float[Tensor, "c h w"]) -> Any:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["send"]:
-        from ddpm.delivery import send
+        from ddpm.run.tracking.delivery import send
 
         sys.exit(send())
     print(tracking_uri())

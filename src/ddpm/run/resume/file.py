@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ddpm.errors import UserError
-from ddpm.files import atomic_path, tensors_sha256
+from ddpm.run.files import atomic_path, tensors_sha256
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from ddpm.errors import UserError
-from ddpm.files import load_tensors
+from ddpm.run.files import load_tensors
 from ddpm.images import from_uint8, normalize_img
 
 CLASSES = (

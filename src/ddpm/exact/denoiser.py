@@ -13,7 +13,7 @@ from torch import Tensor, linalg
 from ddpm.data.gradients import LEVELS, diagonal_position, nearest_corners
 from ddpm.diffusion.posterior import target, to_eps
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.models.base import DiffusionModel
+from ddpm.networks.model import DiffusionModel
 
 REACH = 9.0  # standard deviations of a and b that are summed over; exp(-REACH^2 / 2) is below float64's resolution
 

@@ -1,4 +1,4 @@
-"""From the outbox to MLflow: what a stage's sender does, and `python -m ddpm.tracking send`.
+"""From the outbox to MLflow: what a stage's sender does, and `python -m ddpm.run.tracking.record send`.
 
 A process of its own, with little priority, for each stage: importing mlflow takes seconds and a server may take more,
 and a thread would share the interpreter's lock with the training. It outlives a stage that is killed long enough to
@@ -23,8 +23,8 @@ from urllib.request import getproxies, proxy_bypass
 
 from filelock import FileLock
 
-from ddpm import outbox
-from ddpm.outbox import SQLITE, Sent, repo_root, tracking_uri, without_secrets
+from ddpm.run.tracking import outbox
+from ddpm.run.tracking.outbox import SQLITE, Sent, repo_root, tracking_uri, without_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -1,0 +1,92 @@
+"""What a network is given beside x_t and t. Each kind is a file in `kinds/`.
+
+A conditioning encodes images and labels as `cond`, one row an image, draws a `cond` for new images, and turns it into
+what a network can use: a vector that is added to the step embedding, or an image that is stacked on x_t. Networks,
+samplers and stages hand `cond` on without knowing which kind it is.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Float, Shaped, UInt8
+from torch import Tensor, nn
+
+from ddpm.registry import Registry
+from ddpm.run.params import Section
+
+CONDITIONINGS: Registry[type["Conditioning"]] = Registry("ddpm.conditioning.kinds", "conditioning")
+
+
+class Given(NamedTuple):
+    """What a network is given: a vector for the step embedding and an image beside x_t, each None if there is none."""
+
+    embedding: Float[Tensor, "b d"] | None = None
+    image: Float[Tensor, "b c h w"] | None = None
+
+
+class Conditioning(nn.Module, ABC):
+    """A kind of conditioning, saved with the network that uses it.
+
+    Attributes:
+        Options: The class of its options in params.yaml; they are arguments of its constructor.
+        image_channels: Channels of the image that it gives; 0 if it gives none.
+        dropout: Share of the images that training gives the null conditioning, for guidance.
+    """
+
+    Options: ClassVar[type[Section]]
+    image_channels: int = 0
+    dropout: float = 0.0
+
+    def fit(self, images: UInt8[Tensor, "n c h w"], seed: int) -> None:  # noqa: B027, most kinds learn nothing
+        """Learn from the training images what the kind needs to know of them, before the network is trained."""
+
+    @abstractmethod
+    def encode(
+        self, images: Float[Tensor, "n c h w"], labels: Shaped[Tensor, "n"] | None
+    ) -> Shaped[Tensor, "n *rest"]:
+        """The `cond` of images in [-1, 1] that show the classes `labels`."""
+
+    @abstractmethod
+    def draw(self, seed: int, indices: Iterable[int]) -> Shaped[Tensor, "n *rest"]:
+        """The `cond` of new images; that of number i does not depend on the others."""
+
+    @abstractmethod
+    def null(self, cond: Shaped[Tensor, "b *rest"]) -> Shaped[Tensor, "b *rest"]:
+        """A `cond` of the same length that says nothing (Ho & Salimans 2022)."""
+
+    @abstractmethod
+    def mix(
+        self, first: Shaped[Tensor, "1 *rest"], second: Shaped[Tensor, "1 *rest"], weights: Float[Tensor, "n"]
+    ) -> Shaped[Tensor, "n *any"]:
+        """The `cond` of mixtures of two images; weights: the share of the second, from 0 to 1."""
+
+    @abstractmethod
+    def forward(self, cond: Shaped[Tensor, "b *rest"]) -> Given:
+        """What the network is given. In training, a share `dropout` of it is null."""
+
+    def dropped(self, cond: Shaped[Tensor, "b *rest"]) -> Shaped[Tensor, "b *rest"]:
+        """`cond` with a share `dropout` of its rows made null in training; unchanged else."""
+        if not self.training or not self.dropout:
+            return cond
+        chosen = (torch.rand(len(cond)) < self.dropout).to(cond.device)  # on the CPU: the same rows on any device
+        return torch.where(chosen.reshape(-1, *[1] * (cond.ndim - 1)), self.null(cond), cond)
+
+
+def build_conditioning(
+    config: Mapping[str, Any] | None, img_shape: tuple[int, ...], n_classes: int, embedding_size: int
+) -> Conditioning | None:
+    """The conditioning that a network's config names.
+
+    Args:
+        config: Its "name" and its options; None for an unconditional network.
+        img_shape: (channels, height, width) of the network's images.
+        n_classes: Classes of the data set.
+        embedding_size: Length of the network's step embedding.
+    """
+    if config is None:
+        return None
+    own = {key: value for key, value in config.items() if key != "name"}
+    kind = CONDITIONINGS[config["name"]]
+    return kind(img_shape=img_shape, n_classes=n_classes, embedding_size=embedding_size, **own)

@@ -1,0 +1,60 @@
+"""Class labels: each class is a learnt vector that is added to the step embedding."""
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Lt
+from jaxtyping import Float, Int64, Shaped
+from torch import Tensor, nn
+
+from ddpm.conditioning.conditioning import CONDITIONINGS, Conditioning, Given
+from ddpm.run.params import Section
+
+
+class LabelsOptions(Section):
+    """dropout: share of the training images whose label is withheld, for guidance."""
+
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+
+
+class Labels(Conditioning):
+    """`cond` is a class number, from 0; n_classes stands for no label.
+
+    Args:
+        img_shape: Not used.
+        n_classes: Number of classes.
+        embedding_size: Length of the vectors.
+        dropout: Share of the training images whose label is withheld.
+    """
+
+    Options = LabelsOptions
+
+    def __init__(self, img_shape: tuple[int, ...], n_classes: int, embedding_size: int, dropout: float) -> None:  # noqa: ARG002
+        super().__init__()
+        self.n_classes, self.dropout = n_classes, dropout
+        self.embedding = nn.Embedding(n_classes + 1, embedding_size)  # the last vector stands for no label
+
+    def encode(self, images: Float[Tensor, "n c h w"], labels: Shaped[Tensor, "n"] | None) -> Int64[Tensor, "n"]:  # noqa: ARG002
+        if labels is None:
+            raise ValueError("conditioning is labels; this data set has none, so take clusters or null")
+        return labels.long()
+
+    def draw(self, seed: int, indices: Iterable[int]) -> Int64[Tensor, "n"]:  # noqa: ARG002
+        """Class 0, 1, ... round-robin, by the image's number."""
+        return torch.tensor([index % self.n_classes for index in indices])
+
+    def null(self, cond: Shaped[Tensor, "b"]) -> Int64[Tensor, "b"]:
+        return torch.full_like(cond, self.n_classes)
+
+    def mix(
+        self, first: Shaped[Tensor, "1"], second: Shaped[Tensor, "1"], weights: Float[Tensor, "n"]
+    ) -> Shaped[Tensor, "n"]:
+        """The class of the image that has the larger share; of the first where they are equal."""
+        return torch.where(weights > 0.5, second, first)
+
+    def forward(self, cond: Shaped[Tensor, "b"]) -> Given:
+        return Given(embedding=self.embedding(self.dropped(cond.long())))
+
+
+CONDITIONINGS.register(__name__, Labels)

@@ -1,0 +1,147 @@
+"""Images, their labels and the names of their classes: what every data set comes down to.
+
+A data set is a file in `datasets/`. At rest, images are 8-bit (colour gradients, which need their exact values, are
+float32 in [0, 1]); networks work on [-1, 1], which `ImageDataset.x0` gives.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Le
+from jaxtyping import Float, Shaped, UInt8
+from pydantic import AfterValidator
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ddpm.errors import UserError
+from ddpm.images import from_uint8, normalize_img
+from ddpm.registry import Registry
+from ddpm.run.files import atomic_path, load_tensors
+from ddpm.run.params import Chooses, PathName
+
+SPLITS = "train", "held_out", "test"
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """A split of a data set.
+
+    Attributes:
+        images: (n, channels, height, width), 8-bit, or float in [0, 1].
+        labels: The class of each image, from 0; None if it has none.
+        class_names: The names of the classes, in the order of their numbers; empty without labels.
+    """
+
+    images: Shaped[Tensor, "n c h w"]
+    labels: UInt8[Tensor, " n"] | None = None
+    class_names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, chosen: slice | Shaped[Tensor, " m"]) -> "ImageDataset":
+        labels = None if self.labels is None else self.labels[chosen]
+        return replace(self, images=self.images[chosen], labels=labels)
+
+    @property
+    def img_shape(self) -> tuple[int, ...]:
+        """(channels, height, width)."""
+        return tuple(self.images.shape[1:])
+
+    @property
+    def x0(self) -> Float[Tensor, "n c h w"]:
+        """The images in [-1, 1], as networks take them."""
+        return to_x0_range(self.images)
+
+
+def to_x0_range(images: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Images at rest, 8-bit or in [0, 1], in the range of x_0, [-1, 1]."""
+    return normalize_img(from_uint8(images) if images.dtype == torch.uint8 else images)
+
+
+def save_dataset(path: Path, dataset: ImageDataset) -> None:
+    """Write a split to a safetensors file."""
+    tensors = {"images": dataset.images} | ({} if dataset.labels is None else {"labels": dataset.labels})
+    with atomic_path(path) as temporary:
+        metadata = {"class_names": json.dumps(dataset.class_names)}
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=metadata)
+
+
+def load_dataset(path: Path) -> ImageDataset:
+    """Read what `save_dataset` wrote.
+
+    Raises:
+        UserError: The file is missing, damaged, or not a data set.
+    """
+    tensors = load_tensors(path)
+    with safe_open(path, framework="pt") as file:
+        names = json.loads((file.metadata() or {}).get("class_names", "[]"))
+    return ImageDataset(tensors["images"], tensors.get("labels"), tuple(names))
+
+
+@dataclass(frozen=True)
+class DatasetSource:
+    """A data set that params.yaml can name.
+
+    Attributes:
+        img_shape: (channels, height, width) of its images.
+        n_train: Images of its training split.
+        n_test: Images of its test split.
+        class_names: Names of its classes; empty without labels.
+        load: Fetches and reads it: (training split, test split), from the files in a folder of the user's, or, if that
+            is None, from wherever it is published.
+    """
+
+    img_shape: tuple[int, int, int]
+    n_train: int
+    n_test: int
+    class_names: tuple[str, ...]
+    load: Callable[[Path | None], tuple[ImageDataset, ImageDataset]]
+
+
+DATASETS: Registry[DatasetSource] = Registry("ddpm.data.datasets", "data set")
+
+
+class Data(Chooses):
+    """Section `data`: the images that the U-Net learns from.
+
+    name: a file in src/ddpm/data/datasets. path: a folder that holds its files; null: fetch them. n_train: images of
+    the training split to train on, from its start; null: all but the held-out ones. n_held_out: images of the training
+    split that nothing is trained on, from its end; hyper-parameters are chosen by them.
+    """
+
+    name: Annotated[str, AfterValidator(DATASETS.checked)]
+    path: PathName | None
+    n_train: Annotated[int, Ge(2), Le(10_000_000)] | None
+    n_held_out: Annotated[int, Ge(1), Le(10_000_000)]
+
+    @classmethod
+    def registries(cls) -> dict[str, Registry[DatasetSource]]:
+        return {"name": DATASETS}
+
+    @property
+    def source(self) -> DatasetSource:
+        """The data set itself."""
+        return DATASETS[self.name]
+
+
+def split(params: Data) -> dict[str, ImageDataset]:
+    """The splits of the data set that params name: train, held_out and test.
+
+    Raises:
+        UserError: The training split has too few images for `n_train` and `n_held_out`.
+    """
+    train, test = params.source.load(None if params.path is None else Path(params.path))
+    most = len(train) - params.n_held_out
+    n_train = most if params.n_train is None else params.n_train
+    if not 1 <= n_train <= most:
+        raise UserError(
+            f"params.yaml: data.n_train is {params.n_train} and data.n_held_out {params.n_held_out}; the training split "
+            f"of {params.name} has {len(train)} images, and held-out ones must not be trained on"
+        )
+    return {"train": train[:n_train], "held_out": train[-params.n_held_out :], "test": test}

@@ -1,0 +1,76 @@
+"""What the training loop and the samplers ask of a network."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from ddpm.diffusion.posterior import Prediction
+from ddpm.diffusion.schedule import NoiseSchedule
+
+
+class DiffusionModel(nn.Module, ABC):
+    """A network that sees x_t and t and predicts the noise in x_t (Ho et al. 2020, section 3.2) or an equivalent.
+
+    Attributes:
+        img_shape: (channels, height, width) of the images that it takes and returns.
+        noise_schedule: The schedule that it was trained on; None before training, saved with it afterwards.
+        prediction: What it predicts: "eps", "x0", "v" or "mean"; training sets it.
+        conditioning: What it is given beside x_t and t (`ddpm.conditioning`); None for an unconditional network.
+        config: A dataclass from which the same network can be built; only a network that is saved needs one.
+        facts: What its file says about it: training steps, seed, which weights these are.
+    """
+
+    img_shape: tuple[int, ...]
+    noise_schedule: NoiseSchedule | None
+    prediction: Prediction
+    conditioning: Any
+    config: Any
+    facts: Mapping[str, Any]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noise_schedule, self.prediction, self.conditioning, self.facts = None, "eps", None, {}
+
+    @abstractmethod
+    def forward(self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
+        """Predict `self.prediction`.
+
+        Args:
+            images: x_t.
+            num_steps: t of each image, from 1 to T.
+
+        A conditional network takes a third argument, `cond`, as its `conditioning` encodes it.
+        """
+
+    def with_variance(
+        self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"], *cond: Tensor
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"] | None]:
+        """What `forward` returns, and v for `reverse_variance`, which is None if the network learns no variance."""
+        return self(images, num_steps, *cond), None
+
+
+def schedule_of(model: DiffusionModel) -> NoiseSchedule:
+    """The schedule that `model` was trained on.
+
+    Raises:
+        ValueError: It has none.
+    """
+    if model.noise_schedule is None:
+        raise ValueError("the model has no noise_schedule; train it, or set the schedule it was trained on")
+    return model.noise_schedule
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put every module in eval mode, and each back into its own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
