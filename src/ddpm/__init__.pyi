@@ -10,8 +10,7 @@ from .diffusion.schedule import rescaled_linear_schedule as rescaled_linear_sche
 from .figures.pictures import plot_img as plot_img
 from .images import denormalize_img as denormalize_img
 from .images import normalize_img as normalize_img
-from .networks.model import DiffusionModel as DiffusionModel
-from .networks.model import labelled as labelled
+from .diffusion.model import DiffusionModel as DiffusionModel
 from .networks.checkpoint import load_model as load_model
 from .networks.checkpoint import save_model as save_model
 from .networks.architectures.mlp import TinyDiffuser as TinyDiffuser

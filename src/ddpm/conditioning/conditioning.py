@@ -31,21 +31,19 @@ class Conditioning(nn.Module, ABC):
 
     Attributes:
         Options: The class of its options in params.yaml; they are arguments of its constructor.
-        image_channels: Channels of the image that it gives; 0 if it gives none.
+        gives_image: Whether it gives an image, of as many channels as x_t.
         dropout: Share of the images that training gives the null conditioning, for guidance.
     """
 
     Options: ClassVar[type[Section]]
-    image_channels: int = 0
+    gives_image: ClassVar[bool] = False
     dropout: float = 0.0
 
-    def fit(self, images: UInt8[Tensor, "n c h w"], seed: int) -> None:  # noqa: B027, most kinds learn nothing
+    def fit(self, images: UInt8[Tensor, "n c h w"], seed: int) -> None:
         """Learn from the training images what the kind needs to know of them, before the network is trained."""
 
     @abstractmethod
-    def encode(
-        self, images: Float[Tensor, "n c h w"], labels: Shaped[Tensor, "n"] | None
-    ) -> Shaped[Tensor, "n *rest"]:
+    def encode(self, images: Float[Tensor, "n c h w"], labels: Shaped[Tensor, "n"] | None) -> Shaped[Tensor, "n *rest"]:
         """The `cond` of images in [-1, 1] that show the classes `labels`."""
 
     @abstractmethod
@@ -90,3 +88,8 @@ def build_conditioning(
     own = {key: value for key, value in config.items() if key != "name"}
     kind = CONDITIONINGS[config["name"]]
     return kind(img_shape=img_shape, n_classes=n_classes, embedding_size=embedding_size, **own)
+
+
+def image_channels(config: Mapping[str, Any] | None, img_shape: tuple[int, ...]) -> int:
+    """Channels of the image that a conditioning gives beside x_t; 0 if it gives none."""
+    return 0 if config is None or not CONDITIONINGS[config["name"]].gives_image else img_shape[0]

@@ -19,9 +19,7 @@ class Guided(DiffusionModel):
             Salimans 2022 with s = 1 + w). Any other value takes twice the work.
     """
 
-    def __init__(
-        self, model: DiffusionModel, cond: Shaped[Tensor, "b *rest"], guidance_scale: float = 1.0
-    ) -> None:
+    def __init__(self, model: DiffusionModel, cond: Shaped[Tensor, "b *rest"], guidance_scale: float = 1.0) -> None:
         super().__init__()
         self.model: Any = model
         self.cond, self.guidance_scale = cond, guidance_scale

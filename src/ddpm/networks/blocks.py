@@ -3,14 +3,16 @@
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 
 class StepEmbedding(nn.Module):
-    """How many steps of noise, as sinusoids of wavelengths from 2 pi to 20,000 pi (Vaswani et al. 2017, section 3.5).
+    """Sinusoidal embedding of the timestep, wavelengths 2 pi to 20,000 pi (Vaswani et al. 2017, section 3.5).
 
-    max_steps: T; channels: length of the embedding, even. The sines come first, then the cosines.
+    Args:
+        max_steps: T.
+        channels: Length of the embedding, even. The sines come first, then the cosines.
     """
 
     table: Float[Tensor, "steps c"]
@@ -22,21 +24,12 @@ class StepEmbedding(nn.Module):
         self.register_buffer("table", torch.cat((angles.sin(), angles.cos()), dim=1).float(), persistent=False)
 
     def forward(self, num_steps: Shaped[Tensor, "b"]) -> Float[Tensor, "b c"]:
-        """num_steps: whole numbers from 0 to T; IndexError outside."""
+        """Embed timesteps, whole numbers from 0 to T; IndexError outside."""
         return F.embedding(num_steps.long(), self.table)
 
 
-def withheld(labels: Shaped[Tensor, "b"], share: float, blank: int) -> Int64[Tensor, "b"]:
-    """`labels` with a share of them, chosen at random, replaced by `blank`.
-
-    A network that is trained so can say what it would untold, which guidance needs (Ho & Salimans 2022).
-    """
-    chosen = torch.rand(len(labels)) < share  # on the CPU: the same ones whatever the device
-    return labels.long().masked_fill(chosen.to(labels.device), blank)
-
-
 class GroupNorm(nn.GroupNorm):
-    """In float32, whatever it is given, and so is SiLU after it: on a CPU both are several times slower in bf16."""
+    """GroupNorm in float32, also under autocast: on a CPU it and the SiLU after it are several times slower in bf16."""
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return super().forward(x.float())
@@ -50,7 +43,7 @@ class ConvBlock(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """Two ConvBlocks with the step embedding added, and a share `dropout` dropped, between them; a skip past both."""
+    """Two ConvBlocks and a skip connection, with the step embedding and dropout between the blocks."""
 
     def __init__(
         self, channels_in: int, channels_out: int, step_channels: int, groups: int, dropout: float = 0.0
@@ -70,7 +63,7 @@ class ResidualBlock(nn.Module):
 def attention(
     q: Float[Tensor, "b heads n d"], k: Float[Tensor, "b heads n d"], v: Float[Tensor, "b heads n d"]
 ) -> Float[Tensor, "b heads n d"]:
-    """softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, equation 1); on a CPU in float32, as bf16 is slower."""
+    """softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, equation 1); on a CPU in float32, where bf16 is slower."""
     if q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v)
     with torch.autocast("cpu", enabled=False):
@@ -78,7 +71,7 @@ def attention(
 
 
 class AttentionBlock(nn.Module):
-    """x plus multi-head self-attention among the pixels of its one-group GroupNorm."""
+    """Multi-head self-attention over the pixels, with a one-group GroupNorm before it and a skip connection."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -96,7 +89,16 @@ class AttentionBlock(nn.Module):
 
 
 class Stack(nn.Module):
-    """Two residual blocks and attention: what every level of the U-Net does before it changes the size."""
+    """One level of the U-Net: two residual blocks and attention.
+
+    Args:
+        channels_in: Channels of the input.
+        channels_out: Channels of the output.
+        step_channels: Length of the step embedding.
+        groups: Groups of each GroupNorm.
+        heads: Heads of the attention; None for no attention.
+        dropout: Dropout rate of the residual blocks.
+    """
 
     def __init__(
         self,
@@ -107,7 +109,6 @@ class Stack(nn.Module):
         heads: int | None,
         dropout: float = 0.0,
     ) -> None:
-        """heads: of the attention; None for no attention."""
         super().__init__()
         self.residual1 = ResidualBlock(channels_in, channels_out, step_channels, groups, dropout)
         self.residual2 = ResidualBlock(channels_out, channels_out, step_channels, groups, dropout)

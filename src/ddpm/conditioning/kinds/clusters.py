@@ -40,6 +40,7 @@ class Clusters(Conditioning):
     """
 
     Options = ClustersOptions
+    gives_image = True
     means: Float[Tensor, "k c h w"]
     frequencies: Float64[Tensor, "k"]
 
@@ -52,7 +53,7 @@ class Clusters(Conditioning):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.image_channels, self.dropout = img_shape[0], dropout
+        self.dropout = dropout
         self.register_buffer("means", torch.zeros(n_clusters, *img_shape))
         self.register_buffer("frequencies", torch.zeros(n_clusters, dtype=torch.float64))
 

@@ -1,27 +1,38 @@
-"""The course's toy network: an MLP that sees the flattened image and how far along the noise is."""
+"""The course's toy network: an MLP on the flattened image with the timestep beside it."""
 
 from dataclasses import dataclass
 from math import prod
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Le
 from einops import rearrange
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ddpm.networks.model import DiffusionModel
+from ddpm.diffusion.model import DiffusionModel
+from ddpm.networks.network import NETWORKS, options_of
 
 
 @dataclass(frozen=True)
 class TinyDiffuserConfig:
-    """img_shape: (channels, height, width); hidden_size: width of the MLP; max_steps: T, which scales the step."""
+    """Shape of a `TinyDiffuser`.
+
+    Attributes:
+        img_shape: (channels, height, width) of the images.
+        hidden_size: Width of the hidden layer.
+        max_steps: T, by which the timestep is divided.
+    """
 
     img_shape: tuple[int, ...]
-    hidden_size: int
+    hidden_size: Annotated[int, Ge(1), Le(65_536)]
     max_steps: int
 
 
 class TinyDiffuser(DiffusionModel):
-    """Linear, ReLU, Linear on the flattened image with num_steps / T beside it."""
+    """Linear, ReLU, Linear."""
+
+    Config, Options = TinyDiffuserConfig, options_of(TinyDiffuserConfig)
 
     def __init__(self, config: TinyDiffuserConfig) -> None:
         super().__init__()
@@ -29,7 +40,6 @@ class TinyDiffuser(DiffusionModel):
         self.img_shape = tuple(config.img_shape)
         self.hidden_size = config.hidden_size
         self.max_steps = config.max_steps
-        self.noise_schedule = None
         n_pixels = prod(self.img_shape)
         self.layers = nn.Sequential(
             nn.Linear(n_pixels + 1, config.hidden_size), nn.ReLU(), nn.Linear(config.hidden_size, n_pixels)
@@ -39,3 +49,6 @@ class TinyDiffuser(DiffusionModel):
         step = rearrange(num_steps.to(images.dtype) / self.max_steps, "b -> b 1")
         flat = torch.cat((rearrange(images, "b c h w -> b (c h w)"), step), dim=1)
         return self.layers(flat).reshape(images.shape)
+
+
+NETWORKS.register(__name__, TinyDiffuser)

@@ -1,92 +1,105 @@
-"""The network of the paper: a U-Net that is told how noisy its input is (Ho et al. 2020, appendix B)."""
+"""The network of the paper: a U-Net with the timestep added in every block (Ho et al. 2020, appendix B)."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le, Len, Lt
 from jaxtyping import Float, Shaped
+from pydantic import Strict
 from torch import Tensor, nn
 
-from ddpm.networks.model import DiffusionModel
-from ddpm.networks.blocks import AttentionBlock, ResidualBlock, Stack, StepEmbedding, withheld
-from ddpm.conditioning.kinds.clusters import Clusters
-from ddpm.sections import FASHION_MNIST_CLASSES, TrainUnet
+from ddpm.conditioning.conditioning import build_conditioning, image_channels
+from ddpm.diffusion.model import DiffusionModel
+from ddpm.networks.blocks import AttentionBlock, ResidualBlock, Stack, StepEmbedding
+from ddpm.networks.network import NETWORKS, options_of
+
+MOST_CHANNELS = 2048  # a 3x3 convolution of so many has 38 million weights
 
 
 @dataclass(frozen=True)
 class UnetConfig:
-    """Shape of a `Unet`; the defaults are the course's.
+    """Shape of a `Unet`.
 
-    image_shape: (channels, height, width) of the images.
-    channels: feature maps after the first convolution; dim_mults: by what they are multiplied at each level, the
-    size of the maps being halved from each level to the next.
-    groups: of every GroupNorm but the attention's; heads: of every self-attention.
-    max_steps: T, the highest step that it can be told.
-    patch_size: 2 folds squares of 2x2 pixels into channels, so that the network works at half the size.
-    max_attention_size: attention only where the maps are at most this high; None for every level.
-    dropout: share of every residual block's inner features that training drops (the paper's CIFAR-10 has 0.1).
-    first_skip: the last block sees the first level's maps too, at full resolution, as in the paper's network; in the
-    course's, what the image looks like in detail comes through the lower levels only.
-    learn_variance: say the variance of p(x_{t-1} | x_t) too, in as many channels again (Nichol & Dhariwal 2021).
-    n_classes: classes of which it is told one an image, each a learnt vector beside the step's; None for no labels.
-    clustered: the classes are clusters of like images, which the network keeps; it is shown the mean of the image's
-    cluster beside x_t.
-    label_dropout: share of the images that training tells nothing of, for guidance.
+    Attributes:
+        img_shape: (channels, height, width) of the images.
+        channels: Feature maps after the first convolution.
+        dim_mults: Factors on `channels`, one a level; each level has half the height and width of the one before.
+        groups: Groups of each GroupNorm, except in attention.
+        max_steps: T.
+        heads: Heads of each self-attention.
+        patch_size: 2 folds each 2x2 square of pixels into channels, so that the network works at half the size.
+        max_attention_size: Attention only at levels with at most this height; None for every level.
+        dropout: Dropout rate of the residual blocks (0.1 in the paper on CIFAR-10).
+        first_skip: Whether the last block sees the first level's maps too, as in the paper's network.
+        learn_variance: Whether it predicts the variance of p(x_{t-1} | x_t) too (Nichol & Dhariwal 2021).
+        conditioning: "name" and options of its conditioning (`ddpm.conditioning`); None for an unconditional network.
+        n_classes: Classes of the data set, for a conditioning that needs them.
     """
 
-    image_shape: tuple[int, ...]
-    channels: int = 128
-    dim_mults: tuple[int, ...] = (1, 2, 4, 8)
-    groups: int = 4
+    img_shape: tuple[int, ...]
+    channels: Annotated[int, Ge(1), Le(1024)] = 128
+    dim_mults: Annotated[tuple[Annotated[int, Ge(1), Le(64)], ...], Strict(False), Len(1, 6)] = (1, 2, 4, 8)
+    groups: Annotated[int, Ge(1), Le(1024)] = 4
     max_steps: int = 1000
-    heads: int = 4
-    patch_size: int = 1
-    max_attention_size: int | None = None
-    dropout: float = 0.0
+    heads: Annotated[int, Ge(1), Le(1024)] = 4
+    patch_size: Annotated[int, Ge(1), Le(64)] = 1
+    max_attention_size: Annotated[int, Ge(1), Le(1024)] | None = None
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     first_skip: bool = False
     learn_variance: bool = False
-    n_classes: int | None = None
-    clustered: bool = False
-    label_dropout: float = 0.0
+    conditioning: Mapping[str, Any] | None = None
+    n_classes: int = 0
 
-    @classmethod
-    def of(cls, params: TrainUnet, image_shape: tuple[int, ...]) -> "UnetConfig":
-        """As params.yaml has it, for images of FashionMNIST."""
-        known = {field.name: getattr(params, field.name) for field in fields(cls) if hasattr(params, field.name)}
-        shape: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in known.items()
-        }
-        n_classes = {"none": None, "classes": FASHION_MNIST_CLASSES, "clusters": params.n_clusters}[params.labels]
-        return cls(image_shape, n_classes=n_classes, clustered=params.labels == "clusters", **shape)
+    def __post_init__(self) -> None:
+        """Raise ValueError for a network that cannot be built."""
+        _, height, width = self.img_shape
+        multiple = self.patch_size * 2 ** (len(self.dim_mults) - 1)
+        if height % multiple or width % multiple or not height or not width:
+            raise ValueError(
+                f"image size is {height}x{width}; patch_size {self.patch_size} and {len(self.dim_mults)} dim_mults "
+                f"take heights and widths that are multiples of {multiple}"
+            )
+        for name, divisor in (("groups", self.groups), ("heads", self.heads), ("2 (sines and cosines)", 2)):
+            if self.channels % divisor:
+                raise ValueError(f"channels is {self.channels}; it must be a multiple of {name}, {divisor}")
+        if self.groups == self.channels and height == width == multiple:
+            raise ValueError(f"groups is {self.groups}; where maps end as 1x1, it must be below channels")
+        if self.channels * max(self.dim_mults) > MOST_CHANNELS:
+            raise ValueError(
+                f"channels x dim_mults is {self.channels} x {max(self.dim_mults)}; at most {MOST_CHANNELS} are allowed"
+            )
 
 
 class Unet(DiffusionModel):
-    """Predicts the noise in images of config.image_shape.
+    """Down: a `Stack` a level, with strided convolutions between. Up: the same with skip connections, then a last block.
 
-    Down: a `Stack` of blocks a level and, between levels, a strided convolution. Middle. Up: for each level but the
-    first, from the lowest, a `Stack` over the maps beside those of the way down, and a transposed convolution. Last, a
-    block at full resolution.
+    Args:
+        config: Its shape.
 
-    Raises ValueError for an image size that cannot be halved as often as there are levels, and for channels that
-    groups or heads do not divide.
+    Raises:
+        ValueError: The image size cannot be halved as often as there are levels, or groups or heads do not divide the
+            channels.
     """
+
+    Config, Options = UnetConfig, options_of(UnetConfig)
 
     def __init__(self, config: UnetConfig) -> None:
         super().__init__()
-        _check(config)
         self.config = config
-        self.img_shape = tuple(config.image_shape)
-        self.noise_schedule, self.n_classes = None, config.n_classes
+        self.img_shape = tuple(config.img_shape)
         channels, groups, dropout = config.channels, config.groups, config.dropout
         step_channels = 4 * channels
-        pixel_channels = config.image_shape[0] * config.patch_size**2
-        sizes = [config.image_shape[1] // config.patch_size // 2**level for level in range(len(config.dim_mults))]
+        pixel_channels = config.img_shape[0] * config.patch_size**2
+        seen_channels = image_channels(config.conditioning, self.img_shape) * config.patch_size**2
+        sizes = [config.img_shape[1] // config.patch_size // 2**level for level in range(len(config.dim_mults))]
         heads = [config.heads if size <= (config.max_attention_size or size) else None for size in sizes]
         widths = list(pairwise([channels, *(channels * mult for mult in config.dim_mults)]))
 
-        self.conv_in = nn.Conv2d((1 + config.clustered) * pixel_channels, channels, 7, padding=3)
+        self.conv_in = nn.Conv2d(pixel_channels + seen_channels, channels, 7, padding=3)
         self.step = nn.Sequential(
             StepEmbedding(config.max_steps, channels),
             nn.Linear(channels, step_channels),
@@ -106,42 +119,35 @@ class Unet(DiffusionModel):
         self.upsample = nn.ModuleList(nn.ConvTranspose2d(below, below, 4, 2, 1) for below, _, _ in rising)
         self.last = ResidualBlock((1 + config.first_skip) * widths[0][1], channels, step_channels, groups, dropout)
         self.conv_out = nn.Conv2d(channels, (1 + config.learn_variance) * pixel_channels, 1)
-        # Last, so that the weights before it start out the same with labels and without.
-        self.label = None
-        if config.n_classes is not None and config.clustered:
-            self.clusters = Clusters(config.n_classes, self.img_shape)
-        elif config.n_classes is not None:
-            self.label = nn.Embedding(config.n_classes + 1, step_channels)  # the last vector says nothing
+        # Last, so that the other weights start out the same whatever the conditioning.
+        self.conditioning = build_conditioning(config.conditioning, self.img_shape, config.n_classes, step_channels)
 
     def forward(
-        self,
-        images: Float[Tensor, "b c h w"],
-        num_steps: Shaped[Tensor, "b"],
-        labels: Shaped[Tensor, "b"] | None = None,
+        self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"], *cond: Shaped[Tensor, "b *rest"]
     ) -> Float[Tensor, "b c h w"]:
-        return self.with_variance(images, num_steps, labels)[0]
+        return self.with_variance(images, num_steps, *cond)[0]
 
     def with_variance(
-        self,
-        images: Float[Tensor, "b c h w"],
-        num_steps: Shaped[Tensor, "b"],
-        labels: Shaped[Tensor, "b"] | None = None,
+        self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"], *cond: Shaped[Tensor, "b *rest"]
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"] | None]:
-        """labels: what the images show, from 0 to n_classes - 1, or n_classes, which says nothing of an image.
+        """Predict `self.prediction`, and v for `reverse_variance`.
 
-        ValueError where the config says that there are none, or some.
+        Args:
+            images: x_t.
+            num_steps: t of each image, from 0 to T.
+            cond: The conditioning of each image; none for an unconditional network.
+
+        Raises:
+            ValueError: A `cond` is missing, or there is one that the network cannot use.
         """
-        if (labels is None) != (self.n_classes is None):
-            told = "none are given" if labels is None else "they are given"
-            raise ValueError(f"n_classes is {self.n_classes}, which says whether labels are needed, and {told}")
         step = self.step(num_steps)
-        if labels is not None and self.n_classes is not None:
-            if self.training and self.config.label_dropout:
-                labels = withheld(labels, self.config.label_dropout, self.n_classes)
-            if self.clusters is not None:
-                images = torch.cat((images, self.clusters(labels)), dim=1)
-            if self.label is not None:
-                step = step + self.label(labels.long())
+        if len(cond) != (self.conditioning is not None):
+            needed = "no cond" if self.conditioning is None else "a cond (see ddpm.conditioning)"
+            raise ValueError(f"cond has {len(cond)} tensors; this network takes {needed}")
+        if self.conditioning is not None:
+            given = self.conditioning(*cond)
+            step = step if given.embedding is None else step + given.embedding
+            images = images if given.image is None else torch.cat((images, given.image), dim=1)
         x = self.conv_in(F.pixel_unshuffle(images, self.config.patch_size))
         skips = []
         for i, stack in enumerate(self.down):
@@ -154,21 +160,11 @@ class Unet(DiffusionModel):
             x = upsample(stack(torch.cat((x, skips.pop()), dim=1), step))
         if self.config.first_skip:
             x = torch.cat((x, skips.pop()), dim=1)
-        said = F.pixel_shuffle(self.conv_out(self.last(x, step)), self.config.patch_size)
+        out = F.pixel_shuffle(self.conv_out(self.last(x, step)), self.config.patch_size)
         if not self.config.learn_variance:
-            return said, None
-        predicted, v = said.chunk(2, dim=1)
-        return predicted, (v + 1) / 2  # as in improved-diffusion: an untrained network says about 1/2
+            return out, None
+        predicted, v = out.chunk(2, dim=1)
+        return predicted, (v + 1) / 2  # as in improved-diffusion: about 1/2 before training
 
 
-def _check(config: UnetConfig) -> None:
-    _, height, width = config.image_shape
-    multiple = config.patch_size * 2 ** (len(config.dim_mults) - 1)
-    if height % multiple or width % multiple or not height or not width:
-        raise ValueError(
-            f"image size {height}x{width}: patch_size {config.patch_size} and {len(config.dim_mults)} dim_mults take "
-            f"heights and widths that are multiples of {multiple}"
-        )
-    for name, divisor in (("groups", config.groups), ("heads", config.heads), ("2 (sines and cosines)", 2)):
-        if config.channels % divisor:
-            raise ValueError(f"channels is {config.channels}; it must be a multiple of {name}, {divisor}")
+NETWORKS.register(__name__, Unet)

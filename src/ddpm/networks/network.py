@@ -1,0 +1,55 @@
+"""Networks by name. Each is a file in `architectures/`: a class, and a dataclass that configures it."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any, get_type_hints
+
+from pydantic import create_model
+
+from ddpm.diffusion.model import DiffusionModel
+from ddpm.registry import Registry
+from ddpm.run.params import Section
+
+NETWORKS: Registry[type[DiffusionModel]] = Registry("ddpm.networks.architectures", "network")
+# Fields of a config that the data and the training decide; the others are the network's options in params.yaml.
+GIVEN = "img_shape", "max_steps", "conditioning", "n_classes"
+
+
+def options_of(config: type[Any]) -> type[Section]:
+    """The options that params.yaml may give a network: the fields of its config but for GIVEN, with their bounds."""
+    types = get_type_hints(config, include_extras=True)
+    options: dict[str, Any] = {
+        field.name: (types[field.name], ... if field.default is MISSING else field.default)
+        for field in fields(config)
+        if field.name not in GIVEN
+    }
+    return create_model(f"{config.__name__}Options", __base__=Section, **options)
+
+
+def network_config(
+    name: str,
+    options: Section,
+    img_shape: tuple[int, ...],
+    max_steps: int,
+    conditioning: Mapping[str, Any] | None = None,
+    n_classes: int = 0,
+) -> Any:
+    """The config of a network, from which its class builds it.
+
+    Args:
+        name: The file in `architectures/`.
+        options: An instance of its `Options`.
+        img_shape: (channels, height, width) of its images.
+        max_steps: T.
+        conditioning: "name" and options of its conditioning; None for an unconditional network.
+        n_classes: Classes of the data set, for a conditioning that needs them.
+
+    Raises:
+        ValueError: The network takes no conditioning, or cannot be built for such images.
+    """
+    config: Any = vars(NETWORKS[name])["Config"]
+    facts = {"img_shape": img_shape, "max_steps": max_steps, "conditioning": conditioning, "n_classes": n_classes}
+    known = {field.name for field in fields(config)}
+    if conditioning is not None and "conditioning" not in known:
+        raise ValueError(f"conditioning is {conditioning['name']}; network {name} takes none, so it must be null")
+    return config(**{key: value for key, value in facts.items() if key in known}, **options.model_dump())
