@@ -31,11 +31,13 @@ class Conditioning(nn.Module, ABC):
 
     Attributes:
         Options: The class of its options in params.yaml; they are arguments of its constructor.
+        describes: What samples are given, as in "samples from pure noise, given a class label".
         gives_image: Whether it gives an image, of as many channels as x_t.
         dropout: Share of the images that training gives the null conditioning, for guidance.
     """
 
     Options: ClassVar[type[Section]]
+    describes: ClassVar[str]
     gives_image: ClassVar[bool] = False
     dropout: float = 0.0
 

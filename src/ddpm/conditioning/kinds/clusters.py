@@ -40,6 +40,7 @@ class Clusters(Conditioning):
     """
 
     Options = ClustersOptions
+    describes = "given the mean of a cluster of training images"
     gives_image = True
     means: Float[Tensor, "k c h w"]
     frequencies: Float64[Tensor, "k"]
