@@ -11,7 +11,7 @@ from ddpm.errors import UserError
 from ddpm.evaluation.bound import Bound, variational_bound
 from ddpm.run.files import load_tensors, write_csv, write_json
 from ddpm.images import from_uint8, normalize_img
-from ddpm.networks.model import labels_of
+from ddpm.diffusion.model import labels_of
 from ddpm.networks.checkpoint import load_model
 from ddpm.run.stage import Stage, run_stage
 from ddpm.run.resume.context import Resume, determinants

@@ -23,7 +23,7 @@ from ddpm.evaluation.bound import variational_bound
 from ddpm.exact.quality import GradientQuality, corner_error_floor, entropy, measure
 from ddpm.run.files import load_tensors, write_csv, write_json
 from ddpm.images import from_uint8, normalize_img, to_uint8
-from ddpm.networks.model import DiffusionModel
+from ddpm.diffusion.model import DiffusionModel
 from ddpm.networks.checkpoint import load_model
 from ddpm.exact.denoiser import ExactDenoiser
 from ddpm.run.stage import Stage, run_stage

@@ -17,7 +17,7 @@ from ddpm.evaluation.classifier import describe, load_classifier
 from ddpm.evaluation.metrics import estimate, fid
 from ddpm.run.files import load_tensors, save_tensors, write_csv, write_json
 from ddpm.images import denormalize_img, from_uint8, normalize_img, to_uint8
-from ddpm.networks.model import DiffusionModel, labelled, labels_of, labels_to_draw
+from ddpm.diffusion.model import DiffusionModel, labelled, labels_of, labels_to_draw
 from ddpm.networks.checkpoint import load_model
 from ddpm.conditioning.kinds.clusters import Clusters
 from ddpm.run.stage import Stage, run_stage

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ddpm.run import compute
 from ddpm.run.files import save_tensors
 from ddpm.images import denormalize_img, to_uint8
-from ddpm.networks.model import labelled, labels_to_draw
+from ddpm.diffusion.model import labelled, labels_to_draw
 from ddpm.networks.checkpoint import load_model
 from ddpm.run.stage import Stage, run_stage
 from ddpm.run.resume.context import Resume, determinants

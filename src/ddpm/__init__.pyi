@@ -19,4 +19,4 @@ from .networks.architectures.unet import Unet as Unet
 from .networks.architectures.unet import UnetConfig as UnetConfig
 from .sampling.sample import sample as sample
 from .run.tracking.record import log_images as log_images
-from .training.loop import train as train
+from .training.course import train as train

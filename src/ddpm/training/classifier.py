@@ -9,13 +9,13 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ddpm.run.compute import Compute
 from ddpm.data.order import batches
 from ddpm.images import from_uint8, normalize_img
+from ddpm.run.compute import Compute
 from ddpm.run.resume.context import Resume
 from ddpm.run.resume.state import TrainingState
-from ddpm.sections import TrainClassifier
 from ddpm.run.seeding import generator
+from ddpm.sections import TrainClassifier
 from ddpm.training.divergence import diverged, is_diverged, loss_at
 
 

@@ -1,73 +1,61 @@
-"""The loss (equation 14) on images that the network does not train on: its mean, and step by step."""
+"""The loss of equation 14 on held-out images: its mean over the timesteps, and timestep by timestep."""
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ddpm.run.compute import Compute
+from ddpm.conditioning.guidance import given
 from ddpm.diffusion.forward import add_noise
+from ddpm.diffusion.model import DiffusionModel, evaluation_mode, schedule_of
 from ddpm.diffusion.posterior import target
-from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.networks.model import DiffusionModel, evaluation_mode, labelled
+from ddpm.run.compute import Compute
 from ddpm.run.seeding import generator
+from ddpm.training.loop import Examples
+
+BATCH = 256  # images at a time
 
 
-def simple_loss(
-    model: DiffusionModel,
-    images: Float[Tensor, "n c h w"],
-    schedule: NoiseSchedule,
-    seed: int,
-    compute: Compute = Compute(),
-    labels: Shaped[Tensor, " n"] | None = None,
-) -> float:
-    """Mean squared error of the prediction (of eps, x0 or v: `model.prediction`), the steps spread evenly over 1..T.
+def simple_loss(model: DiffusionModel, held_out: Examples, seed: int, compute: Compute = Compute()) -> float:
+    """Mean squared error of `model.prediction`, with the timesteps of the images spread evenly over 1..T.
 
-    The same images, steps and noise at every call with one seed, so that two calls differ by the weights alone.
-    labels: what the images show, for a model that must be told.
+    Images, timesteps and noise are the same at every call with one seed, so two calls differ by the weights alone.
+
+    Args:
+        model: A network with its noise_schedule.
+        held_out: Images in [-1, 1].
+        seed: Of the noise.
+        compute: The device and its precision.
     """
-    num_steps = torch.linspace(1, len(schedule), len(images)).round().long()
-    return _losses(model, images, num_steps, schedule, generator(seed, "eval"), compute, labels).mean().item()
+    num_steps = torch.linspace(1, len(schedule_of(model)), len(held_out.images)).round().long()
+    return _losses(model, held_out, num_steps, generator(seed, "eval"), compute).mean().item()
 
 
 def loss_by_timestep(
-    model: DiffusionModel,
-    images: Float[Tensor, "n c h w"],
-    schedule: NoiseSchedule,
-    per_step: int,
-    seed: int,
-    compute: Compute = Compute(),
-    labels: Shaped[Tensor, " n"] | None = None,
+    model: DiffusionModel, held_out: Examples, n_images: int, seed: int, compute: Compute = Compute()
 ) -> list[float]:
-    """The same error for each t = 1..T alone, over the first `per_step` images: they differ by t and noise only."""
+    """The same error at each t = 1..T, on the first `n_images` held-out images; each t has its own noise."""
+    chosen = torch.arange(n_images) % len(held_out.images)
+    own = Examples(held_out.images[chosen], None if held_out.cond is None else held_out.cond[chosen])
     losses = []
-    chosen = torch.arange(per_step) % len(images)
-    for t in range(1, len(schedule) + 1):
-        num_steps = torch.full((per_step,), t)
-        noise_stream = generator(seed, "loss_by_timestep", t)
-        own = None if labels is None else labels[chosen]
-        losses.append(_losses(model, images[chosen], num_steps, schedule, noise_stream, compute, own).mean().item())
+    for t in range(1, len(schedule_of(model)) + 1):
+        stream = generator(seed, "loss_by_timestep", t)
+        losses.append(_losses(model, own, torch.full((n_images,), t), stream, compute).mean().item())
     return losses
 
 
 def _losses(
-    model: DiffusionModel,
-    images: Float[Tensor, "n c h w"],
-    num_steps: Int64[Tensor, "n"],
-    schedule: NoiseSchedule,
-    noise_stream: torch.Generator,
-    compute: Compute,
-    labels: Shaped[Tensor, " n"] | None,
+    model: DiffusionModel, held_out: Examples, num_steps: Int64[Tensor, "n"], stream: torch.Generator, compute: Compute
 ) -> Float[Tensor, "n"]:
-    losses = []
+    losses, schedule = [], schedule_of(model)
     with torch.no_grad(), evaluation_mode(model):
-        for first in range(0, len(images), 256):
-            batch = slice(first, first + 256)
-            x0, t = images[batch], num_steps[batch]
-            eps = torch.randn(x0.shape, generator=noise_stream)
+        for first in range(0, len(held_out.images), BATCH):
+            batch = slice(first, first + BATCH)
+            x0, t = held_out.images[batch], num_steps[batch]
+            eps = torch.randn(x0.shape, generator=stream)
             x0, t, eps = x0.to(compute.device), t.to(compute.device), eps.to(compute.device)
             with compute.autocast():
-                predicted = labelled(model, labels, batch)(add_noise(x0, eps, t, schedule), t)
+                predicted = given(model, held_out.cond, batch)(add_noise(x0, eps, t, schedule), t)
             wanted = target(model.prediction, x0, eps, t, schedule)
             losses.append(F.mse_loss(predicted.float(), wanted, reduction="none").mean(dim=(1, 2, 3)))
     return torch.cat(losses)

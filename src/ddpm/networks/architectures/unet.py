@@ -75,7 +75,7 @@ class UnetConfig:
 
 
 class Unet(DiffusionModel):
-    """Down: a `Stack` a level, with strided convolutions between. Up: the same with skip connections, then a last block.
+    """A U-Net: a `Stack` at each level on the way down and up, skip connections between, and a last block.
 
     Args:
         config: Its shape.

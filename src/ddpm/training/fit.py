@@ -1,0 +1,177 @@
+"""A whole training run: the steps of Algorithm 1, and what is recorded, evaluated, logged and kept on the way."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, cast, runtime_checkable
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from tqdm import tqdm
+
+from ddpm.conditioning.guidance import given
+from ddpm.diffusion.forward import noise_img
+from ddpm.diffusion.model import DiffusionModel, evaluation_mode, schedule_of
+from ddpm.diffusion.posterior import to_eps, to_x0
+from ddpm.errors import UserError
+from ddpm.images import reconstruction_grid, to_uint8
+from ddpm.run.compute import Compute
+from ddpm.run.resume.context import Resume
+from ddpm.run.resume.state import TrainingState
+from ddpm.run.seeding import generator
+from ddpm.training.evaluate import simple_loss
+from ddpm.training.loop import Examples, Step, start_training, total_steps, training_steps
+from ddpm.training.params import Training
+from ddpm.training.quartiles import means, named
+
+Reader = Callable[[Step], None]
+
+
+@runtime_checkable
+class Log(Protocol):
+    """Where numbers and pictures go while a model trains."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None: ...
+
+    def log_image(self, image: Float[Tensor, "c h w"], key: str, step: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class History:
+    """What training leaves beside the weights.
+
+    Attributes:
+        steps: Optimiser steps taken.
+        train_loss: (step, mean loss since the row before).
+        quartile_loss: The same for each quarter of 1..T, low t first; None if no image had such a t.
+        eval_loss: (step, held-out loss of the EMA weights).
+        preview_steps: The steps of the previews.
+        previews: 8-bit pictures of `reconstruction_grid`, (steps, images, channels, 2 height, 3 width).
+    """
+
+    steps: int
+    train_loss: list[tuple[int, float]]
+    quartile_loss: list[tuple[int, list[float | None]]]
+    eval_loss: list[tuple[int, float]]
+    preview_steps: list[int]
+    previews: UInt8[Tensor, "k n c h2 w3"]
+
+
+def fit(
+    model: DiffusionModel,
+    params: Training,
+    train: Examples,
+    held_out: Examples | None = None,
+    seed: int = 0,
+    compute: Compute = Compute(),
+    log: Log | None = None,
+    resume: Resume | None = None,
+) -> History:
+    """Train `model` in place; it ends with the EMA weights.
+
+    Args:
+        model: A new network.
+        params: The hyper-parameters.
+        train: Images to train on.
+        held_out: Images in [-1, 1] to evaluate on; None for no evaluation.
+        seed: All randomness comes from (seed, step).
+        compute: The device and its precision.
+        log: Where curves and previews go.
+        resume: Keeps the state on disk, so that an interrupted run goes on to the same bits.
+
+    Raises:
+        UserError: Training diverged (`training_steps`), or the params and the precision do not go together.
+    """
+    state = start_training(model, params, compute)
+    if resume:
+        resume.start(state)
+    if log:
+        _log_curves(state, log)
+    readers = [record_loss(state, params, log)]
+    if held_out is not None:
+        readers.append(evaluate(state, params, held_out, seed, compute, log))
+    steps = training_steps(state, params, train, seed, compute)
+    progress = tqdm(steps, "train", total_steps(len(train.images), params), initial=state.step, disable=None)
+    try:
+        for step in progress:
+            for read in readers:
+                read(step)
+            if state.train_loss and state.train_loss[-1][0] == step.number:
+                progress.set_postfix(loss=f"{state.train_loss[-1][1]:.4f}")
+            if resume:
+                resume.after_step(state, step.last)
+    except UserError:
+        if resume:
+            resume.save(state)
+        raise
+    model.load_state_dict(_ema(state).state_dict())
+    previews = torch.stack(state.previews) if state.previews else torch.empty(0, 0, 0, 0, 0, dtype=torch.uint8)
+    return History(state.step, state.train_loss, state.quartile_loss, state.eval_loss, state.preview_steps, previews)
+
+
+def record_loss(state: TrainingState, params: Training, log: Log | None = None) -> Reader:
+    """A reader that adds a row to the loss curves every `log_interval` steps and after the last one."""
+
+    def read(step: Step) -> None:
+        state.recent.append(step.loss)
+        state.tallies.append(step.tally)
+        if step.number % params.log_interval and not step.last:
+            return
+        state.train_loss.append((step.number, sum(state.recent) / len(state.recent)))
+        state.quartile_loss.append((step.number, means(state.tallies)))
+        state.recent.clear()
+        state.tallies.clear()
+        if log:
+            by_quartile = named(state.quartile_loss[-1][1])
+            log.log_metrics({"train_loss": state.train_loss[-1][1], "lr": step.lr, **by_quartile}, step.number)
+
+    return read
+
+
+def evaluate(
+    state: TrainingState, params: Training, held_out: Examples, seed: int, compute: Compute, log: Log | None = None
+) -> Reader:
+    """A reader that evaluates the EMA weights every `img_log_interval` steps and after the last one."""
+    shown = slice(params.n_images_to_log)
+
+    def read(step: Step) -> None:
+        if step.number % params.img_log_interval and not step.last:
+            return
+        model = _ema(state)
+        loss = simple_loss(model, held_out, seed, compute)
+        pictures = preview(given(model, held_out.cond, shown), held_out.images[shown], seed, compute)
+        state.eval_loss.append((step.number, loss))
+        state.preview_steps.append(step.number)
+        state.previews.append(to_uint8(pictures))
+        if log:
+            log.log_metrics({"eval_loss": loss}, step.number)
+            log.log_image(torch.cat(list(pictures), dim=-2), "reconstructions", step.number)
+
+    return read
+
+
+def preview(
+    model: DiffusionModel, images: Float[Tensor, "n c h w"], seed: int, compute: Compute = Compute()
+) -> Float[Tensor, "n c h2 w3"]:
+    """`reconstruction_grid` of images in [-1, 1], at timesteps and with noise that depend on the seed alone."""
+    schedule = schedule_of(model)
+    num_steps, noise, noised = noise_img(images.to(compute.device), schedule, generator=generator(seed, "preview"))
+    with torch.no_grad(), evaluation_mode(model), compute.autocast():
+        predicted = model(noised, num_steps).float()
+    eps = to_eps(model.prediction, predicted, noised, num_steps, schedule)
+    x0 = to_x0(model.prediction, predicted, noised, num_steps, schedule)
+    return reconstruction_grid(images.to(noised), noised, noise, eps, x0).cpu()
+
+
+def _ema(state: TrainingState) -> DiffusionModel:
+    """The network with the EMA weights, which are the ones that are evaluated and kept."""
+    return cast(DiffusionModel, state.modules["average"].module)
+
+
+def _log_curves(state: TrainingState, log: Log) -> None:
+    """Log what a resumed run had recorded before in its new tracking run too."""
+    for name, rows in (("train_loss", state.train_loss), ("eval_loss", state.eval_loss)):
+        for step, loss in rows:
+            log.log_metrics({name: loss}, step)
+    for step, losses in state.quartile_loss:
+        log.log_metrics(named(losses), step)

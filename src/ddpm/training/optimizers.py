@@ -1,0 +1,29 @@
+"""Optimisers and the learning rate over a run."""
+
+import torch
+
+from ddpm.diffusion.model import DiffusionModel
+from ddpm.training.muon import Muon
+from ddpm.training.params import Training
+
+
+def make_optimizers(model: DiffusionModel, params: Training) -> list[torch.optim.Optimizer]:
+    """Adam for every weight; or, with `muon_lr`, Muon for weights of two dimensions and more, and Adam for the rest."""
+    betas = params.adam_betas[0], params.adam_betas[1]
+    if params.muon_lr is None:
+        return [torch.optim.Adam(model.parameters(), params.lr, betas, fused=True)]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+    return [torch.optim.Adam(vectors, params.lr, betas, fused=True), Muon(matrices, params.muon_lr)]
+
+
+def lr_factor(done: int, total_steps: int, params: Training) -> float:
+    """Factor on the learning rate after `done` of `total_steps` steps: linear warm-up, then constant or linear to 0."""
+    warmup = min(1.0, (done + 1) / params.warmup_steps) if params.warmup_steps else 1.0
+    return warmup * (1 - done / total_steps if params.lr_decay == "linear" else 1.0)
+
+
+def set_lr(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
+    """Set each learning rate to `factor` times what the optimiser was made with."""
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
