@@ -1,5 +1,7 @@
 """Optimisers and the learning rate over a run."""
 
+from collections.abc import Sequence
+
 import torch
 
 from ddpm.diffusion.model import DiffusionModel
@@ -23,7 +25,7 @@ def lr_factor(done: int, total_steps: int, params: Training) -> float:
     return warmup * (1 - done / total_steps if params.lr_decay == "linear" else 1.0)
 
 
-def set_lr(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
+def set_lr(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> None:
     """Set each learning rate to `factor` times what the optimiser was made with."""
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
         group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor

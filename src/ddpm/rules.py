@@ -1,0 +1,190 @@
+"""What must hold between sections of params.yaml. Stage `check` applies every rule before any work begins.
+
+A rule is a function of all params that yields a line for each mistake: key, value and what is allowed.
+"""
+
+from collections.abc import Callable, Iterator
+from math import prod
+from typing import Any
+
+from ddpm.data.dataset import Data
+from ddpm.errors import UserError
+from ddpm.run.params import PARAMS, check_size
+from ddpm.sampling.sampler import SAMPLERS
+
+Rule = Callable[[Any], Iterator[str]]
+MODELS = "tiny", "unet"
+
+
+def check_rules(params: Any) -> None:
+    """Apply every rule to all params.
+
+    Raises:
+        UserError: One line for each mistake.
+    """
+    if mistakes := [f"{PARAMS}: {line}" for rule in RULES for line in rule(params)]:
+        raise UserError("\n".join(mistakes))
+
+
+def img_shapes(params: Any) -> dict[str, tuple[int, ...]]:
+    """(channels, height, width) of the images of each model."""
+    return {"tiny": tuple(params.generate_gradients.img_shape), "unet": params.data.source.img_shape}
+
+
+def networks_can_be_built(params: Any) -> Iterator[str]:
+    """Image size, levels, groups, heads and conditioning go together."""
+    n_classes = {"tiny": 0, "unet": len(params.data.source.class_names)}
+    for name, shape in img_shapes(params).items():
+        try:
+            getattr(params, f"train_{name}").config(shape, n_classes[name])
+        except ValueError as error:
+            yield f"train_{name}: {error}"
+
+
+def splits_have_images(params: Any) -> Iterator[str]:
+    """Training and held-out images are different images of the training split."""
+    data: Data = params.data
+    most = data.source.n_train - data.n_held_out
+    if (n_train := data.n_train if data.n_train is not None else most) > most or n_train < 1:
+        yield (
+            f"data.n_held_out is {data.n_held_out} and data.n_train {data.n_train}; the training split has "
+            f"{data.source.n_train} images, and held-out ones must not be trained on"
+        )
+
+
+def n_train(params: Any) -> int:
+    """Images that the U-Net and the classifier are trained on."""
+    most: int = params.data.source.n_train - params.data.n_held_out
+    return min(most, params.data.n_train or most)
+
+
+def samples_have_steps(params: Any) -> Iterator[str]:
+    """A sampler takes at most as many steps as its model was trained on, and at least as many as its order."""
+    for name in MODELS:
+        own, most = getattr(params.sample, name), getattr(params, f"train_{name}").max_steps
+        least = SAMPLERS[own.sampler].min_steps
+        if not least <= (own.n_steps or most) <= most:
+            yield (
+                f"sample.{name}.n_steps is {own.n_steps}; train_{name}.max_steps is {most}, so sampler {own.sampler} "
+                f"takes {least} to {most}"
+            )
+
+
+def variance_was_learned(params: Any) -> Iterator[str]:
+    """Sampling with a learned variance needs a network that learns one."""
+    used = {f"sample.{name}.ancestral.variance": (name, _variance(getattr(params.sample, name))) for name in MODELS}
+    used["paper.variance"] = "unet", params.paper.variance
+    used |= {f"bound.variances.{i}": ("unet", variance) for i, variance in enumerate(params.bound.variances)}
+    for key, (name, variance) in used.items():
+        options = getattr(params, f"train_{name}").options("network")
+        if variance == "learned" and not getattr(options, "learn_variance", False):
+            yield f"{key} is learned; train_{name}'s network learns none, so it must be fixed_large or fixed_small"
+
+
+def _variance(own: Any) -> str | None:
+    return getattr(own.options("sampler"), "variance", None)
+
+
+def guidance_has_both_sides(params: Any) -> Iterator[str]:
+    """Guidance needs a network that was trained both with and without its conditioning."""
+    for name in MODELS:
+        scale, training = getattr(params.sample, name).guidance_scale, getattr(params, f"train_{name}")
+        dropout = training.options("conditioning").dropout if training.conditioning else 0
+        if scale != 1 and not dropout:
+            yield (
+                f"sample.{name}.guidance_scale is {scale:g}; train_{name}.conditioning is {training.conditioning}, with "
+                f"dropout {dropout:g}; without conditioning, or without its dropout, it must be 1"
+            )
+
+
+def clusters_have_images(params: Any) -> Iterator[str]:
+    """k-means needs at least k images."""
+    if params.train_unet.conditioning is None:
+        return
+    k = getattr(params.train_unet.options("conditioning"), "n_clusters", 0)
+    if k > n_train(params):
+        yield f"train_unet.clusters.n_clusters is {k}; it cannot exceed the {n_train(params)} training images"
+
+
+def evaluation_has_images(params: Any) -> Iterator[str]:
+    """Evaluation scores no more images than there are."""
+    own, source = params.evaluate_unet, params.data.source
+    limits = {"sample.unet.n_samples": params.sample.unet.n_samples}
+    limits["data.n_held_out"] = params.data.n_held_out  # the floor, or the reference
+    for key, most in limits.items():
+        if own.n_samples > most:
+            yield f"evaluate_unet.n_samples is {own.n_samples}; it cannot exceed {key}, {most}"
+    for key, value, limit, most in (
+        ("paper.n_samples", params.paper.n_samples, "data.n_held_out", params.data.n_held_out),
+        ("paper.n_steps", params.paper.n_steps or 1, "train_unet.max_steps", params.train_unet.max_steps),
+        ("paper.n_pairs", params.paper.n_pairs, "half the test split", source.n_test // 2),
+        ("bound.n_images", params.bound.n_images, "the training images", n_train(params)),
+        ("bound.n_images", params.bound.n_images, "the test split", source.n_test),
+        ("bound.stride", params.bound.stride, "train_unet.max_steps", params.train_unet.max_steps),
+        ("train_unet.n_eval", params.train_unet.n_eval or 1, "data.n_held_out", params.data.n_held_out),
+    ):
+        if value > most:
+            yield f"{key} is {value}; it cannot exceed {limit}, {most}"
+
+
+def bounds_have_terms(params: Any) -> Iterator[str]:
+    """The variational bound needs at least two timesteps."""
+    for name in MODELS:
+        if (max_steps := getattr(params, f"train_{name}").max_steps) < 2:
+            yield f"train_{name}.max_steps is {max_steps}; the variational bound needs at least 2"
+
+
+def tensors_fit(params: Any) -> Iterator[str]:
+    """No tensor has more numbers than a machine can be expected to hold."""
+    shapes = img_shapes(params)
+    unet = params.train_unet.options("network")
+    widths = {
+        "tiny": max(getattr(params.train_tiny.options("network"), "hidden_size", 1), prod(shapes["tiny"])),
+        "unet": max(
+            getattr(unet, "channels", 1) * prod(shapes["unet"][1:]) // getattr(unet, "patch_size", 1) ** 2,
+            prod(shapes["unet"]),
+        ),
+    }
+    counts = {"tiny": params.generate_gradients.n_train, "unet": n_train(params)}
+    sizes: dict[str, tuple[int, ...]] = {}
+    for name in MODELS:
+        training, own = getattr(params, f"train_{name}"), getattr(params.sample, name)
+        n_steps = own.n_steps or training.max_steps
+        sizes |= {
+            f"train_{name}.batch_size x the network's width": (min(training.batch_size, counts[name]), widths[name]),
+            f"train_{name}.n_eval_per_step x pixels": (training.n_eval_per_step, *shapes[name]),
+            f"sample.{name}.batch_size x the network's width": (min(own.batch_size, own.n_samples), widths[name]),
+            f"sample.{name}.n_samples x pixels": (own.n_samples, *shapes[name]),
+            f"sample.{name}.n_trajectories x steps x pixels": (own.n_trajectories, n_steps + 1, *shapes[name]),
+        }
+    for section in ("evaluate_tiny", "study_samplers"):
+        own = getattr(params, section)
+        for key in ("n_eval_per_step", "n_samples", "n_bound"):
+            if hasattr(own, key):
+                sizes[f"{section}.{key} x pixels"] = (getattr(own, key), *shapes["tiny"])
+    bound, paper = params.bound, params.paper
+    sizes |= {
+        "bound.batch_size x the network's width": (min(bound.batch_size, bound.n_images), widths["unet"]),
+        "bound.n_images x train_unet.max_steps": (bound.n_images, params.train_unet.max_steps),
+        "paper.batch_size x the network's width": (min(paper.batch_size, paper.n_samples), widths["unet"]),
+        "paper.n_lambdas x the network's width": (paper.n_lambdas, widths["unet"]),
+        "paper.n_branches x the network's width": (paper.n_branches, widths["unet"]),
+    }
+    for keys, numbers in sizes.items():
+        try:
+            check_size(keys, *numbers)
+        except ValueError as error:
+            yield str(error)
+
+
+RULES: tuple[Rule, ...] = (
+    networks_can_be_built,
+    splits_have_images,
+    samples_have_steps,
+    variance_was_learned,
+    guidance_has_both_sides,
+    clusters_have_images,
+    evaluation_has_images,
+    bounds_have_terms,
+    tensors_fit,
+)
