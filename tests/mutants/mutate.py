@@ -1,0 +1,150 @@
+"""Are the tests any good? Each mutant is a mistake that people really make; a test must fail on it. `make mutants`.
+
+The mutants are in the YAML files beside this script, one file a room:
+
+    - what: the learning rate's step is off by one
+      file: src/ddpm/training/loop.py
+      from: lr_factor(number - 1, total, params)
+      to: lr_factor(number, total, params)
+      tests: tests/training
+
+`from` must stand exactly once in the file. Each mutant is made in a copy of the project, where its tests run until the
+first failure. The result is written to docs/results/mutants.md; arguments choose mutants by a part of file or text.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import NamedTuple
+
+import yaml
+
+REPO = Path(__file__).parents[2]
+RESULT = REPO / "docs/results/mutants.md"
+WORKERS = 2
+TIMEOUT = 600  # seconds; a mutant that hangs is killed
+
+
+class Mutant(NamedTuple):
+    """A mistake: what it is, where, and the tests that must notice it."""
+
+    what: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+def load(folder: Path = Path(__file__).parent) -> Iterator[Mutant]:
+    """All mutants; ValueError for one whose `from` does not stand exactly once in its file, or that changes nothing."""
+    for path in sorted(folder.glob("*.yaml")):
+        for entry in yaml.safe_load(path.read_text()):
+            mutant = Mutant(entry["what"], entry["file"], entry["from"], entry["to"], entry["tests"])
+            found = (REPO / mutant.file).read_text().count(mutant.old)
+            if found != 1 or mutant.old == mutant.new:
+                raise ValueError(f"{path.name}: {mutant.what}: {mutant.old!r} stands {found} times in {mutant.file}")
+            yield mutant
+
+
+def copy_project(folder: Path) -> None:
+    """What git knows of the project, committed or not."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=REPO,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (REPO / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPO / name, folder / name)
+    for kept in (".venv", ".data"):
+        if (REPO / kept).exists():
+            (folder / kept).symlink_to(REPO / kept)
+
+
+def passes(folder: Path, tests: str) -> bool:
+    """Whether the tests pass in a copy of the project."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests.split()]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    if done.returncode not in (0, 1, 2):  # 2: the mutant cannot even be imported
+        raise RuntimeError(f"{tests}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.returncode == 0
+
+
+def survives(mutant: Mutant, folder: Path) -> bool:
+    """Whether the mutant's tests pass although it is in place."""
+    path = folder / mutant.file
+    original = path.read_text()
+    path.write_text(original.replace(mutant.old, mutant.new))
+    try:
+        return passes(folder, mutant.tests)
+    finally:
+        path.write_text(original)
+
+
+def run(mutants: Sequence[Mutant]) -> dict[Mutant, bool]:
+    """Which mutants survive; RuntimeError if tests fail without any mutant."""
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(WORKERS) as pool:
+        folders: SimpleQueue[Path] = SimpleQueue()
+        for worker in range(WORKERS):
+            copy_project(Path(name, str(worker)))
+            folders.put(Path(name, str(worker)))
+
+        def with_folder(work, *arguments):
+            folder = folders.get()
+            try:
+                return work(*arguments, folder)
+            finally:
+                folders.put(folder)
+
+        suites = sorted({mutant.tests for mutant in mutants})
+        for tests, fine in zip(
+            suites, pool.map(lambda t: with_folder(lambda s, f: passes(f, s), t), suites), strict=True
+        ):
+            if not fine:
+                raise RuntimeError(f"{tests} fails without a mutant")
+        found = {}
+        for mutant, alive in zip(mutants, pool.map(lambda m: with_folder(survives, m), mutants), strict=True):
+            found[mutant] = alive
+            print("SURVIVES" if alive else "killed  ", mutant.file, "|", mutant.what, flush=True)
+        return found
+
+
+def report(found: dict[Mutant, bool]) -> str:
+    """The result as Markdown: killed by room, and every survivor."""
+    rooms: dict[str, list[bool]] = {}
+    for mutant, alive in found.items():
+        parts = Path(mutant.file).parts
+        rooms.setdefault(parts[2] if parts[:2] == ("src", "ddpm") else parts[0], []).append(alive)
+    killed = sum(not alive for alive in found.values())
+    lines = [
+        "# Mutants",
+        "",
+        f"`make mutants`: {killed} of {len(found)} killed ({100 * killed / len(found):.0f} %).",
+        "",
+        "| room | mutants | killed |",
+        "|---|---|---|",
+        *(f"| {room} | {len(alive)} | {alive.count(False)} |" for room, alive in sorted(rooms.items())),
+        "",
+        *(f"- Survives: {m.what} (`{m.file}`: `{' '.join(m.new.split())}`)" for m, alive in found.items() if alive),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    every = list(load())
+    chosen = [m for m in every if all(word in f"{m.file} {m.what}" for word in sys.argv[1:])]
+    results = run(chosen)
+    print(report(results))
+    if chosen == every:
+        RESULT.parent.mkdir(parents=True, exist_ok=True)
+        RESULT.write_text(report(results))
