@@ -1,6 +1,7 @@
-"""What all figures share: the look, the table of images, the file that is the same bytes on every run."""
+"""What all figures share: the look, tables of images, axes for curves, and files that are the same on every run."""
 
 from collections.abc import Sequence
+from colorsys import hsv_to_rgb
 from itertools import accumulate
 from pathlib import Path
 from textwrap import fill
@@ -10,7 +11,9 @@ import torch
 from jaxtyping import Float
 from matplotlib import style
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch import Tensor
 
 from ddpm.run.files import atomic_path
@@ -25,8 +28,8 @@ MIN_CELL, MAX_CELL = 44, 200
 LINE = 27
 CHARACTER = 12  # no label's letters are wider on average
 NOTE_LENGTH = 118  # letters of a note that fit in WIDTH
-# What a network predicts, in words.
-PREDICTED = {"eps": "noise", "x0": "image", "v": "v, noise and image mixed", "mean": "mean one step back"}
+LEGEND_COLUMNS = 4
+GOLDEN_RATIO = (1 + 5**0.5) / 2
 INK, FAINT = "#1a202c", "#5a6475"
 BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#a0aec0"
 SERIES = BLUE, ORANGE, "#2f855a", "#805ad5", "#b83280", "#975a16"
@@ -52,15 +55,29 @@ styled = style.context(
 
 
 def run_label(model: str, step: int, seed: int) -> str:
-    """The words by which a title says what it shows: "U-Net after 3,000 training steps, seed 0"."""
+    """The words by which a title says what it shows: "Unet after 3,000 training steps, seed 0"."""
     return f"{model} after {step:,} training steps, seed {seed}"
 
 
+def colors(n: int) -> list[str]:
+    """`n` different colours for `n` series: those of SERIES, then hues that a golden-ratio step keeps apart."""
+    further = (hsv_to_rgb(i / GOLDEN_RATIO % 1, 0.75, 0.45 + 0.3 * (i % 2)) for i in range(n - len(SERIES)))
+    return [*SERIES[:n], *map(to_hex, further)]
+
+
 @styled
-def save(figure: Figure, path: str | Path) -> None:
-    """Write `figure` as PNG, whole or not at all; the same figure gives the same bytes on every run."""
+def save(figure: Figure, path: str | Path, caption: str = "", alt: str = "") -> None:
+    """Write a figure as PNG, whole or not at all; the same figure gives the same bytes on every run.
+
+    Args:
+        figure: The figure.
+        path: Where to.
+        caption: What the figure shows and what it means; kept in the file.
+        alt: What can be seen, for readers who cannot; kept in the file.
+    """
+    words = {"Caption": caption, "Alt": alt}
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+        figure.savefig(temporary, format="png", metadata={"Software": None, **words})
 
 
 @styled
@@ -77,10 +94,22 @@ def image_table(
     column_breaks: Sequence[int] = (),
     row_breaks: Sequence[int] = (),
 ) -> Figure:
-    """Images in reading order, `n_columns` a row, each pixel of them a square of a whole number of dots.
+    """Images in reading order, each pixel of them a square of a whole number of dots.
 
-    images: in [0, 1], 1 or 3 channels; note: text under the title; columns, rows: headings, "" for none;
-    column_breaks, row_breaks: positions before which the gap is wider. The axes count dots, y downwards.
+    Args:
+        images: In [0, 1], with 1 or 3 channels.
+        n_columns: Images a row.
+        title: The figure's title.
+        note: Text under the title.
+        xlabel: Of the columns.
+        ylabel: Of the rows.
+        columns: Their headings.
+        rows: Their headings.
+        column_breaks: Columns before which the gap is wider.
+        row_breaks: Rows before which the gap is wider.
+
+    Returns:
+        A figure whose axes count dots, y downwards.
     """
     n, _, h, w = images.shape
     n_rows = -(-n // n_columns)
@@ -119,13 +148,27 @@ def curve_axes(title: str, note: str, xlabel: str, ylabel: str) -> tuple[Figure,
 
 @styled
 def curve_panels(
-    title: str, note: str, xlabel: str, ylabel: str, names: Sequence[str], share_y: bool = True
+    title: str,
+    note: str,
+    xlabel: str,
+    ylabel: str,
+    names: Sequence[str],
+    share_y: bool = True,
+    n_series: int = 2 * LEGEND_COLUMNS,
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with a pair of axes a name, side by side on one y scale, and room for a legend above them.
+    """A figure with several pairs of axes side by side, and room for a legend above them.
 
-    share_y: False gives each its own scale and label, with room for them.
+    Args:
+        title: The figure's title.
+        note: Text under the title.
+        xlabel: Of each pair of axes.
+        ylabel: Of each pair of axes.
+        names: One for each pair of axes.
+        share_y: Whether all have one y scale; else each has its own.
+        n_series: Entries that the legend needs room for.
     """
-    top = _below_note(note) + 5 * LINE
+    legend_rows = -(-n_series // LEGEND_COLUMNS)
+    top = _below_note(note) + (3 + legend_rows) * LINE
     height = top + 420 + 90
     figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI)
     panels: list[Axes] = figure.subplots(1, len(names), sharey=share_y, squeeze=False)[0].tolist()
@@ -139,8 +182,8 @@ def curve_panels(
     return figure, panels
 
 
-def legend_above(figure: Figure, panels: Sequence[Axes], ncols: int) -> None:
-    """One legend for all of `curve_panels`, over the right end of the last one; each word once."""
+def legend_above(figure: Figure, panels: Sequence[Axes], ncols: int = LEGEND_COLUMNS) -> None:
+    """One legend for all of `curve_panels`, over the right end of the last one, with each word once."""
     found = {word: line for axes in panels for line, word in zip(*axes.get_legend_handles_labels(), strict=True)}
     corner = panels[-1].get_position()
     above = 1.2 * LINE / figure.bbox.height
@@ -154,10 +197,26 @@ def legend_above(figure: Figure, panels: Sequence[Axes], ncols: int) -> None:
     )
 
 
-def show(axes: Axes, image: Float[Tensor, "c h w"], extent: tuple[int, int, int, int] | None = None) -> None:
-    """Draw one image in [0, 1], each pixel a flat square; one channel is grey.
+def legend_over(axes: Axes, ncols: int) -> None:
+    """The legend of `curve_axes`, over their right end."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=ncols, borderaxespad=0.2)
 
-    extent: (left, right, bottom, top) on the axes, which then keep their own aspect.
+
+def plain_log_scale(axes: Axes) -> None:
+    """A logarithmic y axis with plain numbers."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def show(axes: Axes, image: Float[Tensor, "c h w"], extent: tuple[int, int, int, int] | None = None) -> None:
+    """Draw one image, each pixel a flat square.
+
+    Args:
+        axes: Where.
+        image: In [0, 1]; one channel is grey.
+        extent: (left, right, bottom, top) on the axes, which then keep their own aspect.
     """
     pixels = image.detach().cpu().permute(1, 2, 0).numpy()
     aspect: Literal["auto", "equal"] = "equal" if extent is None else "auto"

@@ -1,7 +1,7 @@
-"""The page: pictures, tables, params and hashes in one HTML file that needs no network. Its words are in page.html."""
+"""The page: figures, tables, params and hashes in one HTML file that needs no network. Its words are in page.html."""
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -12,69 +12,110 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 from torch import Tensor
 
-from ddpm.errors import UserError
 from ddpm.figures.canvas import DPI
 
-TEMPLATE = Path(__file__).with_name("page.html")
+HERE, SOURCE = Path(__file__).parent, Path("src/ddpm/figures")
+TEMPLATES = sorted(SOURCE / path.relative_to(HERE) for path in HERE.rglob("*.html"))
 CSS_DPI = 75  # half the dots of a figure, so that dense screens show every dot
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as a data URI, with its width and height on the page in CSS pixels."""
+    """A figure as the page shows it.
+
+    Attributes:
+        uri: The picture as a data URI.
+        width: On the page, in CSS pixels.
+        height: On the page, in CSS pixels.
+        caption: What it shows and what it means.
+        alt: What can be seen.
+    """
 
     uri: str
     width: int
     height: int
+    caption: str
+    alt: str
 
 
 @dataclass(frozen=True)
-class Chain:
-    """One denoising chain, x_T to x_0: each moment as a data URI, and the noise steps left, T to 0."""
+class Chapter:
+    """A topic's part of the page. More of it may stand in sections/TOPIC.html.
+
+    Attributes:
+        title: Its heading.
+        figures: In the order in which they are shown.
+    """
+
+    title: str
+    figures: list[Picture]
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One sampling chain, x_T to x_0: each moment as a data URI, and the noise steps left, T to 0."""
 
     frames: list[str]
     num_steps: list[int]
 
 
 def picture(path: Path) -> Picture:
-    """A figure's PNG file as lossless WebP: the same pixels in less than half the bytes."""
+    """A figure's PNG file as lossless WebP, with the words in it: the same pixels in less than half the bytes."""
     with Image.open(path) as image:
+        words = image.info
         pixels = image.convert("RGB")  # a figure is opaque
-    return Picture(_data_uri(pixels, "webp", lossless=True), *(size * CSS_DPI // DPI for size in pixels.size))
+    width, height = (size * CSS_DPI // DPI for size in pixels.size)
+    return Picture(_data_uri(pixels, "webp", lossless=True), width, height, words["Caption"], words["Alt"])
 
 
-def chain(steps: UInt8[Tensor, "moments c h w"], num_steps: Int[Tensor, " moments"]) -> Chain:
+def trajectory(images: UInt8[Tensor, "moments c h w"], num_steps: Int[Tensor, " moments"]) -> Trajectory:
     """The moments of one sample, pixel by pixel; 1 channel is grey, 3 are colours."""
-    images = (Image.fromarray(step.permute(1, 2, 0).squeeze(-1).numpy()) for step in steps)
-    return Chain([_data_uri(image, "png") for image in images], num_steps.tolist())
+    frames = (Image.fromarray(image.permute(1, 2, 0).squeeze(-1).numpy()) for image in images)
+    return Trajectory([_data_uri(frame, "png") for frame in frames], num_steps.tolist())
 
 
 def render(
-    figures: Mapping[str, Picture],
-    chains: Mapping[str, Chain],
+    chapters: Mapping[str, Chapter],
+    trajectories: Mapping[str, Trajectory],
     metrics: Mapping[str, Mapping[str, Any]],
-    params: Mapping[str, Mapping[str, Any]],
+    params: Mapping[str, Any],
     hashes: Mapping[str, str],
 ) -> str:
     """The page as HTML; the same arguments give the same text.
 
-    figures: by file name without its ending; chains: "tiny" and "unet"; metrics: by stage; params: by section;
-    hashes: MD5 by path. UserError where a figure has no place in page.html.
+    Args:
+        chapters: By topic, in the order in which they are shown.
+        trajectories: By the topic that shows them.
+        metrics: What a stage measured, by stage.
+        params: All validated params, as plan/params.json has them.
+        hashes: MD5 by path.
     """
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
+        loader=FileSystemLoader(HERE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["shown"] = _shown
-    page = environment.get_template(TEMPLATE.name).render(
-        figures=figures, chains=chains, metrics=metrics, params=params, hashes=hashes
+    return environment.get_template("page.html").render(
+        chapters=chapters,
+        trajectories=trajectories,
+        metrics=metrics,
+        params=params,
+        sections=dict(sections(params)),
+        hashes=hashes,
     )
-    if absent := [name for name, figure in figures.items() if figure.uri not in page]:
-        raise UserError(f"{TEMPLATE.name} has no place for {', '.join(absent)}; give each figure a caption there")
-    return page
+
+
+def sections(params: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """The values of each section and subsection, by dotted name; those outside any are "for all stages"."""
+    values = {key: value for key, value in params.items() if not isinstance(value, Mapping)}
+    if values:
+        yield name or "for all stages", values
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            yield from sections(value, f"{name}.{key}" if name else key)
 
 
 def _shown(value: bool | int | float) -> str:

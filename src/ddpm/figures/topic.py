@@ -1,0 +1,79 @@
+"""The table of figures: a topic is a file in `topics/`, and lists its figures by decorator."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from matplotlib.figure import Figure
+
+from ddpm.figures.canvas import save, styled
+from ddpm.registry import Registry
+from ddpm.run.params import Section
+from ddpm.run.stage import StageRun
+
+TOPICS: Registry["Topic[Any]"] = Registry("ddpm.figures.topics", "topic of figures")
+FOLDER = Path("reports/figures")
+Inputs = TypeVar("Inputs")
+
+
+@dataclass(frozen=True)
+class Entry(Generic[Inputs]):
+    """A row of the table of figures.
+
+    Attributes:
+        name: The function's name, and the file's.
+        caption: What the figure shows and what it means. May name inputs, as in "{inputs.label}".
+        alt: What can be seen, for readers who cannot. May name inputs too.
+        draw: Draws the figure from the inputs of its topic.
+    """
+
+    name: str
+    caption: str
+    alt: str
+    draw: Callable[[Inputs], Figure]
+
+    @property
+    def path(self) -> Path:
+        """The file that it is written to."""
+        return FOLDER / f"{self.name}.png"
+
+    def render(self, inputs: Inputs) -> None:
+        """Draw the figure and write it, with its words."""
+        save(self.draw(inputs), self.path, self.caption.format(inputs=inputs), self.alt.format(inputs=inputs))
+
+
+@dataclass(frozen=True)
+class Topic(Generic[Inputs]):
+    """Figures that are drawn from the same inputs, by one stage.
+
+    Attributes:
+        title: The heading of its part of the page.
+        place: Topics stand on the page in this order.
+        deps: The files that `load` reads.
+        load: Reads the inputs. It gets the stage at work.
+        section: The class of its section in params.yaml, `render_TOPIC`; None if it needs no params.
+        figures: Its figures by name, in the order in which they are shown.
+    """
+
+    title: str
+    place: int
+    deps: Sequence[str]
+    load: Callable[[StageRun], Inputs]
+    section: type[Section] | None = None
+    figures: dict[str, Entry[Inputs]] = field(default_factory=dict)
+
+    def figure(self, *, caption: str, alt: str) -> Callable[[Callable[[Inputs], Figure]], Callable[[Inputs], Figure]]:
+        """Add the decorated function to the figures, with its caption and its alternative text (see `Entry`)."""
+
+        def add(draw: Callable[[Inputs], Figure]) -> Callable[[Inputs], Figure]:
+            name, drawn = draw.__name__, styled(draw)
+            self.figures[name] = Entry(name, caption, alt, drawn)
+            return drawn
+
+        return add
+
+
+def topics_in_order() -> Mapping[str, Topic[Any]]:
+    """The topics by name, in the order in which they stand on the page."""
+    return dict(sorted(TOPICS.items(), key=lambda item: item[1].place))

@@ -1,0 +1,152 @@
+"""What the figures of a trained network show, as topics `tiny` and `unet` load it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Le
+from jaxtyping import Float, Int, Shaped
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ddpm.data.dataset import ImageDataset
+from ddpm.diffusion.model import DiffusionModel, schedule_of
+from ddpm.diffusion.posterior import Prediction
+from ddpm.figures.canvas import run_label
+from ddpm.figures.pictures import sample_grid, samples_by_class
+from ddpm.figures.reports import Curve, Rows, as_pixels, read_curve, read_rows
+from ddpm.networks.checkpoint import load_model
+from ddpm.run.files import load_tensors
+from ddpm.run.params import Section
+
+
+class RenderModel(Section):
+    """Sections `render_tiny` and `render_unet`.
+
+    n_moments: moments of training in the figure of previews. grid_rows, grid_columns: samples that are shown.
+    strip_steps: moments of a chain that are shown.
+    """
+
+    n_moments: Annotated[int, Ge(1), Le(12)]
+    grid_rows: Annotated[int, Ge(1), Le(32)]
+    grid_columns: Annotated[int, Ge(1), Le(32)]
+    strip_steps: Annotated[int, Ge(2), Le(40)]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network, its samples, and its losses. All images are pixels in [0, 1].
+
+    Attributes:
+        params: The topic's section.
+        label: Which network, after how many steps, with which seed.
+        origin: What its samples come from, as in "from pure noise, given a class label".
+        prediction: What it predicts.
+        weighting: Of its training loss.
+        max_steps: T.
+        previews: Pictures of `reconstruction_grid`, at the training steps `preview_steps`.
+        samples: Its samples.
+        labels: Their classes; None if they were given none.
+        trajectories: The first samples at each moment of sampling, at which `num_steps` noise steps are left.
+        real: Images that it was not trained on.
+        class_images: Such an image of each class, by the class's name; empty without classes.
+        train_loss: By training step.
+        eval_loss: The held-out loss of the EMA weights by training step.
+        loss_by_quartile: Rows of training steps, with the training loss of each quarter of 1..T.
+        loss_by_timestep: The held-out loss at each t.
+    """
+
+    params: RenderModel
+    label: str
+    origin: str
+    prediction: Prediction
+    weighting: str
+    max_steps: int
+    previews: Float[Tensor, "k n c h2 w3"]
+    preview_steps: Int[Tensor, "k"]
+    samples: Float[Tensor, "n_samples c h w"]
+    labels: Shaped[Tensor, "n_samples"] | None
+    trajectories: Float[Tensor, "moments n_trajectories c h w"]
+    num_steps: Int[Tensor, "moments"]
+    real: Float[Tensor, "n_real c h w"]
+    class_images: Mapping[str, Float[Tensor, "c h w"]]
+    train_loss: Curve
+    eval_loss: Curve
+    loss_by_quartile: Rows
+    loss_by_timestep: Curve
+
+
+def trained_deps(name: str) -> list[str]:
+    """The files that `load_trained` reads."""
+    curves = "loss", "eval_loss", "loss_by_quartile", "loss_by_timestep"
+    return [
+        f"models/{name}.safetensors",
+        f"models/{name}_previews.safetensors",
+        f"samples/{name}.safetensors",
+        *(f"reports/train_{name}/{curve}.csv" for curve in curves),
+    ]
+
+
+def load_trained(name: str, params: RenderModel, unseen: ImageDataset) -> Trained:
+    """Read what stages train_NAME and sample_NAME wrote.
+
+    Args:
+        name: "tiny" or "unet".
+        params: The topic's section.
+        unseen: Images that the network was not trained on.
+    """
+    model = load_model(Path(f"models/{name}.safetensors"))
+    previews = load_tensors(Path(f"models/{name}_previews.safetensors"))
+    sampled = load_tensors(Path(f"samples/{name}.safetensors"))
+    reports = Path(f"reports/train_{name}")
+    return Trained(
+        params=params,
+        label=label_of(model),
+        origin=origin(model),
+        prediction=model.prediction,
+        weighting=model.facts["weighting"],
+        max_steps=len(schedule_of(model)),
+        previews=as_pixels(previews["images"]),
+        preview_steps=previews["steps"],
+        samples=as_pixels(sampled["samples"]),
+        labels=sampled.get("labels"),
+        trajectories=as_pixels(sampled["steps"]),
+        num_steps=sampled["num_steps"],
+        real=as_pixels(unseen.images[: params.grid_columns]),
+        class_images=first_of_each_class(unseen),
+        train_loss=read_curve(reports / "loss.csv"),
+        eval_loss=read_curve(reports / "eval_loss.csv"),
+        loss_by_quartile=read_rows(reports / "loss_by_quartile.csv"),
+        loss_by_timestep=read_curve(reports / "loss_by_timestep.csv"),
+    )
+
+
+def draw_samples(trained: Trained) -> Figure:
+    """Samples class by class if they were given classes, else in a grid; beside real images."""
+    params = trained.params
+    if trained.labels is None:
+        return sample_grid(
+            trained.samples, trained.real, trained.origin, trained.label, params.grid_rows, params.grid_columns
+        )
+    return samples_by_class(
+        trained.samples, trained.labels, trained.class_images, trained.origin, trained.label, params.grid_columns
+    )
+
+
+def label_of(model: DiffusionModel) -> str:
+    """The words by which titles name a trained model."""
+    return run_label(type(model).__name__, model.facts["step"], model.facts["seed"])
+
+
+def origin(model: DiffusionModel) -> str:
+    """What a model makes its samples from, in words."""
+    return "from pure noise" if model.conditioning is None else f"from pure noise, {model.conditioning.describes}"
+
+
+def first_of_each_class(dataset: ImageDataset) -> dict[str, Float[Tensor, "c h w"]]:
+    """The first image of each class, as pixels in [0, 1]; black if there is none."""
+    black = torch.zeros(1, *dataset.img_shape)
+    classes = (as_pixels(dataset.images[dataset.labels == i][:1]) for i in range(len(dataset.class_names)))
+    return {name: torch.cat((images, black))[0] for name, images in zip(dataset.class_names, classes, strict=True)}
