@@ -14,7 +14,8 @@ from mlflow import MlflowClient
 from runs import parent_id, runs, under_dvc
 
 import ddpm
-from ddpm.run.tracking.outbox import repo_root, tracking_uri, waiting
+from ddpm.run.root import repo_root
+from ddpm.run.tracking.outbox import tracking_uri, waiting
 from ddpm.run.tracking.record import invocation, stage_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy

@@ -18,12 +18,12 @@ import psutil
 import torch
 from filelock import FileLock, Timeout
 
-from ddpm.run.compute import Compute
 from ddpm.errors import UserError
+from ddpm.run.compute import Compute
 from ddpm.run.files import md5
 from ddpm.run.plan import PLAN
-from ddpm.run.tracking.outbox import repo_root
 from ddpm.run.resume.file import State, read_about
+from ddpm.run.root import repo_root
 from ddpm.run.tracking.record import dvc_process, flatten
 
 logger = logging.getLogger(__name__)

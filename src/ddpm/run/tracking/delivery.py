@@ -23,8 +23,9 @@ from urllib.request import getproxies, proxy_bypass
 
 from filelock import FileLock
 
+from ddpm.run.root import repo_root
 from ddpm.run.tracking import outbox
-from ddpm.run.tracking.outbox import SQLITE, Sent, repo_root, tracking_uri, without_secrets
+from ddpm.run.tracking.outbox import SQLITE, Sent, tracking_uri, without_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

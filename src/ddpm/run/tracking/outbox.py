@@ -19,19 +19,10 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from ddpm.run.root import repo_root
+
 OUTBOX, SQLITE = ".mlflow-outbox", "sqlite:///"
 JOURNAL, SENT, LOCK = "journal.jsonl", "sent.json", "running.lock"
-
-
-def repo_root() -> Path:
-    """Folder of the main repository: DVC_ROOT, else the nearest folder upwards with `.dvc`, else the working folder.
-
-    DVC_ROOT names it even where `dvc exp run --temp` works in a copy that is deleted afterwards.
-    """
-    if named := os.environ.get("DVC_ROOT"):
-        return Path(named)
-    here = Path.cwd()
-    return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
 
 
 def tracking_uri() -> str:

@@ -25,8 +25,8 @@ import psutil
 from jaxtyping import Float
 from torch import Tensor
 
-from ddpm.run.files import atomic_path, md5
 from ddpm.images import reconstruction_grid, to_uint8
+from ddpm.run.files import atomic_path, md5
 from ddpm.run.tracking.outbox import OUTBOX, Journal, now, tracking_uri, without_secrets
 
 if TYPE_CHECKING:
