@@ -1,0 +1,260 @@
+"""README and docs say what is so: links, commands, parameters, paths, tables, the diagram and code blocks."""
+
+import re
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from pkgutil import resolve_name
+from tomllib import loads
+from typing import Any, get_args
+
+import pytest
+from dvc.cli.parser import get_main_parser
+from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
+from project import REPO
+
+from ddpm.conditioning.conditioning import CONDITIONINGS
+from ddpm.diffusion.loss import Weighting
+from ddpm.diffusion.posterior import Prediction
+from ddpm.networks.checkpoint import save_model
+from ddpm.networks.network import NETWORKS
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.rules import check_rules
+from ddpm.run.dvc import CHECK, Declared, declared_stages, needs
+from ddpm.run.params import load_params
+from ddpm.run.yaml import load_yaml
+from ddpm.sampling.sampler import SAMPLERS
+
+README, EXTENDING, CHANGELOG = (REPO / name for name in ("README.md", "docs/extending.md", "CHANGELOG.md"))
+PAGES = sorted(set(REPO.glob("*.md")) | set((REPO / "docs").rglob("*.md")))
+RECIPES = {path.stem for path in (REPO / "recipes").glob("*.yaml")}
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"`([^`]+)`")
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+PATH = re.compile(r"(?:\.ci|benchmarks|docs|recipes|reports|src|stages|tests|data|models|samples)/[\w./-]*")
+
+
+def name(page: Path) -> str:
+    return page.relative_to(REPO).as_posix()
+
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=name)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return [body for spoken, body in FENCE.findall(page.read_text()) if spoken == language]
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text())
+
+
+def spans(page: Path) -> list[str]:
+    """Code within the prose, but for the first column of the changelog's table: names that are no more."""
+    text = re.sub(r"^\| `[^|]*\|", "|", prose(page), flags=re.MULTILINE) if page == CHANGELOG else prose(page)
+    return SPAN.findall(text)
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The words of every command, whether in a block or in the prose, and of those in $(...)."""
+    lines = [line for block in blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines()]
+    for line in lines + [code for code in spans(page) if re.match(r"(make|dvc|python|pytest) \S", code)]:
+        for inner in re.findall(r"\$\((.*?)\)", line):
+            yield shlex.split(inner)
+        for command in re.sub(r"\$\(.*?\)", "", line).split("&&"):
+            if words := shlex.split(command, comments=True):
+                yield words
+
+
+def tables(page: Path) -> Iterator[list[list[str]]]:
+    """The rows of each table, head included, as cells."""
+    for table in re.findall(r"(?:^\|.*\|\n)+", prose(page), re.MULTILINE):
+        yield [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in table.splitlines()]
+
+
+@cache
+def slugs(page: Path) -> list[str]:
+    """The anchors of the headings, as GitHub makes them."""
+    found: list[str] = []
+    for heading in re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE):
+        words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        slug = re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
+        found.append(slug if slug not in found else f"{slug}-{found.count(slug)}")
+    return found
+
+
+@cache
+def stages() -> Mapping[str, Declared]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(REPO)
+        return declared_stages()
+
+
+@cache
+def sections() -> Mapping[str, Any]:
+    return {stage.key or name: stage.section for name, (stage, *_) in stages().items() if stage.section}
+
+
+@every_page
+def test_links_lead_somewhere(page):
+    for target in LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        other = (page.parent / path).resolve() if path else page
+        assert other.exists(), target
+        assert not anchor or anchor in slugs(other), target
+
+
+def test_every_page_can_be_reached_from_the_readme():
+    reached, waiting = set[Path](), [README]
+    while waiting:
+        if (page := waiting.pop()) not in reached:
+            reached.add(page)
+            targets = (target.partition("#")[0] for target in LINK.findall(prose(page)))
+            waiting += [(page.parent / target).resolve() for target in targets if target.endswith(".md")]
+    assert set(PAGES) <= reached
+
+
+@every_page
+def test_commands_are_ones_that_exist(page):
+    makefile = (REPO / "Makefile").read_text()
+    options = "".join(path.read_text() for path in (REPO / "benchmarks").rglob("*.py"))
+    for words in commands(page):
+        match words:
+            case ["make", *targets]:
+                for target in targets:
+                    assert "=" in target or re.search(rf"^{target}:", makefile, re.MULTILINE), words
+            case ["python", "-m", "ddpm.recipes", recipe]:
+                assert recipe in RECIPES, words
+            case ["python", "-m", module, *others]:
+                assert find_spec(module), words
+                assert all(f'"{word}"' in options for word in others if word.startswith("--")), words
+            case ["python", path, *_]:
+                assert (REPO / path).is_file(), words
+            case ["pytest", *others]:
+                assert all((REPO / word).exists() for word in others if "/" in word), words
+            case ["dvc", *others]:
+                asked = get_main_parser().parse_args(others)
+                if others[0] == "repro" or others[:2] == ["exp", "run"]:
+                    new = spans(page) if page == EXTENDING else []
+                    assert all(target in stages() or target in new for target in asked.targets), words
+
+
+def overrides() -> Iterator[list[str]]:
+    """What `dvc exp run -S` changes; extending.md's are tried by its own test, with the files that it adds."""
+    for page in PAGES:
+        for words in commands(page) if page != EXTENDING else ():
+            if words[:3] == ["dvc", "exp", "run"] and (changes := get_main_parser().parse_args(words[1:]).set_param):
+                yield changes
+
+
+@pytest.mark.parametrize("changes", overrides(), ids=" ".join)
+def test_experiments_change_params_to_allowed_values(changes, tmp_path):
+    for number, sweep in enumerate(get_hydra_sweeps({"params.yaml": changes})):
+        path = tmp_path / f"{number}.yaml"
+        shutil.copy(REPO / "params.yaml", path)
+        apply_overrides(path, sweep["params.yaml"])
+        check_rules(load_params(sections(), path, whole=True))
+
+
+def keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        yield prefix + key
+        if isinstance(value, Mapping):
+            yield from keys(value, f"{prefix}{key}.")
+
+
+@every_page
+def test_params_paths_and_modules_in_the_prose_exist(page):
+    params = set(keys(load_yaml(REPO / "params.yaml")))
+    made = {path.as_posix() for stage, *_ in stages().values() for path in stage.outputs}
+    made |= {f"{parent}/" for path in made for parent in Path(path).parents}
+    for code in spans(page):
+        if re.fullmatch(r"[a-z_]+(\.\w+)+", code) and code.partition(".")[0] in params:
+            assert code in params, code
+        elif re.fullmatch(r"ddpm(\.\w+)+", code):
+            assert resolve_name(code), code
+        elif PATH.fullmatch(code) and not re.search("[A-Z]{4}", code):
+            assert (REPO / code).exists() or code in made, code
+
+
+def test_the_readme_names_every_room():
+    rooms = {f"src/ddpm/{path.name}/" for path in (REPO / "src/ddpm").iterdir() if any(path.glob("*.py"))}
+    assert rooms <= set(spans(README))
+
+
+def null_and(names: Any) -> list[str]:
+    return ["null", *names]
+
+
+@pytest.mark.parametrize(
+    ("page", "column", "names"),
+    [
+        ("docs/samplers.md", 0, list(SAMPLERS)),
+        ("docs/recipes.md", 0, [*RECIPES - {"ablation"}]),
+        ("docs/recipes.md", 0, null_and(CONDITIONINGS)),
+        ("docs/recipes.md", 1, [*get_args(Prediction), *get_args(Weighting), "true"]),
+        ("docs/pipeline.md", 0, list(stages())),
+    ],
+)
+def test_a_table_has_a_row_for_each_name(page, column, names):
+    found = [sorted(code for row in table for code in SPAN.findall(row[column])) for table in tables(REPO / page)]
+    assert sorted(names) in found
+
+
+def test_every_dependency_has_its_reason():
+    project = loads((REPO / "pyproject.toml").read_text())
+    wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    rows = [row[0] for table in tables(REPO / "docs/dependencies.md") for row in table[2:]]
+    assert sorted(re.match(r"[\w-]+", line)[0].lower() for line in wanted) == sorted(
+        package.lower() for row in rows for package in row.split(", ")
+    )
+
+
+def test_the_changelog_leads_from_old_keys_to_new_ones():
+    params = set(keys(load_yaml(REPO / "params.yaml")))
+    (table,) = (table for table in tables(CHANGELOG) if table[0][0] == "old key")
+    for old, new, *_ in table[2:]:
+        assert not params & set(SPAN.findall(old)), old
+        assert new == "-" or params >= set(SPAN.findall(new)) != set(), new
+
+
+def test_the_diagram_is_the_pipeline():
+    """Its arrows are the transitive reduction of what reads what, `check` aside."""
+    before = {stage: set(others) - {CHECK} for stage, others in needs(stages()).items() if stage != CHECK}
+
+    def ancestors(stage: str) -> set[str]:
+        return before[stage].union(*(ancestors(other) for other in before[stage]))
+
+    arrows = {(o, s) for s in before for o in before[s] if not any(o in ancestors(b) for b in before[s])}
+    (diagram,) = blocks(REPO / "docs/pipeline.md", "mermaid")
+    drawn = set[tuple[str, str]]()
+    for line in re.findall(r"^\s*(\w+(?: --> .*)?)$", diagram, re.MULTILINE):
+        nodes = [set(part.split(" & ")) for part in line.split(" --> ")]
+        drawn |= {(a, b) for left, right in zip(nodes, nodes[1:], strict=False) for a in left for b in right}
+    assert drawn == arrows
+
+
+def examples() -> Iterator[Any]:
+    """Python blocks that are no files: extending.md's files run in the tests of the pipeline."""
+    for page in PAGES:
+        for number, code in enumerate(blocks(page, "python")):
+            if not re.match(r"# \S+/\S+\.py\n", code):
+                yield pytest.param(code, id=f"{name(page)}-{number}")
+
+
+@pytest.mark.parametrize("code", examples())
+def test_examples_run(code, tmp_path, monkeypatch):
+    """In an empty folder with a small model where the pipeline puts its own."""
+    monkeypatch.chdir(tmp_path)
+    network: Any = NETWORKS["unet"]
+    model = network(network.Config(img_shape=(1, 8, 8), channels=8, dim_mults=(1, 2), max_steps=10))
+    model.noise_schedule = NoiseSchedule(10)
+    (tmp_path / "models").mkdir()
+    save_model(tmp_path / "models/unet.safetensors", model, {"step": 1, "seed": 0})
+    exec(compile(code, "<documentation>", "exec"), {"__name__": "example"})
