@@ -1,22 +1,26 @@
-"""Stage generate_gradients: the toy data, a training and an evaluation set."""
+"""Stage generate_gradients: the toy data, to train on and to evaluate on."""
 
 from pathlib import Path
 
-from ddpm.data.gradients import gradient_images
-from ddpm.run.files import save_tensors
-from ddpm.run.stage import Stage, run_stage
+from ddpm.data.dataset import ImageDataset, save_dataset
+from ddpm.data.gradients import GenerateGradients, gradient_images
 from ddpm.run.seeding import generator
+from ddpm.run.stage import Stage, StageRun, run
+
+PATHS = {name: f"data/gradients/{name}.safetensors" for name in ("train", "held_out")}
 
 
-def main(stage: Stage) -> None:
-    params = stage.params.generate_gradients
-    channels, height, width = params.img_shape
-    for split, count in (("train", params.n_train), ("eval", params.n_eval)):
-        stream = generator(stage.params.seed, f"gradients/{split}")
-        path = Path(f"data/gradients/{split}.safetensors")
-        save_tensors(path, images=gradient_images(count, (channels, height, width), stream))
-        stage.run.log_input(path, split)
+def main(stage: StageRun) -> None:
+    channels, height, width = stage.params.img_shape
+    counts = {"train": stage.params.n_train, "held_out": stage.params.n_held_out}
+    for name, path in PATHS.items():
+        images = gradient_images(counts[name], (channels, height, width), generator(stage.seed, name))
+        save_dataset(Path(path), ImageDataset(images))
 
+
+STAGES = {
+    "generate_gradients": Stage(main, section=GenerateGradients, general=("seed",), outs=list(PATHS.values())),
+}
 
 if __name__ == "__main__":
-    run_stage("generate_gradients", main, reads=("seed", "generate_gradients"))
+    run(STAGES)

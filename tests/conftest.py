@@ -1,8 +1,8 @@
 """What several tests need: the real data, fetched once a session, and the environment that stages run in."""
 
 import os
-import shutil
 import sys
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -22,16 +22,13 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def fashion_mnist_raw(tmp_path_factory) -> Path:
-    """A folder with the four original files: the pipeline's own if it is whole, else fetched anew."""
-    from ddpm.data.datasets.fashion_mnist import fetch
+def fashion_mnist_raw() -> Path:
+    """A folder with the four files of FashionMNIST, which are downloaded unless they are there."""
+    from ddpm.data.dataset import DATASETS
 
-    folder = tmp_path_factory.mktemp("fashion_mnist") / "raw"
-    own = REPO / "data/fashion_mnist/raw"
-    if own.is_dir() and len(list(own.iterdir())) == 4:
-        shutil.copytree(own, folder)
-    fetch(folder)
-    return folder
+    with chdir(REPO):
+        DATASETS["fashion_mnist"].load(None)
+    return REPO / ".data/fashion_mnist"
 
 
 class SenderInProcess:

@@ -13,7 +13,7 @@ from typing import Annotated
 import torch
 from annotated_types import Ge, Le
 from jaxtyping import Float, Shaped, UInt8
-from pydantic import AfterValidator
+from pydantic import AfterValidator, model_validator
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -93,8 +93,8 @@ class DatasetSource:
         n_train: Images of its training split.
         n_test: Images of its test split.
         class_names: Names of its classes; empty without labels.
-        load: Fetches and reads it: (training split, test split), from the files in a folder of the user's, or, if that
-            is None, from wherever it is published.
+        load: Returns (training split, test split), from the files in a folder, or, if that is None, from wherever they
+            are published.
     """
 
     img_shape: tuple[int, int, int]
@@ -110,9 +110,9 @@ DATASETS: Registry[DatasetSource] = Registry("ddpm.data.datasets", "data set")
 class Data(Chooses):
     """Section `data`: the images that the U-Net learns from.
 
-    name: a file in src/ddpm/data/datasets. path: a folder that holds its files; null: fetch them. n_train: images of
-    the training split to train on, from its start; null: all but the held-out ones. n_held_out: images of the training
-    split that nothing is trained on, from its end; hyper-parameters are chosen by them.
+    name: a file in src/ddpm/data/datasets. path: a folder that holds its files; null: download them. n_train: images
+    of the training split to train on, from its start; null: all but the held-out ones. n_held_out: images of the
+    training split that nothing is trained on, from its end; hyper-parameters are chosen by them.
     """
 
     name: Annotated[str, AfterValidator(DATASETS.checked)]
@@ -129,19 +129,34 @@ class Data(Chooses):
         """The data set itself."""
         return DATASETS[self.name]
 
+    @property
+    def train_size(self) -> int:
+        """How many images there are to train on."""
+        return self.source.n_train - self.n_held_out if self.n_train is None else self.n_train
+
+    @model_validator(mode="after")
+    def _held_out_is_held_out(self) -> "Data":
+        if not 1 <= self.train_size <= self.source.n_train - self.n_held_out:
+            raise ValueError(
+                f"n_train is {self.n_train} and n_held_out {self.n_held_out}; {self.name} has {self.source.n_train} "
+                "images in its training split, and held-out ones must not be trained on"
+            )
+        return self
+
 
 def split(params: Data) -> dict[str, ImageDataset]:
     """The splits of the data set that params name: train, held_out and test.
 
     Raises:
-        UserError: The training split has too few images for `n_train` and `n_held_out`.
+        UserError: The data set cannot be loaded, or is another than its file declares.
     """
-    train, test = params.source.load(None if params.path is None else Path(params.path))
-    most = len(train) - params.n_held_out
-    n_train = most if params.n_train is None else params.n_train
-    if not 1 <= n_train <= most:
-        raise UserError(
-            f"params.yaml: data.n_train is {params.n_train} and data.n_held_out {params.n_held_out}; the training split "
-            f"of {params.name} has {len(train)} images, and held-out ones must not be trained on"
-        )
-    return {"train": train[:n_train], "held_out": train[-params.n_held_out :], "test": test}
+    source = params.source
+    train, test = source.load(None if params.path is None else Path(params.path))
+    for dataset, n in ((train, source.n_train), (test, source.n_test)):
+        loaded = len(dataset), dataset.img_shape, dataset.class_names
+        declared = n, source.img_shape, source.class_names
+        if loaded != declared:
+            raise UserError(
+                f"{DATASETS.module(params.name)}: it has loaded {loaded}; its DatasetSource says {declared}"
+            )
+    return {"train": train[: params.train_size], "held_out": train[-params.n_held_out :], "test": test}

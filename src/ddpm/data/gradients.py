@@ -1,22 +1,55 @@
 """The toy data: images whose colour runs evenly from one corner to the opposite one."""
 
+from math import prod
+
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int64
+from pydantic import model_validator
 from torch import Tensor
 
+from ddpm.run.params import Count, PictureShape, Section, check_size
+
 LEVELS = 255  # a corner's colour is one of 0..254
+
+
+class GenerateGradients(Section):
+    """Section `generate_gradients`.
+
+    img_shape: (channels, height, width). n_train: images to train on. n_held_out: other images, to evaluate on.
+    """
+
+    img_shape: PictureShape
+    n_train: Count
+    n_held_out: Count
+
+    @model_validator(mode="after")
+    def _images_are_gradients(self) -> "GenerateGradients":
+        if prod(self.img_shape[1:]) < 2:
+            raise ValueError(f"img_shape is {self.img_shape}; a gradient needs at least 2 pixels")
+        for name in ("n_train", "n_held_out"):
+            check_size(f"{name} x img_shape", getattr(self, name), *self.img_shape)
+        return self
 
 
 def gradient_images(
     n_images: int, img_size: tuple[int, int, int], generator: torch.Generator | None = None
 ) -> Float[Tensor, "n c h w"]:
-    """Random colour gradients in [0, 1], float32.
+    """Random colour gradients.
 
-    Per image and channel, two corner values a and b are drawn from 0..254; the pixel at relative position g in [0, 1]
-    along the diagonal is (a + g (b - a)) / 255.
+    For each image and channel, two corner values a and b are drawn from 0..254. The pixel at relative position g in
+    [0, 1] along the diagonal is (a + g (b - a)) / 255.
 
-    img_size: (channels, height, width), each at least 1; ValueError otherwise, or for a negative n_images.
+    Args:
+        n_images: How many.
+        img_size: (channels, height, width).
+        generator: Of the corner values; None: torch's global state.
+
+    Returns:
+        Images in [0, 1], float32.
+
+    Raises:
+        ValueError: n_images is negative, or a size is below 1.
     """
     channels, height, width = img_size
     if n_images < 0 or min(img_size) < 1:
@@ -34,10 +67,15 @@ def diagonal_position(height: int, width: int, dtype: torch.dtype = torch.float3
 
 
 def nearest_corners(pixels: Float[Tensor, "*n h w"]) -> Int64[Tensor, "*n 2"]:
-    """a and b, each of 0..254, of the gradient that is nearest to each channel by squared distance.
+    """The corner values of the gradient that is nearest to each channel, by squared distance.
 
-    pixels: in [0, 1] or beyond, of at least 2 pixels; compare in float64. Exact: for every a, the best b is the
-    nearest whole number to a parabola's lowest point.
+    Exact: for every a, the best b is the whole number nearest to the lowest point of a parabola.
+
+    Args:
+        pixels: Channels of at least 2 pixels, in [0, 1] or beyond.
+
+    Returns:
+        a and b of each channel, in 0..254.
     """
     height, width = pixels.shape[-2:]
     g = diagonal_position(height, width, torch.float64).to(pixels.device)
@@ -53,7 +91,7 @@ def nearest_corners(pixels: Float[Tensor, "*n h w"]) -> Int64[Tensor, "*n 2"]:
 
 
 def gradients(corners: Int64[Tensor, "*n 2"], height: int, width: int) -> Float[Tensor, "*n h w"]:
-    """The gradient between each pair of corner values, in [0, 1], float64."""
+    """The gradient of each pair of corner values, in [0, 1], float64."""
     start, end = corners.unbind(-1)
     return _between(start, end, diagonal_position(height, width, torch.float64).to(corners.device))
 

@@ -1,0 +1,82 @@
+"""Sources of published data sets, each of which is given up if it is silent, slow, or sends without end."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SILENCE = 10  # seconds that a server may say nothing
+LIMIT = 600  # seconds that a download may take
+# A process of its own, because torchvision's downloads have no timeout and no bound on the size of an answer.
+DOWNLOAD = """
+import resource, socket, sys
+import torchvision.datasets
+sys.tracebacklimit = 0
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+socket.setdefaulttimeout(float(sys.argv[3]))
+getattr(torchvision.datasets, sys.argv[1])(".", download=True)
+"""
+
+
+class UnusableError(Exception):
+    """A source that cannot serve, with the reason."""
+
+
+def from_torchvision(name: str, folder: Path, largest: int) -> None:
+    """Download a data set from torchvision's mirrors, checked by torchvision's MD5s.
+
+    Args:
+        name: A class of torchvision.datasets.
+        folder: torchvision's `root`.
+        largest: The most bytes that a file may have.
+
+    Raises:
+        UnusableError: No mirror works.
+    """
+    _run(folder, [sys.executable, "-I", "-c", DOWNLOAD, name, str(largest), str(SILENCE)])
+
+
+def from_debian(package: str, folder: Path) -> None:
+    """Download a Debian package and unpack it in `folder`, without root, installing it or running its scripts.
+
+    Raises:
+        UnusableError: There is no apt-get, or it cannot get the package.
+    """
+    options = {
+        "Dir::State": folder / "state",
+        "Dir::Cache": folder / "cache",
+        "Acquire::Languages": "none",
+        "Acquire::Retries": 0,
+        "Acquire::http::Timeout": SILENCE,
+        "Acquire::https::Timeout": SILENCE,
+    }
+    for name in ("state", "cache"):
+        (folder / name).mkdir()
+    apt_get = ["apt-get", "-qq", *(f"-o{key}={value}" for key, value in options.items())]
+    # One broken repository fails the update, yet another may have the package: the download decides.
+    _run(folder, [*apt_get, "update"], [*apt_get, "download", package])
+    _run(folder, ["dpkg-deb", "-x", *map(str, folder.glob(f"{package}_*.deb")), str(folder)])
+
+
+def _run(folder: Path, *commands: list[str]) -> None:
+    """Run commands in `folder`; if the last one fails, UnusableError has their first and their last complaint."""
+    complaints: list[str] = []
+    for command in commands:
+        try:
+            done = subprocess.run(
+                command,
+                cwd=folder,
+                env=os.environ | {"TQDM_DISABLE": "1"},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=LIMIT,
+                check=False,
+            )
+        except FileNotFoundError:
+            raise UnusableError(f"there is no {command[0]} on this machine") from None
+        except subprocess.TimeoutExpired:
+            raise UnusableError(f"not done after {LIMIT} s") from None
+        complaints += filter(None, map(str.strip, done.stderr.splitlines()))
+    if done.returncode != 0:
+        raise UnusableError("; ".join(dict.fromkeys([*complaints[:1], *complaints[-1:]])))

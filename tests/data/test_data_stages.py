@@ -1,0 +1,64 @@
+"""Stages generate_gradients and prepare_data: which images end up in which file."""
+
+import runpy
+
+import pytest
+import torch
+from project import REPO
+
+from ddpm.data.dataset import Data, ImageDataset, load_dataset
+from ddpm.data.gradients import GenerateGradients, gradient_images, gradients, nearest_corners
+from ddpm.run.compute import Compute
+from ddpm.run.seeding import derive_seed, generator
+from ddpm.run.stage import StageRun
+from ddpm.run.tracking.record import Run
+
+
+def run(name, params, seed=3):
+    stage = runpy.run_path(str(REPO / f"stages/{name}.py"))["STAGES"][name]
+    stage.main(StageRun(name, params, seed, Compute(), Run()))
+    assert all(path.is_file() for path in stage.outputs)
+
+
+def test_gradients_to_evaluate_on_are_others_than_those_to_train_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("generate_gradients", GenerateGradients(img_shape=[3, 4, 5], n_train=200, n_held_out=50))
+    train, held_out = (load_dataset(tmp_path / f"data/gradients/{name}.safetensors") for name in ("train", "held_out"))
+    assert (len(train), len(held_out)) == (200, 50)
+    for split in (train, held_out):
+        assert split.img_shape == (3, 4, 5)
+        assert split.labels is None
+        assert (gradients(nearest_corners(split.images), 4, 5) - split.images).abs().max() < 1e-6  # float32 rounding
+    # With one stream for both, the shorter would be a prefix in some of its corner values.
+    corners = [nearest_corners(split.images[:50]).flatten(1) for split in (train, held_out)]
+    assert (corners[0] == corners[1]).double().mean() < 0.05  # by chance 1 in 255
+    assert not (train.images[:, None] == held_out.images).flatten(2).all(2).any()
+
+
+def test_gradients_come_from_the_seed_of_the_stage(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("generate_gradients", GenerateGradients(img_shape=[1, 2, 2], n_train=9, n_held_out=4), seed=7)
+    for name, n in (("train", 9), ("held_out", 4)):
+        expected = gradient_images(n, (1, 2, 2), generator(derive_seed(7, "generate_gradients"), name))
+        assert torch.equal(load_dataset(tmp_path / f"data/gradients/{name}.safetensors").images, expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "n", "reason"), [([3, 1, 1], 5, "at least 2 pixels"), ([3, 256, 256], 10_000_000, "n_train x img_shape")]
+)
+def test_impossible_gradients_are_refused(shape, n, reason):
+    with pytest.raises(ValueError, match=reason):
+        GenerateGradients(img_shape=shape, n_train=n, n_held_out=5)
+
+
+def test_each_split_of_the_data_set_gets_its_own_file(tmp_path, monkeypatch, fashion_mnist_raw):
+    monkeypatch.chdir(tmp_path)
+    params = Data(name="fashion_mnist", path=str(fashion_mnist_raw), n_train=100, n_held_out=300)
+    run("prepare_data", params)
+    train, test = params.source.load(fashion_mnist_raw)
+    for name, expected in (("train", train[:100]), ("held_out", train[59_700:]), ("test", test)):
+        found = load_dataset(tmp_path / f"data/images/{name}.safetensors")
+        assert isinstance(found, ImageDataset)
+        assert torch.equal(found.images, expected.images)
+        assert torch.equal(found.labels, expected.labels)
+        assert found.class_names == params.source.class_names

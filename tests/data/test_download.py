@@ -1,0 +1,74 @@
+"""Downloads: a mirror that fails in any way is given up with its reason, and Debian's packages need no root."""
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from mirror import mirror
+
+from ddpm.data import download
+from ddpm.data.download import UnusableError, from_debian, from_torchvision
+
+FILE = "train-images-idx3-ubyte.gz"  # what torchvision asks for first
+LARGEST = 1_000_000
+STARTS = 30  # seconds that Python and torchvision may take to start
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is all of PATH."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    return tmp_path / "bin"
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        ("missing", r"Error downloading train-images.*HTTP Error 404"),
+        ("altered", "File not found or corrupted"),
+        ("silent", "timed out"),
+        ("endless", "File too large"),
+    ],
+)
+def test_a_bad_mirror_is_given_up_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behaviour: str, reason: str
+) -> None:
+    monkeypatch.setattr(download, "SILENCE", 0.5)
+    start = time.monotonic()
+    with mirror({FILE: bytes(range(250)) * 20}, behaviour) as server, pytest.raises(UnusableError, match=reason):
+        from_torchvision("FashionMNIST", tmp_path, LARGEST)
+    assert server.asked[0].endswith(FILE)
+    assert time.monotonic() - start < STARTS  # the silent server waits for 60 s
+    if behaviour == "endless":
+        assert server.sent >= LARGEST
+        assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) <= LARGEST
+
+
+def test_a_mirror_that_trickles_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "LIMIT", 12)  # long enough to start; the file would take 4 minutes
+    with mirror({FILE: bytes(5000)}, "trickles") as server, pytest.raises(UnusableError, match="not done after 12 s"):
+        from_torchvision("FashionMNIST", tmp_path, LARGEST)
+    assert server.asked
+
+
+def test_a_machine_without_apt(tmp_path: Path, programs: Path) -> None:
+    assert not list(programs.iterdir())
+    with pytest.raises(UnusableError, match="there is no apt-get on this machine"):
+        from_debian("dataset-fashion-mnist", tmp_path)
+
+
+def test_a_failing_apt_gives_its_first_and_its_last_words(tmp_path: Path, programs: Path) -> None:
+    says = "*update) echo 'W: no such host' >&2 ;; *) echo 'E: Unable to locate' >&2; exit 100"
+    (programs / "apt-get").write_text(f'#!/bin/sh\ncase "$*" in {says} ;; esac\n')
+    (programs / "apt-get").chmod(0o755)
+    with pytest.raises(UnusableError, match=r"^W: no such host; E: Unable to locate$"):
+        from_debian("dataset-fashion-mnist", tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("apt-get") is None, reason="there is no apt-get on this machine")
+def test_a_debian_package_is_unpacked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from_debian("dataset-fashion-mnist", tmp_path)
+    assert (tmp_path / "usr/share/datasets/fashion-mnist" / FILE).stat().st_size > 26_000_000
+    assert capfd.readouterr() == ("", "")
