@@ -13,8 +13,9 @@ import pytest
 import torch
 from project import REPO
 
+from ddpm.data.dataset import load_dataset
 from ddpm.data.datasets import fashion_mnist
-from ddpm.data.datasets.fashion_mnist import fetch, read_images, read_labels
+from ddpm.data.download import UnusableError
 from ddpm.errors import UserError
 from ddpm.evaluation import inception
 from ddpm.evaluation.classifier import load_classifier
@@ -39,8 +40,8 @@ class Hostile:
 
 @pytest.mark.parametrize(
     "load",
-    [load_model, load_classifier, load_tensors, read_about, TrainingState({}, []).load, read_images, read_labels],
-    ids=["model", "classifier", "data", "state's description", "state", "images", "labels"],
+    [load_model, load_classifier, load_tensors, load_dataset, read_about, TrainingState({}, []).load],
+    ids=["model", "classifier", "tensors", "data set", "state's description", "state"],
 )
 def test_a_pickle_under_any_name_is_refused_and_not_executed(load, tmp_path):
     path, trace = tmp_path / "m.safetensors", tmp_path / "executed"
@@ -145,17 +146,22 @@ def test_a_hostile_package_writes_nothing_outside_its_folder(members, tmp_path, 
     outside = tmp_path / "outside"
     (outside / "other").write_text("of the user")
     deb(tmp_path / "bad.deb", [(name, target and target.format(outside=outside)) for name, target in members])
-    apt_get = f"#!/bin/sh\ncp {tmp_path}/bad.deb ./{fashion_mnist.DEBIAN_PACKAGE}_1_all.deb\n"
+    apt_get = f"#!/bin/sh\ncp {tmp_path}/bad.deb ./dataset-fashion-mnist_1_all.deb\n"
     (tmp_path / "bin/apt-get").write_text(apt_get)
     (tmp_path / "bin/apt-get").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr(fashion_mnist, "MIRRORS", ())
-    with pytest.raises(UserError, match=r"dpkg-deb|no such file|bytes found"):
-        fetch(tmp_path / "raw")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
+
+    def no_mirror(*_):
+        raise UnusableError("no mirror")
+
+    monkeypatch.setattr(fashion_mnist, "from_torchvision", no_mirror)
+    with pytest.raises(UserError, match=r"Debian's package: (.*dpkg-deb: error|train-images-idx3-ubyte.gz is missing)"):
+        fashion_mnist.load()
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
-    assert left == {"bin", "bin/apt-get", "bad.deb", "tmp", "outside", "outside/other", "raw"}
+    assert left == {"bin", "bin/apt-get", "bad.deb", "tmp", "outside", "outside/other"}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
