@@ -1,7 +1,7 @@
-"""The exact denoiser of the gradient data: the Bayes-optimal predictor, below whose loss no network can go.
+"""The exact denoiser of gradient images: the Bayes-optimal predictor, below whose loss no network can go.
 
-A channel of a gradient image is a u + b g with u = 1 - g and a, b independent and uniform on 0..254, so the posterior
-of (a, b) given x_t (equation 4) is a sum over 255 x 255 pairs, and E[x0 | x_t] follows from its two means.
+A channel of a gradient image is a u + b g with u = 1 - g. a and b are independent and uniform on 0..254. So the
+posterior of (a, b) given x_t (equation 4) is a sum over 255 x 255 pairs, and E[x0 | x_t] follows from its two means.
 """
 
 from math import ceil
@@ -11,30 +11,37 @@ from jaxtyping import Float, Float64, Shaped
 from torch import Tensor, linalg
 
 from ddpm.data.gradients import LEVELS, diagonal_position, nearest_corners
-from ddpm.diffusion.posterior import target, to_eps
+from ddpm.diffusion.model import DiffusionModel
+from ddpm.diffusion.posterior import Prediction, target, to_eps
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.networks.model import DiffusionModel
 
 REACH = 9.0  # standard deviations of a and b that are summed over; exp(-REACH^2 / 2) is below float64's resolution
 
 
 class ExactDenoiser(DiffusionModel):
-    """E[eps | x_t] (or of x0 or v: set `prediction`) when x_0 is a gradient image; float64, nothing is learnt.
+    """E[eps | x_t], or of another prediction, when x_0 is a gradient image. Computes in float64; has no weights.
 
-    img_shape: (channels, height, width) with at least 2 pixels a channel, else ValueError; it lives where
-    `noise_schedule` does.
+    Args:
+        img_shape: (channels, height, width).
+        noise_schedule: The schedule, on whose device it computes.
+        prediction: What it predicts. "x0" is exact where the schedule leaves nothing of the image, "eps" is not.
+
+    Raises:
+        ValueError: A channel has fewer than 2 pixels.
     """
 
     noise_schedule: NoiseSchedule
     g: Float64[Tensor, "h w"]
 
-    def __init__(self, img_shape: tuple[int, ...], noise_schedule: NoiseSchedule) -> None:
+    def __init__(
+        self, img_shape: tuple[int, ...], noise_schedule: NoiseSchedule, prediction: Prediction = "eps"
+    ) -> None:
         super().__init__()
         _, height, width = img_shape
         if height * width < 2:
             raise ValueError(f"img_shape is {img_shape}; a gradient has at least 2 pixels")
         self.img_shape = tuple(img_shape)
-        self.noise_schedule = noise_schedule
+        self.noise_schedule, self.prediction = noise_schedule, prediction
         self.register_buffer("g", diagonal_position(height, width, torch.float64).to(noise_schedule.device))
 
     def forward(self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]) -> Float64[Tensor, "b c h w"]:
@@ -47,8 +54,8 @@ class ExactDenoiser(DiffusionModel):
         return target(self.prediction, x0, eps, num_steps, self.noise_schedule)
 
     def _x0(self, xt: Float64[Tensor, "b c h w"], alpha_bar: float) -> Float64[Tensor, "b c h w"]:
-        """E[x0 | x_t]; x_t / sqrt(alpha_bar), in levels, is a u + b g under noise of precision tau a pixel."""
-        if alpha_bar == 0:  # zero terminal SNR: x_t says nothing, and what is left is the mean of the data
+        """E[x0 | x_t]: x_t / sqrt(alpha_bar), in levels, is a u + b g with noise of precision tau at each pixel."""
+        if alpha_bar == 0:  # zero terminal SNR: x_t says nothing of x_0, whose mean is that of the data
             return torch.full_like(xt, (LEVELS - 1) / LEVELS - 1)
         pixels = (xt / alpha_bar**0.5 + 1) / 2
         tau = (2 / LEVELS) ** 2 * alpha_bar / (1 - alpha_bar)
@@ -60,8 +67,8 @@ class ExactDenoiser(DiffusionModel):
     ) -> tuple[Float64[Tensor, "b c"], Float64[Tensor, "b c"]]:
         """E[a | x_t] and E[b | x_t], summed over a square of pairs around the posterior's mode.
 
-        At i and j levels from the square's middle, p is up to a constant p_a(i) p_b(j) exp(-tau <u, g> i j): a product
-        of vector, matrix and vector, where the matrix is the same for every image.
+        At i and j levels from the middle of the square, p is up to a constant p_a(i) p_b(j) exp(-tau <u, g> i j): a
+        product of vector, matrix and vector, where the matrix is the same for every image.
         """
         u, g = 1 - self.g, self.g
         uu, ug, gg = (u * u).sum().item(), (u * g).sum().item(), (g * g).sum().item()

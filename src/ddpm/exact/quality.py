@@ -1,4 +1,4 @@
-"""How good samples of the gradient data are: near to a gradient each, and together as varied as the data."""
+"""How good samples of gradient images are: each near to a gradient, and together as varied as the data."""
 
 from dataclasses import dataclass
 from math import log2
@@ -12,15 +12,17 @@ from ddpm.errors import UserError
 from ddpm.images import normalize_img
 
 CELLS = 5  # intervals of 51 levels; the test counts pairs of corner colours in CELLS x CELLS squares
-MIN_PAIRS = 5 * CELLS**2  # chi-square's rule of thumb: at least 5 expected in each square
+MIN_PAIRS = 5 * CELLS**2  # the rule of thumb for chi-square: at least 5 expected in each square
 
 
 @dataclass(frozen=True)
 class GradientQuality:
-    """distance: root mean square from a sample to the nearest gradient image, in units of [-1, 1], over all samples.
+    """How good a set of samples is.
 
-    corner_error: Wasserstein-1 distance of the nearest gradients' corner colours from uniform, in levels of 0..254.
-    p_value: of the chi-square test that pairs of corner colours are uniform on the 255 x 255 pairs.
+    Attributes:
+        distance: Root mean square from a sample to the nearest gradient image, in units of [-1, 1], over all samples.
+        corner_error: Wasserstein-1 distance of the corner colours from uniform, in levels of 0..254.
+        p_value: Of the chi-square test that pairs of corner colours are uniform on the 255 x 255 pairs.
     """
 
     distance: float
@@ -29,7 +31,11 @@ class GradientQuality:
 
 
 def measure(images: Float[Tensor, "n c h w"]) -> GradientQuality:
-    """The quality of `images` in [-1, 1]; UserError for fewer than `MIN_PAIRS` channels, too few for the test."""
+    """The quality of images in [-1, 1], by the gradient image that is nearest to each.
+
+    Raises:
+        UserError: n times c is below `MIN_PAIRS`, too few for the test.
+    """
     corners = nearest_corners((images.double() + 1) / 2)
     nearest = normalize_img(gradients(corners, *images.shape[-2:]))
     pairs = corners.reshape(-1, 2)
@@ -41,35 +47,38 @@ def measure(images: Float[Tensor, "n c h w"]) -> GradientQuality:
 
 
 def entropy(height: int, width: int) -> float:
-    """Of gradient images rounded to 8 bits, in bits a pixel and channel ("bits/dim").
+    """The entropy of 8-bit gradient images of at least 2 pixels, in bits a pixel and channel ("bits/dim").
 
-    The first and the last of at least 2 pixels are a and b themselves, so that rounding keeps all 255^2 pairs apart.
+    The first and the last pixel are a and b themselves, so rounding to 8 bits keeps all 255^2 pairs apart.
     """
     return 2 * log2(LEVELS) / (height * width)
 
 
 def corner_error(corners: Int64[Tensor, "*n"]) -> float:
-    """Wasserstein-1 distance between corner colours and the uniform distribution on 0..254."""
-    found = corners.flatten().bincount(minlength=LEVELS).double().cumsum(0) / corners.numel()
-    uniform = torch.arange(1, LEVELS + 1, dtype=torch.float64) / LEVELS
-    return (found.cpu() - uniform).abs().sum().item()
+    """Wasserstein-1 distance between corner colours and the uniform distribution on 0..254, in levels."""
+    from scipy.stats import wasserstein_distance  # takes seconds to import
+
+    return float(wasserstein_distance(corners.flatten().cpu(), range(LEVELS)))
 
 
 def corner_error_floor(n_pairs: int, generator: torch.Generator, repeats: int = 100) -> float:
-    """The mean `corner_error` of `n_pairs` pairs from the data's own distribution: what remains to chance."""
+    """The mean `corner_error` of `n_pairs` pairs from the distribution of the data: what is left to chance."""
     draws = torch.randint(LEVELS, (repeats, n_pairs, 2), generator=generator)
     return sum(map(corner_error, draws)) / repeats
 
 
 def uniformity(pairs: Int64[Tensor, "n 2"]) -> float:
-    """p-value of Pearson's chi-square test on 5 x 5 squares: are a and b uniform, and independent of each other?"""
+    """p-value of Pearson's chi-square test on 5 x 5 squares: are a and b uniform, and independent of each other?
+
+    Raises:
+        UserError: There are fewer than `MIN_PAIRS` pairs.
+    """
+    from scipy.stats import chisquare  # takes seconds to import
+
     if len(pairs) < MIN_PAIRS:
         raise UserError(
             f"{len(pairs)} pairs of corner colours (samples times channels) are too few to test whether they are "
             f"uniform; need at least {MIN_PAIRS}"
         )
-    side = LEVELS // CELLS
-    a, b = pairs.cpu().unbind(-1)
-    counts = torch.bincount(CELLS * (a // side) + b // side, minlength=CELLS**2).double()
-    chi2 = (counts - counts.mean()).square().sum() / counts.mean()
-    return torch.special.gammaincc(torch.tensor((CELLS**2 - 1) / 2, dtype=torch.float64), chi2 / 2).item()
+    a, b = (pairs.cpu() // (LEVELS // CELLS)).unbind(-1)
+    return float(chisquare(torch.bincount(CELLS * a + b, minlength=CELLS**2)).pvalue)

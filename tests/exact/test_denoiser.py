@@ -7,11 +7,11 @@ from ddpm.data.gradients import gradient_images, gradients, nearest_corners
 from ddpm.diffusion.forward import add_noise
 from ddpm.diffusion.posterior import to_x0
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
+from ddpm.exact.denoiser import ExactDenoiser
 from ddpm.exact.quality import measure
 from ddpm.images import denormalize_img, normalize_img
-from ddpm.exact.denoiser import ExactDenoiser
-from ddpm.sampling.sample import sample_steps
 from ddpm.run.seeding import generator
+from ddpm.sampling.sample import sample_steps
 from ddpm.training.evaluate import simple_loss
 
 
