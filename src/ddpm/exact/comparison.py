@@ -1,0 +1,99 @@
+"""A model of gradient images against the exact denoiser, on the same images, timesteps and noise."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from math import sqrt
+from operator import mul
+from statistics import fmean
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt, Le, Lt
+
+from ddpm.diffusion.model import DiffusionModel, schedule_of
+from ddpm.diffusion.posterior import eps_error
+from ddpm.exact.denoiser import ExactDenoiser
+from ddpm.run.compute import Compute
+from ddpm.run.params import Count, Section
+from ddpm.training.evaluate import loss_by_timestep, simple_loss
+from ddpm.training.loop import Examples
+
+
+class EvaluateTiny(Section):
+    """Section `evaluate_tiny`: the tiny model against the exact denoiser.
+
+    n_eval_per_step: held-out images behind each point of the losses by timestep. n_samples: samples of the exact
+    denoiser. n_bound: held-out images behind each variational bound. level: significance level of the test that corner
+    colours are uniform.
+    """
+
+    n_eval_per_step: Count
+    n_samples: Annotated[int, Ge(1), Le(100_000)]
+    n_bound: Annotated[int, Ge(2), Le(10_000)]
+    level: Annotated[float, Gt(0), Lt(1)]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The losses of a model and of the exact denoiser, on the same images, timesteps and noise.
+
+    Attributes:
+        losses: Of the model, at t = 1..T.
+        optimal: Of the exact denoiser, at t = 1..T.
+        eval_loss: Of the model, over timesteps spread evenly over the held-out images.
+        optimal_eval_loss: The same of the exact denoiser.
+        eps_errors: At t = 1..T, the squared error of the noise for a squared error of 1 in the prediction.
+    """
+
+    losses: list[float]
+    optimal: list[float]
+    eval_loss: float
+    optimal_eval_loss: float
+    eps_errors: list[float]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The losses as means over t, and the excess of the model's.
+
+        The standard error is von Neumann's, from the differences of neighbouring timesteps, whose noise is independent.
+        A `noise_loss` is L_simple of equation 14, whatever the model predicts.
+        """
+        noise_loss, optimal_noise_loss = (
+            fmean(map(mul, self.eps_errors, by_t)) for by_t in (self.losses, self.optimal)
+        )
+        excess = [loss - least for loss, least in zip(self.losses, self.optimal, strict=True)]
+        variance = fmean((after - before) ** 2 / 2 for before, after in pairwise(excess)) if len(excess) > 1 else 0.0
+        return {
+            "eval_loss": self.eval_loss,
+            "optimal_eval_loss": self.optimal_eval_loss,
+            "loss": fmean(self.losses),
+            "optimal_loss": fmean(self.optimal),
+            "excess_loss": fmean(excess),
+            "excess_loss_standard_error": sqrt(variance / len(excess)),
+            "excess_loss_relative": fmean(excess) / fmean(self.optimal),
+            "noise_loss": noise_loss,
+            "optimal_noise_loss": optimal_noise_loss,
+            "excess_noise_loss_relative": noise_loss / optimal_noise_loss - 1,
+        }
+
+
+def compare(
+    model: DiffusionModel, held_out: Examples, n_images: int, seed: int, compute: Compute = Compute()
+) -> Comparison:
+    """Take the losses of a model and of the exact denoiser of its schedule.
+
+    Args:
+        model: A trained model of gradient images.
+        held_out: Gradient images in [-1, 1], and their conditioning if the model needs one.
+        n_images: Images behind each point of the losses by timestep.
+        seed: Of the noise: that of the training stage, so that `eval_loss` is the last that training reports.
+        compute: The device and its precision.
+    """
+    schedule = schedule_of(model)
+    exact = ExactDenoiser(model.img_shape, schedule, model.prediction)
+    both = (model, held_out), (exact, Examples(held_out.images))
+    losses, optimal = (loss_by_timestep(who, images, n_images, seed, compute) for who, images in both)
+    eval_loss, optimal_eval_loss = (simple_loss(who, images, seed, compute) for who, images in both)
+    timesteps = torch.arange(1, len(schedule) + 1, device=schedule.device)
+    eps_errors = eps_error(model.prediction, timesteps, schedule).flatten().tolist()
+    return Comparison(losses, optimal, eval_loss, optimal_eval_loss, eps_errors)
