@@ -1,41 +1,43 @@
-"""The seconds that the pipeline takes without its work: part of benchmarks/throughput.py."""
+"""How many seconds does each stage take to start, and to end, without its own work?
 
-import os
+    python -m benchmarks.start_up            # two minutes; all outputs of the pipeline must be there
+
+`until work`: imports, params, tracking. `in all`: with the end of the record in MLflow, which goes on beside the work
+where there is work. Writes docs/results/start_up.md.
+"""
+
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
-from ruamel.yaml import YAML
+from benchmarks.core.options import parser
+from benchmarks.core.rates import machine
+from benchmarks.core.report import insert, table
+from benchmarks.core.stages import altered, environment
+from ddpm.run.dvc import declared_stages
+from ddpm.run.stage import mistakes_in_one_line
 
-# Runs a stage's script with nothing to do but to say when the stage would do it: imports, params and tracking are left.
-START = """import runpy, sys, time, ddpm.run.stage as pipeline
-whole = pipeline.run_stage
-pipeline.run_stage = lambda name, main, **others: whole(name, lambda stage: print(time.time()), **others)
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")"""
+DOC = Path("docs/results/start_up.md")
 
 
-def start_up() -> dict[str, dict[str, float | None]]:
-    """Seconds: `until_work` of each stage, until its work would begin, and `whole`, from start to end without it.
+def main() -> None:
+    parser(__doc__).parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        apart = environment(DVC_ROOT=folder, MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db")
+        for name, declared in declared_stages().items():
+            command = altered(declared.script.as_posix(), name, "main=lambda _: print(time.time())")
+            began = time.time()
+            done = subprocess.run(command, env=apart, check=True, stdout=subprocess.PIPE, text=True)
+            rows.append((name, f"{float(done.stdout) - began:.1f}", f"{time.time() - began:.1f}"))
+    began = time.time()
+    idle = subprocess.run([sys.executable, "-m", "dvc", "status", "--quiet"], env=environment()).returncode == 0
+    rows.append(("`dvc status`" if idle else "`dvc status`, with something to do", "", f"{time.time() - began:.1f}"))
+    insert(DOC, f"Seconds on {machine()}.\n\n{table(('stage', 'until work', 'in all'), rows)}")
 
-    `whole` also has `dvc repro` with nothing to do, or None where there is something. What a stage waits for at its
-    end, that MLflow is imported and written to, goes on beside its work where there is work.
-    """
-    environment = os.environ | {"PYTHONPATH": "src"}
 
-    def run(*command: str, check: bool = True) -> tuple[str, float, float]:
-        """What it prints, when it started, and its seconds."""
-        start = time.time()
-        done = subprocess.run([sys.executable, *command], env=environment, check=check, capture_output=True, text=True)
-        return done.stdout, start, time.time() - start
-
-    stages = YAML(typ="safe", pure=True).load(Path("dvc.yaml"))["stages"]
-    until_work, whole = dict[str, float | None](), dict[str, float | None]()
-    for name, stage in stages.items():
-        said, start, whole[name] = run("-c", START, *stage["cmd"].partition("python ")[2].split())
-        until_work[name] = float(said) - start
-    del environment["DVC_ROOT"]  # where throughput.py has the stages keep their records
-    idle = "up to date" in run("-m", "dvc", "repro", "--dry", check=False)[0]
-    whole["dvc repro"] = run("-m", "dvc", "repro")[2] if idle else None
-    return {"until_work": until_work, "whole": whole}
+if __name__ == "__main__":
+    with mistakes_in_one_line("start_up"):
+        main()

@@ -1,153 +1,87 @@
-"""What MLflow costs a training, well or ill: seconds of stage train_unet beside those of the same stage untracked.
+"""What does MLflow cost a training, in good order and out of order?
 
-    python benchmarks/tracking_cost.py
+    python -m benchmarks.tracking_cost           # 20 minutes; nothing else should run
 
-Nothing else should run meanwhile. Each round runs every case once; the weights of all must have the same MD5. Writes
-reports/tracking_cost.md.
+Runs stage train_unet, cut short, with each kind of store in turn and without any. The weights of all runs must have the
+same hash. Writes docs/results/tracking_cost.md.
 """
 
-import argparse
-import os
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import median
-from threading import Thread
 
-from ruamel.yaml import YAML
-
-from ddpm.run.params import load_params
+from benchmarks.core.options import count, parser, positive
+from benchmarks.core.report import insert, table
+from benchmarks.core.stages import altered, environment
+from ddpm import recipes
 from ddpm.errors import UserError
-from ddpm.run.files import atomic_path, md5
+from ddpm.run.files import md5
+from ddpm.run.params import PARAMS
+from ddpm.run.stage import mistakes_in_one_line
+from ddpm.run.yaml import dump_yaml, load_yaml
 
-STAGE = "stages/train_unet.py"
-# The stage with a run that records nothing.
-UNTRACKED = """import contextlib, runpy, sys
-from ddpm.run.tracking import record as tracking
-tracking.stage_run = lambda *_: contextlib.nullcontext(tracking.Run())
-runpy.run_path(sys.argv[1], run_name="__main__")"""
-CASES = {
-    "untracked": "no record at all",
-    "SQLite": "the default store, beside the training",
-    "absent": "nothing listens at the server's address",
-    "answers 500": "a server that answers 500 to all",
-    "slow": "a server that takes 2 s for each answer, and then it is 500",
-    "silent": "a server that takes connections and never answers",
-}
-
-
-class Ill(BaseHTTPRequestHandler):
-    """Answers 500, after `seconds`."""
-
-    seconds = 0.0
-
-    def do_GET(self) -> None:
-        time.sleep(self.seconds)
-        self.send_response(500)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_POST = do_PATCH = do_GET
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class Slow(Ill):
-    seconds = 2.0
+DOC = Path("docs/results/tracking_cost.md")
+UNTRACKED, SQLITE = "no record at all", "SQLite, the default"
+ABSENT, SILENT = "nothing listens at the server's address", "the server takes connections and never answers"
 
 
 def main() -> None:
-    options = arguments()
+    options = parser(__doc__)
+    options.add_argument("--rounds", type=count, default=2)
+    options.add_argument("--epochs", type=positive, default=0.08, help="of train_unet")
+    asked = options.parse_args()
+    seconds: dict[str, list[float]] = {case: [] for case in (UNTRACKED, SQLITE, ABSENT, SILENT)}
+    hashes = set()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        set_up(folder, options.epochs)
-        seconds: dict[str, list[float]] = {case: [] for case in CASES}
-        hashes = set()
-        for _ in range(options.rounds):
+        copy_project(folder, asked.epochs)
+        for _ in range(asked.rounds):
             for case, taken in seconds.items():
-                with store(case) as environment:
-                    taken.append(run(folder, environment, untracked=case == "untracked"))
+                with store(case) as variables:
+                    command = altered("stages/train.py", "train_unet", f"tracked={case != UNTRACKED}")
+                    began = time.monotonic()
+                    subprocess.run(command, cwd=folder, env=environment(**variables), check=True)
+                    taken.append(time.monotonic() - began)
                 hashes.add(md5(folder / "models/unet.safetensors"))
                 print(f"{case}: {taken[-1]:.1f} s", flush=True)
     if len(hashes) > 1:
         raise UserError(f"the weights differ: {sorted(hashes)}")
-    text = table(seconds)
-    path = Path("reports/tracking_cost.md")
-    with atomic_path(path) as temporary:
-        temporary.write_text(text)
-    print(f"{text}\nAll {options.rounds * len(CASES)} runs: the same weights, {hashes.pop()}")
+    insert(DOC, markdown(seconds))
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--epochs", type=float, default=0.15, help="of train_unet: its length")
-    options = parser.parse_args()
-    if options.rounds < 1 or options.epochs <= 0:
-        parser.error("--rounds and --epochs must be above 0")
-    return options
-
-
-def set_up(folder: Path, epochs: float) -> None:
+def copy_project(folder: Path, epochs: float) -> None:
     """The project in a folder of its own, with a short training."""
-    for name in ("src", "stages", "data", "dvc.yaml"):
+    for name in ("src", "stages", "data", "plan", "dvc.yaml"):
         (folder / name).symlink_to(Path(name).absolute())
     (folder / ".dvc").mkdir()
-    yaml = YAML()
-    params = yaml.load(Path("params.yaml"))
-    params["train_unet"] |= {"epochs": epochs, "n_eval_per_step": 1}
-    yaml.dump(params, folder / "params.yaml")
-    load_params(folder / "params.yaml")
+    short = {"train_unet": {"epochs": epochs, "n_eval_per_step": 1}}
+    (folder / PARAMS).write_text(dump_yaml(recipes.merged(load_yaml(PARAMS), short)))
 
 
 @contextmanager
 def store(case: str) -> Iterator[dict[str, str]]:
-    """The variables of the environment that name a case's store, while that is there."""
-    if case in ("untracked", "SQLite"):
-        yield {}
-        return
-    if case in ("absent", "silent"):
-        with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
-            port = server.getsockname()[1]
-            if case == "silent":
-                yield {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
-                return
-        yield {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
-        return
-    with ThreadingHTTPServer(("127.0.0.1", 0), Slow if case == "slow" else Ill) as http:
-        Thread(target=http.serve_forever, daemon=True).start()
-        yield {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{http.server_port}"}
-        http.shutdown()
+    """The environment variables that name a case's store, while it is there."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        address = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{server.getsockname()[1]}"}
+        if case == ABSENT:
+            server.close()
+        yield address if case in (ABSENT, SILENT) else {}
 
 
-def run(folder: Path, environment: Mapping[str, str], untracked: bool) -> float:
-    """Seconds from a stage's start to its end."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_"))}
-    command = [sys.executable, *(["-c", UNTRACKED] if untracked else []), STAGE]
-    started = time.monotonic()
-    subprocess.run(command, cwd=folder, env={**kept, **environment, "PYTHONPATH": "src"}, check=True, text=True)
-    return time.monotonic() - started
-
-
-def table(seconds: Mapping[str, list[float]]) -> str:
-    """A line a case, in Markdown: seconds of each round, and the median of its ratios to the round's untracked run."""
-    lines = ["| MLflow | what it is | seconds | ratio |", "|---|---|---|---|"]
+def markdown(seconds: Mapping[str, list[float]]) -> str:
+    """A line for each case: seconds of each round, and the median of their ratios to the untracked run of the round."""
+    rows = []
     for case, taken in seconds.items():
-        ratio = median(own / without for own, without in zip(taken, seconds["untracked"], strict=True))
-        shown = ", ".join(f"{value:.1f}" for value in taken)
-        lines.append(f"| {case} | {CASES[case]} | {shown} | {ratio:.3f} |")
-    return "\n".join(lines) + "\n"
+        ratio = median(own / without for own, without in zip(taken, seconds[UNTRACKED], strict=True))
+        rows.append((case, ", ".join(f"{value:.1f}" for value in taken), f"{ratio:.3f}"))
+    return table(("MLflow", "seconds", "ratio"), rows)
 
 
 if __name__ == "__main__":
-    try:
+    with mistakes_in_one_line("tracking_cost"):
         main()
-    except UserError as error:
-        sys.exit(f"tracking_cost: {error}")

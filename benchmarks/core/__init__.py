@@ -1,0 +1,1 @@
+"""What the questions have in common."""

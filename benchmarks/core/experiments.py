@@ -1,0 +1,142 @@
+"""Runs of the pipeline with other params: DVC experiments, several at a time, beside the working copy.
+
+`dvc exp show` shows them. One that has ended is not run again, and one that was killed goes on where it was.
+"""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import reduce
+from math import isfinite
+from operator import getitem
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.core.ledger import Ledger
+from ddpm import recipes
+from ddpm.errors import UserError
+from ddpm.rules import check_rules
+from ddpm.run.dvc import CHECK, DVC_YAML, declared_stages
+from ddpm.run.files import md5
+from ddpm.run.params import PARAMS, params_model, validated
+from ddpm.run.plan import PLAN
+from ddpm.run.yaml import load_yaml
+
+Metrics = Mapping[str, Mapping[str, Any]]  # stage: its metrics.json
+Values = Mapping[str, Any]  # params, section by section
+
+
+class Experiment(NamedTuple):
+    """A run of the pipeline: the key of its row in a ledger, and the params that it changes."""
+
+    cell: Mapping[str, object]
+    changes: Values
+
+    def name(self, prefix: str) -> str:
+        """Its name in DVC, another one for another cell."""
+        return f"{prefix}-{digest(sorted((key, str(value)) for key, value in self.cell.items()))}"
+
+
+def settings(stages: Sequence[str], changes: Values) -> str:
+    """A digest of the params and files that decide what `stages` give, with `changes` to params.yaml.
+
+    Code does not count: where it has changed what a stage gives, delete the ledger's rows and the experiments.
+    """
+    params = recipes.merged(load_yaml(PARAMS), changes)
+    entries = [load_yaml(DVC_YAML)["stages"][stage] for stage in stages]
+    read = {dep for entry in entries for dep in entry["deps"] if Path(dep).parent != PLAN}
+    inputs = sorted(read - {out for entry in entries for out in entry.get("outs", [])})
+    keys = sorted({key for entry in entries for key in entry["params"]})
+    values = {key: reduce(getitem, key.split("."), params) for key in keys}
+    return digest([values, {path: md5(Path(path)) for path in inputs}])
+
+
+def params_with(changes: Values) -> Any:
+    """All of params.yaml with `changes`, checked as stage `check` does it."""
+    stages = {name: declared.stage for name, declared in declared_stages().items()}
+    sections = {stage.key or name: stage.section for name, stage in stages.items() if stage.section}
+    params = validated(params_model(sections), recipes.merged(load_yaml(PARAMS), changes), str(PARAMS))
+    check_rules(params)
+    return params
+
+
+def digest(value: object) -> str:
+    """Twelve letters that stand for a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def collect(
+    ledger: Ledger,
+    stages: Sequence[str],
+    experiments: Iterable[Experiment],
+    measures: Callable[[Metrics], Mapping[str, Any]],
+    jobs: int,
+) -> None:
+    """Run the experiments that have no row, `jobs` at a time, and add each row as soon as it is there.
+
+    A run that diverges, or whose measures are not finite, has a row too, which says so under `failure`.
+
+    Args:
+        ledger: Where the rows go. Its name is the prefix of the experiments'.
+        stages: The stages that are run; others stay as they stand in the workspace.
+        experiments: What is wanted.
+        measures: The columns of a row beside its cell, from what the stages measured.
+        jobs: Experiments at a time.
+
+    Raises:
+        UserError: Some runs ended for another reason; all others have their rows.
+    """
+    wanted = list(experiments)
+    left = [experiment for experiment in wanted if experiment.cell not in ledger]
+    print(f"{len(wanted) - len(left)} of {len(wanted)} rows are there already", flush=True)
+    broken = []
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            work = {pool.submit(outcome, each.name(ledger.path.stem), stages, each.changes): each for each in left}
+            for done in as_completed(work):
+                cell, found = work[done].cell, done.result()
+                if isinstance(found, str) and "diverged" not in found:
+                    broken.append(f"{' '.join(map(str, cell.values()))}: {found}")
+                    continue
+                values = {} if isinstance(found, str) else measures(found)
+                odd = [f"{key} is {value}" for key, value in values.items() if not isfinite(value)]
+                failure = found if isinstance(found, str) else "; ".join(odd)
+                ledger.add(cell, {"failure": failure, **values})
+                print(*cell.values(), failure, *(f"{key} {value:.4g}" for key, value in values.items()), flush=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    if broken:
+        raise UserError("\n".join((f"{len(broken)} runs broke off; start again to repeat them", *broken)))
+
+
+def outcome(name: str, stages: Sequence[str], changes: Values) -> Metrics | str:
+    """Run an experiment unless it has ended: what its stages measured, or the line that says why it failed."""
+    if not (ref := _ref(name)):
+        command = ["dvc", "--wait-for-lock", "exp", "run", "--temp", "-s", "--name", name, *recipes.overrides(changes)]
+        # -s: the stages before these are as they stand in the workspace, whatever the seed
+        done = subprocess.run([sys.executable, "-m", *command, CHECK, *stages], capture_output=True, text=True)
+        if done.returncode:
+            return reason(done.stdout + done.stderr, stages)
+        ref = _ref(name)
+    files = _git("ls-tree", "-r", "--name-only", ref, *(f"reports/{stage}/metrics.json" for stage in stages)).split()
+    return {path.split("/")[1]: json.loads(_git("show", f"{ref}:{path}")) for path in files}
+
+
+def reason(log: str, stages: Sequence[str]) -> str:
+    """The line in which a stage says why it ended, or the last one there is."""
+    lines = [line.strip() for line in log.splitlines() if line.strip() and "failed to reproduce" not in line]
+    return ["no output", *lines[-1:], *(line for line in lines if re.match(rf"({'|'.join(stages)}): ", line))][-1]
+
+
+def _ref(name: str) -> str:
+    """The git reference of an experiment that has ended; "" if there is none."""
+    refs = _git("for-each-ref", "--format=%(refname)", "refs/exps").split()
+    return next((ref for ref in refs if ref.endswith(f"/{name}")), "")
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout

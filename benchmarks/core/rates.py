@@ -1,0 +1,177 @@
+"""How fast something trains, and so what a minute of its training is.
+
+A minute is a minute of steady speed on a quiet machine: minutes x 60 / (seconds a step) steps, however long they really
+take. So results depend neither on what else the machine does nor on interruptions, and rows of different days compare.
+Data, forward and backward pass, optimiser and EMA count. Evaluation, checkpoints, drawing and scoring do not, nor does
+building the network with the first step, unless something is learnt there.
+"""
+
+import argparse
+import platform
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import product
+from math import ceil
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import torch
+
+from benchmarks.core.clock import Clock
+from benchmarks.core.experiments import Values, params_with, settings
+from benchmarks.core.ledger import Ledger, Row
+from benchmarks.core.options import count, parser, positive
+from ddpm.data.dataset import ImageDataset
+from ddpm.errors import UserError
+from ddpm.run.compute import set_up
+from ddpm.run.resume.state import TrainingState
+from ddpm.run.seeding import derive_seed
+from ddpm.training.loop import start_training, training_steps
+from ddpm.training.train_model import TrainModel, build_model, examples
+
+WARM_UP = 2  # steps that do not count: memory is allocated and kernels are chosen
+
+
+Started = tuple[TrainingState, Iterator[object]]  # a training, and an iterator that takes the steps it has yet to take
+
+
+class Trainee(ABC):
+    """Something that trains on images.
+
+    Attributes:
+        name: What it is called in tables.
+        settings: Other settings, another training.
+        batch_size: Images a step.
+        set_up_counts: Whether it learns something before its first step.
+    """
+
+    name: str
+    settings: str
+    batch_size: int
+    set_up_counts: bool = False
+
+    @abstractmethod
+    def start(self, train: ImageDataset, n_steps: int, seed: int) -> Started:
+        """Build it, to be trained up to step `n_steps`."""
+
+
+class Ours(Trainee):
+    """Stage train_unet with `changes` to params.yaml."""
+
+    def __init__(self, name: str, changes: Values) -> None:
+        self.params, self.changes = params_with(changes), changes
+        self.name, self.settings = name, settings(("train_unet",), changes)
+        self.batch_size = self.params.train_unet.batch_size
+        self.set_up_counts = self.params.train_unet.conditioning is not None
+
+    def start(self, train: ImageDataset, n_steps: int, seed: int) -> Started:
+        compute = set_up(self.params.device, self.params.precision, self.params.threads)
+        params = self.params.train_unet.model_copy(update={"epochs": n_steps / ceil(len(train) / self.batch_size)})
+        seed = derive_seed(seed, "train_unet")
+        model = build_model(params, train, seed)
+        state = start_training(model, params, compute)
+        return state, training_steps(state, params, examples(model, train), seed, compute)
+
+
+def of_length(params: TrainModel, n_images: int, n_steps: int) -> dict[str, Any]:
+    """Changes to `params` for a run of `n_steps`: warm-up and the memory of the EMA keep their shares of the run.
+
+    The memory of an EMA is 1 / (1 - decay) steps.
+    """
+    per_epoch = ceil(n_images / params.batch_size)
+    ratio = n_steps / max(1, round(params.epochs * per_epoch))
+    decay = max(0.0, 1 - (1 - params.ema_decay) / ratio) if params.ema_decay else 0.0
+    warmup = round(params.warmup_steps * ratio)
+    return {"epochs": n_steps / per_epoch, "ema_decay": decay, "warmup_steps": warmup}
+
+
+def steps_in(minutes: float, rate: Row) -> int:
+    """Steps in so many minutes of steady speed, at least one."""
+    seconds = minutes * 60 - (float(rate["set_up_seconds"]) if rate["set_up_counts"] == "True" else 0)
+    return max(1, round(seconds / float(rate["seconds_per_image"]) / int(rate["batch_size"])))
+
+
+class Rates(Ledger):
+    """How fast each trainee trains, measurement by measurement."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, ("contender", "settings", "measured"))
+
+    def of(self, trainee: Trainee) -> Row:
+        """The newest rate of a trainee with the settings of now.
+
+        Raises:
+            UserError: There is none.
+        """
+        for row in reversed(self.rows()):
+            if (row["contender"], row["settings"]) == (trainee.name, trainee.settings):
+                return row
+        raise UserError(f"{self.path}: no rate for {trainee.name} as set now; measure it with `rate` first")
+
+    def measure(self, asked: argparse.Namespace, trainees: Sequence[Trainee], train: ImageDataset) -> None:
+        """Measure what phase "rate" asks for, or, if all is asked for and a rate is missing, all of them.
+
+        The trainees are measured in turn, in `rounds` rounds of `seconds` each, and the median counts.
+        """
+        have = [(row["contender"], row["settings"]) for row in self.rows()]
+        missing = any((trainee.name, trainee.settings) not in have for trainee in trainees)
+        if asked.phase != "rate" and not (asked.phase == "all" and missing):
+            return
+        found: dict[str, list[tuple[float, float, int]]] = {trainee.name: [] for trainee in trainees}
+        for number, trainee in product(range(asked.rounds), trainees):
+            found[trainee.name].append(measure_once(trainee, train, asked.seconds))
+            speed = trainee.batch_size / found[trainee.name][-1][1]
+            print(f"round {number + 1} of {asked.rounds}: {trainee.name} {speed:.1f} images/s", flush=True)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        for trainee in trainees:
+            set_ups, steps, parameters = zip(*found[trainee.name], strict=True)
+            values = {
+                "batch_size": trainee.batch_size,
+                "parameters": parameters[0],
+                "seconds_per_image": median(steps) / trainee.batch_size,
+                "slowest": max(steps) / median(steps),  # above 1.1: the machine was not quiet
+                "set_up_seconds": median(set_ups),
+                "set_up_counts": trainee.set_up_counts,
+                "machine": machine(),
+            }
+            self.add({"contender": trainee.name, "settings": trainee.settings, "measured": now}, values)
+
+
+def rate_options(doc: str | None, names: Sequence[str]) -> argparse.ArgumentParser:
+    """A command line with the phases rate, run and report, and the options of a rate."""
+    options = parser(doc)
+    phases = "all", "rate", "run", "report"
+    options.add_argument("phase", nargs="?", choices=phases, default="all", help="all: missing rates, runs and report")
+    options.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help="%(choices)s")
+    options.add_argument("--rounds", type=count, default=5, help="of `rate`")
+    options.add_argument("--seconds", type=positive, default=15.0, help="of `rate`, for each round")
+    return options
+
+
+def measure_once(
+    trainee: Trainee, train: ImageDataset, seconds: float, now: Callable[[], float] = time.perf_counter
+) -> tuple[float, float, int]:
+    """(seconds until the end of the first step, seconds of a later step, parameters), from `seconds` of training."""
+    began = now()
+    state, steps = trainee.start(train, 10_000, 0)
+    clock = Clock(steps, now)
+    next(clock)
+    until_first = now() - began
+    while len(clock.laps) < WARM_UP + 2 or sum(clock.laps[WARM_UP:]) < seconds:
+        next(clock)
+    parameters = sum(parameter.numel() for parameter in state.modules["model"].parameters())
+    return until_first, mean(clock.laps[WARM_UP:]), parameters
+
+
+def machine(device: torch.device = torch.device("cpu")) -> str:
+    """Processor, threads and torch, in words."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    cpu = f"{(names or [platform.machine()])[0]} ({torch.backends.cpu.get_cpu_capability()})"
+    return f"{cpu}, {torch.get_num_threads()} threads, torch {torch.__version__}"

@@ -1,0 +1,133 @@
+"""Runs of a pipeline as DVC experiments: a toy pipeline of one stage, whose params say how it ends."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from dvc.utils.hydra import apply_overrides
+from project import REPO
+from ruamel.yaml import YAML
+
+from benchmarks.core.experiments import Experiment, _ref, collect, outcome, params_with, reason, settings
+from benchmarks.core.ledger import Ledger
+from ddpm import recipes
+from ddpm.errors import UserError
+
+DVC_YAML = f"""
+stages:
+  check:
+    cmd: {sys.executable} -c "open('checked', 'w')"
+    deps: [params.yaml]
+    outs: [checked]
+  train:
+    cmd: {sys.executable} train.py
+    deps: [train.py, data.txt, plan/train.json]
+    params: [seed, train]
+    outs: [weights]
+    metrics: [{{reports/train/metrics.json: {{cache: false}}}}]
+"""
+TRAIN = """import json, os, sys, yaml
+params = yaml.safe_load(open("params.yaml"))
+lr = params["train"]["lr"]
+open("runs", "a").write(f"{lr}\\n")
+if lr > 8:
+    sys.exit("train: " + ("training diverged: the loss is nan" if lr > 9 else "no room"))
+os.makedirs("reports/train", exist_ok=True)
+json.dump({"fid": float("nan") if lr > 7 else params["train"]["base"] + lr}, open("reports/train/metrics.json", "w"))
+open("weights", "w").write(str(lr))
+"""
+BASE = {"train": {"base": 100.0}}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plan").mkdir()
+    texts = {
+        "dvc.yaml": DVC_YAML,
+        "train.py": TRAIN.replace('"runs"', repr(str(tmp_path / "runs"))),
+        "params.yaml": "seed: 0\nother: 1\ntrain: {lr: 1.0, base: 0.0}\n",
+        "data.txt": "data",
+        "plan/train.json": "{}",
+        ".gitignore": "weights\nchecked\nrows.csv\nruns\n.benchmark\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+@pytest.fixture
+def repository(project):
+    for words in (("git", "init", "-q"), (sys.executable, "-m", "dvc", "init", "-q")):
+        subprocess.run(words, check=True)
+    subprocess.run(["git", "config", "user.email", "t@t"], check=True)
+    subprocess.run(["git", "config", "user.name", "t"], check=True)
+    subprocess.run(["git", "add", "-A"], check=True)
+    subprocess.run(["git", "commit", "-qm", "x"], check=True)
+    return project
+
+
+def experiment(lr):
+    return Experiment({"name": f"{lr:g}", "seed": 0}, recipes.merged(BASE, {"train": {"lr": lr}}))
+
+
+def test_settings_are_what_decides_the_stages_and_nothing_else(project):
+    before = settings(("train",), BASE)
+    (project / "params.yaml").write_text("seed: 0\nother: 2\ntrain: {base: 7.0, lr: 1.0}\n")  # base is changed anyway
+    (project / "plan/train.json").write_text('{"another": "digest"}')
+    (project / "weights").write_text("its own output")
+    assert settings(("train",), BASE) == before
+    assert settings(("train",), {}) != before
+    (project / "data.txt").write_text("other data")
+    assert settings(("train",), BASE) != before
+
+
+def test_another_cell_is_another_experiment_with_a_name_that_git_takes():
+    names = {Experiment({"lead": "v, loss of x0", "seed": seed}, {}).name("leads") for seed in range(3)}
+    names.add(Experiment({"lead": "v", "seed": 0}, {}).name("leads"))
+    assert len(names) == 4
+    for name in names:
+        subprocess.run(["git", "check-ref-format", f"refs/exps/{name}"], check=True)
+
+
+def test_the_reason_is_the_stages_own_line():
+    log = "Running stage 'train':\ntrain: training diverged\n\nERROR: failed to reproduce 'train': exited with 2\n"
+    assert reason(log, ("train", "sample")) == "train: training diverged"
+    assert reason("a\n\nERROR: no space left\n", ("train",)) == "ERROR: no space left"
+    assert reason("\n", ("train",)) == "no output"
+
+
+def test_each_run_is_a_row_once_and_its_end_is_told_apart(repository, capsys):
+    """One run that ends well, one with a measure that is no number, one that diverges, one that breaks off."""
+    ledger = Ledger(repository / "rows.csv", ("name", "seed"))
+    wanted = [experiment(lr) for lr in (2.0, 7.5, 10.0, 9.0)]
+    with pytest.raises(UserError, match=r"1 runs broke off[\s\S]*train: no room"):
+        collect(ledger, ("train",), wanted, lambda metrics: metrics["train"], jobs=2)
+    rows = {row["name"]: (row["failure"], row["fid"]) for row in ledger.rows()}
+    assert rows["2"] == ("", "102.0")
+    assert rows["7.5"] == ("fid is nan", "nan")
+    assert rows["10"] == ("train: training diverged: the loss is nan", "")
+    assert rows.keys() == {"2", "7.5", "10"}
+    assert sorted((repository / "runs").read_text().split()) == ["10.0", "2.0", "7.5", "9.0"]
+    assert (repository / "params.yaml").read_text().endswith("{lr: 1.0, base: 0.0}\n")  # the workspace is left alone
+
+    collect(ledger, ("train",), wanted[:3], lambda metrics: metrics["train"], jobs=2)
+    assert "3 of 3 rows are there already" in capsys.readouterr().out
+    ledger.path.unlink()  # as if it had been killed before it wrote the row of a run that has ended
+    collect(ledger, ("train",), wanted[:1], lambda metrics: metrics["train"], jobs=2)
+    assert [row["fid"] for row in ledger.rows()] == ["102.0"]
+    assert len((repository / "runs").read_text().split()) == 4  # nothing ran again
+    assert _ref(wanted[0].name("rows")).startswith("refs/exps/")
+    assert json.dumps(outcome(wanted[0].name("rows"), ("train",), {})) == '{"train": {"fid": 102.0}}'
+
+
+@pytest.mark.parametrize("name", ["course", "ablation"])
+def test_params_are_those_that_dvc_makes_of_the_same_changes(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(REPO)
+    changes = recipes.load(name)
+    yaml = YAML(typ="safe")
+    yaml.dump(yaml.load(REPO / "params.yaml"), tmp_path / "params.yaml")
+    apply_overrides(str(tmp_path / "params.yaml"), recipes.overrides(changes)[1::2])
+    assert yaml.load(tmp_path / "params.yaml") == recipes.merged(yaml.load(REPO / "params.yaml"), changes)
+    assert params_with(changes).train_unet.batch_size == changes["train_unet"]["batch_size"]

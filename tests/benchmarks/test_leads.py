@@ -1,0 +1,52 @@
+"""Leads: each one change of the default, and told from it only beyond the spread of seeds."""
+
+import pytest
+
+from benchmarks import leads
+from benchmarks.core.experiments import params_with
+from ddpm import recipes
+from ddpm.run.params import PARAMS
+from ddpm.run.yaml import load_yaml
+
+FLOORS = {f"{metric}_classifier_floor": "0.5" for metric in ("fid", "precision", "recall")}
+
+
+def row(name, minutes, score, seed=0):
+    scores = {"fid_classifier": str(score), "precision_classifier": "0.9", "recall_classifier": "0.6"}
+    return {"contender": name, "minutes": f"{minutes:g}", "seed": str(seed), **scores, **FLOORS}
+
+
+@pytest.mark.parametrize("name", leads.LEADS)
+def test_a_lead_is_allowed_and_changes_the_default(name):
+    assert params_with(leads.LEADS[name])
+    default = recipes.overrides(load_yaml(PARAMS))[1::2]
+    assert set(default).isdisjoint(recipes.overrides(leads.LEADS[name])[1::2])
+
+
+def test_no_two_leads_are_the_same():
+    changes = {tuple(recipes.overrides(changes)) for changes in leads.LEADS.values()}
+    assert len(changes) == len(leads.LEADS)
+
+
+def test_a_lead_is_told_from_the_default_only_beyond_the_spread_of_seeds():
+    default = [3.0, 3.1, 3.2]  # standard deviation 0.1, so standard error of a difference 0.082 with as much beside it
+    assert leads.verdict([2.6, 2.7, 2.8], default) == " (better)"  # t = -4.9
+    assert leads.verdict([2.9, 3.0, 3.1], default) == " (the same)"  # t = -1.2
+    assert leads.verdict([3.4, 3.5, 3.6], default) == " (worse)"
+    assert leads.verdict([9.0], default) == ""
+
+
+def test_the_table_has_a_line_for_each_lead_and_number_of_minutes_that_was_run():
+    names = ["v", leads.DEFAULT]
+    rows = [row(name, 10, 9.0) for name in names]
+    rows += [
+        row(name, 2, score + seed / 10, seed) for name, score in zip(names, (4, 3), strict=True) for seed in (0, 2)
+    ]
+    lines = leads.markdown(rows, dict.fromkeys(names, 99.6)).splitlines()
+    assert lines[2:6] == [
+        "| 2 | the default |  | 100 | 3.1 ± 0.14 | 0.9 ± 0 | 0.6 ± 0 |",
+        "| 2 | v | train_unet.prediction=v | 100 | 4.1 ± 0.14 (worse) | 0.9 ± 0 | 0.6 ± 0 |",
+        "| 10 | the default |  | 100 | 9 | 0.9 | 0.6 |",
+        "| 10 | v | train_unet.prediction=v | 100 | 9 | 0.9 | 0.6 |",
+    ]
+    assert "min_snr" not in "".join(lines)

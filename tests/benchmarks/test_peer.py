@@ -1,0 +1,124 @@
+"""The peers' training, with a peer of one weight. No package of a peer is needed."""
+
+from itertools import islice
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.core import peer as module
+from benchmarks.core.peer import BATCH, PEERS, Parts, Peer, copy_of, passes
+from ddpm.data.dataset import ImageDataset
+from ddpm.errors import UserError
+
+IMAGES = ImageDataset(torch.arange(3 * BATCH, dtype=torch.uint8).reshape(-1, 1, 1, 1))
+
+
+def weight(state):
+    return state.modules["model"].weight.item()
+
+
+@pytest.fixture
+def states(toy, monkeypatch):
+    """The states of every training that is started."""
+    found, start = [], toy.start
+    monkeypatch.setattr(toy, "start", lambda *words: found.append(start(*words)) or found[-1])
+    return found
+
+
+def test_one_training_passes_through_all_its_steps_and_another_goes_on_from_there(toy, states, tmp_path):
+    weights = [(n_steps, weight(states[0][0])) for n_steps, _ in passes(toy, IMAGES, [3, 5], 0, tmp_path)]
+    assert weights == [(3, 6), (5, 15)]
+    assert toy.taken == [1, 2, 3, 4, 5]
+    assert [step for step, _ in passes(toy, IMAGES, [8], 0, tmp_path)] == [8]
+    assert toy.taken[5:] == [6, 7, 8]
+    assert weight(states[1][0]) == 36
+    assert [step for step, _ in passes(toy, IMAGES, [4], 0, tmp_path)] == [4]  # from 3: no step is missed or repeated
+    assert weight(states[2][0]) == 10
+    assert list(passes(toy, IMAGES, [], 0, tmp_path)) == []
+
+
+def test_a_killed_training_goes_on_from_the_last_steps_that_were_asked_for(toy, states, tmp_path):
+    list(islice(passes(toy, IMAGES, [3, 5], 0, tmp_path), 1))
+    again = passes(toy, IMAGES, [5], 0, tmp_path)
+    assert next(again)[0] == 5
+    assert toy.taken == [1, 2, 3, 4, 5]
+    assert weight(states[1][0]) == 15
+
+
+def test_seconds_of_training_are_those_of_both_runs(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "Clock", lambda steps: OneSecondEach(steps))
+    ((_, first),) = passes(toy, IMAGES, [3], 0, tmp_path)
+    ((_, second),) = passes(toy, IMAGES, [5], 0, tmp_path)
+    assert (first, second) == (3.0, 5.0)
+
+
+class OneSecondEach:
+    """A clock that takes every item for a second."""
+
+    def __init__(self, items):
+        self.items, self.seconds = items, 0.0
+
+    def __next__(self):
+        self.seconds += 1.0
+        return next(self.items)
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What the peer of one weight is shown, the arguments of its `update`, and noise that it draws."""
+    found = {"images": [], "updates": [], "noise": []}
+
+    def build(img_shape):
+        assert img_shape == (1, 1, 1)
+        model = nn.Linear(1, 1, bias=False)
+        average = copy_of(model)
+
+        def loss(images):
+            found["images"].append(images.flatten())
+            found["noise"].append(torch.rand(()).item())
+            return 1000 * model.weight.sum()
+
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        update = found["updates"].append
+        return Parts(model, optimizer, loss, lambda: torch.rand(BATCH, 1, 1, 1), average, average, update, clip=0.5)
+
+    monkeypatch.setattr(module, "PEERS", {"torch": build})  # a package that is there
+    return found
+
+
+def test_a_peer_sees_each_image_once_an_epoch_and_its_gradient_is_clipped(shown):
+    peer = Peer("torch", threads=1)
+    state, steps = peer.start(IMAGES, 4, 0)
+    before = weight(state)
+    assert list(islice(steps, 1)) == [pytest.approx(1000 * before)]
+    assert weight(state) == pytest.approx(before - 0.5)
+    list(steps)
+    assert (state.step, shown["updates"]) == (4, [1, 2, 3, 4])
+    assert sorted(torch.cat(shown["images"][:3]).tolist()) == sorted(IMAGES.images.flatten().tolist())
+    assert len(set(shown["noise"])) == 4
+
+
+def test_noise_order_and_samples_of_a_peer_depend_on_seed_and_step_alone(shown):
+    peer = Peer("torch", threads=1)
+    for seed, first in ((0, 0), (0, 2), (1, 0)):
+        state, steps = peer.start(IMAGES, 4, seed)
+        state.step = first  # as after a state was loaded
+        list(steps)
+    whole, rest, other = shown["noise"][:4], shown["noise"][4:6], shown["noise"][6:]
+    assert rest == whole[2:]
+    assert other != whole
+    assert torch.equal(torch.stack(shown["images"][4:6]), torch.stack(shown["images"][2:4]))
+    assert torch.equal(peer.draw(1, 0), peer.draw(1, 0))
+    assert not torch.equal(peer.draw(1, 0), peer.draw(0, 0))
+    assert not torch.equal(peer.draw(1, 0), peer.draw(1, 1))
+
+
+def test_a_peer_that_is_not_installed_is_named():
+    with pytest.raises(UserError, match="no-such-peer is not installed; run `make peers`"):
+        Peer("no-such-peer", 1)
+
+
+def test_each_file_is_a_peer():
+    assert len(PEERS) == 3
+    assert all(callable(PEERS[name]) for name in PEERS)

@@ -1,0 +1,93 @@
+"""What a minute is: steps of a trainee's own steady speed."""
+
+from argparse import Namespace
+from itertools import count
+
+import pytest
+import torch
+
+from benchmarks.core.rates import Rates, measure_once, of_length, rate_options, steps_in
+from ddpm.data.dataset import ImageDataset
+from ddpm.errors import UserError
+
+IMAGES = ImageDataset(torch.zeros(64, 1, 2, 2, dtype=torch.uint8))
+RATE = {"seconds_per_image": str(1 / 64), "batch_size": "64", "set_up_seconds": "6.0", "set_up_counts": "False"}
+
+
+def test_a_minute_is_sixty_seconds_of_steady_speed():
+    assert steps_in(10, RATE) == 600
+    assert steps_in(10, RATE | {"set_up_counts": "True"}) == 594
+    assert steps_in(10, RATE | {"seconds_per_image": str(1 / 32)}) == 300
+    assert steps_in(0.001, RATE) == 1  # at least one
+
+
+def asked(*words):
+    return rate_options("", ["toy"]).parse_args([*words, "--rounds", "3", "--seconds", "0.01"])
+
+
+@pytest.fixture
+def rates(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return Rates(tmp_path / "rates.csv")
+
+
+@pytest.mark.parametrize(("phase", "measured"), [("all", [1, 1]), ("rate", [1, 2]), ("run", [0, 0])])
+def test_rates_are_measured_when_asked_for_or_missing(rates, toy, monkeypatch, phase, measured):
+    days = (f"2026-01-0{day}" for day in count(1))
+    monkeypatch.setattr(
+        "benchmarks.core.rates.datetime", Namespace(now=lambda _: Namespace(isoformat=lambda **_: next(days)))
+    )
+    for n_rows in measured:
+        rates.measure(asked(phase), [toy], IMAGES)
+        assert len(rates.rows()) == n_rows
+
+
+def test_a_rate_is_the_median_of_rounds_and_belongs_to_its_settings(rates, toy, monkeypatch):
+    rounds = iter([(9.0, 0.4, 7), (3.0, 0.2, 7), (2.0, 0.3, 7)])
+    monkeypatch.setattr("benchmarks.core.rates.measure_once", lambda *_: next(rounds))
+    rates.measure(asked("rate"), [toy], IMAGES)
+    row = rates.of(toy)
+    assert float(row["seconds_per_image"]) == pytest.approx(0.3 / 2)
+    assert float(row["slowest"]) == pytest.approx(0.4 / 0.3)
+    assert (float(row["set_up_seconds"]), row["set_up_counts"], row["parameters"]) == (3.0, "False", "7")
+    toy.settings = "two"
+    with pytest.raises(UserError, match="no rate for toy"):
+        rates.of(toy)
+
+
+def test_the_first_steps_do_not_count_as_steady_speed(toy):
+    """After 5 seconds of building, steps take 10, 10, 1, 1, ... seconds here."""
+    now = 0.0
+
+    class Slow(type(toy)):
+        def start(self, train, n_steps, seed):
+            nonlocal now
+            now += 5.0
+            return super().start(train, n_steps, seed)
+
+        def _steps(self, *arguments):
+            nonlocal now
+            for step in super()._steps(*arguments):
+                now += 10.0 if step <= 2 else 1.0
+                yield step
+
+    slow = Slow()
+    assert measure_once(slow, IMAGES, 3.0, lambda: now) == (15.0, 1.0, 1)
+    assert slow.taken == [1, 2, 3, 4, 5]
+
+
+def test_warm_up_and_ema_keep_their_shares_of_the_run():
+    params = Namespace(epochs=2.0, ema_decay=0.99, warmup_steps=50, batch_size=10)  # 2,000 steps of 10,000 images
+    same, short = of_length(params, 10_000, 2000), of_length(params, 10_000, 500)
+    assert same == {"epochs": 2.0, "ema_decay": pytest.approx(0.99), "warmup_steps": 50}
+    assert 1 / (1 - short["ema_decay"]) == pytest.approx(25)  # 100 steps of 2,000 are 25 of 500
+    assert (short["epochs"], short["warmup_steps"]) == (0.5, 12)
+    assert of_length(params, 10_000, 5)["ema_decay"] == 0.0  # a memory of less than a step
+    assert of_length(Namespace(**{**vars(params), "ema_decay": 0.0}), 10_000, 500)["ema_decay"] == 0.0
+
+
+@pytest.mark.parametrize("words", [["--only", "me"], ["--rounds", "0"], ["--seconds", "nan"], ["walk"]])
+def test_a_bad_option_is_one_line(words, capsys):
+    with pytest.raises(SystemExit):
+        rate_options("", ["toy"]).parse_args(words)
+    assert "error: " in capsys.readouterr().err.splitlines()[-1]
