@@ -52,6 +52,14 @@ class Conditioning(nn.Module, ABC):
     def draw(self, seed: int, indices: Iterable[int]) -> Shaped[Tensor, "n *rest"]:
         """The `cond` of new images; that of number i does not depend on the others."""
 
+    def of_labels(self, labels: Shaped[Tensor, " n"]) -> Shaped[Tensor, "n *rest"]:
+        """The `cond` of new images of the classes `labels`; ValueError if the kind takes none, or not these."""
+        raise ValueError(f"labels are given ({len(labels)}); this model is conditioned on something else")
+
+    def labels(self, cond: Shaped[Tensor, "n *rest"]) -> Shaped[Tensor, " n"] | None:  # noqa: ARG002
+        """The classes that `cond` asks for; None if the kind is not about classes."""
+        return None
+
     @abstractmethod
     def null(self, cond: Shaped[Tensor, "b *rest"]) -> Shaped[Tensor, "b *rest"]:
         """A `cond` of the same length that says nothing (Ho & Salimans 2022)."""

@@ -1,4 +1,4 @@
-"""A network seen as samplers see it: a function that estimates the image under the noise."""
+"""A network as samplers see it: a function that estimates x_0 from x_t."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -7,52 +7,43 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ddpm.run.compute import Compute
+from ddpm.diffusion.model import DiffusionModel, evaluation_mode, schedule_of
 from ddpm.diffusion.posterior import to_x0
-from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.networks.model import DiffusionModel, evaluation_mode
+from ddpm.run.compute import Compute
 
-# (x_t, t) -> the estimate of x_0, with t the number of a step of the schedule that the sampler walks.
+# (x_t, t) -> the estimate of x_0; t counts the steps of the schedule that the sampler walks.
 Denoiser: TypeAlias = Callable[[Float[Tensor, "n c h w"], int], Float[Tensor, "n c h w"]]
-# The same, and v of `reverse_variance`, or None of a network that learns no variance.
-VarianceDenoiser: TypeAlias = Callable[
-    [Float[Tensor, "n c h w"], int], tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"] | None]
-]
 
 
-def denoiser(
-    model: DiffusionModel,
-    schedule: NoiseSchedule,
-    kept: Int[Tensor, "stops"],
-    compute: Compute = Compute(),
-    clip_sample: bool = False,
-) -> Denoiser:
-    """`variance_denoiser`'s x0 alone, which is all that most samplers ask for."""
-    both = variance_denoiser(model, schedule, kept, compute, clip_sample)
-    return lambda x, i: both(x, i)[0]
+class NetworkDenoiser:
+    """A trained network as a `Denoiser`. It runs without gradients and in evaluation mode.
 
-
-def variance_denoiser(
-    model: DiffusionModel,
-    schedule: NoiseSchedule,
-    kept: Int[Tensor, "stops"],
-    compute: Compute = Compute(),
-    clip_sample: bool = False,
-) -> VarianceDenoiser:
-    """`model` as a function from (x, i) to (x0, v), where step i is step `kept[i]` of its own `schedule`.
-
-    clip_sample: hold each estimate to [-1, 1], where the data lie, as the paper's own code does. It runs without
-    gradients and in evaluation mode, and puts the model's mode back after every call.
+    Args:
+        model: A network with its noise_schedule, its conditioning filled in.
+        timesteps: Step i of the chain is step `timesteps[i]` of the network's own schedule.
+        clip_sample: Clip each estimate to [-1, 1], where the data lie, as the paper's own code does.
+        compute: The device and its precision.
     """
-    numbers = kept.tolist()
 
-    def denoise(
-        x: Float[Tensor, "n c h w"], i: int
+    def __init__(
+        self,
+        model: DiffusionModel,
+        timesteps: Int[Tensor, "n_plus_1"],
+        clip_sample: bool = False,
+        compute: Compute = Compute(),
+    ) -> None:
+        self.model, self.schedule, self.timesteps = model, schedule_of(model), timesteps.tolist()
+        self.clip_sample, self.compute = clip_sample, compute
+
+    def __call__(self, x: Float[Tensor, "n c h w"], i: int) -> Float[Tensor, "n c h w"]:
+        return self.with_variance(x, i)[0]
+
+    def with_variance(
+        self, x: Float[Tensor, "n c h w"], i: int
     ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"] | None]:
-        num_steps = torch.full((len(x),), numbers[i], device=x.device)
-        with torch.no_grad(), evaluation_mode(model), compute.autocast():
-            predicted, v = model.with_variance(x, num_steps)
-        x0 = to_x0(model.prediction, predicted.to(x.dtype), x, num_steps, schedule)
-        return x0.clamp(-1, 1) if clip_sample else x0, v
-
-    return denoise
+        """The estimate of x_0, and v for `reverse_variance`, which is None if the network learns no variance."""
+        num_steps = torch.full((len(x),), self.timesteps[i], device=x.device)
+        with torch.no_grad(), evaluation_mode(self.model), self.compute.autocast():
+            predicted, v = self.model.with_variance(x, num_steps)
+        x0 = to_x0(self.model.prediction, predicted.to(x.dtype), x, num_steps, self.schedule)
+        return x0.clamp(-1, 1) if self.clip_sample else x0, v

@@ -1,70 +1,20 @@
-"""Images out of a trained model: pure noise, one stream an image, and the sampler that takes it away."""
+"""The public `sample`: images from any trained network."""
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer, Shaped
+from pydantic import ValidationError
 from torch import Tensor
+from tqdm import tqdm
 
+from ddpm.conditioning.guidance import draw_cond, given
+from ddpm.diffusion.model import DiffusionModel, schedule_of
 from ddpm.run.compute import Compute
-from ddpm.diffusion.posterior import Variance
-from ddpm.networks.model import DiffusionModel
-from ddpm.sampling.samplers.ancestral import ancestral
-from ddpm.sampling.samplers.ddim import ddim
-from ddpm.sampling.denoiser import denoiser, variance_denoiser
-from ddpm.sampling.samplers.dpm_solver import dpm_solver
-from ddpm.sampling.samplers.heun import heun
-from ddpm.sampling.spacing import respace, timesteps
-from ddpm.sampling.samplers.unipc import unipc
-
-# Each is called with a denoiser, x_T and a schedule, of which it takes every step; and with its own options.
-SAMPLERS: dict[str, Callable[..., Iterator[Tensor]]] = {
-    "ancestral": ancestral,
-    "ddim": ddim,
-    "dpmpp_2m": partial(dpm_solver, order=2),
-    "dpmpp_3m": partial(dpm_solver, order=3),
-    "unipc": unipc,
-    "heun": heun,
-}
-
-
-def sample_steps(
-    model: DiffusionModel,
-    noise_streams: Sequence[torch.Generator],
-    kept: Int[Tensor, "stops"] | None = None,
-    sampler: str = "ancestral",
-    variance: Variance = "fixed_large",
-    eta: float = 0.0,
-    clip_sample: bool = False,
-    compute: Compute = Compute(),
-    start: Float[Tensor, "n c h w"] | None = None,
-) -> Iterator[Float[Tensor, "n c h w"]]:
-    """Yield pure noise and then what each step of `sampler` leaves: n + 1 batches, one image a noise stream.
-
-    Image i takes its noise from stream i alone, so it does not depend on the images beside it.
-    kept: where the chain stops, as `respacing.timesteps` gives it; by default at all of 0..T. sampler: a key of
-    SAMPLERS; variance: of "ancestral"; eta: of "ddim"; clip_sample: hold each x0 estimate to [-1, 1]. start: x_t
-    at the last step of `kept`, to go on from instead of pure noise. ValueError for a model without noise_schedule, and
-    for variance "learned" of one that has learned none.
-    """
-    schedule = model.noise_schedule
-    if schedule is None:
-        raise ValueError("the model has no noise_schedule; train it, or set the schedule it was trained on")
-    if kept is None:
-        kept = timesteps(len(schedule), len(schedule))
-    noise = partial(_randn, model.img_shape, noise_streams, compute.device)
-    options: dict[str, dict[str, Any]] = {
-        "ancestral": {"noise": noise, "variance": variance},
-        "ddim": {"noise": noise, "eta": eta},
-    }
-    x = noise() if start is None else start.to(compute.device)
-    yield x
-    make = variance_denoiser if sampler == "ancestral" else denoiser
-    denoise = make(model, schedule, kept, compute, clip_sample)
-    yield from SAMPLERS[sampler](denoise, x, respace(schedule, kept), **options.get(sampler, {}))
+from ddpm.run.params import Section
+from ddpm.sampling.chain import sample_steps
+from ddpm.sampling.sampler import SAMPLERS
+from ddpm.sampling.spacing import timesteps
 
 
 def sample(
@@ -72,29 +22,92 @@ def sample(
     n_samples: int,
     return_all_steps: bool = False,
     generator: torch.Generator | None = None,
-    variance: Variance = "fixed_large",
+    *,
+    sampler: str = "ancestral",
+    n_steps: int | None = None,
+    spacing: str = "even",
+    labels: Integer[Tensor, " n"] | None = None,
+    guidance_scale: float = 1.0,
+    clip_sample: bool = False,
+    batch_size: int = 256,
+    **options: Any,
 ) -> Float[Tensor, "n c h w"] | list[Float[Tensor, "n c h w"]]:
-    """Draw images by Algorithm 2, on the model's device.
+    """Draw images, by default by Algorithm 2, on the model's device.
 
-    generator: where each image's noise stream gets its seed. Without one, torch's global state is read but not
-    advanced: call `torch.manual_seed` or pass a generator for other images.
-    Returns images of about [-1, 1], not clamped; with `return_all_steps`, the list of T + 1 batches from pure noise
-    to the result. Raises ValueError for a model without noise_schedule or a negative n_samples.
+    A conditional model draws its own conditioning: classes round-robin, clusters by frequency.
+
+    Args:
+        model: A trained network, such as `load_model("models/unet.safetensors")`.
+        n_samples: Number of images.
+        return_all_steps: Return every step, not only the result.
+        generator: Seeds the noise stream of each image. Without one, torch's global state is read but not advanced:
+            call `torch.manual_seed` or pass a generator for other images.
+        sampler: A file in `ddpm/sampling/samplers`.
+        n_steps: Steps of the sampler, from 1 to T; None for all T.
+        spacing: Of the steps: "even" or "karras".
+        labels: Class numbers, for a class-conditional model; None for classes round-robin.
+        guidance_scale: Classifier-free guidance, for a conditional model; 1 for none.
+        clip_sample: Clip each x_0 estimate to [-1, 1].
+        batch_size: Images at a time; it changes memory and speed, not the noise.
+        options: Options of the sampler, such as `variance="fixed_small"` of ancestral or `eta=1.0` of ddim.
+
+    Returns:
+        (n, c, h, w) images of about [-1, 1], not clamped; with `return_all_steps`, the list of n_steps + 1 batches from
+        x_T to x_0.
+
+    Raises:
+        ValueError: The model is not trained, or an argument is not allowed; the message says what is.
     """
     if n_samples < 0:
-        raise ValueError(f"n_samples is {n_samples}; it cannot be negative")
+        raise ValueError(f"n_samples is {n_samples}; it must be at least 0")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+    own, steps = _options(sampler, options), timesteps(schedule_of(model), n_steps, spacing)
+    if len(steps) <= SAMPLERS[sampler].min_steps:
+        raise ValueError(f"n_steps is {len(steps) - 1}; sampler {sampler} takes at least {SAMPLERS[sampler].min_steps}")
+    if guidance_scale != 1 and model.conditioning is None:
+        raise ValueError(f"guidance_scale is {guidance_scale:g}; this model is unconditional, so it must be 1")
     if generator is None:
         generator = torch.Generator()
         generator.set_state(torch.get_rng_state())
-    seeds = torch.randint(2**63 - 1, (n_samples,), generator=generator, device=generator.device).tolist()
-    streams = [torch.Generator().manual_seed(seed) for seed in seeds]
+    seeds = torch.randint(2**63 - 1, (n_samples + 1,), generator=generator, device=generator.device).tolist()
+    cond = _cond(model, n_samples, labels, seeds[-1])
     device = next(model.parameters(), torch.empty(0)).device
-    steps = sample_steps(model, streams, variance=variance, compute=Compute(device))
-    return list(steps) if return_all_steps else deque(steps, maxlen=1).pop()
+    batches: list[list[Tensor]] = []
+    firsts = range(0, max(n_samples, 1), batch_size)
+    with tqdm(total=len(firsts) * len(steps), desc="sample", disable=None) as progress:
+        for first in firsts:
+            chosen = slice(first, min(first + batch_size, n_samples))
+            streams = [torch.Generator().manual_seed(seed) for seed in seeds[chosen]]
+            images = given(model, cond, chosen, guidance_scale)
+            kept: list[Tensor] = []
+            for x in sample_steps(images, streams, steps, sampler, own, clip_sample, Compute(device)):
+                kept = [*kept, x] if return_all_steps else [x]
+                progress.update()
+            batches.append(kept)
+    moments = [torch.cat(moment) for moment in zip(*batches, strict=True)]
+    return moments if return_all_steps else moments[-1]
 
 
-def _randn(shape: tuple[int, ...], streams: Sequence[torch.Generator], device: torch.device) -> Tensor:
-    """One standard normal image a stream, drawn on the CPU: the same noise whatever the device."""
-    if not streams:
-        return torch.empty(0, *shape, device=device)
-    return torch.stack([torch.randn(shape, generator=stream) for stream in streams]).to(device)
+def _options(sampler: str, options: dict[str, Any]) -> Section:
+    """The options of a sampler; ValueError if there is no such sampler, or it takes no such options."""
+    model = SAMPLERS[SAMPLERS.checked(sampler)].Options
+    try:
+        return model(**options)
+    except ValidationError as error:
+        allowed = ", ".join(model.model_fields) or "none"
+        mistakes = "; ".join(f"{'.'.join(map(str, m['loc']))} is {m['input']!r}: {m['msg']}" for m in error.errors())
+        raise ValueError(f"{mistakes}; options of sampler {sampler}: {allowed}") from None
+
+
+def _cond(
+    model: DiffusionModel, n_samples: int, labels: Integer[Tensor, " n"] | None, seed: int
+) -> Shaped[Tensor, "n *rest"] | None:
+    """The conditioning of each image: of the labels, or drawn."""
+    if labels is None:
+        return draw_cond(model, seed, range(n_samples))
+    if model.conditioning is None:
+        raise ValueError("labels are given; this model is unconditional, so they must be None")
+    if len(labels) != n_samples:
+        raise ValueError(f"labels has {len(labels)} classes; n_samples is {n_samples}, so there must be as many")
+    return model.conditioning.of_labels(labels)

@@ -1,10 +1,10 @@
-"""Fewer steps: a new schedule that stops at some of the old one's steps, for any sampler to walk whole.
+"""Sampling in fewer steps: a schedule of n steps made of some timesteps of the trained one.
 
-Every sampler here takes all steps of the schedule that it is given, so "in 10 steps" is a matter of the schedule alone
-(Nichol & Dhariwal 2021, section 4: "a subsequence of the steps").
+A sampler takes every step of its schedule, so that respacing is a matter of the schedule alone (Nichol & Dhariwal 2021,
+section 4).
 """
 
-from typing import Literal
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Int
@@ -12,45 +12,72 @@ from torch import Tensor
 
 from ddpm.diffusion.schedule import NoiseSchedule
 
-Spacing = Literal["even", "karras"]
+Spacing = Callable[[NoiseSchedule, int], Int[Tensor, "n_plus_1"]]
+SPACINGS: dict[str, Spacing] = {}
 RHO = 7  # Karras et al. 2022, section 3
 
 
-def timesteps(max_steps: int, n_steps: int) -> Int[Tensor, "stops"]:
-    """Numbers of noise steps at which a chain of `n_steps` stops: 0 = t_0 < t_1 < ... < t_n = T, evenly spaced.
+def spacing(function: Spacing) -> Spacing:
+    """Decorator: a spacing that params.yaml can name, by the function's name."""
+    SPACINGS[function.__name__] = function
+    return function
 
-    T itself is among them, since only x_T is pure noise ("trailing" in Lin et al. 2023, table 2). Raises ValueError
-    unless 1 <= n_steps <= max_steps.
+
+@spacing
+def even(schedule: NoiseSchedule, n_steps: int) -> Int[Tensor, "n_plus_1"]:
+    """Evenly spaced in t ("trailing" in Lin et al. 2023, table 2)."""
+    return (torch.arange(n_steps + 1, dtype=torch.float64) * len(schedule) / n_steps).round().long()
+
+
+@spacing
+def karras(schedule: NoiseSchedule, n_steps: int) -> Int[Tensor, "n_plus_1"]:
+    """Dense at both ends: even in sigma^(1/7), sigma^2 = (1 - alpha_bar) / alpha_bar (Karras et al. 2022, equation 5).
+
+    From timestep 1 to T - 1, each at the nearest timestep that is still free. T is set apart, since its sigma is
+    infinite on some schedules.
     """
-    if not 1 <= n_steps <= max_steps:
-        raise ValueError(f"n_steps is {n_steps}; it must lie in 1..{max_steps}, the steps of the schedule")
-    return (torch.arange(n_steps + 1, dtype=torch.float64) * max_steps / n_steps).round().long()
-
-
-def stops(schedule: NoiseSchedule, n_steps: int, spacing: Spacing) -> Int[Tensor, "stops"]:
-    """Where a chain of `n_steps` stops on `schedule`: 0 = t_0 < t_1 < ... < t_n = T; ValueError as `timesteps` says.
-
-    spacing: "even" in t; or "karras", dense at both ends: even in sigma^(1/7), where sigma^2 = (1 - alpha_bar) /
-    alpha_bar (Karras et al. 2022, equation 5), from step 1 to T - 1, each at the nearest step that is still free. T
-    itself is set apart, since its sigma is infinite on some schedules.
-    """
-    even = timesteps(len(schedule), n_steps)
-    if spacing == "even" or n_steps == 1:
-        return even
+    ends = even(schedule, n_steps)
+    if n_steps == 1:
+        return ends
     alpha_bar = schedule.alpha_bars[:-1]
     roots = (1 / alpha_bar - 1) ** (1 / (2 * RHO))
     wanted = roots[0] + (roots[-1] - roots[0]) * torch.linspace(0, 1, n_steps - 1).to(roots)
     nearest = 1 + (roots - wanted[:, None]).abs().argmin(1).cpu()
     order = torch.arange(1, n_steps)
-    # Each stop at least one above the one before, and low enough for those that follow.
+    # Each timestep at least one above the one before, and low enough for those that follow.
     between = (nearest - order).cummax(0).values.clamp(max=len(schedule) - n_steps) + order
-    return torch.cat((even[:1], between, even[-1:]))
+    return torch.cat((ends[:1], between, ends[-1:]))
 
 
-def respace(schedule: NoiseSchedule, kept: Int[Tensor, "stops"]) -> NoiseSchedule:
-    """The schedule of n steps whose step i adds all the noise of the old steps t_{i-1} + 1 .. t_i of `kept`.
+def timesteps(schedule: NoiseSchedule, n_steps: int | None = None, spacing: str = "even") -> Int[Tensor, "n_plus_1"]:
+    """The timesteps of a chain of `n_steps`: 0 = t_0 < t_1 < ... < t_n = T.
 
-    alpha_bar at i is the old alpha_bar at t_i. kept: as `stops` gives it, from 0 to at most T.
+    T is always among them, since only x_T is pure noise.
+
+    Args:
+        schedule: The schedule that the network was trained on.
+        n_steps: From 1 to T; None for all T.
+        spacing: A key of SPACINGS.
+
+    Raises:
+        ValueError: n_steps or spacing is not allowed.
     """
-    alpha_bar = schedule.alpha_bar(kept)
-    return NoiseSchedule(len(kept) - 1, schedule.device, betas=1 - alpha_bar[1:] / alpha_bar[:-1])
+    n_steps = len(schedule) if n_steps is None else n_steps
+    if not 1 <= n_steps <= len(schedule):
+        raise ValueError(f"n_steps is {n_steps}; it must be in 1..{len(schedule)}, the steps of the schedule")
+    if spacing not in SPACINGS:
+        raise ValueError(f"spacing is {spacing!r}; allowed: {', '.join(SPACINGS)}")
+    return SPACINGS[spacing](schedule, n_steps)
+
+
+def respace(schedule: NoiseSchedule, timesteps: Int[Tensor, "n_plus_1"]) -> NoiseSchedule:
+    """The schedule of n steps whose step i adds all the noise of the old steps t_{i-1} + 1 .. t_i.
+
+    Its alpha_bar at i is the old alpha_bar at t_i.
+
+    Args:
+        schedule: The schedule that the network was trained on.
+        timesteps: As `timesteps` gives them, from 0 to at most T.
+    """
+    alpha_bar = schedule.alpha_bar(timesteps)
+    return NoiseSchedule(len(timesteps) - 1, schedule.device, betas=1 - alpha_bar[1:] / alpha_bar[:-1])

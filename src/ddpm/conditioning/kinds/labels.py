@@ -45,6 +45,15 @@ class Labels(Conditioning):
         """Class 0, 1, ... round-robin, by the image's number."""
         return torch.tensor([index % self.n_classes for index in indices])
 
+    def of_labels(self, labels: Shaped[Tensor, " n"]) -> Int64[Tensor, " n"]:
+        """The classes themselves, from 0 to n_classes - 1; ValueError for others."""
+        if labels.is_floating_point() or ((labels < 0) | (labels >= self.n_classes)).any():
+            raise ValueError(f"labels are {labels.unique().tolist()}; allowed: whole numbers 0 to {self.n_classes - 1}")
+        return labels.long()
+
+    def labels(self, cond: Shaped[Tensor, "n"]) -> Int64[Tensor, "n"]:
+        return cond.long()
+
     def null(self, cond: Shaped[Tensor, "b"]) -> Int64[Tensor, "b"]:
         return torch.full_like(cond, self.n_classes)
 

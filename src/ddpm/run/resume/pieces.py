@@ -21,10 +21,12 @@ class Pieces:
     unit: ClassVar[str] = "piece"
     breakable: ClassVar[bool] = True
 
-    def __init__(self, resume: Resume) -> None:
+    def __init__(self, resume: Resume | None) -> None:
+        """resume: Where they are kept; None to keep none."""
         self._resume = resume
         self._done: dict[str, Piece] = {}
-        resume.start(self)
+        if resume:
+            resume.start(self)
 
     @property
     def step(self) -> int:
@@ -35,9 +37,10 @@ class Pieces:
         if name not in self._done:
             try:
                 self._done[name] = tuple(tensor.cpu() for tensor in make())
-                self._resume.after_step(self)
+                if self._resume:
+                    self._resume.after_step(self)
             except BaseException:
-                if self._done:
+                if self._done and self._resume:
                     self._resume.save(self)
                 raise
         return self._done[name]

@@ -1,6 +1,6 @@
-"""Algorithm 2: from pure noise to an image, one step of the reverse chain at a time (Ho et al. 2020)."""
+"""Algorithm 2: the reverse chain, one step at a time (Ho et al. 2020)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
@@ -8,27 +8,44 @@ from torch import Tensor
 
 from ddpm.diffusion.posterior import Variance, posterior_mean, reverse_variance
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.sampling.denoiser import Denoiser, VarianceDenoiser
+from ddpm.run.params import Section
+from ddpm.sampling.denoiser import Denoiser, NetworkDenoiser
+from ddpm.sampling.sampler import Noise, sampler
 
 
+class AncestralOptions(Section):
+    """variance: sigma_t^2 of p(x_{t-1} | x_t), as in `reverse_variance`."""
+
+    variance: Variance = "fixed_large"
+
+
+@sampler(__name__, Options=AncestralOptions, stochastic=True)
 def ancestral(
-    denoise: Denoiser | VarianceDenoiser,
+    denoise: Denoiser,
     x: Float[Tensor, "n c h w"],
     schedule: NoiseSchedule,
-    noise: Callable[[], Float[Tensor, "n c h w"]],
+    noise: Noise,
     variance: Variance = "fixed_large",
 ) -> Iterator[Float[Tensor, "n c h w"]]:
-    """Yield x_{T-1}, ..., x_0 from x = x_T, for every step of `schedule`.
+    """Yield x_{T-1}, ..., x_0 from x = x_T. No noise is added at t = 1.
 
-    noise: gives fresh standard normal noise at each call. variance: sigma_t^2, as `reverse_variance` has it; "learned"
-    takes a `VarianceDenoiser` of a network that has learned one. No noise is added at t = 1.
+    Args:
+        denoise: The estimate of x_0; for a learned variance, of a network that has learned one.
+        x: x_T.
+        schedule: Every step of it is taken.
+        noise: Standard normal noise.
+        variance: sigma_t^2, as in `reverse_variance`.
+
+    Raises:
+        ValueError: variance is "learned", but the network has learned none.
     """
     for t in range(len(schedule), 0, -1):
-        num_steps = torch.full((len(x),), t, device=x.device)
-        said = denoise(x, t)
-        x0, v = said if isinstance(said, tuple) else (said, None)
+        num_steps, v = torch.full((len(x),), t, device=x.device), None
+        if variance == "learned" and isinstance(denoise, NetworkDenoiser):
+            x0, v = denoise.with_variance(x, t)
+        else:
+            x0 = denoise(x, t)
         x = posterior_mean(x0, x, num_steps, schedule)
         if t > 1:
-            sigma2 = reverse_variance(variance, num_steps, schedule, v)
-            x = x + sigma2.sqrt().to(x) * noise()
+            x = x + reverse_variance(variance, num_steps, schedule, v).sqrt().to(x) * noise()
         yield x

@@ -1,27 +1,38 @@
-"""DDIM: the chain without, or with less, fresh noise (Song, Meng & Ermon 2021)."""
+"""DDIM: the chain with less fresh noise, or none (Song, Meng & Ermon 2021)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from math import sqrt
+from typing import Annotated
 
+from annotated_types import Ge, Le
 from jaxtyping import Float
 from torch import Tensor
 
 from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.run.params import Section
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.levels import levels
+from ddpm.sampling.sampler import Noise, sampler
 
 
+class DdimOptions(Section):
+    """eta: from 0, deterministic, to 1, as much noise as Algorithm 2 with variance fixed_small."""
+
+    eta: Annotated[float, Ge(0), Le(1)] = 0.0
+
+
+@sampler(__name__, Options=DdimOptions, stochastic=True)
 def ddim(
-    denoise: Denoiser,
-    x: Float[Tensor, "n c h w"],
-    schedule: NoiseSchedule,
-    noise: Callable[[], Float[Tensor, "n c h w"]],
-    eta: float = 0.0,
+    denoise: Denoiser, x: Float[Tensor, "n c h w"], schedule: NoiseSchedule, noise: Noise, eta: float = 0.0
 ) -> Iterator[Float[Tensor, "n c h w"]]:
-    """Yield x_{T-1}, ..., x_0 from x = x_T by equation 12, for every step of `schedule`.
+    """Yield x_{T-1}, ..., x_0 from x = x_T by equation 12.
 
-    eta: the share of the ancestral sampler's noise, equation 16: 0 follows the probability flow and never calls
-    `noise`, 1 is Algorithm 2 with variance "fixed_small".
+    Args:
+        denoise: The estimate of x_0.
+        x: x_T.
+        schedule: Every step of it is taken.
+        noise: Standard normal noise; not called if eta is 0.
+        eta: Factor on the noise of equation 16, from 0 (probability flow) to 1 (Algorithm 2 with fixed_small).
     """
     at = levels(schedule)
     for t in range(len(schedule), 0, -1):

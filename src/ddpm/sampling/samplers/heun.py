@@ -8,17 +8,25 @@ from torch import Tensor
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.levels import levels
+from ddpm.sampling.sampler import sampler
 
 # A correction is weighted by about alpha_{t-1} / alpha_t. Out of all but pure noise (the cosine schedule's last step)
 # that is hundreds, and the corrected step is far worse than the plain one.
 MAX_WEIGHT = 10.0
 
 
+@sampler(__name__, min_steps=2, evaluations=lambda n_steps: 2 * n_steps - 1)
 def heun(denoise: Denoiser, x: Float[Tensor, "n c h w"], schedule: NoiseSchedule) -> Iterator[Float[Tensor, "n c h w"]]:
-    """Yield x_{T-1}, ..., x_0 from x = x_T, for every step of `schedule`; second order, two evaluations a step.
+    """Yield x_{T-1}, ..., x_0 from x = x_T; second order, two evaluations a step.
 
-    In x / alpha as a function of sigma / alpha the slope is eps: a DDIM step is Euler's, and the mean of the slopes at
-    both its ends corrects it. The last step, and one whose correction would weigh more than MAX_WEIGHT, stay plain.
+    In x / alpha as a function of sigma / alpha the slope is eps. A DDIM step is Euler's step, which is corrected by the
+    mean of the slopes at its two ends. The last step, and one whose correction would be weighted by more than
+    MAX_WEIGHT, stay Euler's.
+
+    Args:
+        denoise: The estimate of x_0.
+        x: x_T.
+        schedule: Every step of it is taken.
     """
     at = levels(schedule)
     for t in range(len(schedule), 0, -1):

@@ -1,4 +1,4 @@
-"""UniPC: predict a step, and correct it by the evaluation that the next step needs anyway (Zhao et al. 2023)."""
+"""UniPC: a predictor-corrector whose corrector reuses the next step's evaluation (Zhao et al. 2023)."""
 
 from collections.abc import Iterator, Sequence
 from math import expm1, factorial, isinf
@@ -10,17 +10,26 @@ from torch import Tensor
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.levels import levels
+from ddpm.sampling.sampler import sampler
 
+ORDER = 3
 Point = tuple[float, Tensor]  # (lam, x0)
 
 
+@sampler(__name__, min_steps=ORDER)
 def unipc(
-    denoise: Denoiser, x: Float[Tensor, "n c h w"], schedule: NoiseSchedule, order: int = 3
+    denoise: Denoiser, x: Float[Tensor, "n c h w"], schedule: NoiseSchedule, order: int = ORDER
 ) -> Iterator[Float[Tensor, "n c h w"]]:
-    """Yield x_{T-1}, ..., x_0 from x = x_T, for every step of `schedule`: UniPC-`order`, B_2(h), predicting x0.
+    """Yield x_{T-1}, ..., x_0 from x = x_T by UniPC with B_2(h) in x0-prediction; one evaluation a step.
 
-    What is yielded is the prediction (UniP); the correction (UniC) goes into the next one. One evaluation a step. The
-    order rises at the start with the number of estimates, and falls at the end with that of the steps left.
+    The predictor (UniP) gives what is yielded, and the corrector (UniC) where the next step starts. The order rises at
+    the start with the number of estimates and falls at the end with the number of steps left.
+
+    Args:
+        denoise: The estimate of x_0.
+        x: x_T.
+        schedule: Every step of it is taken.
+        order: The highest order.
     """
     at, n = levels(schedule), len(schedule)
     start, past = x, list[Point]()  # where the current step began; estimates, newest first

@@ -19,11 +19,17 @@ CURVATURE = 0.5
 def dpm_solver(
     denoise: Denoiser, x: Float[Tensor, "n c h w"], schedule: NoiseSchedule, order: int
 ) -> Iterator[Float[Tensor, "n c h w"]]:
-    """Yield x_{T-1}, ..., x_0 from x = x_T, for every step of `schedule`: DPM-Solver++(2M) or (3M), by `order`.
+    """Yield x_{T-1}, ..., x_0 from x = x_T by DPM-Solver++(2M) or (3M).
 
-    The flow is solved exactly but for x0 as a function of lam (proposition 4.1), which is a polynomial through the last
-    estimates. The first steps have fewer of them; the last step, where lam becomes infinite, takes the estimate as it
-    is; and with fewer than FEW_STEPS steps the last but one is at most second order, as the authors advise.
+    The flow is solved exactly but for x_0 as a function of lam (proposition 4.1), which is a polynomial through the
+    last estimates. The first steps have fewer estimates. The last step, where lam becomes infinite, takes the estimate
+    as it is. With fewer than FEW_STEPS steps the last but one is at most second order, as the authors advise.
+
+    Args:
+        denoise: The estimate of x_0.
+        x: x_T.
+        schedule: Every step of it is taken.
+        order: 2 or 3.
     """
     at, n = levels(schedule), len(schedule)
     past: list[tuple[float, Tensor]] = []  # (lam, x0), newest first

@@ -1,0 +1,102 @@
+"""What a sampling stage does: draw batches of samples, and keep every step of the first few."""
+
+from functools import partial
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Ge, Le
+from pydantic import AfterValidator, model_validator
+from torch import Tensor
+from tqdm import tqdm
+
+from ddpm.conditioning.guidance import draw_cond, given
+from ddpm.diffusion.model import DiffusionModel, schedule_of
+from ddpm.images import denormalize_img, to_uint8
+from ddpm.registry import Registry
+from ddpm.run.params import Chooses, Count
+from ddpm.run.resume.pieces import Pieces
+from ddpm.run.seeding import generator
+from ddpm.run.stage import StageRun
+from ddpm.sampling.chain import sample_steps
+from ddpm.sampling.sampler import SAMPLERS
+from ddpm.sampling.spacing import SPACINGS, timesteps
+
+
+def _a_spacing(name: str) -> str:
+    if name not in SPACINGS:
+        raise ValueError(f"{name!r} is no spacing; allowed: {', '.join(SPACINGS)}")
+    return name
+
+
+class SampleModel(Chooses):
+    """Sections `sample.tiny` and `sample.unet`: how samples of a model are drawn."""
+
+    n_samples: Annotated[int, Ge(1), Le(1_000_000)]
+    n_trajectories: Annotated[int, Ge(1), Le(64)]
+    batch_size: Count
+    sampler: Annotated[str, AfterValidator(SAMPLERS.checked)]
+    n_steps: Annotated[int, Ge(1), Le(10_000)] | None
+    spacing: Annotated[str, AfterValidator(_a_spacing)]
+    clip_sample: bool
+    guidance_scale: Annotated[float, Ge(1), Le(100)]
+
+    @classmethod
+    def registries(cls) -> dict[str, Registry[Any]]:
+        """Where the names come from."""
+        return {"sampler": SAMPLERS}
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> "SampleModel":
+        if self.n_trajectories > self.n_samples:
+            raise ValueError(f"n_trajectories is {self.n_trajectories}; it cannot exceed n_samples, {self.n_samples}")
+        least = SAMPLERS[self.sampler].min_steps
+        if self.n_steps is not None and self.n_steps < least:
+            raise ValueError(f"n_steps is {self.n_steps}; sampler {self.sampler} needs at least {least}")
+        return self
+
+
+def draw_samples(stage: StageRun, model: DiffusionModel) -> dict[str, Tensor]:
+    """Draw the samples that `stage.params` ask for, as 8-bit images.
+
+    Args:
+        stage: A stage sample_NAME; finished batches of an interrupted run are not drawn again.
+        model: A trained network.
+
+    Returns:
+        samples: (n, c, h, w). steps: the trajectories of the first ones, (n_steps + 1, n_trajectories, c, h, w).
+        num_steps: t at each step, from T to 0. cond: the conditioning, and labels: the classes that were asked for, if
+        there are any.
+    """
+    params = stage.params
+    steps = timesteps(schedule_of(model), params.n_steps, params.spacing)
+    cond = draw_cond(model, stage.seed, range(params.n_samples))
+    firsts = range(0, params.n_samples, params.batch_size)
+    pieces, made = Pieces(stage.resume), list[tuple[Tensor, ...]]()
+    with tqdm(total=len(firsts) * len(steps), desc=stage.name.replace("_", " "), disable=None) as progress:
+        for first in firsts:
+            images = range(first, min(first + params.batch_size, params.n_samples))
+            batch = given(model, cond, slice(images.start, images.stop), params.guidance_scale)
+            made.append(pieces(f"from {first}", partial(_draw_batch, stage, batch, steps, images, progress)))
+            progress.update(len(made) * len(steps) - progress.n)  # a batch that was drawn before
+    samples, trajectories = zip(*made, strict=True)
+    labels = None if cond is None else model.conditioning.labels(cond)
+    found = {"cond": cond, "labels": labels}
+    return {
+        "samples": torch.cat(samples),
+        "steps": torch.cat(trajectories, dim=1),
+        "num_steps": steps.flip(0),
+        **{name: tensor for name, tensor in found.items() if tensor is not None},
+    }
+
+
+def _draw_batch(
+    stage: StageRun, model: DiffusionModel, steps: Tensor, images: range, progress: "tqdm[Any]"
+) -> tuple[Tensor, Tensor]:
+    """The samples with the numbers `images`, and every step of those whose trajectory is kept."""
+    params, trajectory = stage.params, list[Tensor]()
+    streams = [generator(stage.seed, "noise", i) for i in images]
+    options = params.options("sampler")
+    for x in sample_steps(model, streams, steps, params.sampler, options, params.clip_sample, stage.compute):
+        trajectory.append(to_uint8(denormalize_img(x[: max(0, params.n_trajectories - images.start)])))
+        progress.update()
+    return to_uint8(denormalize_img(x)), torch.stack(trajectory)

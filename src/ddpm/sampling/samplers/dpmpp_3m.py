@@ -1,0 +1,19 @@
+"""DPM-Solver++(3M): multistep, order 3 (Lu et al. 2022)."""
+
+from collections.abc import Iterator
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.sampling.denoiser import Denoiser
+from ddpm.sampling.dpm_solver import dpm_solver
+from ddpm.sampling.sampler import sampler
+
+
+@sampler(__name__, min_steps=3)
+def dpmpp_3m(
+    denoise: Denoiser, x: Float[Tensor, "n c h w"], schedule: NoiseSchedule
+) -> Iterator[Float[Tensor, "n c h w"]]:
+    """Yield x_{T-1}, ..., x_0 from x = x_T; one evaluation a step."""
+    return dpm_solver(denoise, x, schedule, order=3)
