@@ -1,7 +1,7 @@
-"""Registries: a folder of files, one entry a file. An entry's name is its file's name.
+"""Registries: a folder is a registry, a file in it an entry, and the entry's name is the file's.
 
-A name can be checked and listed without importing anything; an entry is imported when it is first used. So a new file
-is all that a new entry needs, and a stage depends on the entries that its params choose, not on the others.
+Names are listed and checked without importing the files. An entry is imported when it is first used. So a new entry
+needs one new file and no other change, and a stage depends on the entries that its params choose, not on the others.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,37 +15,52 @@ Entry = TypeVar("Entry")
 
 
 class Registry(Mapping[str, Entry]):
-    """The entries in the files of one folder, by name.
-
-    Args:
-        package: The folder, as a package name such as "ddpm.sampling.samplers".
-        what: What an entry is called in messages, such as "sampler".
-    """
+    """The entries in the files of one folder, by name, in alphabetical order."""
 
     def __init__(self, package: str, what: str) -> None:
+        """Name the folder; nothing is imported yet.
+
+        Args:
+            package: The folder as a package, such as "ddpm.sampling.samplers".
+            what: What messages call an entry, such as "sampler".
+        """
         self.package, self.what = package, what
         self._entries: dict[str, Entry] = {}
 
     def register(self, module: str, entry: Entry) -> Entry:
-        """Make `entry` the one of the file `module` (its `__name__`); return it unchanged."""
+        """Make `entry` the entry of a file.
+
+        Args:
+            module: The file's `__name__`.
+            entry: Returned unchanged.
+        """
         self._entries[module.rpartition(".")[2]] = entry
         return entry
 
     def checked(self, name: str) -> str:
-        """Return `name`.
+        """Return `name` if it is an entry's: a pydantic validator.
 
         Raises:
-            ValueError: There is no such entry; the message lists those there are.
+            ValueError: There is no such entry. The message lists those there are.
         """
         if name not in self:
             raise ValueError(f"{name!r} is no {self.what}; allowed: {', '.join(self)}")
         return name
+
+    def all_if_null(self, names: list[str] | None) -> list[str]:
+        """Return `names`, or the names of all entries for None: a pydantic validator."""
+        return list(self) if names is None else names
 
     def module(self, name: str) -> str:
         """The module that holds the entry `name`."""
         return f"{self.package}.{name}"
 
     def __getitem__(self, name: str) -> Entry:
+        """Import and return an entry.
+
+        Raises:
+            UserError: There is no such entry, or its file does not register one.
+        """
         try:
             module = self.module(self.checked(name))
         except ValueError as error:
@@ -60,7 +75,7 @@ class Registry(Mapping[str, Entry]):
         return iter(sorted(module.name for module in iter_modules(folder) if not module.ispkg))
 
     def __len__(self) -> int:
-        return len(list(iter(self)))
+        return sum(1 for _ in self)  # list(self) would ask for the length
 
     def __contains__(self, name: object) -> bool:
-        return name in list(iter(self))
+        return name in list(self)

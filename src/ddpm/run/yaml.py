@@ -1,4 +1,4 @@
-"""YAML files as DVC reads them: PyYAML with the scalars of YAML 1.2, and without silently dropped keys."""
+"""YAML as DVC reads it: PyYAML with the scalars of YAML 1.2, and without keys that stand twice."""
 
 import re
 from collections.abc import Hashable
@@ -9,65 +9,62 @@ import yaml
 
 from ddpm.errors import UserError
 
+# YAML 1.1, which PyYAML follows, takes 1e-3 for a string, `on` for a boolean and 1:30 for the number 90.
+SCALARS = {
+    "bool": ("tTfF", r"true|True|TRUE|false|False|FALSE"),
+    "int": ("-+0123456789", r"[-+]?0b[01_]+|[-+]?0o?[0-7_]+|[-+]?[0-9_]+|[-+]?0x[0-9a-fA-F_]+"),
+    "float": (
+        "-+.0123456789",
+        r"[-+]?[0-9][0-9_]*\.[0-9_]*([eE][-+]?[0-9]+)?|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+|[-+]?\.[0-9_]+([eE][-+][0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+    ),
+}
+TAG = "tag:yaml.org,2002:"
+
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML follows YAML 1.1, where 1e-3 is a string, `on` a boolean and 1:30 the number 90."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    yaml_implicit_resolvers = {  # noqa: RUF012, as in PyYAML
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.removeprefix(TAG) not in SCALARS]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for i, key in enumerate(keys):
-            if key in keys[:i]:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", node.value[i][0].start_mark
-                )
+        seen = []  # a key need not be hashable
+        for key, _ in node.value:
+            seen.append(self.construct_object(key, deep=True))
+            if seen[-1] in seen[:-1]:
+                raise yaml.constructor.ConstructorError(problem=f"the key {seen[-1]!r} stands twice{key.start_mark}")
         return super().construct_mapping(node, deep=deep)
 
-
-# The core schema of YAML 1.2.2, section 10.3.2.
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
-    (
-        "float",
-        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        list("-+0123456789."),
-    ),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})$"), _first)
+    def construct_integer(self, node: yaml.ScalarNode) -> int:
+        text: str = self.construct_scalar(node).replace("_", "")
+        return int(text, 0 if text.lstrip("-+")[:2] in ("0b", "0o", "0x") else 10)
 
 
-def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
-    text = loader.construct_scalar(node)
-    return int(text, 8 if text.startswith("0o") else 16 if text.startswith("0x") else 10)
+for _name, (_first, _pattern) in SCALARS.items():
+    _Loader.add_implicit_resolver(f"{TAG}{_name}", re.compile(rf"(?:{_pattern})$"), list(_first))
+_Loader.add_constructor(f"{TAG}int", _Loader.construct_integer)
 
 
-def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
-    return float(loader.construct_scalar(node).replace(".inf", "inf").replace(".Inf", "inf").replace(".INF", "inf")
-                 .replace(".nan", "nan").replace(".NaN", "nan").replace(".NAN", "nan"))
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
-_Loader.add_constructor("tag:yaml.org,2002:float", _float)
+class _Dumper(yaml.SafeDumper):
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers  # so that it quotes what would be read as a number
 
 
 def load_yaml(path: Path) -> Any:
-    """The contents of a YAML file.
+    """Read a YAML file.
 
     Raises:
         UserError: The file cannot be read, is not valid YAML, or has a key that stands twice.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506, a SafeLoader
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    # PyYAML lets errors of Python through: 5000 digits, !!bool x, [[[[...
+    # PyYAML lets Python's errors through, as for 5000 digits, `!!bool x` or 500 brackets.
     except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def dump_yaml(values: Any) -> str:
-    """`values` as YAML text, keys in their own order."""
-    return yaml.safe_dump(values, sort_keys=False, width=120, allow_unicode=True)
+    """Return `values` as YAML text, with keys in their own order."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
