@@ -1,53 +1,54 @@
-"""Stage train_classifier: a classifier of FashionMNIST, whose features the samples are judged by."""
+"""Stage train_classifier: a classifier of the data set, in whose features samples are scored."""
 
 from pathlib import Path
 
-from torch import Tensor
+from ddpm.data.dataset import load_dataset
+from ddpm.errors import UserError
+from ddpm.evaluation.classifier import (
+    Classifier,
+    ClassifierConfig,
+    TrainClassifier,
+    describe,
+    fit_classifier,
+    save_classifier,
+)
+from ddpm.run.files import write_csv, write_json
+from ddpm.run.seeding import global_stream
+from ddpm.run.stage import Stage, StageRun, run
 
-from ddpm.run import compute
-from ddpm.evaluation.classifier import FashionCnn, describe
-from ddpm.run.files import load_tensors, save_tensors, write_csv, write_json
-from ddpm.run.stage import Stage, run_stage
-from ddpm.run.resume.context import Resume, determinants
-from ddpm.run.seeding import derive_seed, global_stream
-from ddpm.training.classifier import fit_classifier
-
-DATA = Path("data/fashion_mnist")
-WEIGHTS = Path("models/classifier.safetensors")
-REPORTS = Path("reports/train_classifier")
-
-
-def main(stage: Stage) -> None:
-    params = stage.params.train_classifier
-    seed = derive_seed(stage.params.seed, "train_classifier")
-    device = compute.set_up(stage.params.device, stage.params.precision, stage.params.threads)
-    train, test = (load_tensors(DATA / f"{split}.safetensors") for split in ("train", "test"))
-    for split in ("train", "test"):
-        stage.run.log_input(DATA / f"{split}.safetensors", split)
-
-    with global_stream(seed, "init"):
-        model = FashionCnn()
-    images, labels = train["images"][: params.n_train], train["labels"][: params.n_train]
-    about = determinants("train_classifier", stage.params, device)
-    with Resume("train_classifier", about, params.checkpoint_seconds) as resume:
-        losses = fit_classifier(model, params, images, labels, seed, device, resume)
-        write_outputs(stage, model, losses, test)
+TRAIN, TEST = (f"data/images/{split}.safetensors" for split in ("train", "test"))
+WEIGHTS, REPORTS = "models/classifier.safetensors", "reports/train_classifier"
 
 
-def write_outputs(stage: Stage, model: FashionCnn, losses: list[tuple[int, float]], test: dict[str, Tensor]) -> None:
-    classes = describe(model, test["images"]).classes
+def main(stage: StageRun) -> None:
+    train, test = load_dataset(Path(TRAIN)), load_dataset(Path(TEST))
+    if train.labels is None or test.labels is None:
+        raise UserError("params.yaml: data.name is a data set without labels; a classifier needs labels")
+    with global_stream(stage.seed, "init"):
+        model = Classifier(ClassifierConfig(train.img_shape[0], len(train.class_names)))
+    losses = fit_classifier(model, stage.params, train, stage.seed, stage.compute, stage.resume)
     metrics = {
-        "test_accuracy": (classes == test["labels"]).double().mean().item(),
+        "test_accuracy": (describe(model, test.images).classes == test.labels).double().mean().item(),
         "train_loss": losses[-1][1],
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
-    save_tensors(WEIGHTS, **model.cpu().state_dict())
-    write_csv(REPORTS / "loss.csv", ("epoch", "train_loss"), losses)
-    write_json(REPORTS / "metrics.json", metrics)
-    stage.run.log_metrics(metrics, losses[-1][0])
-    for path in (WEIGHTS, *sorted(REPORTS.iterdir())):
-        stage.run.log_artifact(path)
+    save_classifier(Path(WEIGHTS), model)
+    write_csv(Path(f"{REPORTS}/loss.csv"), ("epoch", "train_loss"), losses)
+    write_json(Path(f"{REPORTS}/metrics.json"), metrics)
+    stage.log.log_metrics(metrics, losses[-1][0])
 
+
+STAGES = {
+    "train_classifier": Stage(
+        main,
+        section=TrainClassifier,
+        deps=[TRAIN, TEST],
+        outs=[WEIGHTS],
+        metrics=[f"{REPORTS}/metrics.json"],
+        plots=[f"{REPORTS}/loss.csv"],
+        resumes=True,
+    )
+}
 
 if __name__ == "__main__":
-    run_stage("train_classifier", main, reads=("seed", "device", "precision", "threads", "train_classifier"))
+    run(STAGES)

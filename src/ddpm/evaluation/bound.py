@@ -10,12 +10,12 @@ from jaxtyping import Float, Float64, Shaped, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm.run.compute import Compute
-from ddpm.diffusion.forward import add_noise
 from ddpm.diffusion.bound import HALF_BIN, bound_term, gaussian_kl
+from ddpm.diffusion.forward import add_noise
+from ddpm.diffusion.model import DiffusionModel, evaluation_mode, labelled
 from ddpm.diffusion.posterior import Variance, reverse_variance, to_x0
 from ddpm.images import from_uint8, normalize_img
-from ddpm.networks.model import DiffusionModel, evaluation_mode, labelled
+from ddpm.run.compute import Compute
 from ddpm.run.seeding import generator
 
 Rows = tuple[Float64[Tensor, "n"], ...]

@@ -1,35 +1,60 @@
-"""A small classifier of FashionMNIST and its features: what the distances between sets of images look at.
+"""A small classifier of the data set, trained here: samples are scored in its features.
 
-Inception's features (Heusel et al. 2017) were learnt from photographs of 299 by 299 pixels; these, from the very
-classes that samples should belong to. Figures from other features, or from other weights, cannot be compared.
+Inception's features (Heusel et al. 2017) come from photographs of 299x299 pixels; these come from the very classes that
+samples should belong to. Values in other features, or of other weights, cannot be compared.
 """
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from itertools import islice
+from math import ceil, cos, pi
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+import torch.nn.functional as F
+from annotated_types import Ge, Gt, Le, Lt
+from jaxtyping import Float, Integer, UInt8
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from tqdm import tqdm
 
+from ddpm.data.dataset import ImageDataset
+from ddpm.data.order import batches
 from ddpm.errors import UserError
-from ddpm.run.files import load_tensors
+from ddpm.evaluation.metric import Described
 from ddpm.images import from_uint8, normalize_img
+from ddpm.run.compute import Compute
+from ddpm.run.files import atomic_path, load_tensors
+from ddpm.run.params import Section
+from ddpm.run.resume.context import Resume
+from ddpm.run.resume.state import TrainingState
+from ddpm.run.seeding import generator
+from ddpm.training.divergence import diverged, is_diverged, loss_at
 
-CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
 N_FEATURES = 128
-BATCH = 512  # images at a time where nothing is learnt
+BATCH = 512  # images at a time outside training
+
+
+class TrainClassifier(Section):
+    """Section `train_classifier`."""
+
+    batch_size: Annotated[int, Ge(2), Le(10_000)]
+    epochs: Annotated[int, Ge(1), Le(1000)]
+    lr: Annotated[float, Gt(0), Le(10)]
+    weight_decay: Annotated[float, Ge(0), Le(1)]
+    label_smoothing: Annotated[float, Ge(0), Lt(1)]
+    max_shift: Annotated[int, Ge(0), Lt(64)]
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """channels: Of the images. n_classes: Classes of the data set."""
+
+    channels: int
+    n_classes: int
 
 
 class ConvBlock(nn.Sequential):
@@ -44,7 +69,7 @@ class ConvBlock(nn.Sequential):
 
 
 class Residual(nn.Module):
-    """Two ConvBlocks and a skip past both."""
+    """Two ConvBlocks and a skip connection."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -54,14 +79,15 @@ class Residual(nn.Module):
         return x + self.blocks(x)
 
 
-class FashionCnn(nn.Module):
-    """A residual network over 14x14 blocks of 2x2 pixels, then 7x7, then 4x4: most of its work is where it is cheap."""
+class Classifier(nn.Module):
+    """A residual network on 2x2 blocks of pixels, at a half, a quarter and an eighth of the size."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
+        self.config = config
         self.features = nn.Sequential(
             nn.PixelUnshuffle(2),
-            ConvBlock(4, 32),
+            ConvBlock(4 * config.channels, 32),
             Residual(32),
             ConvBlock(32, 64, stride=2),
             Residual(64),
@@ -70,49 +96,148 @@ class FashionCnn(nn.Module):
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         )
-        self.head = nn.Linear(N_FEATURES, len(CLASSES))
+        self.head = nn.Linear(N_FEATURES, config.n_classes)
 
-    def forward(self, images: Float[Tensor, "b 1 28 28"]) -> Float[Tensor, "b classes"]:
-        """images: in [-1, 1]. Returns the logits of `CLASSES`."""
-        return self.head(self.features(images))
-
-
-@dataclass(frozen=True)
-class Described:
-    """A set of images as the metrics see it: pixels in [0, 1], the classifier's features, the class it sees in each."""
-
-    pixels: Float[Tensor, "n pixels"]
-    features: Float[Tensor, "n features"]
-    classes: Int64[Tensor, " n"]
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
+        """Logits of images in [-1, 1]."""
+        return self.head(self.features(even_sized(images)))
 
 
-def describe(model: FashionCnn, images: UInt8[Tensor, "n 1 28 28"]) -> Described:
-    """What `model`, in eval mode and on whatever device, makes of the images; on the CPU.
+def even_sized(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
+    """Images padded with black (-1) to an even height and width."""
+    height, width = images.shape[-2:]
+    return F.pad(images, (0, width % 2, 0, height % 2), value=-1) if height % 2 or width % 2 else images
+
+
+def describe(
+    model: Classifier, images: UInt8[Tensor, "n c h w"], labels: Integer[Tensor, " n"] | None = None
+) -> Described:
+    """What `model` sees in the images; on the CPU.
 
     Always in float32, so that a distance does not depend on the precision that the machine trains in.
+
+    Args:
+        model: In eval mode, on any device.
+        images: 8-bit.
+        labels: The true classes, or those that were asked for.
     """
     device = model.head.weight.device
     features, classes = [], []
     for batch in images.split(BATCH):
         with torch.no_grad():
-            found = model.features(normalize_img(from_uint8(batch.to(device))))
+            found = model.features(even_sized(normalize_img(from_uint8(batch.to(device)))))
             classes.append(model.head(found).argmax(dim=1).cpu())
         features.append(found.cpu())
-    return Described(from_uint8(images).flatten(1), torch.cat(features), torch.cat(classes))
+    return Described(from_uint8(images).flatten(1), torch.cat(features), torch.cat(classes), labels)
 
 
-def load_classifier(path: Path) -> tuple[FashionCnn, str]:
+def save_classifier(path: Path, model: Classifier) -> None:
+    """Write the weights, and the config in the header."""
+    tensors = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"config": json.dumps(asdict(model.config), sort_keys=True)})
+
+
+def load_classifier(path: Path) -> tuple[Classifier, str]:
     """The classifier in `path`, in eval mode, and the SHA-256 of the file, shortened: the name of this extractor.
 
-    Raises UserError, naming the file, where it is missing, damaged or holds another network.
+    Raises:
+        UserError: The file is missing, damaged, or no classifier.
     """
     weights = load_tensors(path)
-    model = FashionCnn()
     try:
+        with safe_open(path, framework="pt") as file:
+            config = ClassifierConfig(**json.loads((file.metadata() or {})["config"]))
+        model = Classifier(config)
         model.load_state_dict(weights)
-    except RuntimeError:
-        raise UserError(
-            f"{path}: not the classifier's weights; delete it and run `dvc repro train_classifier`"
-        ) from None
+    except (RuntimeError, KeyError, TypeError, ValueError):
+        raise UserError(f"{path}: not a classifier of this version; delete it and run `dvc repro`") from None
     with path.open("rb") as file:
         return model.eval().requires_grad_(False), hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def fit_classifier(
+    model: Classifier,
+    params: TrainClassifier,
+    dataset: ImageDataset,
+    seed: int = 0,
+    compute: Compute = Compute(),
+    resume: Resume | None = None,
+) -> list[tuple[int, float]]:
+    """Train `model` in place and leave it in eval mode.
+
+    SGD with Nesterov momentum, a one-cycle learning rate (Smith & Topin 2017), label smoothing (Szegedy et al. 2015)
+    and random shifts.
+
+    Args:
+        model: A new classifier.
+        params: The hyper-parameters.
+        dataset: 8-bit images with labels.
+        seed: All randomness comes from (seed, step).
+        compute: The device and its precision.
+        resume: Keeps the state on disk, so that an interrupted run goes on to the same bits.
+
+    Returns:
+        (epoch, mean loss) for each epoch.
+
+    Raises:
+        UserError: Training diverged; `resume` keeps the state before that step.
+    """
+    assert dataset.labels is not None
+    model.to(compute.device).to(memory_format=torch.channels_last).train()
+    images, labels = dataset.images.to(compute.device), dataset.labels.to(compute.device).long()
+    per_epoch = ceil(len(images) / params.batch_size)
+    total = params.epochs * per_epoch
+    optimizer = torch.optim.SGD(model.parameters(), momentum=0.9, nesterov=True, weight_decay=params.weight_decay)
+    state = TrainingState({"model": model}, [optimizer])
+    if resume:
+        resume.start(state)
+    order = islice(batches(len(images), params.batch_size, seed, first=state.step), total - state.step)
+    progress = tqdm(order, "train classifier", total, initial=state.step, disable=None)
+    for step, chosen in enumerate(progress, start=state.step + 1):
+        chosen = chosen.to(compute.device)
+        [group] = optimizer.param_groups
+        group["lr"] = one_cycle(step - 1, total, params.lr)
+        x = normalize_img(from_uint8(shifted(images[chosen], params.max_shift, generator(seed, "shift", step))))
+        with compute.autocast():
+            logits = model(x)
+        loss = F.cross_entropy(logits.float(), labels[chosen], label_smoothing=params.label_smoothing)
+        if is_diverged(value := loss.item(), state.first_loss(value)):
+            if resume:
+                resume.save(state)
+            raise diverged(loss_at(step, total, per_epoch, value), group["lr"], len(chosen))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        state.step = step
+        state.recent.append(value)
+        if step % per_epoch == 0:
+            state.train_loss.append((step // per_epoch, sum(state.recent) / per_epoch))
+            state.recent.clear()
+        if resume:
+            resume.after_step(state, step == total)
+    if not state.is_finite():  # no loss was taken after the last step
+        raise diverged(f"the weights after step {total}, the last, are not finite", params.lr, params.batch_size)
+    model.eval()
+    return state.train_loss
+
+
+def one_cycle(done: int, total: int, highest: float) -> float:
+    """The learning rate after `done` of `total` steps: up from highest / 25, then down to a 10,000th of that.
+
+    Two half cosines; the first takes a fifth of the steps.
+    """
+    lowest, top = highest / 25, max(0.0, 0.2 * total - 1)
+    if done < top:
+        start, end, share = lowest, highest, done / top
+    else:
+        start, end, share = highest, lowest / 10_000, (done - top) / max(1.0, total - 1 - top)
+    return end + (start - end) / 2 * (cos(pi * share) + 1)
+
+
+def shifted(images: UInt8[Tensor, "b c h w"], most: int, stream: torch.Generator) -> UInt8[Tensor, "b c h w"]:
+    """Each image shifted at random by up to `most` pixels, across and down; what comes into view is black."""
+    b, _, h, w = images.shape
+    windows = F.pad(images, [most] * 4).unfold(2, h, 1).unfold(3, w, 1)
+    down, across = torch.randint(2 * most + 1, (2, b), generator=stream).to(images.device)
+    return windows[torch.arange(b, device=images.device), :, down, across]

@@ -14,8 +14,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ddpm.run.compute import Compute
 from ddpm.errors import UserError
+from ddpm.run.compute import Compute
 
 WEIGHTS = "pt_inception-2015-12-05-6726825d.pth"
 WEIGHTS_SIZE = 95_628_359

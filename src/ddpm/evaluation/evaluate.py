@@ -1,0 +1,137 @@
+"""What stage evaluate_unet does: compare samples with real images by every metric."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import model_validator
+from torch import Tensor
+
+from ddpm.data.dataset import ImageDataset
+from ddpm.errors import UserError
+from ddpm.evaluation.classifier import N_FEATURES, describe, load_classifier
+from ddpm.evaluation.estimate import Scores, estimate
+from ddpm.evaluation.inception import WEIGHTS_SHA256, describe_inception, load_inception
+from ddpm.evaluation.metric import METRICS, Comparison, Described, frequencies
+from ddpm.run.compute import Compute
+from ddpm.run.params import PathName, Section
+from ddpm.run.seeding import generator
+
+LEAST_SAMPLES = 2 * (N_FEATURES + 1)  # so that half of the samples have a covariance of all features
+LEAST_INCEPTION_SAMPLES = 2 * (2048 + 1)  # the same for Inception's features
+SPACES: dict[str, Literal["pixels", "features"]] = {"pixel": "pixels", "classifier": "features"}
+
+
+class EvaluateUnet(Section):
+    """Section `evaluate_unet`."""
+
+    n_samples: Annotated[int, Ge(LEAST_SAMPLES), Le(10_000)]
+    reference: Literal["test", "held_out"]
+    n_halves: Annotated[int, Ge(2), Le(10_000)]
+    duplicate_quantile: Annotated[float, Gt(0), Lt(1)]
+    inception_weights: PathName | None
+
+    @model_validator(mode="after")
+    def _covariances_have_images(self) -> "EvaluateUnet":
+        if self.inception_weights is not None and self.n_samples < LEAST_INCEPTION_SAMPLES:
+            raise ValueError(
+                f"n_samples is {self.n_samples}; with inception_weights it must be at least {LEAST_INCEPTION_SAMPLES}, "
+                "so that half of the images have a covariance of 2048 features"
+            )
+        return self
+
+
+def compare(
+    params: EvaluateUnet,
+    samples: Mapping[str, Tensor],
+    splits: Mapping[str, ImageDataset],
+    classifier: Path,
+    seed: int,
+    compute: Compute,
+) -> tuple[Comparison, dict[str, Any]]:
+    """Describe samples, as many real images, the reference and the training images.
+
+    Args:
+        params: How many samples, and against which split.
+        samples: "samples", 8-bit, and "labels" if classes were asked for.
+        splits: "train", "held_out" and "test". The one of the last two that is not the reference gives the floor.
+        classifier: The file of the classifier.
+        seed: Of the choice of real images, and of the intervals.
+        compute: The device and its precision.
+
+    Returns:
+        The comparison, and what its numbers depend on: n_samples, reference, extractors.
+
+    Raises:
+        UserError: The samples do not fit the params or the data, or a file is missing or wrong.
+    """
+    images, labels, n = samples["samples"], samples.get("labels"), params.n_samples
+    test = splits["test"]
+    if n > len(images):
+        raise UserError(
+            f"params.yaml: evaluate_unet.n_samples is {n}; there are {len(images)} samples, so at most that"
+        )
+    if tuple(images.shape[1:]) != test.img_shape:
+        raise UserError(f"the samples have shape {tuple(images.shape[1:])}; the data set has {test.img_shape}")
+    model, extractor = load_classifier(classifier)
+    model.to(compute.device)
+    facts = {"n_samples": n, "reference": params.reference, "extractor": extractor}
+    inception = None
+    if params.inception_weights is not None:
+        inception = load_inception(Path(params.inception_weights)).to(compute.device)
+        facts["extractor_inception"] = WEIGHTS_SHA256[: len(extractor)]
+
+    reference = splits[params.reference]
+    others = splits["held_out" if params.reference == "test" else "test"]
+    real = others[torch.randperm(len(others), generator=generator(seed, "floor"))[:n]]
+    sets = ImageDataset(images[:n], None if labels is None else labels[:n]), real, reference
+
+    def described(dataset: ImageDataset) -> Described:
+        found = describe(model, dataset.images, dataset.labels)
+        if inception is None:
+            return found
+        return replace(found, inception=describe_inception(inception, dataset.images, compute))
+
+    made, floor, references = map(described, sets)
+    train = describe(model, splits["train"].images)
+    n_classes, n_halves, quantile = model.config.n_classes, params.n_halves, params.duplicate_quantile
+    return Comparison(made, floor, references, train, n_classes, n_halves, quantile, seed), facts
+
+
+def all_scores(comparison: Comparison) -> dict[str, Scores]:
+    """Every metric that applies, by name."""
+    found = {name: metric.scores(comparison) for name, metric in METRICS.items()}
+    return {name: scores for name, scores in found.items() if scores is not None}
+
+
+def as_report(scores: Mapping[str, Scores], comparison: Comparison, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """scores.json: each metric with its intervals, its direction and what it sees, and what the numbers depend on."""
+    metrics = {
+        name: {**asdict(found), "better": METRICS[name].better, "sees": METRICS[name].sees}
+        for name, found in scores.items()
+    }
+    thresholds = {f"duplicate_threshold_{name}": comparison.copies(space).threshold for name, space in SPACES.items()}
+    return {**facts, **thresholds, "metrics": metrics}
+
+
+def class_histogram(
+    comparison: Comparison, class_names: tuple[str, ...]
+) -> Iterator[tuple[str, float, float, float, float, float]]:
+    """For each class: name, share of the samples with its interval, and shares of the reference, seen and true."""
+    reference, n = comparison.reference, comparison.n_classes
+    assert reference.labels is not None
+    seen, true = frequencies(reference.classes, n).tolist(), frequencies(reference.labels, n).tolist()
+    for number, name in enumerate(class_names):
+        hits = (comparison.samples.classes == number).double()
+        share = estimate(lambda part: part.mean().item(), hits, comparison.n_halves, comparison.seed)
+        yield name, share.value, share.low, share.high, seen[number], true[number]
+
+
+def neighbour_table(comparison: Comparison, space: str) -> tuple[list[str], Iterator[tuple[float, ...]]]:
+    """Columns and rows of neighbours_SPACE.csv: the training image nearest to each sample."""
+    nearest = comparison.copies(SPACES[space]).nearest
+    table = {name: column.tolist() for name, column in asdict(nearest).items()}
+    return list(table), zip(*table.values(), strict=True)

@@ -1,0 +1,37 @@
+"""Kernel distance in the features of a classifier of the data (Binkowski et al. 2018)."""
+
+import warnings
+from functools import partial
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ddpm.evaluation.estimate import Scores
+from ddpm.evaluation.frechet import GivenFeatures
+from ddpm.evaluation.metric import Comparison, metric
+from ddpm.run.seeding import global_stream
+
+SUBSETS, SUBSET_SIZE = 10, 1000
+
+
+@metric(__name__, better="lower", sees="the same as fid_classifier, without its bias")
+def kid_classifier(comparison: Comparison) -> Scores:
+    """Against all reference images."""
+    score = partial(kid, comparison.reference.features, seed=comparison.seed)
+    return comparison.beside_floor(score, lambda images: images.features)
+
+
+def kid(reference: Float[Tensor, "m d"], samples: Float[Tensor, "n d"], seed: int = 0) -> float:
+    """Squared maximum mean discrepancy with the kernel (x.y / d + 1)^3, unbiased (section 4); may be below 0.
+
+    The mean over `SUBSETS` random subsets of at most `SUBSET_SIZE` images of either set.
+    """
+    from torchmetrics.image.kid import KernelInceptionDistance  # slow to import
+
+    size = min(SUBSET_SIZE, len(reference), len(samples))
+    with warnings.catch_warnings(action="ignore"):  # that it holds all features in memory
+        metric = KernelInceptionDistance(feature=GivenFeatures(samples.shape[1]), subsets=SUBSETS, subset_size=size)
+    metric.update(reference.double(), real=True)
+    metric.update(samples.double(), real=False)
+    with global_stream(seed, "kid"):
+        return metric.compute()[0].item()
