@@ -10,9 +10,10 @@ from jaxtyping import Float, Float64, Shaped, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
+from ddpm.conditioning.guidance import given
 from ddpm.diffusion.bound import HALF_BIN, bound_term, gaussian_kl
 from ddpm.diffusion.forward import add_noise
-from ddpm.diffusion.model import DiffusionModel, evaluation_mode, labelled
+from ddpm.diffusion.model import DiffusionModel, evaluation_mode
 from ddpm.diffusion.posterior import Variance, reverse_variance, to_x0
 from ddpm.images import from_uint8, normalize_img
 from ddpm.run.compute import Compute
@@ -23,10 +24,12 @@ Rows = tuple[Float64[Tensor, "n"], ...]
 
 @dataclass(frozen=True)
 class Bound:
-    """terms: L_0, L_1, ..., L_T of each image, in bits a pixel and channel ("bits/dim"); their sum is the bound.
+    """The terms of the bound for some images; NaN where an image was not taken at a timestep.
 
-    squared_errors: of the estimates of x_0 from x_1, ..., x_T, as means over the pixels, in squared levels of 0..255.
-    Both are NaN where an image was not taken at a step. Images `stride` apart were taken at the same steps.
+    Attributes:
+        terms: L_0, L_1, ..., L_T of each image, in bits a pixel and channel ("bits/dim"); their sum is the bound.
+        squared_errors: Of the x_0 estimates from x_1, ..., x_T, means over the pixels, in squared levels of 0..255.
+        stride: Images so far apart were taken at the same timesteps.
     """
 
     terms: Float64[Tensor, "T_plus_1 n"]
@@ -51,10 +54,10 @@ class Bound:
 
     @property
     def margin(self) -> float:
-        """Half the width of its 95 % confidence interval, over images and noise; it needs 2 * stride images.
+        """Half the width of its 95 % confidence interval, over images and noise.
 
-        Each image stands for all at its steps. Every step has its share of the images, so it is only their spread among
-        those of the same steps that leaves the sum uncertain: the standard error of a stratified sample.
+        The standard error of a stratified sample: the images of the same timesteps are a stratum, and only the spread
+        within strata leaves the sum uncertain.
         """
         n = self.terms.shape[1]
         totals = (self.terms * (n / self.terms.isfinite().sum(1, keepdim=True))).nansum(0)
@@ -63,7 +66,7 @@ class Bound:
 
     @property
     def rate(self) -> Float64[Tensor, "T_plus_1"]:
-        """Bits/dim until x_t is known, L_t + ... + L_T, at t = 0, ..., T (Algorithms 3 and 4); at 0 it is the bound."""
+        """Bits/dim to transmit x_t, L_t + ... + L_T, at t = 0, ..., T (Algorithms 3 and 4); at 0 it is the bound."""
         return self.means.flip(0).cumsum(0).flip(0)
 
     @property
@@ -72,62 +75,84 @@ class Bound:
         return self.squared_errors.nanmean(1).sqrt()
 
 
-def variational_bound(
-    model: DiffusionModel,
-    images: UInt8[Tensor, "n c h w"],
-    variances: Sequence[Variance],
-    seed: int,
-    compute: Compute = Compute(),
-    clip_sample: bool = False,
-    batch_size: int = 256,
-    stride: int = 1,
-    labels: Shaped[Tensor, "m"] | None = None,
-    once: Callable[[str, Callable[[], Rows]], Rows] = lambda _, make: make(),
-) -> dict[str, Bound]:
-    """Every term of equation 5 for each of `variances`, L_{t-1} (equation 8) with one draw of noise an image.
+class VariationalBound:
+    """Every term of equation 5 for each of some variances, with one draw of noise an image and timestep.
 
-    variances: as in `reverse_variance`; clip_sample: hold each x0 estimate to [-1, 1]. L_0 is the discrete decoder's
-    (equation 13).
-    stride: above 1, image i is taken only at t = 1 and where t - i is a multiple of it, so that many images cost as
-    much as few; at least 2 * stride images. labels: what the first images show, for a model that must be told; then it
-    is the code length of an image whose label is known. once: keeps each step's part of the work, for a stage that is
-    killed (`Pieces.within`).
-    Raises ValueError for a model without noise_schedule, or with one of fewer than 2 steps, for too few images, and for
-    variance "learned" of a model that has learned none.
+    The terms of one timestep depend on nothing but the arguments, so that they can be computed in any order and kept.
+
+    Args:
+        model: A network with a noise_schedule of at least 2 steps.
+        images: 8-bit images; at least 2 * stride.
+        variances: As in `reverse_variance`.
+        seed: Of the noise.
+        compute: The device and its precision.
+        clip_sample: Clip each x_0 estimate to [-1, 1].
+        batch_size: Images at a time.
+        stride: Above 1, image i is taken only at t = 1 and where t - i is a multiple of it, so that many images cost as
+            much as few.
+        cond: The conditioning of the images. The bound is then the code length of an image whose conditioning is known.
+
+    Raises:
+        ValueError: The model has no such schedule, or has not learned a variance that is asked for; or there are too
+            few images.
     """
-    schedule = model.noise_schedule
-    if schedule is None or len(schedule) < 2:
-        raise ValueError("the bound needs a model with a noise_schedule of at least 2 steps")
-    if len(images) < 2 * stride:
-        raise ValueError(f"{len(images)} images are too few for stride {stride}; need at least {2 * stride}")
-    max_steps = len(schedule)
-    x0 = normalize_img(from_uint8(images))
 
-    def at_step(t: int) -> Rows:
-        """The squared errors at t, and L_{t-1} with each variance; a row of all images each."""
-        rows = torch.full((1 + len(variances), len(x0)), torch.nan).double()
-        chosen = torch.arange(len(x0)) if t == 1 else torch.arange(t % stride, len(x0), stride)
-        noise = torch.randn((len(chosen), *x0.shape[1:]), generator=generator(seed, "bound", t))
-        for part, eps in zip(chosen.split(batch_size), noise.split(batch_size), strict=True):
-            clean, eps = x0[part].to(compute.device), eps.to(compute.device)
-            steps = torch.full((len(clean),), t, device=compute.device)
-            xt = add_noise(clean, eps, steps, schedule)
-            with torch.no_grad(), evaluation_mode(model), compute.autocast():
-                predicted, v = labelled(model, labels, part).with_variance(xt, steps)
-            estimate = to_x0(model.prediction, predicted.double(), xt.double(), steps, schedule)
-            estimate = estimate.clamp(-1, 1) if clip_sample else estimate
-            rows[0, part] = ((estimate - clean) / (2 * HALF_BIN)).square().mean((1, 2, 3)).cpu()
-            for row, variance in zip(rows[1:], variances, strict=True):
-                sigma2 = reverse_variance(variance, steps, schedule, v)
-                row[part] = _bits_per_dim(bound_term(clean, estimate, xt, steps, schedule, sigma2))
+    def __init__(
+        self,
+        model: DiffusionModel,
+        images: UInt8[Tensor, "n c h w"],
+        variances: Sequence[Variance],
+        seed: int,
+        compute: Compute = Compute(),
+        clip_sample: bool = False,
+        batch_size: int = 256,
+        stride: int = 1,
+        cond: Shaped[Tensor, "n *rest"] | None = None,
+    ) -> None:
+        schedule = model.noise_schedule
+        if schedule is None or len(schedule) < 2:
+            raise ValueError("the bound needs a model with a noise_schedule of at least 2 steps")
+        if len(images) < 2 * stride:
+            raise ValueError(f"{len(images)} images are too few for stride {stride}; need at least {2 * stride}")
+        self.model, self.schedule, self.variances, self.seed, self.compute = model, schedule, variances, seed, compute
+        self.clip_sample, self.batch_size, self.stride, self.cond = clip_sample, batch_size, stride, cond
+        self.x0 = normalize_img(from_uint8(images))
+
+    def run(self, once: Callable[[str, Callable[[], Rows]], Rows] = lambda _, make: make()) -> dict[str, Bound]:
+        """The bound with each variance; once: keeps the terms of each timestep, for a stage that may be interrupted."""
+        timesteps = tqdm(range(1, len(self.schedule) + 1), "bound", disable=None)
+        errors, *terms = (
+            torch.stack(rows) for rows in zip(*(once(str(t), partial(self.at, t)) for t in timesteps), strict=True)
+        )
+        last = self.last_term()[None]
+        return {
+            variance: Bound(torch.cat([rows, last]), errors, self.stride)
+            for variance, rows in zip(self.variances, terms, strict=True)
+        }
+
+    def at(self, t: int) -> Rows:
+        """The squared errors at t, and L_{t-1} with each variance: a row of all images each, NaN if not taken."""
+        rows = torch.full((1 + len(self.variances), len(self.x0)), torch.nan).double()
+        chosen = torch.arange(len(self.x0)) if t == 1 else torch.arange(t % self.stride, len(self.x0), self.stride)
+        noise = torch.randn((len(chosen), *self.x0.shape[1:]), generator=generator(self.seed, "bound", t))
+        for part, eps in zip(chosen.split(self.batch_size), noise.split(self.batch_size), strict=True):
+            x0, eps = self.x0[part].to(self.compute.device), eps.to(self.compute.device)
+            num_steps = torch.full((len(x0),), t, device=self.compute.device)
+            xt = add_noise(x0, eps, num_steps, self.schedule)
+            with torch.no_grad(), evaluation_mode(self.model), self.compute.autocast():
+                predicted, v = given(self.model, self.cond, part).with_variance(xt, num_steps)
+            estimate = to_x0(self.model.prediction, predicted.double(), xt.double(), num_steps, self.schedule)
+            estimate = estimate.clamp(-1, 1) if self.clip_sample else estimate
+            rows[0, part] = ((estimate - x0) / (2 * HALF_BIN)).square().mean((1, 2, 3)).cpu()
+            for row, variance in zip(rows[1:], self.variances, strict=True):
+                sigma2 = reverse_variance(variance, num_steps, self.schedule, v)
+                row[part] = _bits_per_dim(bound_term(x0, estimate, xt, num_steps, self.schedule, sigma2))
         return tuple(rows)
 
-    by_step = [once(str(t), partial(at_step, t)) for t in tqdm(range(1, max_steps + 1), "bound", disable=None)]
-    errors, *terms = (torch.stack(rows) for rows in zip(*by_step, strict=True))
-    alpha_bar = schedule.alpha_bar(max_steps).item()
-    last = _bits_per_dim(gaussian_kl(alpha_bar**0.5 * x0, 1 - alpha_bar, torch.zeros_like(x0), 1.0))
-    found = {variance: torch.cat([rows, last[None]]) for variance, rows in zip(variances, terms, strict=True)}
-    return {variance: Bound(rows, errors, stride) for variance, rows in found.items()}
+    def last_term(self) -> Float64[Tensor, "n"]:
+        """L_T of each image: what x_T still holds of it, which no network changes."""
+        alpha_bar = self.schedule.alpha_bar(len(self.schedule)).item()
+        return _bits_per_dim(gaussian_kl(alpha_bar**0.5 * self.x0, 1 - alpha_bar, torch.zeros_like(self.x0), 1.0))
 
 
 def _bits_per_dim(nats: Float[Tensor, "n c h w"]) -> Float64[Tensor, "n"]:

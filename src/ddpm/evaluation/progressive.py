@@ -1,0 +1,177 @@
+"""Progressive generation, shared latents and interpolation: figures 6 to 10 and 14 of the paper (Ho et al. 2020)."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Ge, Le, Len
+from jaxtyping import Float, Shaped, UInt8
+from torch import Tensor
+from tqdm import tqdm
+
+from ddpm.conditioning.guidance import draw_cond, encode_cond
+from ddpm.data.dataset import ImageDataset
+from ddpm.diffusion.model import DiffusionModel, schedule_of
+from ddpm.diffusion.posterior import Variance
+from ddpm.evaluation.classifier import describe, load_classifier
+from ddpm.evaluation.estimate import Estimate, estimate
+from ddpm.evaluation.evaluate import LEAST_SAMPLES
+from ddpm.evaluation.frechet import fid
+from ddpm.images import denormalize_img, to_uint8
+from ddpm.run.params import Count, Section
+from ddpm.run.resume.pieces import Pieces
+from ddpm.run.seeding import generator
+from ddpm.run.stage import StageRun
+from ddpm.sampling.chain import Chain
+from ddpm.sampling.spacing import timesteps
+
+Depths = Annotated[list[Annotated[float, Ge(0), Le(1)]], Len(1, 16)]
+
+
+class Paper(Section):
+    """Section `paper`."""
+
+    n_samples: Annotated[int, Ge(LEAST_SAMPLES), Le(10_000)]
+    batch_size: Count
+    n_steps: Annotated[int, Ge(1), Le(10_000)] | None
+    variance: Variance
+    clip_sample: bool
+    n_moments: Annotated[int, Ge(2), Le(21)]
+    n_trajectories: Annotated[int, Ge(1), Le(32)]
+    n_halves: Annotated[int, Ge(2), Le(10_000)]
+    split_depths: Depths
+    n_split: Annotated[int, Ge(1), Le(8)]
+    n_branches: Annotated[int, Ge(1), Le(20)]
+    interpolation_depth: Annotated[float, Ge(0), Le(1)]
+    coarse_depths: Depths
+    n_pairs: Annotated[int, Ge(1), Le(32)]
+    n_lambdas: Annotated[int, Ge(2), Le(19)]
+
+
+class Study:
+    """The reverse process of one model, as a stage's params ask for it; finished parts are kept.
+
+    Args:
+        stage: The stage paper.
+        model: A trained network.
+    """
+
+    def __init__(self, stage: StageRun, model: DiffusionModel) -> None:
+        self.params: Paper = stage.params
+        self.seed, self.model, self.pieces = stage.seed, model, Pieces(stage.resume)
+        kept = timesteps(schedule_of(model), self.params.n_steps)
+        self.chain = Chain(model, kept, self.params.variance, self.params.clip_sample, stage.compute)
+        last = len(kept) - 1
+        self.moments = torch.linspace(last, 1, min(self.params.n_moments, last), dtype=torch.float64).round().long()
+
+    def x0_estimates(self) -> UInt8[Tensor, "moments n c h w"]:
+        """Figures 6, 10 and 14: the x_0 estimate (equation 15) at some moments of `n_samples` chains."""
+        n, size, last = self.params.n_samples, self.params.batch_size, len(self.chain.timesteps) - 1
+        firsts, made = range(0, n, size), list[Tensor]()
+        with tqdm(total=len(firsts) * (last + 1), desc="paper", disable=None) as progress:
+            for first in firsts:
+                images = range(first, min(first + size, n))
+                made += self.pieces(f"estimates/{first}", partial(self._estimates, images, progress))
+                progress.update(len(made) * (last + 1) - progress.n)  # a batch that was made before
+        return torch.cat(made, dim=1)
+
+    def shared_latents(self) -> dict[str, Tensor]:
+        """Figure 7: x_t of the first chains at some depths, and chains with noise of their own that continue there."""
+        params, n = self.params, self.params.n_branches
+        indices = [self.chain.index(depth) for depth in params.split_depths]
+        cond = draw_cond(self.model, self.seed, range(params.n_split))
+        walked = [*self.chain.given(cond).walk(self._streams("chain", range(params.n_split)))][::-1]  # x_0 to x_T
+        latents = torch.stack([walked[index] for index in indices], dim=1)
+
+        def branches(chain: int, depth: int) -> Tensor:
+            name, xt = f"split/{chain}/{depth}", latents[chain, depth].expand(n, *latents.shape[2:])
+            own = self.chain.given(cond, torch.full((n,), chain))
+            return self.pieces(name, lambda: (pixels(own.decode(xt, indices[depth], self._streams(name, range(n)))),))[
+                0
+            ]
+
+        found = [[branches(chain, depth) for depth in range(len(indices))] for chain in range(params.n_split)]
+        return {
+            "latents": pixels(latents),
+            "branches": torch.stack([torch.stack(row) for row in found]),
+            "split_t": self.chain.timesteps[indices],
+        }
+
+    def interpolations(self, dataset: ImageDataset) -> dict[str, Tensor]:
+        """Figures 8 and 9: each pair of `dataset` interpolated at one depth, and the first pair at several."""
+        x0 = dataset.x0.unflatten(0, (-1, 2))
+        cond = encode_cond(self.model, dataset.x0, dataset.labels)
+        lambdas = torch.linspace(0, 1, self.params.n_lambdas)
+
+        def interpolation(pair: int, index: int) -> tuple[Tensor]:
+            noise = torch.randn(x0.shape[2:], generator=generator(self.seed, "encoding", pair))
+            streams = self._streams("decoding", [pair] * len(lambdas))  # the same noise for every lambda
+            mixed = None if cond is None else self._mixed(cond[2 * pair : 2 * pair + 2], lambdas)
+            own = self.chain.given(mixed)
+            return (pixels(own.interpolate(x0[pair, 0], x0[pair, 1], lambdas, index, noise, streams)),)
+
+        def kept(pair: int, index: int) -> Tensor:
+            return self.pieces(f"mixed/{pair}/{index}", partial(interpolation, pair, index))[0]
+
+        index = self.chain.index(self.params.interpolation_depth)
+        indices = [self.chain.index(depth) for depth in self.params.coarse_depths]
+        return {
+            "sources": dataset.images.unflatten(0, (-1, 2)),
+            "lambdas": lambdas,
+            "interpolation": torch.stack([kept(pair, index) for pair in range(len(x0))]),
+            "interpolation_t": self.chain.timesteps[[index]],
+            "coarse": torch.stack([kept(0, index) for index in indices]),
+            "coarse_t": self.chain.timesteps[indices],
+        }
+
+    def _estimates(self, images: range, progress: "tqdm[Any]") -> tuple[Tensor]:
+        """The x_0 estimates of the chains with the numbers `images`."""
+        chain, found = self.chain.given(draw_cond(self.model, self.seed, images)), list[Tensor]()
+        last = len(chain.timesteps) - 1
+        for index, xt in zip(range(last, -1, -1), chain.walk(self._streams("chain", images)), strict=True):
+            if index in self.moments:
+                found.append(pixels(chain.estimate(xt, index)))
+            progress.update()
+        return (torch.stack(found),)
+
+    def _mixed(self, cond: Shaped[Tensor, "2 *rest"], lambdas: Float[Tensor, "n"]) -> Shaped[Tensor, "n *rest"]:
+        return self.model.conditioning.mix(cond[:1], cond[1:], lambdas)
+
+    def _streams(self, name: str, indices: Iterable[int]) -> list[torch.Generator]:
+        return [generator(self.seed, name, index) for index in indices]
+
+
+def quality_by_moment(
+    stage: StageRun,
+    estimates: UInt8[Tensor, "moments n c h w"],
+    real: UInt8[Tensor, "n c h w"],
+    reference: UInt8[Tensor, "m c h w"],
+    classifier: Path,
+) -> tuple[list[Estimate], dict[str, Any]]:
+    """Figure 10: the Frechet distance of the x_0 estimates at each moment.
+
+    Args:
+        stage: The stage paper.
+        estimates: 8-bit images.
+        real: As many real images, for the floor.
+        reference: The test images.
+        classifier: The file of the classifier in whose features the distance is taken.
+
+    Returns:
+        One estimate a moment; and the facts, with the floor.
+    """
+    model, extractor = load_classifier(classifier)
+    model.to(stage.compute.device)
+    target, *features = (describe(model, images).features for images in (reference, real, *estimates))
+    params = stage.params
+    floor, *found = (estimate(partial(fid, target), points, params.n_halves, stage.seed) for points in features)
+    facts = {"n_samples": params.n_samples, "reference": "test", "extractor": extractor}
+    return found, {**facts, "fid_classifier_floor": asdict(floor)}
+
+
+def pixels(images: Float[Tensor, "*n c h w"]) -> UInt8[Tensor, "*n c h w"]:
+    """8-bit images from [-1, 1], on the CPU."""
+    return to_uint8(denormalize_img(images)).cpu()
