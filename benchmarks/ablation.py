@@ -9,7 +9,7 @@ Samples are scored against held-out images of the training split; bits/dim are t
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from statistics import mean
@@ -18,7 +18,7 @@ from typing import Any, get_args
 from benchmarks.core.experiments import Experiment, Metrics, Values, collect, settings
 from benchmarks.core.ledger import Ledger, Row, groups, numbers
 from benchmarks.core.options import count, parser
-from benchmarks.core.report import figure, insert, spread, table
+from benchmarks.core.report import figure, insert, real_images, summary
 from ddpm import recipes
 from ddpm.diffusion.posterior import Prediction
 from ddpm.figures.canvas import save
@@ -30,6 +30,7 @@ VARIANCES = "fixed_small", "learned"
 LEDGER = Ledger(Path("reports/ablation/ablation.csv"), ("settings", "prediction", "weighting", "variance", "seed"))
 DOC = Path("docs/results/ablation.md")
 SCORE = "fid_classifier"
+SHOWN = SCORE, "bits_per_dim", "eval_loss"
 
 
 def main() -> None:
@@ -94,22 +95,17 @@ def report() -> None:
         save(drawn, LEDGER.path.with_suffix(".png"))
 
 
-def markdown(rows: list[Row]) -> str:
-    """A line for each cell, and below them why runs failed."""
-    columns = {SCORE: SCORE, "bits_per_dim": "bits/dim, test split", "eval_loss": "held-out loss"}
-    lines = []
-    for cell, runs in groups(rows, "prediction", "weighting", "variance"):
-        good = [run for run in runs if not run["failure"]]
-        scores = (spread(numbers(good, column)) for column in columns)
-        lines.append((*cell, *scores, f"{len(runs) - len(good)} of {len(runs)}"))
-    failures = "\n".join(
+def markdown(rows: Sequence[Row]) -> str:
+    """A line for each cell, and below them which runs failed and why."""
+    failures = [
         f"- {run['prediction']}, {run['weighting']}, {run['variance']}, seed {run['seed']}: {run['failure']}"
         for run in rows
         if run["failure"]
-    )
-    floor = spread(numbers(rows, f"{SCORE}_floor"))
-    about = f"Mean ± standard deviation of the seeds that did not fail. Real images: {floor}."
-    return "\n\n".join((table(("prediction", "loss", "variance", *columns.values(), "failed"), lines), about, failures))
+    ]
+    good = [run for run in rows if not run["failure"]]
+    about = f"Mean ± standard deviation of the seeds. Real images: {real_images(good, SHOWN[:1])}."
+    failed = f"{len(failures)} of {len(rows)} runs failed.\n\n" + "\n".join(failures)
+    return "\n\n".join((summary(good, ("prediction", "weighting", "variance"), SHOWN), about, failed))
 
 
 if __name__ == "__main__":

@@ -1,34 +1,122 @@
 """How good are the trained U-Net's samples after few steps, with each sampler and each spacing of its steps?
 
-    python -m benchmarks.few_steps                                              # two hours on two cores
-    python -m benchmarks.few_steps --samplers unipc --spacings even --steps 5 --seeds 0 1 2
+    python -m benchmarks.few_steps                                            # two hours on two cores
+    python -m benchmarks.few_steps --samplers unipc --evaluations 5 10 --seeds 0 1 2
+    python -m benchmarks.few_steps --guidance-scale 1
 
 Each row is a DVC experiment of the stages sample_unet and evaluate_unet. Rows that are there for the same weights and
 settings are not made again. Samples are scored against held-out images of the training split, for this is a search.
 Writes reports/few_steps/ and docs/results/few_steps.md.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from statistics import mean
-from typing import get_args
+from typing import Any
 
-from benchmarks.core.experiments import Experiment, collect, settings
+from benchmarks.core.experiments import Experiment, collect, params_with, settings
 from benchmarks.core.ledger import Ledger, Row, groups, numbers
 from benchmarks.core.options import count, parser
-from benchmarks.core.report import figure, insert, spread, table
+from benchmarks.core.report import figure, insert, real_images, summary
 from ddpm import recipes
 from ddpm.figures.canvas import save
-from ddpm.networks.checkpoint import load_model
-from ddpm.diffusion.model import schedule_of
 from ddpm.run.stage import mistakes_in_one_line
 from ddpm.sampling.sampler import SAMPLERS
-from ddpm.sampling.spacing import Spacing
+from ddpm.sampling.spacing import SPACINGS
 
 STAGES = "sample_unet", "evaluate_unet"
-BASE = {"threads": 1, "evaluate_unet": {"reference": "held_out"}}
+BASE: dict[str, Any] = {
+    "threads": 1,
+    "sample": {"unet": {"n_trajectories": 1}},
+    "evaluate_unet": {"reference": "held_out"},
+}
 LEDGER = Ledger(
-    Path("reports/few_steps/few_steps.csv"),
-    ("settings", "n_samples", "seed", "clip_sample", "guidance_scale", "sampler", "spacing", "n_steps"),
+    Path("reports/few_steps/few_steps.csv"), ("settings", "guidance_scale", "sampler", "spacing", "n_steps", "seed")
 )
+DOC = Path("docs/results/few_steps.md")
+SCORE = "fid_classifier"
+SHOWN = SCORE, "precision_classifier", "recall_classifier"
+
+
+def main() -> None:
+    params = params_with({})
+    options = parser(__doc__)
+    options.add_argument("--samplers", nargs="+", choices=list(SAMPLERS), default=list(SAMPLERS))
+    options.add_argument("--spacings", nargs="+", choices=list(SPACINGS), default=list(SPACINGS))
+    options.add_argument("--evaluations", type=count, nargs="+", default=[5, 10, 20, 50, 200], help="of the network")
+    options.add_argument("--guidance-scale", type=float, default=params.sample.unet.guidance_scale)
+    options.add_argument("--seeds", type=int, nargs="+", default=[0])
+    options.add_argument("-j", "--jobs", type=count, default=2, help="runs at a time, each on one core")
+    asked = options.parse_args()
+    cells = runs(asked.samplers, asked.spacings, asked.evaluations, params.train_unet.max_steps)
+    about = settings(STAGES, recipes.merged(BASE, {"seed": 0, "sample": {"unet": dict.fromkeys(LEDGER.key[1:5])}}))
+    wanted = [experiment(about, asked.guidance_scale, *cell, seed) for cell, seed in product(cells, asked.seeds)]
+    try:
+        collect(LEDGER, STAGES, wanted, lambda metrics: metrics["evaluate_unet"], asked.jobs)
+    finally:
+        report()
+
+
+def runs(
+    samplers: Sequence[str], spacings: Sequence[str], evaluations: Sequence[int], max_steps: int
+) -> Iterator[tuple[str, str, int]]:
+    """(sampler, spacing, n_steps), the cheapest first: the most steps that each number of evaluations allows.
+
+    All steps are the same with any spacing.
+    """
+    for most, name in product(sorted(evaluations), samplers):
+        entry = SAMPLERS[name]
+        allowed = [n for n in range(entry.min_steps, max_steps + 1) if entry.evaluations(n) <= most]
+        if allowed:
+            yield from ((name, spacing, allowed[-1]) for spacing in spacings[: 1 if allowed[-1] == max_steps else None])
+
+
+def experiment(about: str, guidance_scale: float, sampler: str, spacing: str, n_steps: int, seed: int) -> Experiment:
+    """One set of samples."""
+    cell = dict(zip(LEDGER.key, (about, guidance_scale, sampler, spacing, n_steps, seed), strict=True))
+    chosen = {"guidance_scale": guidance_scale, "sampler": sampler, "spacing": spacing, "n_steps": n_steps}
+    changes = recipes.merged(BASE, {"seed": seed, "sample": {"unet": chosen}})
+    return Experiment({**cell, "evaluations": SAMPLERS[sampler].evaluations(n_steps)}, changes)
+
+
+def report() -> None:
+    """Tables and figure of the rows that are there."""
+    if rows := LEDGER.latest(of=(), agree=("settings",)):
+        insert(DOC, markdown(rows))
+        scale, mine = next(groups(rows, "guidance_scale"))
+        drawn = figure(
+            "Quality in few steps of the U-Net",
+            "Frechet distance, in a classifier's features, to held-out images of the training split: lower is better. "
+            f"Means over sets of noise; bars: least to most. Guidance scale {scale[0]}.",
+            "evaluations of the network",
+            SCORE,
+            {
+                f"spacing: {spacing}": {
+                    sampler: {int(n): numbers(each, SCORE) for (n,), each in groups(line, "evaluations")}
+                    for (sampler,), line in groups(ordered(alike), "sampler")
+                }
+                for (spacing,), alike in groups(mine, "spacing")
+            },
+            {"real images": numbers(rows, f"{SCORE}_floor")[-1]},
+        )
+        save(drawn, LEDGER.path.with_suffix(".png"))
+
+
+def ordered(rows: Sequence[Row]) -> list[Row]:
+    """The rows by sampler, spacing and evaluations."""
+    return sorted(rows, key=lambda row: (row["sampler"], row["spacing"], int(row["evaluations"])))
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A table for each guidance scale, with a line for each sampler, spacing and number of steps."""
+    parts = [
+        f"Guidance scale {scale}:\n\n{summary(ordered(mine), ('sampler', 'spacing', 'n_steps', 'evaluations'), SHOWN)}"
+        for (scale,), mine in groups(rows, "guidance_scale")
+    ]
+    about = f"Mean ± standard deviation over sets of noise. Real images: {real_images(rows, SHOWN)}."
+    return "\n\n".join((*parts, about))
+
+
+if __name__ == "__main__":
+    with mistakes_in_one_line("few_steps"):
+        main()

@@ -19,7 +19,7 @@ from benchmarks.core.ledger import Ledger, Row, groups, numbers
 from benchmarks.core.options import count, positive
 from benchmarks.core.race import KEY, race
 from benchmarks.core.rates import Ours, Rates, rate_options
-from benchmarks.core.report import insert, spread, table
+from benchmarks.core.report import insert, real_images, spread, table
 from ddpm import recipes
 from ddpm.run.stage import mistakes_in_one_line
 
@@ -88,8 +88,8 @@ def markdown(rows: Sequence[Row], speeds: Mapping[str, float]) -> str:
             beside = (spread(numbers(runs, column)) for column in shown[1:])
             words = ", ".join(recipes.overrides(LEADS[name])[1::2])
             lines.append((minutes, name, words, f"{speeds[name]:.0f}", score, *beside))
-    floor = ", ".join(f"{column} {spread(numbers(rows, f'{column}_floor')[-1:])}" for column in shown)
-    about = f"Real images: {floor}. Mean ± standard deviation of the seeds; better or worse: Welch's |t| is above 3."
+    about = "Mean ± standard deviation of the seeds; better or worse: Welch's |t| is above 3. Real images: "
+    about += f"{real_images(rows, shown)}."
     return f"{table(('minutes', 'lead', 'as parameters', 'images/s', *shown), lines)}\n\n{about}"
 
 

@@ -33,7 +33,7 @@ from ddpm.data.dataset import ImageDataset
 from ddpm.rules import n_train
 from ddpm.run.compute import Compute, set_up
 from ddpm.run.files import write_json
-from ddpm.run.stage import mistakes_in_one_line, peak_memory_mib
+from ddpm.run.stage import mistakes_in_one_line, peak_memory
 from ddpm.training.loop import Step, start_training, total_steps, training_steps
 from ddpm.training.train_model import build_model, examples
 
@@ -96,7 +96,7 @@ def measured(params: Any, compute: Compute, batch_sizes: list[int], rounds: int,
         chosen = training.model_copy(update={"batch_size": size, "epochs": 1000.0})
         clocks[size] = Clock(training_steps(start_training(model, chosen, compute), chosen, learnt, 0, compute), now)
         take(clocks[size], 2)
-        memory[size] = peak_memory_mib() if on_cpu else torch.cuda.max_memory_allocated() / 2**20
+        memory[size] = peak_memory()["peak_memory_mib"] if on_cpu else torch.cuda.max_memory_allocated() / 2**20
     peaks, seconds = [], {size: list[float]() for size in clocks}
     for _ in range(rounds):
         peaks.append(peak(compute, now))
@@ -183,7 +183,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"{result['gflop_per_image']:.3f} GFLOP. The training takes {result['minutes']:.1f} minutes."
     )
     rows = ([form.format(row[name]) for name, form in COLUMNS.items()] for row in result["training"])
-    operators = ((name, f"{share:.1%}") for name, share in result["profile"].items())
+    operators = ((name, f"{share:.1%}") for name, share in sorted(result["profile"].items(), key=lambda item: -item[1]))
     return "\n\n".join((about, table(COLUMNS, rows), table(("operator", "of the time"), operators)))
 
 

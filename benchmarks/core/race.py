@@ -5,21 +5,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from benchmarks.core.experiments import Experiment, Values, collect, settings
+from benchmarks.core.experiments import Experiment, Values, collect, digest, params_with, settings
 from benchmarks.core.ledger import KEPT, Ledger
 from benchmarks.core.peer import BATCH, Peer, passes
 from benchmarks.core.rates import Ours, Rates, of_length, steps_in
-from benchmarks.core.score import Scorer
 from ddpm import recipes
-from ddpm.data.dataset import load_dataset
+from ddpm.data.dataset import SPLITS, ImageDataset, load_dataset
+from ddpm.evaluation.evaluate import all_scores, compare
 from ddpm.images import to_uint8
+from ddpm.run.compute import Compute
+from ddpm.run.files import md5
+from ddpm.run.seeding import derive_seed
 
 STAGES = "train_unet", "sample_unet", "evaluate_unet"
 KEY = "contender", "settings", "minutes", "seed", "n_steps"
-TRAIN = Path("data/images/train.safetensors")
+DATA = {split: Path(f"data/images/{split}.safetensors") for split in SPLITS}
+CLASSIFIER = Path("models/classifier.safetensors")
 
 
 def race(
@@ -42,27 +48,37 @@ def race(
         base: What every run of the pipeline changes in params.yaml.
         peers: Other projects.
     """
-    train = load_dataset(TRAIN)
+    splits = {split: load_dataset(path) for split, path in DATA.items()}
+    train = splits["train"]
     rates.measure(asked, [*ours, *peers], train)
     if asked.phase == "rate":
         return
     wanted = experiments(rates, ours, seeds, base, len(train), asked.minutes)
     collect(ledger, STAGES, wanted, lambda metrics: metrics["evaluate_unet"], asked.jobs)
-    if peers:
-        scorer = Scorer(base)
+    params = params_with(base)
+    judge = digest([params.evaluate_unet.model_dump(), *map(md5, (CLASSIFIER, *DATA.values()))])
     for peer in peers:
-        about = f"{peer.settings}, {scorer.settings}"
         for seed in seeds[peer.name]:
             cells = {}
             for minutes in sorted(asked.minutes):
                 n_steps = steps_in(minutes, rates.of(peer))
-                cell = dict(zip(KEY, (peer.name, about, f"{minutes:g}", seed, n_steps), strict=True))
+                values = peer.name, f"{peer.settings}, {judge}", f"{minutes:g}", seed, n_steps
+                cell = dict(zip(KEY, values, strict=True))
                 if cell not in ledger:
                     cells[n_steps] = cell
             for n_steps, seconds in passes(peer, train, list(cells), seed, KEPT / f"{peer.settings}-{seed}"):
-                samples = torch.cat([to_uint8(peer.draw(i, seed)) for i in range(ceil(scorer.n_samples / BATCH))])
-                values = scorer(samples[: scorer.n_samples])
-                ledger.add(cells[n_steps], {"failure": "", **values, "train_seconds": f"{seconds:.1f}"})
+                n_batches = ceil(params.evaluate_unet.n_samples / BATCH)
+                samples = torch.cat([to_uint8(peer.draw(number, seed)) for number in range(n_batches)])
+                ledger.add(cells[n_steps], {"failure": "", **scored(samples, params, splits), "train_seconds": seconds})
+
+
+def scored(samples: Tensor, params: Any, splits: Mapping[str, ImageDataset]) -> dict[str, float]:
+    """Every metric of 8-bit samples, and its floor, as stage evaluate_unet computes them."""
+    seed = derive_seed(params.seed, "evaluate_unet")
+    comparison, _ = compare(params.evaluate_unet, {"samples": samples}, splits, CLASSIFIER, seed, Compute())
+    scores = all_scores(comparison)
+    values = {name: found.samples.value for name, found in scores.items()}
+    return values | {f"{name}_floor": found.floor.value for name, found in scores.items()}
 
 
 def experiments(

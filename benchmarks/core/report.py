@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
+from benchmarks.core.ledger import Row, groups, numbers
 from ddpm.errors import UserError
 from ddpm.figures.canvas import FAINT, colors, curve_panels, legend_above, plain_log_scale, styled
 from ddpm.run.files import atomic_path
@@ -28,6 +29,17 @@ def spread(values: Sequence[float]) -> str:
     if not values:
         return "-"
     return f"{mean(values):.3g}" + (f" ± {stdev(values):.2g}" if len(values) > 1 else "")
+
+
+def summary(rows: Sequence[Row], by: Sequence[str], shown: Sequence[str]) -> str:
+    """A table with a line for each group of rows that agree in the columns `by`: the spread of the columns `shown`."""
+    lines = ((*key, len(runs), *(spread(numbers(runs, each)) for each in shown)) for key, runs in groups(rows, *by))
+    return table((*by, "runs", *shown), lines)
+
+
+def real_images(rows: Sequence[Row], shown: Sequence[str]) -> str:
+    """In words, what real images score, by the newest row."""
+    return ", ".join(f"{each} {spread(numbers(rows, f'{each}_floor')[-1:])}" for each in shown)
 
 
 def insert(path: Path, text: str) -> None:
@@ -71,11 +83,13 @@ def figure(
             each.errorbar(list(line), means, [below, above], label=name, color=color[name], marker="o", markersize=4)
         for name, level in levels.items():
             each.axhline(level, color=FAINT, linestyle="--", label=f"{name}: {level:.3f}")
-        if ticks := sorted({x for line in series.values() for x in line if isinstance(x, float | int)}):
+        if xs := {x for line in series.values() for x in line if isinstance(x, float | int)}:
             each.set_xscale("log")
-            each.set_xticks(ticks)
+            each.set_xticks([x for x in sorted(xs) if not any(x < other < 1.2 * x for other in xs)])
             each.minorticks_off()
             each.xaxis.set_major_formatter(ScalarFormatter())
+        else:
+            each.margins(x=0.3)
     plain_log_scale(axes[0])
     legend_above(result, axes)
     return result

@@ -6,8 +6,9 @@ from os import environ
 ALTERED = """import runpy, sys, time
 from dataclasses import replace
 from ddpm.run import stage
-stage.run = lambda stages: stage.run_stage(sys.argv[2], replace(stages[sys.argv[2]], {change}))
-runpy.run_path(sys.argv[1], run_name="__main__")"""
+run, sys.argv = stage.run, sys.argv[1:]
+stage.run = lambda stages: run({{name: replace(declared, {change}) for name, declared in stages.items()}})
+runpy.run_path(sys.argv[0], run_name="__main__")"""
 
 
 def altered(script: str, stage: str, change: str = "") -> list[str]:

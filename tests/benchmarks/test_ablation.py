@@ -50,8 +50,8 @@ def test_a_row_has_every_metric_and_the_bound_of_its_own_variance():
 
 def test_the_table_keeps_failures_and_means_of_what_is_left():
     lines = ablation.markdown(ROWS).splitlines()
-    assert "| eps | simple | learned | 3 ± 1.4 | 3 | 0.6 ± 0.14 | 1 of 3 |" in lines
-    assert "| mean | bound | fixed_small | - | - | - | 1 of 1 |" in lines
+    assert "| eps | simple | learned | 2 | 3 ± 1.4 | 3 | 0.6 ± 0.14 |" in lines
+    assert "2 of 4 runs failed." in lines
     assert f"- eps, simple, learned, seed 2: {DIVERGED}" in lines
     assert f"- mean, bound, fixed_small, seed 0: {DIVERGED}" in lines
 

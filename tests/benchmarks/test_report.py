@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.core.report import BEGIN, END, figure, insert, spread, table
+from benchmarks.core.report import BEGIN, END, figure, insert, real_images, spread, summary, table
 from ddpm.errors import UserError
 
 
@@ -14,6 +14,19 @@ def test_spread_is_mean_and_standard_deviation():
     assert spread([]) == "-"
     assert spread([2.0]) == "2"
     assert spread([1.0, 2.0, 3.0]) == "2 ± 1"
+
+
+def test_a_summary_has_a_line_for_each_group_and_a_dash_for_no_value():
+    values = ({"name": "a", "fid": "1", "kid": ""}, {"name": "b", "fid": "5", "kid": "7"}, {"name": "a", "fid": "3"})
+    assert summary(values, ("name",), ("fid", "kid")).splitlines()[2:] == [
+        "| a | 2 | 2 ± 1.4 | - |",
+        "| b | 1 | 5 | 7 |",
+    ]
+
+
+def test_real_images_are_those_of_the_newest_row():
+    rows = [{"fid_floor": "1", "kid_floor": "2"}, {"fid_floor": "3", "kid_floor": ""}]
+    assert real_images(rows, ("fid", "kid")) == "fid 3, kid 2"
 
 
 def test_a_result_is_put_between_the_markers_again_and_again(tmp_path):
