@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
+from ddpm.diffusion.model import DiffusionModel
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.networks.model import DiffusionModel
 from ddpm.run.seeding import generator
 
 SHAPE = (3, 4, 5)

@@ -6,8 +6,10 @@ from analytic import SHAPE, Linear, streams
 from diffusers import DDPMScheduler
 
 from ddpm.diffusion.schedule import NoiseSchedule
-from ddpm.sampling.sample import sample, sample_steps
 from ddpm.run.seeding import generator
+from ddpm.sampling.chain import sample_steps
+from ddpm.sampling.sample import sample
+from ddpm.sampling.samplers.ancestral import AncestralOptions
 
 
 @pytest.mark.parametrize("variance", ["fixed_large", "fixed_small"])
@@ -28,7 +30,7 @@ def test_the_chain_computed_by_hand(variance):
                 sigma2 = (1 - alpha_bars[i - 1]) / (1 - alpha_bars[i]) * betas[i]
             x = x + torch.sqrt(sigma2) * torch.randn(SHAPE, generator=noise)
         expected.append(x)
-    steps = list(sample_steps(model, streams(1), variance=variance))
+    steps = list(sample_steps(model, streams(1), options=AncestralOptions(variance=variance)))
     assert len(steps) == 21
     for ours, theirs in zip(steps, expected, strict=True):
         assert (ours[0] - theirs).abs().max() < 1e-5  # float32 against float64 over 20 steps
@@ -50,7 +52,7 @@ def test_each_step_agrees_with_diffusers(variance, monkeypatch):
         return drawn[-1]
 
     monkeypatch.setattr("torch.randn", remember)
-    ours = list(sample_steps(model, streams(1), variance=variance))
+    ours = list(sample_steps(model, streams(1), options=AncestralOptions(variance=variance)))
     monkeypatch.setattr("torch.randn", randn)
     noise = iter(drawn[1:])
     monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: next(noise)[None])
@@ -68,8 +70,8 @@ def test_other_predictions_and_clipping_agree_with_diffusers(prediction, theirs,
     scheduler = DDPMScheduler(50, prediction_type=theirs, clip_sample=True)
     scheduler.betas, scheduler.alphas = model.noise_schedule.betas, model.noise_schedule.alphas
     scheduler.alphas_cumprod = model.noise_schedule.alpha_bars
-    ours = list(sample_steps(model, streams(1), variance="fixed_small", clip_sample=True))
-    unclipped = list(sample_steps(model, streams(1), variance="fixed_small"))
+    ours = list(sample_steps(model, streams(1), options=AncestralOptions(variance="fixed_small"), clip_sample=True))
+    unclipped = list(sample_steps(model, streams(1), options=AncestralOptions(variance="fixed_small")))
     assert (ours[-1] - unclipped[-1]).abs().max() > 0.01  # clipping does something here
     noise = torch.zeros(1, *SHAPE)
     monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: noise)
@@ -84,7 +86,7 @@ def test_other_predictions_and_clipping_agree_with_diffusers(prediction, theirs,
 
 def test_a_variance_that_was_not_learned_is_refused():
     with pytest.raises(ValueError, match="this network has learned none; take fixed_large or fixed_small"):
-        list(sample_steps(Linear(), streams(1), variance="learned"))
+        list(sample_steps(Linear(), streams(1), options=AncestralOptions(variance="learned")))
 
 
 def test_a_gaussian_is_sampled_with_its_own_moments():

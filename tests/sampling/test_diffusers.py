@@ -12,11 +12,11 @@ from diffusers import (
 )
 
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
-from ddpm.sampling.denoiser import denoiser, variance_denoiser
-from ddpm.sampling.spacing import respace, timesteps
-from ddpm.sampling.sample import SAMPLERS
-from ddpm.sampling.samplers.unipc import unipc
 from ddpm.run.seeding import generator
+from ddpm.sampling.denoiser import NetworkDenoiser
+from ddpm.sampling.sampler import SAMPLERS
+from ddpm.sampling.samplers.unipc import unipc
+from ddpm.sampling.spacing import respace, timesteps
 
 T = 200
 NAMES = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
@@ -30,11 +30,11 @@ def setting(schedule, prediction, n_steps):
     model = Linear(T, a=0.4, b=0.002, prediction=prediction).double()
     model.noise_schedule = NoiseSchedule(T, betas=SCHEDULES[schedule](T))
     x = torch.randn(2, *SHAPE, dtype=torch.float64, generator=generator(0, "start"))
-    return model, x, timesteps(T, n_steps)
+    return model, x, timesteps(model.noise_schedule, n_steps)
 
 
 def ours(sampler, model, x, kept, clip_sample=False, **options):
-    denoise = denoiser(model, model.noise_schedule, kept, clip_sample=clip_sample)
+    denoise = NetworkDenoiser(model, kept, clip_sample)
     return list(sampler(denoise, x, respace(model.noise_schedule, kept), **options))
 
 
@@ -42,7 +42,9 @@ def prepare(scheduler, model, n_steps):
     """Set diffusers' scheduler up for the same steps, its float32 tables replaced by exact ones."""
     scheduler.alphas_cumprod = model.noise_schedule.alpha_bars
     scheduler.set_timesteps(n_steps)
-    assert (scheduler.timesteps.unique() + 1).tolist() == timesteps(T, n_steps)[1:].tolist()  # theirs count from 0
+    assert (scheduler.timesteps.unique() + 1).tolist() == timesteps(model.noise_schedule, n_steps)[
+        1:
+    ].tolist()  # theirs count from 0
     if hasattr(scheduler, "sigmas"):
         alpha_bar = torch.cat((model.noise_schedule.alpha_bars[scheduler.timesteps.long()], torch.ones(1)))
         scheduler.sigmas = ((1 - alpha_bar) / alpha_bar).sqrt()
@@ -65,12 +67,12 @@ def test_respaced_ancestral(n_steps, variance, monkeypatch):
     model, x, kept = setting("linear", "eps", n_steps)
     noise = torch.randn(n_steps, *x.shape, dtype=torch.float64, generator=generator(0, "noise"))
     noise[-1] = 0  # ours adds none at the last step; theirs would wherever the chain's last stop is not step 1
-    film = ours(SAMPLERS["ancestral"], model, x, kept, variance=variance, noise=iter(noise).__next__)
+    trajectory = ours(SAMPLERS["ancestral"].steps, model, x, kept, variance=variance, noise=iter(noise).__next__)
     theirs = DDPMScheduler(T, variance_type=variance, clip_sample=False, timestep_spacing="trailing")
     theirs = prepare(theirs, model, n_steps)
     drawn = iter(noise)
     monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: next(drawn))
-    for t, after in zip(theirs.timesteps, film, strict=True):
+    for t, after in zip(theirs.timesteps, trajectory, strict=True):
         x = theirs.step(said(model, x, t), t, x).prev_sample
         assert (after - x).abs().max() < TOLERANCE
 
@@ -89,9 +91,9 @@ def test_ancestral_with_learned_variance(schedule, prediction, n_steps, monkeypa
     model.__class__ = Varied
     noise = torch.randn(n_steps, *x.shape, dtype=torch.float64, generator=generator(0, "noise"))
     noise[-1] = 0
-    denoise = variance_denoiser(model, model.noise_schedule, kept)
+    denoise = NetworkDenoiser(model, kept)
     chain = respace(model.noise_schedule, kept)
-    film = SAMPLERS["ancestral"](denoise, x, chain, noise=iter(noise).__next__, variance="learned")
+    trajectory = SAMPLERS["ancestral"].steps(denoise, x, chain, noise=iter(noise).__next__, variance="learned")
     theirs = DDPMScheduler(
         T,
         variance_type="learned_range",
@@ -102,7 +104,7 @@ def test_ancestral_with_learned_variance(schedule, prediction, n_steps, monkeypa
     theirs = prepare(theirs, model, n_steps)
     drawn = iter(noise)
     monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: next(drawn))
-    for t, after in zip(theirs.timesteps, film, strict=True):
+    for t, after in zip(theirs.timesteps, trajectory, strict=True):
         raw = 2 * (0.2 + 0.1 * x) - 1  # theirs is told the variance from -1 to 1, in as many channels again
         x = theirs.step(torch.cat((said(model, x, t), raw), dim=1), t, x).prev_sample
         assert (after - x).abs().max() < TOLERANCE
@@ -114,10 +116,10 @@ def test_ancestral_with_learned_variance(schedule, prediction, n_steps, monkeypa
 def test_ddim(schedule, prediction, eta, clip_sample):
     model, x, kept = setting(schedule, prediction, 20)
     noise = torch.randn(20, *x.shape, dtype=torch.float64, generator=generator(0, "noise"))
-    film = ours(SAMPLERS["ddim"], model, x, kept, clip_sample, eta=eta, noise=iter(noise).__next__)
+    trajectory = ours(SAMPLERS["ddim"].steps, model, x, kept, clip_sample, eta=eta, noise=iter(noise).__next__)
     theirs = DDIMScheduler(T, prediction_type=NAMES[prediction], clip_sample=clip_sample, timestep_spacing="trailing")
     theirs = prepare(theirs, model, 20)
-    for t, after, fresh in zip(theirs.timesteps, film, noise, strict=True):
+    for t, after, fresh in zip(theirs.timesteps, trajectory, noise, strict=True):
         # Clipping changes the noise that an estimate stands for; theirs keeps the unclipped noise unless told.
         step = theirs.step(said(model, x, t), t, x, eta, use_clipped_model_output=True, variance_noise=fresh)
         x = step.prev_sample
@@ -135,11 +137,11 @@ def multistep(scheduler, model, x):
 @pytest.mark.parametrize("n_steps", [5, 14, 15, 40])  # with fewer than 15 the last steps are of lower order
 def test_dpm_solver(schedule, prediction, order, n_steps):
     model, x, kept = setting(schedule, prediction, n_steps)
-    film = ours(SAMPLERS[f"dpmpp_{order}m"], model, x, kept)
+    trajectory = ours(SAMPLERS[f"dpmpp_{order}m"].steps, model, x, kept)
     theirs = DPMSolverMultistepScheduler(
         T, solver_order=order, prediction_type=NAMES[prediction], timestep_spacing="trailing"
     )
-    assert_same(film, multistep(prepare(theirs, model, n_steps), model, x))
+    assert_same(trajectory, multistep(prepare(theirs, model, n_steps), model, x))
 
 
 @pytest.mark.parametrize(("schedule", "prediction"), CASES)
@@ -147,18 +149,18 @@ def test_dpm_solver(schedule, prediction, order, n_steps):
 @pytest.mark.parametrize("n_steps", [5, 10, 40])
 def test_unipc(schedule, prediction, order, n_steps):
     model, x, kept = setting(schedule, prediction, n_steps)
-    film = ours(unipc, model, x, kept, order=order)
+    trajectory = ours(unipc, model, x, kept, order=order)
     theirs = UniPCMultistepScheduler(
         T, solver_order=order, prediction_type=NAMES[prediction], timestep_spacing="trailing"
     )
-    assert_same(film, multistep(prepare(theirs, model, n_steps), model, x))
+    assert_same(trajectory, multistep(prepare(theirs, model, n_steps), model, x))
 
 
 @pytest.mark.parametrize(("schedule", "prediction"), CASES[:2])  # on cosine ours leaves the first correction out
 @pytest.mark.parametrize("n_steps", [5, 10, 40])
 def test_heun(schedule, prediction, n_steps):
     model, x, kept = setting(schedule, prediction, n_steps)
-    film = ours(SAMPLERS["heun"], model, x, kept)
+    trajectory = ours(SAMPLERS["heun"].steps, model, x, kept)
     theirs = prepare(
         HeunDiscreteScheduler(T, prediction_type=NAMES[prediction], timestep_spacing="trailing"), model, n_steps
     )
@@ -167,4 +169,6 @@ def test_heun(schedule, prediction, n_steps):
     for i, t in enumerate(theirs.timesteps):
         x = theirs.step(said(model, theirs.scale_model_input(x, t), t), t, x).prev_sample
         stages.append(x / (theirs.sigmas[i + 1] ** 2 + 1).sqrt())
-    assert_same(film, stages[1::2] + stages[-1:])  # a prediction and its correction each, then the last step alone
+    assert_same(
+        trajectory, stages[1::2] + stages[-1:]
+    )  # a prediction and its correction each, then the last step alone

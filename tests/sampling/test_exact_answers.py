@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
-from ddpm.exact.quality import corner_error_floor, measure
 from ddpm.exact.denoiser import ExactDenoiser
-from ddpm.sampling.sample import SAMPLERS
+from ddpm.exact.quality import corner_error_floor, measure
 from ddpm.run.seeding import generator
+from ddpm.sampling.sampler import SAMPLERS
 
 SHAPE = (3, 4, 5)
 LEVEL = 1e-3  # of the chi-square test, for each chain
 FRESH = {"ancestral": {"variance": "fixed_small"}, "ddim": {"eta": 0.0}}
-SOLVERS = [name for name in SAMPLERS if name not in FRESH]
+SOLVERS = [name for name, sampler in SAMPLERS.items() if not sampler.stochastic]
 
 
 def drawn(name, max_steps=50, n=128, off_by=0, noise_scale=1.0, schedule_name="cosine"):
@@ -29,8 +29,10 @@ def drawn(name, max_steps=50, n=128, off_by=0, noise_scale=1.0, schedule_name="c
     def denoise(x, t):
         return model(x, torch.full((n,), min(max(t + off_by, 1), max_steps)))
 
-    options = FRESH[name] | {"noise": lambda: noise_scale * noise()} if name in FRESH else {}
-    return measure(deque(SAMPLERS[name](denoise, start, schedule, **options), maxlen=1).pop())
+    options = FRESH.get(name, {})
+    if SAMPLERS[name].stochastic:
+        options = options | {"noise": lambda: noise_scale * noise()}
+    return measure(deque(SAMPLERS[name].steps(denoise, start, schedule, **options), maxlen=1).pop())
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

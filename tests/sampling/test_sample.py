@@ -5,8 +5,13 @@ import torch
 from analytic import SHAPE, Linear, streams
 from torch import nn
 
-from ddpm.sampling.sample import sample, sample_steps
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.networks.architectures.unet import Unet, UnetConfig
 from ddpm.run.seeding import generator
+from ddpm.sampling.chain import sample_steps
+from ddpm.sampling.sample import sample
+from ddpm.sampling.sampler import SAMPLERS
+from ddpm.sampling.spacing import timesteps
 
 
 def test_shapes_and_number_of_steps():
@@ -74,3 +79,98 @@ def test_what_cannot_be_sampled_says_why():
     model.noise_schedule = None
     with pytest.raises(ValueError, match="no noise_schedule"):
         sample(model, 1)
+
+
+def test_batches_change_nothing():
+    whole, parts = (sample(Linear(), 7, generator=generator(0, "a"), batch_size=size) for size in (256, 3))
+    assert (whole - parts).abs().max() < 1e-6  # batches may round differently
+    steps = sample(Linear(), 7, True, generator(0, "a"), batch_size=3, n_steps=4)
+    assert [x.shape for x in steps] == 5 * [(7, *SHAPE)]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_draws_in_fewer_steps(name):
+    model = Linear(20)
+    steps = timesteps(model.noise_schedule, 6, "karras")
+    seeds = torch.randint(2**63 - 1, (3,), generator=generator(0, "a")).tolist()
+    own = [torch.Generator().manual_seed(seed) for seed in seeds]
+    *_, expected = sample_steps(model, own, steps, name, clip_sample=True)
+    found = sample(model, 3, generator=generator(0, "a"), sampler=name, n_steps=6, spacing="karras", clip_sample=True)
+    assert torch.equal(found, expected)
+
+
+def test_options_reach_the_sampler():
+    draws = [
+        sample(Linear(20), 2, generator=generator(0, "a"), sampler=name, **options)
+        for name, options in (
+            ("ancestral", {"variance": "fixed_small"}),
+            ("ddim", {"eta": 1.0}),
+            ("ddim", {"eta": 0.0}),
+            ("ancestral", {}),
+        )
+    ]
+    assert (draws[0] - draws[1]).abs().max() < 1e-5  # Song et al. 2021, section 4.1
+    assert (draws[1] - draws[2]).abs().max() > 0.01
+    assert (draws[0] - draws[3]).abs().max() > 1e-4
+
+
+def conditional(name="labels", **options):
+    model = Unet(UnetConfig((1, 4, 4), 8, (1,), 2, 10, heads=2, conditioning={"name": name, **options}, n_classes=3))
+    model.noise_schedule = NoiseSchedule(10)
+    return model.eval()
+
+
+def test_a_conditional_model_draws_its_own_conditioning():
+    for model in (conditional(dropout=0.1), conditional("clusters", n_clusters=4, dropout=0.0)):
+        if model.conditioning.labels(torch.zeros(1)) is None:
+            model.conditioning.frequencies.fill_(0.25)
+        assert sample(model, 5).shape == (5, 1, 4, 4)
+
+
+def test_labels_and_guidance_reach_the_network():
+    model, drawn = conditional(dropout=0.1), {}
+    for name, arguments in {
+        "round robin": {},
+        "the same": {"labels": torch.tensor([0, 1, 2])},
+        "others": {"labels": torch.tensor([2, 2, 2])},
+        "guided": {"guidance_scale": 3.0},
+    }.items():
+        drawn[name] = sample(model, 3, generator=generator(0, "a"), **arguments)
+    assert torch.equal(drawn["round robin"], drawn["the same"])
+    assert torch.equal(drawn["others"][2], drawn["the same"][2])
+    assert (drawn["others"][:2] - drawn["the same"][:2]).abs().max() > 1e-4
+    assert (drawn["guided"] - drawn["the same"]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sampler": "euler"}, "'euler' is no sampler; allowed: ancestral"),
+        ({"spacing": "odd"}, "spacing is 'odd'; allowed: even, karras"),
+        ({"n_steps": 0}, "n_steps is 0; it must be in 1..20"),
+        ({"n_steps": 21}, "n_steps is 21; it must be in 1..20"),
+        ({"sampler": "dpmpp_3m", "n_steps": 2}, "n_steps is 2; sampler dpmpp_3m takes at least 3"),
+        ({"eta": 0.5}, "eta is 0.5.*options of sampler ancestral: variance"),
+        ({"sampler": "ddim", "eta": 2.0}, "eta is 2.0.*options of sampler ddim: eta"),
+        ({"variance": "small"}, "variance is 'small'"),
+        ({"guidance_scale": 2.0}, "guidance_scale is 2; this model is unconditional"),
+        ({"labels": torch.tensor([0, 1])}, "labels are given; this model is unconditional"),
+        ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
+    ],
+)
+def test_what_is_not_allowed_is_named_with_what_is(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        sample(Linear(20), 2, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([0, 3]), "labels are .*; allowed: whole numbers 0 to 2"),
+        (torch.tensor([0, -1]), "allowed: whole numbers 0 to 2"),
+        (torch.tensor([0]), "labels has 1 classes; n_samples is 2"),
+    ],
+)
+def test_labels_that_do_not_exist_are_named(labels, message):
+    with pytest.raises(ValueError, match=message):
+        sample(conditional(dropout=0.1), 2, labels=labels)

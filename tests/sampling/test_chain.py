@@ -6,10 +6,10 @@ from analytic import SHAPE, Gaussian, Linear, streams
 
 from ddpm.diffusion.forward import add_noise
 from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
-from ddpm.sampling.spacing import timesteps
-from ddpm.sampling.reverse import ReverseProcess
-from ddpm.sampling.sample import sample_steps
 from ddpm.run.seeding import generator
+from ddpm.sampling.chain import Chain, sample_steps
+from ddpm.sampling.samplers.ancestral import AncestralOptions
+from ddpm.sampling.spacing import timesteps
 
 LAMBDAS = torch.tensor([0.0, 0.25, 0.5, 1.0])
 
@@ -38,15 +38,15 @@ def same(n):
     return [generator(3, "one") for _ in range(n)]
 
 
-@pytest.mark.parametrize("stop", [50, 100, 150])
-def test_chains_that_share_xt_have_the_posterior_of_x0_given_it(stop):
+@pytest.mark.parametrize("index", [50, 100, 150])
+def test_chains_that_share_xt_have_the_posterior_of_x0_given_it(index):
     # Gaussian data: x_0 given x_t is Gaussian (Bishop 2006, equations 2.116 and 2.117), the same for every chain.
     mu, s = 0.4, 0.5
     model = Exact(mu=mu, s=s)
-    reverse = ReverseProcess(model, timesteps(200, 200), "fixed_small")
-    alpha_bar = model.noise_schedule.alpha_bar(stop).item()
+    chain = Chain(model, timesteps(NoiseSchedule(200), 200), "fixed_small")
+    alpha_bar = model.noise_schedule.alpha_bar(index).item()
     xt = torch.full(SHAPE, 0.3)
-    x0 = reverse.decode(xt.expand(500, *SHAPE), stop, streams(500))
+    x0 = chain.decode(xt.expand(500, *SHAPE), index, streams(500))
     precision = 1 / s**2 + alpha_bar / (1 - alpha_bar)
     mean, std = (mu / s**2 + alpha_bar**0.5 * 0.3 / (1 - alpha_bar)) / precision, precision**-0.5
     n = x0.numel()  # 30,000 independent values
@@ -57,56 +57,58 @@ def test_chains_that_share_xt_have_the_posterior_of_x0_given_it(stop):
 @pytest.mark.parametrize("variance", ["fixed_large", "fixed_small"])
 def test_chains_that_share_xt_follow_the_recursion_of_a_linear_model(variance):
     # x_{t-1} = a x_t + b + sigma z, by equations 7 and 15 written out for numbers.
-    model, kept, stop = Linear(20, b=0.0), timesteps(20, 10), 6
+    model, kept, index = Linear(20, b=0.0), timesteps(NoiseSchedule(20), 10), 6
     alpha_bars = [1.0, *model.noise_schedule.alpha_bars.tolist()]
     mean, var = 0.3, 0.0
-    for i in range(stop, 0, -1):
+    for i in range(index, 0, -1):
         now, before = alpha_bars[kept[i]], alpha_bars[kept[i - 1]]
         alpha = now / before
         gain = (1 - 0.3 * (1 - now) ** 0.5) / now**0.5  # x_0 as a multiple of x_t, with eps = 0.3 x_t
         a = (before**0.5 * (1 - alpha) * gain + alpha**0.5 * (1 - before)) / (1 - now)
         sigma2 = (1 - alpha) * ((1 - before) / (1 - now) if variance == "fixed_small" else 1.0)
         mean, var = a * mean, a**2 * var + (sigma2 if i > 1 else 0.0)
-    x0 = ReverseProcess(model, kept, variance).decode(torch.full((500, *SHAPE), 0.3), stop, streams(500))
+    x0 = Chain(model, kept, variance).decode(torch.full((500, *SHAPE), 0.3), index, streams(500))
     n = x0.numel()
     assert abs(x0.mean() - mean) < 4.5 * (var / n) ** 0.5
     assert abs(x0.var() / var - 1) < 4.5 * (2 / n) ** 0.5
 
 
 def test_each_chain_has_noise_of_its_own_and_no_other():
-    reverse, xt = ReverseProcess(Linear(20), timesteps(20, 10)), torch.stack([image(0)] * 3)
-    together = reverse.decode(xt, 5, streams(3))
-    alone = torch.cat([reverse.decode(xt[:1], 5, [generator(0, "image", i)]) for i in range(3)])
+    chain, xt = Chain(Linear(20), timesteps(NoiseSchedule(20), 10)), torch.stack([image(0)] * 3)
+    together = chain.decode(xt, 5, streams(3))
+    alone = torch.cat([chain.decode(xt[:1], 5, [generator(0, "image", i)]) for i in range(3)])
     assert (together - alone).abs().max() < 1e-6  # batches may round differently
     assert min((together[i] - together[j]).abs().max() for i, j in ((0, 1), (0, 2), (1, 2))) > 0.01
 
 
 def test_a_chain_that_is_left_and_entered_again_is_the_same_chain():
-    reverse = ReverseProcess(Linear(20), timesteps(20, 10), "fixed_small")
+    chain = Chain(Linear(20), timesteps(NoiseSchedule(20), 10), "fixed_small")
     drawn = streams(2)
-    for stop, xt in zip(range(10, -1, -1), reverse.walk(drawn), strict=True):
-        if stop == 4:
-            rest = reverse.decode(xt, 4, drawn)
+    for index, xt in zip(range(10, -1, -1), chain.walk(drawn), strict=True):
+        if index == 4:
+            rest = chain.decode(xt, 4, drawn)
             break
-    *_, whole = sample_steps(Linear(20), streams(2), timesteps(20, 10), variance="fixed_small")
+    *_, whole = sample_steps(
+        Linear(20), streams(2), timesteps(NoiseSchedule(20), 10), options=AncestralOptions(variance="fixed_small")
+    )
     assert torch.equal(rest, whole)
 
 
 @pytest.mark.parametrize("depth", [0.25, 1.0])
 def test_interpolation_starts_and_ends_at_the_plain_reconstructions(depth):
-    reverse = ReverseProcess(Linear(20), timesteps(20, 8), "fixed_small", clip_sample=True)
-    stop = reverse.stop(depth)
-    assert stop == 8 * depth
-    mixed = reverse.interpolate(image(0), image(1), LAMBDAS, stop, noise(), same(4))
+    chain = Chain(Linear(20), timesteps(NoiseSchedule(20), 8), "fixed_small", clip_sample=True)
+    index = chain.index(depth)
+    assert index == 8 * depth
+    mixed = chain.interpolate(image(0), image(1), LAMBDAS, index, noise(), same(4))
     for x0, found in ((image(0), mixed[0]), (image(1), mixed[-1])):
         steps = torch.tensor([round(20 * depth)])
-        xt = add_noise(x0[None], noise()[None], steps, reverse.model.noise_schedule)
-        assert (reverse.decode(xt, stop, same(1))[0] - found).abs().max() < 1e-6  # batches may round differently
+        xt = add_noise(x0[None], noise()[None], steps, chain.model.noise_schedule)
+        assert (chain.decode(xt, index, same(1))[0] - found).abs().max() < 1e-6  # batches may round differently
 
 
 def test_without_noise_it_is_interpolation_of_pixels():
-    reverse = ReverseProcess(Linear(20), timesteps(20, 8))
-    mixed = reverse.interpolate(image(0), image(1), LAMBDAS, reverse.stop(0.0), noise(), same(4))
+    chain = Chain(Linear(20), timesteps(NoiseSchedule(20), 8))
+    mixed = chain.interpolate(image(0), image(1), LAMBDAS, chain.index(0.0), noise(), same(4))
     expected = torch.stack([(1 - w) * image(0) + w * image(1) for w in LAMBDAS.tolist()])
     assert (mixed - expected).abs().max() < 1e-6  # lerp rounds otherwise
     assert torch.equal(mixed[0], image(0))
@@ -119,8 +121,8 @@ def test_a_mixture_has_the_noise_that_the_model_knows_of_its_step():
     seen = []
     model = Linear(20)
     model.register_forward_hook(lambda _, inputs, __: seen.append(inputs))
-    reverse = ReverseProcess(model, timesteps(20, 5))
-    reverse.interpolate(image(0), image(1), LAMBDAS, 3, noise(), same(4))
+    chain = Chain(model, timesteps(NoiseSchedule(20), 5))
+    chain.interpolate(image(0), image(1), LAMBDAS, 3, noise(), same(4))
     xt, num_steps = seen[0]
     assert num_steps.tolist() == [12] * 4
     alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 20, dtype=torch.float64), 0)[11].item()
@@ -131,18 +133,18 @@ def test_a_mixture_has_the_noise_that_the_model_knows_of_its_step():
 
 @pytest.mark.parametrize("clip_sample", [False, True])
 def test_the_estimate_is_equation_15(clip_sample):
-    reverse = ReverseProcess(Linear(20), timesteps(20, 5), clip_sample=clip_sample)
+    chain = Chain(Linear(20), timesteps(NoiseSchedule(20), 5), clip_sample=clip_sample)
     xt = 3 * noise()[None]
     alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 20, dtype=torch.float64), 0)[11].item()
     expected = (xt - (1 - alpha_bar) ** 0.5 * (0.3 * xt + 0.01 * 12)) / alpha_bar**0.5
     expected = expected.clamp(-1, 1) if clip_sample else expected
-    assert (reverse.estimate(xt, 3) - expected).abs().max() < 1e-5  # float32; values reach 9
+    assert (chain.estimate(xt, 3) - expected).abs().max() < 1e-5  # float32; values reach 9
 
 
 @pytest.mark.parametrize("clip_sample", [False, True])
 def test_the_last_estimate_is_the_sample(clip_sample):
     # Equation 7 at t = 1: the mean is x_0 and there is no variance.
-    reverse = ReverseProcess(Linear(20), timesteps(20, 5), clip_sample=clip_sample)
-    *_, before, x0 = reverse.walk(streams(2))
-    assert (reverse.estimate(before, 1) - x0).abs().max() < 1e-6
+    chain = Chain(Linear(20), timesteps(NoiseSchedule(20), 5), clip_sample=clip_sample)
+    *_, before, x0 = chain.walk(streams(2))
+    assert (chain.estimate(before, 1) - x0).abs().max() < 1e-6
     assert (x0.abs().max() <= 1) == clip_sample

@@ -1,4 +1,4 @@
-"""Respacing: where a shorter chain stops, and how much noise is left there."""
+"""Spacing: the timesteps of a shorter chain, and how much noise is left there."""
 
 import pytest
 import torch
@@ -8,14 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
-from ddpm.sampling.spacing import respace, stops, timesteps
-from ddpm.sampling.sample import SAMPLERS, sample_steps
+from ddpm.sampling.chain import sample_steps
+from ddpm.sampling.sampler import SAMPLERS
+from ddpm.sampling.samplers.ancestral import AncestralOptions
+from ddpm.sampling.samplers.ddim import DdimOptions
+from ddpm.sampling.spacing import respace, timesteps
 
 
 @given(st.integers(1, 1000), st.data())
-def test_stops_are_evenly_spaced_from_none_to_all(max_steps, data):
+def test_timesteps_are_evenly_spaced_from_none_to_all(max_steps, data):
     n_steps = data.draw(st.integers(1, max_steps))
-    kept = timesteps(max_steps, n_steps)
+    kept = timesteps(NoiseSchedule(max_steps), n_steps)
     assert (len(kept), kept[0], kept[-1]) == (n_steps + 1, 0, max_steps)
     gaps = kept.diff()
     assert gaps.min() >= 1
@@ -23,20 +26,20 @@ def test_stops_are_evenly_spaced_from_none_to_all(max_steps, data):
 
 
 @given(st.integers(2, 1000), st.sampled_from(["linear", "cosine"]), st.data())
-def test_karras_stops_rise_from_none_to_all(max_steps, name, data):
+def test_karras_timesteps_rise_from_none_to_all(max_steps, name, data):
     n_steps = data.draw(st.integers(1, max_steps))
-    kept = stops(NoiseSchedule(max_steps, betas=SCHEDULES[name](max_steps)), n_steps, "karras")
+    kept = timesteps(NoiseSchedule(max_steps, betas=SCHEDULES[name](max_steps)), n_steps, "karras")
     assert (len(kept), kept[0], kept[-1]) == (n_steps + 1, 0, max_steps)
     assert kept.diff().min() >= 1
     if n_steps > 2:
         assert (kept[1], kept[-2]) == (1, max_steps - 1)
 
 
-def test_karras_stops_have_the_sigmas_of_diffusers():
+def test_karras_timesteps_have_the_sigmas_of_diffusers():
     schedule = NoiseSchedule(1000)
     sigma = (1 / schedule.alpha_bars - 1).sqrt()
     theirs = DPMSolverMultistepScheduler(1000)._convert_to_karras(sigma[:-1].flip(0).numpy(), 9)
-    kept = stops(schedule, 10, "karras")
+    kept = timesteps(schedule, 10, "karras")
     assert kept[-1] == 1000
     # Rounding moves a stop by half a step at most, which is 1.7 % of sigma at t = 25, the lowest stop but 1.
     ours, theirs = sigma[kept[1:-1] - 1], torch.tensor(theirs.tolist()).flip(0)
@@ -45,19 +48,19 @@ def test_karras_stops_have_the_sigmas_of_diffusers():
 
 @pytest.mark.parametrize("n_steps", [0, 11])
 def test_steps_out_of_range_say_what_is_allowed(n_steps):
-    with pytest.raises(ValueError, match=rf"n_steps is {n_steps}; it must lie in 1\.\.10"):
-        timesteps(10, n_steps)
-    with pytest.raises(ValueError, match=rf"n_steps is {n_steps}; it must lie in 1\.\.10"):
-        stops(NoiseSchedule(10), n_steps, "karras")
+    with pytest.raises(ValueError, match=rf"n_steps is {n_steps}; it must be in 1\.\.10"):
+        timesteps(NoiseSchedule(10), n_steps)
+    with pytest.raises(ValueError, match=rf"n_steps is {n_steps}; it must be in 1\.\.10"):
+        timesteps(NoiseSchedule(10), n_steps, "karras")
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_the_noise_at_each_stop_is_the_old_one(name):
     schedule = NoiseSchedule(200, betas=SCHEDULES[name](200))
-    kept = timesteps(200, 7)
+    kept = timesteps(schedule, 7)
     respaced = respace(schedule, kept)
     assert (respaced.alpha_bar(torch.arange(8)) - schedule.alpha_bar(kept)).abs().max() < 1e-15
-    assert (respace(schedule, timesteps(200, 200)).betas - schedule.betas).abs().max() < 1e-15
+    assert (respace(schedule, timesteps(schedule)).betas - schedule.betas).abs().max() < 1e-15
 
 
 def test_the_network_is_asked_about_its_own_steps():
@@ -68,24 +71,24 @@ def test_the_network_is_asked_about_its_own_steps():
             asked.append(num_steps.tolist())
             return super().forward(images, num_steps)
 
-    film = list(sample_steps(Asked(20), streams(2), timesteps(20, 4)))
+    trajectory = list(sample_steps(Asked(20), streams(2), timesteps(NoiseSchedule(20), 4)))
     assert asked == [[20, 20], [15, 15], [10, 10], [5, 5]]
-    assert len(film) == 5
+    assert len(trajectory) == 5
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_asks_no_more_than_it_says(sampler):
     model, n_steps, asked = Linear(20), 8, []
     model.register_forward_hook(lambda *_: asked.append(1))
-    film = list(sample_steps(model, streams(1), timesteps(20, n_steps), sampler))
-    assert len(film) == n_steps + 1
-    assert len(asked) == (2 * n_steps - 1 if sampler == "heun" else n_steps)
+    trajectory = list(sample_steps(model, streams(1), timesteps(NoiseSchedule(20), n_steps), sampler))
+    assert len(trajectory) == n_steps + 1
+    assert len(asked) == SAMPLERS[sampler].evaluations(n_steps)
 
 
 def test_ddim_with_all_its_noise_is_algorithm_2():
     # Song et al. 2021, section 4.1: sigma of equation 16 at eta = 1 is the small one of Ho et al.
-    model, kept = Linear(20), timesteps(20, 6)
-    ddim = sample_steps(model, streams(2), kept, "ddim", eta=1.0)
-    ancestral = sample_steps(model, streams(2), kept, "ancestral", variance="fixed_small")
+    model, kept = Linear(20), timesteps(NoiseSchedule(20), 6)
+    ddim = sample_steps(model, streams(2), kept, "ddim", options=DdimOptions(eta=1.0))
+    ancestral = sample_steps(model, streams(2), kept, "ancestral", options=AncestralOptions(variance="fixed_small"))
     for ours, theirs in zip(ddim, ancestral, strict=True):
         assert (ours - theirs).abs().max() < 1e-5  # float32; values reach 4

@@ -1,0 +1,106 @@
+"""What a sampling stage draws: the params reach the chain, and each image and trajectory is where it should be."""
+
+import pytest
+import torch
+from analytic import SHAPE, Linear
+
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.images import denormalize_img, to_uint8
+from ddpm.networks.architectures.unet import Unet, UnetConfig
+from ddpm.run.compute import Compute
+from ddpm.run.seeding import generator
+from ddpm.run.stage import StageRun
+from ddpm.run.tracking.record import Run
+from ddpm.sampling.chain import sample_steps
+from ddpm.sampling.draw import SampleModel, draw_samples
+from ddpm.sampling.samplers.ancestral import AncestralOptions
+from ddpm.sampling.spacing import timesteps
+
+PARAMS = {
+    "n_samples": 7,
+    "n_trajectories": 2,
+    "batch_size": 3,
+    "sampler": "ancestral",
+    "n_steps": 5,
+    "spacing": "karras",
+    "clip_sample": True,
+    "guidance_scale": 1.0,
+    "ancestral": {"variance": "fixed_small"},
+}
+
+
+def drawn(model, **changes):
+    stage = StageRun("sample_tiny", SampleModel(**PARAMS | changes), 4, Compute(), Run())
+    return stage, draw_samples(stage, model)
+
+
+def test_samples_and_trajectories_are_those_of_the_params():
+    model = Linear(20, a=0.6)
+    stage, found = drawn(model)
+    steps = timesteps(model.noise_schedule, 5, "karras")
+    assert found["num_steps"].tolist() == steps.tolist()[::-1]
+    for i in range(7):
+        options = AncestralOptions(variance="fixed_small")
+        chain = list(sample_steps(model, [generator(stage.seed, "noise", i)], steps, options=options, clip_sample=True))
+        pixels = [to_uint8(denormalize_img(x[0])) for x in chain]
+        assert torch.equal(found["samples"][i], pixels[-1])
+        if i < 2:
+            assert torch.equal(found["steps"][:, i], torch.stack(pixels))
+    assert found["samples"].shape == (7, *SHAPE)
+    assert found["steps"].shape == (6, 2, *SHAPE)
+    assert found.keys() == {"samples", "steps", "num_steps"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"spacing": "even"},
+        {"n_steps": 6},
+        {"clip_sample": False},
+        {"ancestral": {"variance": "fixed_large"}},
+        {"sampler": "ddim"},
+        {"sampler": "ddim", "ddim": {"eta": 0.5}},
+    ],
+)
+def test_every_param_has_an_effect(change):
+    samples = [drawn(Linear(20, a=0.6), **changes)[1]["samples"] for changes in ({}, change)]
+    assert not torch.equal(*samples)
+    if "ddim" in change:
+        plain = drawn(Linear(20, a=0.6), sampler="ddim")[1]["samples"]
+        assert not torch.equal(plain, samples[1])
+
+
+def test_batches_change_nothing():
+    found = [drawn(Linear(20), batch_size=size)[1]["samples"] for size in (1, 3, 7)]
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+def test_classes_are_drawn_round_robin_and_kept_with_the_samples():
+    conditioning = {"name": "labels", "dropout": 0.1}
+    model = Unet(UnetConfig((1, 4, 4), 8, (1,), 2, 20, heads=2, conditioning=conditioning, n_classes=3)).eval()
+    model.noise_schedule = NoiseSchedule(20)
+    _, plain = drawn(model)
+    assert plain["labels"].tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert torch.equal(plain["cond"], plain["labels"])
+    _, guided = drawn(model, guidance_scale=4.0)
+    assert not torch.equal(plain["samples"], guided["samples"])
+    with torch.no_grad():  # classes 1 and 2 become one: an image depends on its own class
+        model.conditioning.embedding.weight[2] = model.conditioning.embedding.weight[1] + 3
+    _, other = drawn(model)
+    same = [torch.equal(a, b) for a, b in zip(plain["samples"], other["samples"], strict=True)]
+    assert same == [label != 2 for label in plain["labels"].tolist()]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_trajectories": 8}, "n_trajectories is 8; it cannot exceed n_samples, 7"),
+        ({"sampler": "dpmpp_3m", "n_steps": 2}, "n_steps is 2; sampler dpmpp_3m needs at least 3"),
+        ({"sampler": "euler"}, "'euler' is no sampler; allowed: ancestral"),
+        ({"spacing": "odd"}, "'odd' is no spacing; allowed: even, karras"),
+    ],
+)
+def test_params_that_cannot_be_drawn_say_what_can(change, message):
+    with pytest.raises(ValueError, match=message):
+        SampleModel(**PARAMS | change)
