@@ -1,4 +1,4 @@
-"""Pixels and numbers: [0, 1] to look at, [-1, 1] to compute with, 8-bit to store."""
+"""Ranges of pixels: [0, 1] to show, [-1, 1] to compute with, 8-bit to store."""
 
 import torch
 from jaxtyping import Float, UInt8
@@ -6,22 +6,22 @@ from torch import Tensor
 
 
 def normalize_img(img: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Map [0, 1] to [-1, 1], the range that the networks work in (Ho et al. 2020, section 3.3)."""
+    """Map [0, 1] to [-1, 1], the range in which networks work (Ho et al. 2020, section 3.3)."""
     return img * 2 - 1
 
 
 def denormalize_img(img: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Map [-1, 1] back to [0, 1], clamping what lies outside, as a noisy image does."""
+    """Map [-1, 1] to [0, 1], and clamp what lies outside, as noisy images do."""
     return ((img + 1) / 2).clamp(0, 1)
 
 
 def to_uint8(img: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
-    """Map [0, 1] to the nearest of 0..255."""
+    """Map [0, 1] to the nearest of the levels 0..255."""
     return (img * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def from_uint8(img: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Map 0..255 to [0, 1]; the inverse of `to_uint8`."""
+    """Map the levels 0..255 to [0, 1]; the inverse of `to_uint8`."""
     return img.to(torch.get_default_dtype()) / 255
 
 
@@ -32,10 +32,19 @@ def reconstruction_grid(
     noise_pred: Float[Tensor, "b c h w"],
     reconstructed: Float[Tensor, "b c h w"],
 ) -> Float[Tensor, "b c h2 w3"]:
-    """What a noise predictor was given and made of it, one picture an image, in [0, 1].
+    """A picture for each image of what a network was given and what it predicts.
 
-    Upper row: noised, noise, image; lower row: noised, predicted noise, reconstruction. All arguments are on the
-    scale of normalised images; the picture is (batch, channels, 2 height, 3 width).
+    Upper row: x_t, noise, image. Lower row: x_t, predicted noise, reconstruction.
+
+    Args:
+        img: x_0 in [-1, 1].
+        noised: x_t.
+        noise: The noise in x_t.
+        noise_pred: The predicted noise.
+        reconstructed: The estimate of x_0.
+
+    Returns:
+        Pictures in [0, 1], (batch, channels, 2 height, 3 width).
     """
     truth = torch.cat((noised, noise, img), dim=-1)
     guess = torch.cat((noised, noise_pred, reconstructed), dim=-1)

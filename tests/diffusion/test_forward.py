@@ -54,7 +54,7 @@ def test_no_steps_change_nothing(shape):
 @pytest.mark.parametrize("q", [q_eq2, q_eq4])
 @pytest.mark.parametrize("n", [-1, 6])
 def test_steps_out_of_range(q, n):
-    with pytest.raises(IndexError, match=r"steps 0\.\.5"):
+    with pytest.raises(IndexError, match=r"steps 0 to 5"):
         q(torch.zeros(1), n, linear_schedule(5))
 
 
@@ -128,7 +128,7 @@ def test_noise_img_draws_its_steps_as_told():
 
 @pytest.mark.parametrize("max_steps", [0, 11, -3])
 def test_noise_img_refuses_steps_it_does_not_have(max_steps):
-    with pytest.raises(IndexError, match=r"steps 1\.\.10"):
+    with pytest.raises(IndexError, match=r"steps 1 to 10"):
         noise_img(torch.zeros(1, 1, 2, 2), NoiseSchedule(10), max_steps)
 
 

@@ -116,13 +116,13 @@ def test_look_ups_count_from_one():
 @pytest.mark.parametrize("lookup", ["beta", "alpha", "alpha_bar"])
 @pytest.mark.parametrize("steps", [-1, 4, torch.tensor([1, 4]), torch.tensor([-1])])
 def test_steps_out_of_range_are_an_error(lookup, steps):
-    with pytest.raises(IndexError, match=r"out of range: this schedule has steps [01]\.\.3"):
+    with pytest.raises(IndexError, match=r"this schedule has steps [01] to 3"):
         getattr(NoiseSchedule(3), lookup)(steps)
 
 
 @pytest.mark.parametrize("lookup", ["beta", "alpha"])
 def test_there_is_no_step_zero(lookup):
-    with pytest.raises(IndexError, match="num_steps 0 is out of range"):
+    with pytest.raises(IndexError, match="num_steps is 0; this schedule has steps 1 to 3"):
         getattr(NoiseSchedule(3), lookup)(0)
 
 
@@ -136,7 +136,7 @@ def test_bad_schedules_are_refused():
         NoiseSchedule(3, betas=torch.full((4,), 0.1, dtype=torch.float64))
     with pytest.raises(ValueError, match="between 0 and 1"):
         NoiseSchedule(2, betas=torch.ones(2, dtype=torch.float64))
-    with pytest.raises(ValueError, match="at least 2 steps"):
+    with pytest.raises(ValueError, match="max_steps is 1; .* needs at least 2"):
         linear_zero_snr_schedule(1)
 
 

@@ -12,9 +12,15 @@ from ddpm.run.seeding import generator
 
 
 def batches(n_images: int, batch_size: int, seed: int, first: int = 0) -> Iterator[Int64[Tensor, "batch"]]:
-    """Indices of batch number `first`, `first + 1`, and so on without end.
+    """Yield the indices of the images in each batch, without end.
 
-    Each epoch is a fresh permutation that depends on (seed, epoch) alone; its last batch may be smaller.
+    Each epoch is a new permutation that depends on (seed, epoch) alone. Its last batch may be smaller.
+
+    Args:
+        n_images: Images of an epoch.
+        batch_size: Images of a batch.
+        seed: Of the permutations.
+        first: The number of the batch to begin with, from 0.
     """
     per_epoch = ceil(n_images / batch_size)
     for epoch in count(first // per_epoch):

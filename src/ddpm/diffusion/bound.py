@@ -1,4 +1,4 @@
-"""The pieces of the variational bound (Ho et al. 2020, equations 5, 8 and 13), pixel by pixel, in nats."""
+"""The terms of the variational bound (Ho et al. 2020, equations 5, 8 and 13), for each pixel, in nats."""
 
 import torch
 from jaxtyping import Float, Float64, Int
@@ -17,7 +17,7 @@ def gaussian_kl(
     mean_p: Float[Tensor, "*shape"],
     variance_p: float | Float64[Tensor, "*#shape"],
 ) -> Float64[Tensor, "*shape"]:
-    """KL(N(mean_q, variance_q) || N(mean_p, variance_p)) of each pixel: what equation 5 consists of."""
+    """KL(N(mean_q, variance_q) || N(mean_p, variance_p)) of each pixel: the terms of equation 5 for t > 1."""
     ratio = torch.as_tensor(variance_q / variance_p, dtype=torch.float64)
     return (ratio - 1 - ratio.log() + (mean_q.double() - mean_p.double()) ** 2 / variance_p) / 2
 
@@ -25,11 +25,16 @@ def gaussian_kl(
 def decoder_log_likelihood(
     x0: Float[Tensor, "*shape"], mean: Float[Tensor, "*shape"], variance: float | Float64[Tensor, "*#shape"]
 ) -> Float64[Tensor, "*shape"]:
-    """log p(x0 | x1), equation 13: the Gaussian's mass within 1/255 of x0, and beyond it at -1 and 1.
+    """log p(x_0 | x_1) of the discrete decoder (equation 13).
 
-    x0: 8-bit levels mapped to [-1, 1], for which the 256 probabilities sum to 1.
+    The probability of a level is the mass of a Gaussian within 1/255 of it; the bins at -1 and 1 have no outer end.
+
+    Args:
+        x0: 8-bit levels mapped to [-1, 1]; the probabilities of all 256 sum to 1.
+        mean: Of the Gaussian.
+        variance: Of the Gaussian.
     """
-    # Mirrored where x0 lies above the mean: in the lower tail, log_ndtr keeps its digits.
+    # In the lower tail log_ndtr keeps its digits, so an x0 above the mean is mirrored.
     x0, mean = x0.double(), mean.double()
     above = x0 > mean
     x0, mean = torch.where(above, -x0, x0), torch.where(above, -mean, mean)
@@ -48,14 +53,22 @@ def bound_term(
     schedule: NoiseSchedule,
     sigma2: Float64[Tensor, "b #c #h #w"],
 ) -> Float64[Tensor, "b c h w"]:
-    """L_{t-1} (equation 8) of p(x_{t-1} | x_t), and where t = 1 the L_0 of the discrete decoder (equation 13).
+    """The term of the bound that belongs to t: L_{t-1} (equation 8), or at t = 1 L_0 (equation 13).
 
-    x0: 8-bit levels mapped to [-1, 1]; estimate: the x_0 that the network sees in `xt`; sigma2: its variance, as
-    `reverse_variance` gives it. IndexError for a schedule of 1 step.
+    Args:
+        x0: 8-bit levels mapped to [-1, 1].
+        estimate: The estimate of x_0 from x_t.
+        xt: x_t.
+        num_steps: t of each image, from 1 to T.
+        schedule: A noise schedule of at least 2 steps.
+        sigma2: The variance of p(x_{t-1} | x_t), as `reverse_variance` gives it.
+
+    Raises:
+        IndexError: The schedule has 1 step.
     """
     x0, estimate, xt = x0.double(), estimate.double(), xt.double()
     mean = posterior_mean(estimate, xt, num_steps, schedule)
-    # At t = 1 its value is not used, but it must have finite gradients: beta_tilde_1 is 0.
+    # At t = 1 the KL is replaced below, but beta_tilde_1 = 0 would make its gradient NaN.
     true_variance = posterior_variance(num_steps.clamp(min=2), schedule).reshape(-1, 1, 1, 1)
     nats = gaussian_kl(posterior_mean(x0, xt, num_steps, schedule), true_variance, mean, sigma2)
     first = num_steps == 1

@@ -1,4 +1,4 @@
-"""The forward process q: noise added to images, step by step or at once (Ho et al. 2020, equations 2 and 4)."""
+"""The forward process q: noise is added step by step or at once (Ho et al. 2020, equations 2 and 4)."""
 
 from typing import Literal
 
@@ -17,9 +17,19 @@ def q_eq2(
     betas: Float64[Tensor, "T"],
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "*shape"]:
-    """Equation 2, literally: `num_steps` times x_t ~ N(sqrt(1 - beta_t) x_{t-1}, beta_t I).
+    """Equation 2, step by step: `num_steps` times x_t ~ N(sqrt(1 - beta_t) x_{t-1}, beta_t I).
 
-    x: an image, or a batch, in [-1, 1]; num_steps: 0..T, IndexError outside; betas: the schedule.
+    Args:
+        x: x_0 in [-1, 1], an image or a batch.
+        num_steps: t, from 0 to T.
+        betas: beta_1..beta_T.
+        generator: Of the noise; None: torch's global state.
+
+    Returns:
+        x_t.
+
+    Raises:
+        IndexError: num_steps is out of range.
     """
     _check_steps(num_steps, betas)
     for beta in betas[:num_steps].to(x):
@@ -33,7 +43,20 @@ def q_eq4(
     betas: Float64[Tensor, "T"],
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "*shape"]:
-    """Equation 4: the same distribution as `q_eq2` in one go, x_t ~ N(sqrt(alpha_bar_t) x_0, (1 - alpha_bar_t) I)."""
+    """Equation 4: x_t ~ N(sqrt(alpha_bar_t) x_0, (1 - alpha_bar_t) I), the distribution of `q_eq2` in one step.
+
+    Args:
+        x: x_0 in [-1, 1], an image or a batch.
+        num_steps: t, from 0 to T.
+        betas: beta_1..beta_T.
+        generator: Of the noise; None: torch's global state.
+
+    Returns:
+        x_t.
+
+    Raises:
+        IndexError: num_steps is out of range.
+    """
     _check_steps(num_steps, betas)
     if num_steps == 0:
         return x
@@ -48,15 +71,25 @@ def noise_img(
     generator: torch.Generator | None = None,
     step_sampling: StepSampling = "uniform",
 ) -> tuple[Int[Tensor, "b"], Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
-    """Noise each image by its own random number of steps (Algorithm 1, lines 3 to 5; equation 4).
+    """Noise each image by a random number of steps of its own (Algorithm 1, lines 3 to 5; equation 4).
 
-    img: in [-1, 1]; max_steps: draw steps from 1..max_steps instead of 1..T; step_sampling: as in `draw_steps`.
-    Returns (num_steps, noise, noised): the steps drawn, the standard Gaussian noise before scaling, the noised images.
+    Args:
+        img: x_0 in [-1, 1].
+        noise_schedule: The noise schedule.
+        max_steps: Draw t from 1..max_steps; None: from 1..T.
+        generator: Of t and the noise; None: torch's global state.
+        step_sampling: How t is drawn, as in `draw_steps`.
+
+    Returns:
+        (num_steps, noise, noised): t of each image, the standard normal noise, and x_t.
+
+    Raises:
+        IndexError: max_steps is not in 1..T.
     """
     highest = len(noise_schedule) if max_steps is None else max_steps
     if not 1 <= highest <= len(noise_schedule):
-        raise IndexError(f"max_steps {max_steps} is out of range: this schedule has steps 1..{len(noise_schedule)}")
-    # On the generator's own device, so that a CPU generator gives the same draws wherever the model runs.
+        raise IndexError(f"max_steps is {max_steps}; this schedule has steps 1 to {len(noise_schedule)}")
+    # On the generator's own device: a CPU generator gives the same draws wherever the model runs.
     device = img.device if generator is None else generator.device
     num_steps = draw_steps(len(img), highest, step_sampling, generator, device).to(img.device)
     noise = _randn_like(img, generator)
@@ -70,10 +103,15 @@ def draw_steps(
     generator: torch.Generator | None = None,
     device: torch.device | str = "cpu",
 ) -> Int64[Tensor, "n"]:
-    """`n` random numbers of steps, each uniform on 1..max_steps.
+    """Draw t for `n` images, each uniform on 1..max_steps.
 
-    step_sampling: "uniform", each on its own; or "stratified", one in each n-th part of the range, by one shift for all
-    (Kingma et al. 2021: u_i = u_0 + i / n mod 1), so that the loss varies less from batch to batch.
+    Args:
+        n: How many.
+        max_steps: The largest t.
+        step_sampling: "uniform": independently. "stratified": one t in each n-th of the range, all with one random
+            shift, u_i = u_0 + i / n mod 1, so that the loss varies less between batches (Kingma et al. 2021).
+        generator: None: torch's global state.
+        device: Of the result; that of the generator.
     """
     if step_sampling == "uniform":
         return torch.randint(1, max_steps + 1, (n,), generator=generator, device=device)
@@ -87,7 +125,14 @@ def add_noise(
     num_steps: Int[Tensor, "b"],
     noise_schedule: NoiseSchedule,
 ) -> Float[Tensor, "b c h w"]:
-    """x_t from x_0 and given noise: sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (equation 4, reparameterised)."""
+    """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (equation 4, reparameterised).
+
+    Args:
+        img: x_0 in [-1, 1].
+        noise: eps, standard normal.
+        num_steps: t of each image, from 0 to T.
+        noise_schedule: The noise schedule.
+    """
     signal_scale, noise_scale = scales(num_steps, noise_schedule, img)
     return signal_scale * img + noise_scale * noise
 
@@ -98,9 +143,16 @@ def reconstruct(
     num_steps: Int[Tensor, "b"],
     noise_schedule: NoiseSchedule,
 ) -> Float[Tensor, "b c h w"]:
-    """The image under the noise, equation 4 solved for x_0 (equation 15 when `noise` is a prediction).
+    """Equation 4 solved for x_0: the inverse of `noise_img`, and equation 15 if the noise is predicted.
 
-    With the noise that `noise_img` returned this is its inverse. Not clamped.
+    Args:
+        noisy_img: x_t.
+        noise: eps, or its prediction.
+        num_steps: t of each image, from 0 to T.
+        noise_schedule: The noise schedule.
+
+    Returns:
+        x_0, not clamped.
     """
     signal_scale, noise_scale = scales(num_steps, noise_schedule, noisy_img)
     return (noisy_img - noise_scale * noise) / signal_scale
@@ -109,7 +161,13 @@ def reconstruct(
 def scales(
     num_steps: Int[Tensor, "b"], noise_schedule: NoiseSchedule, img: Tensor
 ) -> tuple[Float[Tensor, "b 1 1 1"], Float[Tensor, "b 1 1 1"]]:
-    """sqrt(alpha_bar) and sqrt(1 - alpha_bar): how much of the image and of the noise is in x_t, to multiply `img`."""
+    """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), the factors of x_0 and of the noise in x_t.
+
+    Args:
+        num_steps: t of each image, from 0 to T.
+        noise_schedule: The noise schedule.
+        img: The factors get its type and device.
+    """
     alpha_bar = noise_schedule.alpha_bar(num_steps).reshape(-1, 1, 1, 1)
     return alpha_bar.sqrt().to(img), (1 - alpha_bar).sqrt().to(img)
 
@@ -121,4 +179,4 @@ def _randn_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
 
 def _check_steps(num_steps: int, betas: Tensor) -> None:
     if not 0 <= num_steps <= len(betas):
-        raise IndexError(f"num_steps {num_steps} is out of range: this schedule has steps 0..{len(betas)}")
+        raise IndexError(f"num_steps is {num_steps}; this schedule has steps 0 to {len(betas)}")

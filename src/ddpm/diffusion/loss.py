@@ -1,4 +1,4 @@
-"""What Algorithm 1 descends on: equation 14, or the same error in other weights, down to those of the bound itself."""
+"""The training loss: equation 14, the same error with other weights, or the variational bound itself."""
 
 from math import log
 from typing import Literal
@@ -12,8 +12,8 @@ from ddpm.diffusion.posterior import Prediction, reverse_variance, target, to_x0
 from ddpm.diffusion.schedule import NoiseSchedule
 
 Weighting = Literal["simple", "x0", "bound", "min_snr"]
-GAMMA = 5.0  # of min_snr: Hang et al. 2023, section 3.4
-SHARE_OF_BOUND = 0.001  # lambda of equation 16, Nichol & Dhariwal 2021
+GAMMA = 5.0  # of min_snr (Hang et al. 2023, section 3.4)
+SHARE_OF_BOUND = 0.001  # lambda of L_hybrid (Nichol & Dhariwal 2021, equation 16)
 
 
 def training_loss(
@@ -27,14 +27,24 @@ def training_loss(
     num_steps: Int[Tensor, "b"],
     schedule: NoiseSchedule,
 ) -> Float[Tensor, "b"]:
-    """The loss of each image of a batch; predicted, v: what `DiffusionModel.with_variance` says of `xt`.
+    """The loss of each image of a batch.
 
-    weighting: "simple", the mean squared error of what is predicted (equation 14 for eps); "x0", that of the image it
-    stands for, whatever is predicted ("SNR weighting" of eps in Salimans & Ho 2022); "min_snr", the same times min(SNR,
-    GAMMA) (Hang et al. 2023); "bound", equation 12: the variational bound itself but for L_T, which nothing can change,
-    with the variance that the network says, or beta_tilde ("fixed_small").
-    Of a network that says a variance, all but "bound" train the prediction alone. To train the variance, SHARE_OF_BOUND
-    of the bound is added, with the prediction held fixed (L_hybrid, equation 16).
+    Args:
+        weighting: "simple": the mean squared error of the prediction (equation 14 for eps).
+            "x0": the mean squared error of the x_0 estimate ("SNR weighting" of eps in Salimans & Ho 2022).
+            "min_snr": the same times min(SNR, GAMMA) (Hang et al. 2023).
+            "bound": the variational bound (equation 12) without L_T, which has no parameters; its variance is the
+            learned one, or beta_tilde.
+        prediction: What the network predicts.
+        predicted: Its output for `xt`.
+        v: Its output for the variance, as `reverse_variance` takes it; None if it learns none. Unless the weighting is
+            "bound", the loss then is L_hybrid (Nichol & Dhariwal 2021, equation 16): SHARE_OF_BOUND of the bound is
+            added, and moves v alone.
+        x0: Images in [-1, 1]; 8-bit levels for the bound.
+        eps: The noise, standard normal.
+        xt: x_t.
+        num_steps: t of each image, from 1 to T.
+        schedule: The noise schedule; of at least 2 steps for the bound.
     """
     if weighting == "bound":
         return _bound(prediction, predicted, v, x0, xt, num_steps, schedule)
@@ -51,12 +61,19 @@ def training_loss(
 def weight(
     weighting: Literal["x0", "min_snr"], prediction: Prediction, num_steps: Int[Tensor, "b"], schedule: NoiseSchedule
 ) -> Float64[Tensor, "b 1 1 1"]:
-    """What to multiply a prediction's squared error with, for its image's to count once, or min(SNR, GAMMA) times."""
-    of_image = x0_error(prediction, num_steps, schedule)
+    """The weight of a prediction's squared error at t.
+
+    Args:
+        weighting: "x0": the squared error of the x_0 estimate counts once. "min_snr": min(SNR, GAMMA) times.
+        prediction: What the network predicts.
+        num_steps: t of each image, from 1 to T.
+        schedule: The noise schedule.
+    """
+    of_x0 = x0_error(prediction, num_steps, schedule)
     if weighting == "x0":
-        return of_image
+        return of_x0
     alpha_bar = schedule.alpha_bar(num_steps).reshape(-1, 1, 1, 1)
-    return (alpha_bar / (1 - alpha_bar)).clamp(max=GAMMA) * of_image
+    return (alpha_bar / (1 - alpha_bar)).clamp(max=GAMMA) * of_x0
 
 
 def _bound(
@@ -68,7 +85,7 @@ def _bound(
     num_steps: Int[Tensor, "b"],
     schedule: NoiseSchedule,
 ) -> Float64[Tensor, "b"]:
-    """Estimates of L_0 + ... + L_{T-1} in bits/dim, one an image: T times the term that it has drawn."""
+    """For each image an unbiased estimate of L_0 + ... + L_{T-1} in bits/dim: T times the term of its t."""
     estimate = to_x0(prediction, predicted.double(), xt.double(), num_steps, schedule)
     sigma2 = reverse_variance("fixed_small" if v is None else "learned", num_steps, schedule, v)
     return len(schedule) / log(2) * bound_term(x0, estimate, xt, num_steps, schedule, sigma2).mean(dim=(1, 2, 3))

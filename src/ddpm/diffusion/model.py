@@ -1,4 +1,4 @@
-"""What the training loop and the samplers ask of a network."""
+"""What training, sampling and evaluation need of a network."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -13,15 +13,15 @@ from ddpm.diffusion.schedule import NoiseSchedule
 
 
 class DiffusionModel(nn.Module, ABC):
-    """A network that sees x_t and t and predicts the noise in x_t (Ho et al. 2020, section 3.2) or an equivalent.
+    """A network that predicts the noise in x_t, or an equivalent, from x_t and t (Ho et al. 2020, section 3.2).
 
     Attributes:
         img_shape: (channels, height, width) of the images that it takes and returns.
-        noise_schedule: The schedule that it was trained on; None before training, saved with it afterwards.
-        prediction: What it predicts: "eps", "x0", "v" or "mean"; training sets it.
+        noise_schedule: The schedule that it was trained on; None before training. It is saved with the network.
+        prediction: What it predicts; training sets it.
         conditioning: What it is given beside x_t and t (`ddpm.conditioning`); None for an unconditional network.
-        config: A dataclass from which the same network can be built; only a network that is saved needs one.
-        facts: What its file says about it: training steps, seed, which weights these are.
+        config: A dataclass from which the same network can be built. Only a network that is saved needs one.
+        facts: What its file says about it, such as training steps and seed; empty if it was not loaded.
     """
 
     img_shape: tuple[int, ...]
@@ -39,11 +39,11 @@ class DiffusionModel(nn.Module, ABC):
     def forward(self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
         """Predict `self.prediction`.
 
+        A conditional network takes a third argument, `cond`, as its `conditioning` encodes it.
+
         Args:
             images: x_t.
             num_steps: t of each image, from 1 to T.
-
-        A conditional network takes a third argument, `cond`, as its `conditioning` encodes it.
         """
 
     def with_variance(

@@ -1,6 +1,7 @@
-"""What a network predicts about a noised image, and the step back that follows (Ho et al. 2020, section 3.2).
+"""What a network predicts, what follows from it, and the posterior q(x_{t-1} | x_t, x_0) (Ho et al. 2020, section 3.2).
 
-One prediction gives all the others, because x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (equation 4).
+A prediction of the noise, the image, v or the posterior mean determines the others, because
+x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (equation 4).
 """
 
 from typing import Literal
@@ -12,7 +13,7 @@ from torch import Tensor
 from ddpm.diffusion.forward import add_noise, scales
 from ddpm.diffusion.schedule import NoiseSchedule
 
-# eps: the noise (equation 14); x0: the image; v: sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x0 (Salimans & Ho 2022);
+# eps: the noise (equation 14). x0: the image. v: sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x0 (Salimans & Ho 2022).
 # mean: mu_tilde of equation 7, the paper's baseline in table 2.
 Prediction = Literal["eps", "x0", "v", "mean"]
 Variance = Literal["fixed_large", "fixed_small", "learned"]
@@ -25,7 +26,15 @@ def target(
     num_steps: Int[Tensor, "b"],
     schedule: NoiseSchedule,
 ) -> Float[Tensor, "b c h w"]:
-    """What a network that predicts `prediction` should say of the image `x0` under the noise `eps`."""
+    """What a perfect network would predict.
+
+    Args:
+        prediction: What the network predicts.
+        x0: Images in [-1, 1].
+        eps: The noise, standard normal.
+        num_steps: t of each image, from 1 to T.
+        schedule: The noise schedule.
+    """
     if prediction == "v":
         signal, noise = scales(num_steps, schedule, x0)
         return signal * eps - noise * x0
@@ -41,16 +50,24 @@ def to_x0(
     num_steps: Int[Tensor, "b"],
     schedule: NoiseSchedule,
 ) -> Float[Tensor, "b c h w"]:
-    """The image that a prediction about `xt` stands for (equation 15 for eps). Not clamped.
+    """The estimate of x_0 that follows from a prediction; equation 15 for eps.
 
-    Where alpha_bar is 0 (zero terminal SNR), eps stands for none, and the result is not finite.
+    Args:
+        prediction: What the network predicts.
+        predicted: Its output for `xt`.
+        xt: x_t.
+        num_steps: t of each image, from 1 to T.
+        schedule: The noise schedule.
+
+    Returns:
+        Estimates, not clamped. For eps they are not finite where alpha_bar_t is 0 (zero terminal SNR).
     """
     signal, noise = scales(num_steps, schedule, xt)
     if prediction == "v":
         return signal * xt - noise * predicted
     if prediction == "mean":
-        of_x0, of_xt = _posterior_weights(num_steps, schedule, xt)
-        return (predicted - of_xt * xt) / of_x0
+        x0_weight, xt_weight = _posterior_weights(num_steps, schedule, xt)
+        return (predicted - xt_weight * xt) / x0_weight
     return (xt - noise * predicted) / signal if prediction == "eps" else predicted
 
 
@@ -61,7 +78,7 @@ def to_eps(
     num_steps: Int[Tensor, "b"],
     schedule: NoiseSchedule,
 ) -> Float[Tensor, "b c h w"]:
-    """The noise that a prediction about `xt` stands for; num_steps from 1, since x_0 has none."""
+    """The estimate of the noise that follows from a prediction; arguments as for `to_x0`."""
     signal, noise = scales(num_steps, schedule, xt)
     if prediction == "v":
         return noise * xt + signal * predicted
@@ -73,7 +90,13 @@ def to_eps(
 def x0_error(
     prediction: Prediction, num_steps: Int[Tensor, "b"], schedule: NoiseSchedule
 ) -> Float64[Tensor, "b 1 1 1"]:
-    """The squared error of the image that `to_x0` gives, for a squared error of 1 in what is predicted."""
+    """The squared error of the x_0 estimate for a squared error of 1 in the prediction.
+
+    Args:
+        prediction: What the network predicts.
+        num_steps: t of each image, from 1 to T.
+        schedule: The noise schedule.
+    """
     alpha_bar = schedule.alpha_bar(num_steps).reshape(-1, 1, 1, 1)
     match prediction:
         case "eps":
@@ -89,7 +112,7 @@ def x0_error(
 def eps_error(
     prediction: Prediction, num_steps: Int[Tensor, "b"], schedule: NoiseSchedule
 ) -> Float64[Tensor, "b 1 1 1"]:
-    """The squared error of the noise that `to_eps` gives, for a squared error of 1 in what is predicted."""
+    """The squared error of the noise estimate for a squared error of 1 in the prediction; arguments as `x0_error`."""
     alpha_bar = schedule.alpha_bar(num_steps).reshape(-1, 1, 1, 1)
     return x0_error(prediction, num_steps, schedule) * alpha_bar / (1 - alpha_bar)
 
@@ -97,13 +120,25 @@ def eps_error(
 def posterior_mean(
     x0: Float[Tensor, "b c h w"], xt: Float[Tensor, "b c h w"], num_steps: Int[Tensor, "b"], schedule: NoiseSchedule
 ) -> Float[Tensor, "b c h w"]:
-    """mu_tilde of equation 7: the mean of q(x_{t-1} | x_t, x_0)."""
-    of_x0, of_xt = _posterior_weights(num_steps, schedule, xt)
-    return of_x0 * x0 + of_xt * xt
+    """mu_tilde, the mean of q(x_{t-1} | x_t, x_0) (equation 7).
+
+    Args:
+        x0: Images in [-1, 1], or their estimates.
+        xt: x_t.
+        num_steps: t of each image, from 1 to T.
+        schedule: The noise schedule.
+    """
+    x0_weight, xt_weight = _posterior_weights(num_steps, schedule, xt)
+    return x0_weight * x0 + xt_weight * xt
 
 
 def posterior_variance(num_steps: int | Int[Tensor, "b"], schedule: NoiseSchedule) -> Float64[Tensor, "b"]:
-    """beta_tilde of equation 7: the variance of q(x_{t-1} | x_t, x_0); 0 at t = 1."""
+    """beta_tilde_t, the variance of q(x_{t-1} | x_t, x_0) (equation 7); 0 at t = 1.
+
+    Args:
+        num_steps: t, from 1 to T.
+        schedule: The noise schedule.
+    """
     ratio = (1 - schedule.alpha_bar(num_steps - 1)) / (1 - schedule.alpha_bar(num_steps))
     return ratio * schedule.beta(num_steps)
 
@@ -114,11 +149,21 @@ def reverse_variance(
     schedule: NoiseSchedule,
     v: Float[Tensor, "b c h w"] | None = None,
 ) -> Float64[Tensor, "b #c #h #w"]:
-    """sigma_t^2 of p(x_{t-1} | x_t): beta_t ("fixed_large"), beta_tilde_t ("fixed_small", section 3.2) or "learned".
+    """sigma_t^2, the variance of p(x_{t-1} | x_t) (section 3.2).
 
-    v: what the network says for "learned", between the two: 0 stands for beta_tilde_t, 1 for beta_t (Nichol & Dhariwal
-    2021, equation 15). ValueError where it says nothing. beta_tilde_1 is 0, so at t = 1 beta_tilde_2 stands in for it,
-    and for the fixed beta_1 as well, as in both papers' own code; IndexError for that on a schedule of 1 step.
+    beta_tilde_1 is 0. At t = 1 beta_tilde_2 replaces it, and the beta_1 of "fixed_large" too, as in the code of both
+    papers.
+
+    Args:
+        variance: "fixed_large": beta_t. "fixed_small": beta_tilde_t. "learned": between the two, as `v` says.
+        num_steps: t of each image, from 1 to T.
+        schedule: A noise schedule of at least 2 steps.
+        v: What the network predicts for "learned": the variance is exp(v log beta_t + (1 - v) log beta_tilde_t)
+            (Nichol & Dhariwal 2021, equation 15).
+
+    Raises:
+        ValueError: The variance is learned, and v is None.
+        IndexError: The schedule has 1 step.
     """
     large = schedule.beta(num_steps).reshape(-1, 1, 1, 1)
     small = posterior_variance(num_steps.clamp(min=2), schedule).reshape(-1, 1, 1, 1)
@@ -134,9 +179,9 @@ def reverse_variance(
 def _posterior_weights(
     num_steps: Int[Tensor, "b"], schedule: NoiseSchedule, like: Tensor
 ) -> tuple[Float[Tensor, "b 1 1 1"], Float[Tensor, "b 1 1 1"]]:
-    """What x_0 and x_t are multiplied with in equation 7, in the type of `like`."""
+    """The factors of x_0 and x_t in equation 7, in the type of `like`."""
     beta, alpha, alpha_bar = schedule.beta(num_steps), schedule.alpha(num_steps), schedule.alpha_bar(num_steps)
     before = schedule.alpha_bar(num_steps - 1)
-    of_x0 = (before.sqrt() * beta / (1 - alpha_bar)).reshape(-1, 1, 1, 1).to(like)
-    of_xt = (alpha.sqrt() * (1 - before) / (1 - alpha_bar)).reshape(-1, 1, 1, 1).to(like)
-    return of_x0, of_xt
+    x0_weight = (before.sqrt() * beta / (1 - alpha_bar)).reshape(-1, 1, 1, 1).to(like)
+    xt_weight = (alpha.sqrt() * (1 - before) / (1 - alpha_bar)).reshape(-1, 1, 1, 1).to(like)
+    return x0_weight, xt_weight

@@ -1,7 +1,6 @@
-"""The noise schedule: how much noise each of the steps 1..T adds (Ho et al. 2020, sections 2 and 4).
+"""Noise schedules: how much noise each of the steps 1..T adds (Ho et al. 2020, sections 2 and 4).
 
-Everything here is float64 and cast where it is used: in float32, alpha_bar loses its last digits just where it
-is small and matters.
+Everything here is float64 and cast where it is used: in float32, alpha_bar loses digits where it is small and matters.
 """
 
 import torch
@@ -10,45 +9,77 @@ from torch import Tensor, nn
 
 
 def linear_schedule(max_steps: int, min_noise: float = 0.0001, max_noise: float = 0.02) -> Float64[Tensor, "T"]:
-    """The paper's forward variances: beta_1..beta_T, evenly spaced from `min_noise` to `max_noise` (section 4).
+    """The paper's forward variances, evenly spaced (Ho et al. 2020, section 4).
 
-    Raises ValueError unless max_steps >= 1 and 0 < min_noise <= max_noise < 1.
+    Args:
+        max_steps: T, at least 1.
+        min_noise: beta_1.
+        max_noise: beta_T.
+
+    Returns:
+        beta_1..beta_T.
+
+    Raises:
+        ValueError: max_steps is below 1, or not 0 < min_noise <= max_noise < 1.
     """
-    if max_steps < 1:
-        raise ValueError(f"max_steps is {max_steps}; a schedule has at least 1 step")
+    _check_max_steps(max_steps, 1, "a noise schedule")
     if not 0 < min_noise <= max_noise < 1:
         raise ValueError(f"min_noise is {min_noise}, max_noise {max_noise}; need 0 < min_noise <= max_noise < 1")
     return torch.linspace(min_noise, max_noise, max_steps, dtype=torch.float64)
 
 
 def rescaled_linear_schedule(max_steps: int) -> Float64[Tensor, "T"]:
-    """The paper's schedule compressed into any number of steps: betas times 1000 / T (Nichol & Dhariwal 2021).
+    """The paper's schedule for any T: its betas times 1000 / T (as in the code of Nichol & Dhariwal 2021).
 
-    The total noise stays what it is at T = 1000 (alpha_bar_T about 4e-5), so that step T really is noise. It needs
-    T > 20, below which the last beta would reach 1; ValueError says so.
+    The sum of the betas is that of T = 1000, so alpha_bar_T is at most 4.4e-5 and x_T is nearly pure noise.
+
+    Args:
+        max_steps: T, at least 21: the last beta is 20 / T.
+
+    Returns:
+        beta_1..beta_T.
+
+    Raises:
+        ValueError: max_steps is below 21.
     """
-    scale = 1000 / max_steps if max_steps >= 1 else 0.0
-    if not 0 < 0.02 * scale < 1:
-        raise ValueError(f"max_steps is {max_steps}; the rescaled linear schedule needs at least 21 steps")
+    _check_max_steps(max_steps, 21, "the rescaled linear schedule")
+    scale = 1000 / max_steps
     return linear_schedule(max_steps, 0.0001 * scale, 0.02 * scale)
 
 
 def cosine_schedule(max_steps: int, s: float = 0.008, max_beta: float = 0.999) -> Float64[Tensor, "T"]:
-    """alpha_bar falls as cos^2 (Nichol & Dhariwal 2021, equation 17), each beta clipped to `max_beta`."""
-    if max_steps < 1:
-        raise ValueError(f"max_steps is {max_steps}; a schedule has at least 1 step")
+    """The schedule whose alpha_bar falls as cos^2 (Nichol & Dhariwal 2021, equation 17).
+
+    Args:
+        max_steps: T, at least 1.
+        s: Offset that keeps beta_1 from being too small.
+        max_beta: Each beta is clipped to it.
+
+    Returns:
+        beta_1..beta_T.
+
+    Raises:
+        ValueError: max_steps is below 1.
+    """
+    _check_max_steps(max_steps, 1, "a noise schedule")
     t = torch.arange(max_steps + 1, dtype=torch.float64) / max_steps
     f = torch.cos((t + s) / (1 + s) * torch.pi / 2) ** 2
     return (1 - f[1:] / f[:-1]).clamp(max=max_beta)
 
 
 def rescale_zero_terminal_snr(betas: Float64[Tensor, "T"]) -> Float64[Tensor, "T"]:
-    """The schedule whose sqrt(alpha_bar) is shifted and stretched so that none of the image is left at T.
+    """Shift and scale sqrt(alpha_bar) so that x_T is pure noise (Lin et al. 2023, Algorithm 1).
 
-    Algorithm 1 of Lin et al. 2023: alpha_bar_1 stays, alpha_bar_T becomes 0 and beta_T 1. ValueError below 2 steps.
+    Args:
+        betas: beta_1..beta_T of at least 2 steps.
+
+    Returns:
+        The new beta_1..beta_T: alpha_bar_1 is unchanged, alpha_bar_T is 0 and beta_T is 1.
+
+    Raises:
+        ValueError: There are fewer than 2 steps.
     """
-    if len(betas) < 2:
-        raise ValueError(f"max_steps is {len(betas)}; a schedule that ends in zero SNR needs at least 2 steps")
+    _check_max_steps(len(betas), 2, "a schedule with zero terminal SNR")
     signal = (1 - betas).cumprod(0).sqrt()
     signal = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
     alpha_bar = torch.cat((torch.ones_like(signal[:1]), signal**2))
@@ -56,7 +87,7 @@ def rescale_zero_terminal_snr(betas: Float64[Tensor, "T"]) -> Float64[Tensor, "T
 
 
 def linear_zero_snr_schedule(max_steps: int) -> Float64[Tensor, "T"]:
-    """`linear_schedule`, rescaled to end in pure noise at any length from 2 steps."""
+    """`linear_schedule` with zero terminal SNR; ValueError below 2 steps."""
     return rescale_zero_terminal_snr(linear_schedule(max_steps))
 
 
@@ -71,12 +102,16 @@ SCHEDULES = {
 class NoiseSchedule(nn.Module):
     """beta, alpha and alpha_bar by number of steps, saved with the model that was trained on them.
 
-    Steps count from 1 to T, both included, as in the paper's Algorithm 1; `alpha_bar(0)` is 1: no noise yet. Every
-    look-up takes an int or an int tensor of shape (batch,) and returns float64 of shape (batch,), with batch 1 for
-    an int, on the schedule's device. A step out of range raises IndexError.
+    Steps count from 1 to T, both included, as in Algorithm 1; `alpha_bar(0)` is 1, for an image without noise.
 
-    max_steps: T; device: where the tensors live; betas: (T,) in (0, 1), default `linear_schedule(T)`; a last beta
-    of 1 leaves nothing of the image: zero terminal SNR, where a prediction of the noise says nothing of the image.
+    Args:
+        max_steps: T.
+        device: Where the tables are.
+        betas: beta_1..beta_T, each in (0, 1); None for `linear_schedule(max_steps)`. The last one may be 1 (zero
+            terminal SNR): x_T is then pure noise, and a prediction of the noise does not determine x_0.
+
+    Raises:
+        ValueError: There are not max_steps betas, or one is out of range.
     """
 
     betas: Float64[Tensor, "T"]
@@ -103,15 +138,22 @@ class NoiseSchedule(nn.Module):
         return self.betas.device
 
     def beta(self, num_steps: int | Int[Tensor, "batch"]) -> Float64[Tensor, "batch"]:
-        """Variance that step `num_steps` adds; 1..T."""
+        """The variance of the noise that a step adds.
+
+        Args:
+            num_steps: t, from 1 to T: an int, which counts as a batch of 1, or an int tensor.
+
+        Raises:
+            IndexError: A step is out of range.
+        """
         return self.betas[self._steps(num_steps, lowest=1) - 1]
 
     def alpha(self, num_steps: int | Int[Tensor, "batch"]) -> Float64[Tensor, "batch"]:
-        """1 - beta; 1..T."""
+        """1 - beta_t; arguments as for `beta`."""
         return self.alphas[self._steps(num_steps, lowest=1) - 1]
 
     def alpha_bar(self, num_steps: int | Int[Tensor, "batch"]) -> Float64[Tensor, "batch"]:
-        """Product of the first `num_steps` alphas: the share of the image's variance still there; 0..T."""
+        """The product of the first t alphas: the share of the image's variance that is left; as `beta`, and 1 at 0."""
         steps = self._steps(num_steps, lowest=0)
         return torch.where(steps == 0, 1.0, self.alpha_bars[(steps - 1).clamp(min=0)])
 
@@ -121,9 +163,14 @@ class NoiseSchedule(nn.Module):
     def _steps(self, num_steps: int | Int[Tensor, "batch"], lowest: int) -> Int[Tensor, "batch"]:
         steps = torch.as_tensor(num_steps, device=self.device)
         if steps.is_floating_point() or steps.dtype == torch.bool:
-            raise TypeError(f"num_steps must be an int or an int tensor, not {steps.dtype}")
+            raise TypeError(f"num_steps has type {steps.dtype}; it must be an int or an int tensor")
         steps = steps.long().reshape(-1)
         if ((steps < lowest) | (steps > self.max_steps)).any():
-            bad = [n for n in steps.tolist() if not lowest <= n <= self.max_steps]
-            raise IndexError(f"num_steps {bad[0]} is out of range: this schedule has steps {lowest}..{self.max_steps}")
+            wrong = next(n for n in steps.tolist() if not lowest <= n <= self.max_steps)
+            raise IndexError(f"num_steps is {wrong}; this schedule has steps {lowest} to {self.max_steps}")
         return steps
+
+
+def _check_max_steps(max_steps: int, least: int, what: str) -> None:
+    if max_steps < least:
+        raise ValueError(f"max_steps is {max_steps}; {what} needs at least {least}")

@@ -1,24 +1,36 @@
-"""When a training has gone wrong, and what it says then."""
+"""When a training run has diverged, and the error that it then ends with."""
 
 from math import isfinite
 
 from ddpm.errors import UserError
 
-# Times the loss at the start. Nothing comes back from there, and no batch gets there by chance.
-DIVERGED = 1e6
+DIVERGED = 1e6  # times the loss at the start: no batch gets there by chance, and no run recovers from it
 
 
 def is_diverged(loss: float, first: float) -> bool:
-    """Whether a loss leads nowhere: it is not finite, or `DIVERGED` times the `first`."""
+    """Whether a loss is not finite, or more than `DIVERGED` times the `first`."""
     return not isfinite(loss) or loss > DIVERGED * first
 
 
 def diverged(what: str, lr: float, n_images: int) -> UserError:
-    """The error to raise. what: goes wrong, and where; n_images: in the batch."""
+    """The error to raise.
+
+    Args:
+        what: What is wrong, and where.
+        lr: The learning rate of the step.
+        n_images: Images in the batch.
+    """
     return UserError(f"training diverged: {what}, with lr {lr:.3g} and {n_images} images; try a smaller lr")
 
 
-def loss_at(step: int, n_steps: int, per_epoch: int, loss: float) -> str:
-    """Which loss it is: steps count from 1, `per_epoch` of them make an epoch."""
+def loss_at(step: int, total_steps: int, per_epoch: int, loss: float) -> str:
+    """Say which loss it is.
+
+    Args:
+        step: The training step, from 1.
+        total_steps: Steps of the whole run.
+        per_epoch: Steps of an epoch.
+        loss: The loss.
+    """
     place = f"batch {(step - 1) % per_epoch + 1} of {per_epoch} in epoch {(step - 1) // per_epoch + 1}"
-    return f"the loss at step {step} of {n_steps}, {place}, is {loss:.3g}"
+    return f"the loss at step {step} of {total_steps}, {place}, is {loss:.3g}"

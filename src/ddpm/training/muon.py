@@ -1,4 +1,4 @@
-"""Muon: momentum whose every matrix is made orthogonal before it is a step (Jordan et al. 2024).
+"""Muon: momentum whose matrices are orthogonalised before each step (Jordan et al. 2024).
 
 torch.optim.Muon takes 2-D parameters only and always orthogonalises in bf16, which most CPUs emulate slowly.
 """
@@ -12,9 +12,12 @@ from torch import Tensor, nn
 
 
 class Muon(torch.optim.Optimizer):
-    """For weights of two dimensions and more; a convolution's kernel counts as one row an output channel.
+    """Muon for weights of two dimensions and more; a convolution's kernel is a matrix with a row an output channel.
 
-    lr: size of a step, as the root of the mean square singular value; momentum: Nesterov's.
+    Args:
+        params: The weights.
+        lr: Size of a step: the root mean square of its singular values, for a matrix no higher than wide.
+        momentum: Nesterov momentum.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float = 0.02, momentum: float = 0.95) -> None:
@@ -39,12 +42,16 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalize(matrix: Float[Tensor, "m n"], iterations: int = 5) -> Float[Tensor, "m n"]:
-    """U V^T of the singular value decomposition U S V^T, roughly: singular values end between 0.7 and 1.2.
+    """Approximately U V^T of the singular value decomposition U S V^T, by Newton-Schulz iteration.
 
-    Newton-Schulz iteration with Jordan's quintic, whose slope at 0 is large rather than its limit exactly 1:
-    X <- p(G) X with G = X X^T and p(G) = a + b G + c G^2. G and every p(G) commute, so the iteration is one of small
-    square matrices alone, G <- p(G)^2 G, and X, mostly far wider than high, is multiplied once, with all p(G) at once.
-    In float32 its result is right to three digits; the iteration itself is off by a fifth.
+    Jordan's quintic has a steep slope at 0 in exchange for an exact limit, so singular values end between 0.7 and 1.2.
+    With G = X X^T an iteration is X <- p(G) X, p(G) = a + b G + c G^2. G and every p(G) commute, so G <- p(G)^2 G
+    needs small square matrices alone, and X, mostly far wider than high, is multiplied once, with all p(G) at once.
+    float32 keeps three digits of the result.
+
+    Args:
+        matrix: Any matrix.
+        iterations: Of Newton-Schulz.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix

@@ -1,4 +1,4 @@
-"""The training loss by quartile of t: what the average over all timesteps hides."""
+"""The training loss by quartile of t, which the mean over all timesteps hides."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,17 +9,26 @@ from torch import Tensor
 
 
 def tally(losses: Float[Tensor, "b"], num_steps: Int[Tensor, "b"], max_steps: int) -> Float[Tensor, "8"]:
-    """Of the images in each quarter of 1..max_steps, low t first: the sums of their losses, and then their numbers."""
+    """Sums and counts of a batch's losses by quarter of 1..T.
+
+    Args:
+        losses: The loss of each image.
+        num_steps: t of each image.
+        max_steps: T.
+
+    Returns:
+        The sum of the losses in each quarter, low t first, and then the number of images in each.
+    """
     in_quartile = F.one_hot((num_steps - 1) * 4 // max_steps, 4).to(losses)
     return torch.cat((losses @ in_quartile, in_quartile.sum(0)))
 
 
 def means(tallies: Iterable[Sequence[float]]) -> list[float | None]:
-    """The mean loss of each quartile over some steps of training; None where no image fell into it."""
+    """The mean loss of each quartile over several steps of training; None for a quartile without images."""
     sums = [sum(column) for column in zip(*tallies, strict=True)]
     return [total / n if n else None for total, n in zip(sums[:4], sums[4:], strict=True)]
 
 
 def named(losses: Sequence[float | None]) -> dict[str, float]:
-    """train_loss_q1 to train_loss_q4, but for those that are None."""
+    """The losses as metrics train_loss_q1 to train_loss_q4, without those that are None."""
     return {f"train_loss_q{i}": loss for i, loss in enumerate(losses, start=1) if loss is not None}
