@@ -9,11 +9,11 @@ import pytest
 import torch
 from project import REPO
 
-LONGEST = ("test_pipeline.py", "test_dvc_deps.py")  # start first, so that no process has to wait for the other
+LONGEST = ("test_pipeline.py",)  # starts first, so that no process has to wait for the other
 
 
 def pytest_configure():
-    """Two processes test at once (pyproject.toml), with a thread each, for threads of two would wait for each other."""
+    """A thread for each of the two processes that test (pyproject.toml), so that none waits for another's."""
     torch.set_num_threads(1)
 
 
@@ -32,20 +32,21 @@ def fashion_mnist_raw() -> Path:
 
 
 class SenderInProcess:
-    """Stands in for `ddpm.run.tracking.record.Sender`: delivers at the stage's end, and MLflow is imported once for all tests."""
+    """In the place of `record.Sender`: delivers at the stage's end, and imports MLflow once for all tests."""
 
     def __init__(self, folder):
         self.folder = folder
 
     def finish(self):
-        from ddpm.run.tracking import delivery
+        from ddpm.run.tracking.delivery import HURRIED
+        from ddpm.run.tracking.outbox import reason
+        from ddpm.run.tracking.store import Store
 
         try:
-            store = delivery.Store(delivery.HURRIED)
-            while store.step(self.folder, over=True):
-                pass
+            store = Store(HURRIED)
+            store.deliver(self.folder, over=True)
         except Exception as error:
-            return False, delivery.reason(error)
+            return False, reason(error)
         return True, "; ".join(store.refused)
 
 

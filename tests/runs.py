@@ -7,13 +7,14 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from ddpm.run.tracking import record as tracking
+from ddpm.run.invocation import Invocation
+from ddpm.run.tracking import record
 from ddpm.run.tracking.outbox import now, tracking_uri
 
 
 def under_dvc(monkeypatch, key):
-    invocation = tracking.Invocation(key, "dvc repro", now())
-    monkeypatch.setattr(tracking, "invocation", lambda: invocation)
+    invocation = Invocation(key, "dvc repro", now())
+    monkeypatch.setattr(record, "invocation", lambda: invocation)
 
 
 def runs(uri=None):
@@ -46,7 +47,7 @@ def content(run):
         "params": run.data.params,
         "metrics": {key: sorted((m.step, m.value) for m in history) for key, history in histories.items()},
         "tags": {k: v for k, v in run.data.tags.items() if k not in ("ddpm.journal", "mlflow.parentRunId")},
-        "input": (dataset.dataset.name, dataset.dataset.digest, [(tag.key, tag.value) for tag in dataset.tags]),
+        "input": (dataset.dataset.name, dataset.dataset.digest),
         "artifacts": files,
     }
 

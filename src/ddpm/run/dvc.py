@@ -1,99 +1,142 @@
-"""dvc.yaml, written from what the scripts in `stages/` declare: `python -m ddpm.run.dvc`, or `make deps`."""
+"""dvc.yaml, written from what the scripts in `stages/` declare: `make deps`, or `python -m ddpm.run.dvc`."""
 
 import sys
-from collections.abc import Iterator, Mapping
-from graphlib import TopologicalSorter
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ddpm.errors import UserError
 from ddpm.run.files import atomic_path
+from ddpm.run.params import section
 from ddpm.run.plan import PLAN, plan_path
 from ddpm.run.stage import Stage
 from ddpm.run.yaml import dump_yaml
 
 DVC_YAML, STAGES = Path("dvc.yaml"), Path("stages")
-CHECK = "check"  # the first stage, which every other one waits for
+CHECK = "check"  # the first stage, for which every other one waits
 
 
 class Declared(NamedTuple):
-    """A stage, and the script that declares it."""
+    """A stage, its script, and whether it is alone there, so that the command need not name it."""
 
     stage: Stage
     script: Path
-    alone: bool  # in its script, so that it need not be named to it
+    alone: bool
+
+
+Stages = Mapping[str, Declared]  # by name
 
 
 def declared_stages(folder: Path = STAGES) -> dict[str, Declared]:
-    """Every stage that a script in `folder` declares, by name, each after those whose outputs it reads."""
+    """Import the scripts in a folder.
+
+    Returns:
+        Every stage that they declare, each after the stages whose outputs it reads.
+
+    Raises:
+        UserError: A script declares nothing, two declare the same stage or output, or stages wait for each other.
+    """
     found: dict[str, Declared] = {}
     for script in sorted(folder.glob("*.py")):
-        spec = spec_from_file_location(f"stages_{script.stem}", script)
-        if spec is None or spec.loader is None:
-            raise UserError(f"{script}: cannot be imported")
-        module = module_from_spec(spec)
-        spec.loader.exec_module(module)
-        stages: dict[str, Stage] = getattr(module, "STAGES", {})
-        if not stages:
-            raise UserError(f"{script}: declares no STAGES")
+        stages = _declared_in(script)
         for name, stage in stages.items():
             if name in found:
-                raise UserError(f"{script}: the stage {name} is declared in {found[name].script} too")
+                raise UserError(f"{script}: stage {name} is declared in {found[name].script} too")
             found[name] = Declared(stage, script, len(stages) == 1)
-    return {name: found[name] for name in TopologicalSorter(needs(found)).static_order()}
+    try:
+        return {name: found[name] for name in TopologicalSorter(needs(found)).static_order()}
+    except CycleError as error:
+        raise UserError(f"stages wait for each other: {' -> '.join(error.args[1])}") from None
 
 
-def needs(stages: Mapping[str, Declared]) -> dict[str, list[str]]:
-    """For each stage, sorted, the stages whose outputs it reads."""
-    writer = {path.as_posix(): name for name, (stage, *_) in stages.items() for path in stage.outputs}
+def needs(stages: Stages) -> dict[str, list[str]]:
+    """For each stage, the stages whose outputs it reads, all in alphabetical order."""
+    writers: dict[str, str] = {}
+    for name, declared in stages.items():
+        for path in map(Path.as_posix, declared.stage.outputs):
+            if writers.setdefault(path, name) != name:
+                raise UserError(f"{path} is an output of stage {writers[path]} and of stage {name}; it must be of one")
+    first = {CHECK} & stages.keys()
     return {
-        name: sorted({writer[dep] for dep in stage.deps if dep in writer} | ({CHECK} & stages.keys() - {name}))
-        for name, (stage, *_) in sorted(stages.items())
+        name: sorted({writers[dep] for dep in stages[name].stage.deps if dep in writers} | (first - {name}))
+        for name in sorted(stages)
     }
 
 
-def chosen_modules(name: str, stages: Mapping[str, Declared], sections: Mapping[str, Any]) -> Iterator[str]:
-    """The modules of the registry entries that the params of a stage choose, and that a model which it reads consists of.
+def sections(stages: Stages) -> dict[str, type[Any]]:
+    """The class of each section of params.yaml, by its key."""
+    return {stage.key or name: stage.section for name, (stage, *_) in stages.items() if stage.section}
+
+
+def used_entries(name: str, stages: Stages, params: Any) -> set[str]:
+    """The registry entries that a stage uses.
 
     Args:
-        sections: The sections of params.yaml by their stage's name.
+        name: The stage.
+        stages: All stages.
+        params: All params.
+
+    Returns:
+        Modules: those that it declares, those that its section chooses, and those that make up a model that it reads.
     """
-    read = [other for other in needs(stages)[name] if any(path.startswith("models/") for path in stages[other].stage.outs)]
-    for stage in (name, *read):
-        if hasattr(sections.get(stage), "chosen_modules"):
-            yield from sections[stage].chosen_modules()
+    models = [
+        other for other in needs(stages)[name] if any(out.startswith("models/") for out in stages[other].stage.outs)
+    ]
+    used = set(stages[name].stage.entries)
+    for stage in (name, *models):
+        if (model := stages[stage].stage.section) and hasattr(model, "chosen_modules"):
+            used |= {*section(params, stages[stage].stage.key or stage).chosen_modules()}
+    return used
 
 
-def dvc_entry(name: str, declared: Declared) -> dict[str, Any]:
-    """The stage as it stands in dvc.yaml."""
+def dvc_yaml(stages: Stages) -> str:
+    """The stages as they stand in dvc.yaml."""
+    entries = {name: _entry(name, declared) for name, declared in stages.items()}
+    if CHECK in stages:  # kept until it has succeeded: what they say is still true of the outputs
+        plans = [PLAN / "params.json", *(plan_path(name) for name in stages if name != CHECK)]
+        entries[CHECK]["outs"] = [{path.as_posix(): {"persist": True}} for path in plans]
+    return dump_yaml({"stages": entries})
+
+
+def write(path: Path = DVC_YAML) -> bool:
+    """Write the stages into a dvc.yaml, and keep what stands before them.
+
+    Returns:
+        Whether that has changed the file.
+    """
+    before = path.read_text() if path.exists() else ""
+    after = before.partition("stages:\n")[0] + dvc_yaml(declared_stages())
+    if after != before:
+        with atomic_path(path) as temporary:
+            temporary.write_text(after)
+    return after != before
+
+
+def _declared_in(script: Path) -> dict[str, Stage]:
+    spec = spec_from_file_location(f"stages_{script.stem}", script)
+    assert spec
+    assert spec.loader
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    stages: dict[str, Stage] = getattr(module, "STAGES", {})
+    if not stages:
+        raise UserError(f"{script}: declares no stage; it needs a dict STAGES")
+    return stages
+
+
+def _entry(name: str, declared: Declared) -> dict[str, Any]:
     stage, script, alone = declared
-    plan = [] if name == CHECK else [plan_path(name).as_posix()]
-    params = [*stage.general, *([stage.key or name] if stage.section else [])]
     entry = {
         "cmd": f"PYTHONPATH=src python {script.as_posix()}{'' if alone else f' {name}'}",
-        "deps": [*plan, *stage.deps],
-        "params": params,
+        "deps": [*([] if name == CHECK else [plan_path(name).as_posix()]), *stage.deps],
+        "params": [*stage.general, *([stage.key or name] if stage.section else [])],
         "outs": [*stage.outs, *({path: {"cache": False}} for path in stage.reports)],
         "metrics": [{path: {"cache": False}} for path in stage.metrics],
         "plots": [{path: {"cache": False}} for path in stage.plots],
     }
     return {key: value for key, value in entry.items() if value}
-
-
-def write(path: Path = DVC_YAML) -> bool:
-    """Write the stages into dvc.yaml, and leave what stands before them; whether anything has changed."""
-    before = path.read_text() if path.exists() else ""
-    head = before.partition("stages:\n")[0]
-    stages = {name: dvc_entry(name, declared) for name, declared in declared_stages().items()}
-    if CHECK in stages:
-        stages[CHECK]["outs"] = [(PLAN / "params.json").as_posix(), *(plan_path(n).as_posix() for n in stages if n != CHECK)]
-    after = head + dump_yaml({"stages": stages})
-    if after == before:
-        return False
-    with atomic_path(path) as temporary:
-        temporary.write_text(after)
-    return True
 
 
 if __name__ == "__main__":

@@ -1,30 +1,48 @@
 """params.yaml, section by section: an unknown key or a bad value is an error that names it and says what is allowed.
 
-A section's class stands beside the code that it steers; what sections have in common stands here.
+The class of a section stands beside the code that it steers. What sections have in common stands here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from functools import reduce
 from math import prod
 from pathlib import Path
 from reprlib import Repr
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from annotated_types import Ge, Le, Len, Lt, MaxLen
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    PlainValidator,
+    ValidationError,
+    create_model,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import PydanticKnownError
 
 from ddpm.errors import UserError
 from ddpm.registry import Registry
 from ddpm.run.yaml import load_yaml
 
 PARAMS = Path("params.yaml")
-MOST_NUMBERS = 2**28  # in one tensor, 1 GiB in float32; what a machine has beyond that shows when it runs
+MOST_NUMBERS = 2**28  # in one tensor: 1 GiB in float32
 SHOWN = Repr()
 SHOWN.maxstring = SHOWN.maxlong = SHOWN.maxother = 80
 
 
 def check_size(keys: str, *sizes: int) -> None:
-    """Raise ValueError if a tensor of `sizes`, which come from `keys`, has more than MOST_NUMBERS numbers."""
+    """Check that a tensor is not larger than a machine can be expected to hold.
+
+    Args:
+        keys: What the sizes come from, for the message.
+        sizes: The tensor's shape.
+
+    Raises:
+        ValueError: It has more than MOST_NUMBERS numbers.
+    """
     if prod(sizes) > MOST_NUMBERS:
         raise ValueError(f"{keys} is {' x '.join(map(str, sizes))}; at most {MOST_NUMBERS} numbers are allowed at once")
 
@@ -48,13 +66,13 @@ PictureShape = Annotated[list[Annotated[int, Ge(1), Le(256)]], Len(3, 3), AfterV
 
 
 class Section(BaseModel):
-    """Values as they stand in the file: nothing is converted, nothing may be added."""
+    """A section of params.yaml. Values are not converted, and no key may be added."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class General(Section):
-    """What every stage that computes reads."""
+    """The values at the top of params.yaml, which belong to no section."""
 
     seed: Annotated[int, Ge(0), Lt(2**63)]
     device: Literal["auto", "cpu", "cuda"]
@@ -63,116 +81,162 @@ class General(Section):
     checkpoint_seconds: Seconds
 
 
-class Chooses(Section):
-    """A section that chooses registry entries by name, with a subsection of options for each entry that has some.
+class NoOptions(Section):
+    """The options of a registry entry that has none."""
 
-    A subsection is named as the entry. It may be left out: then the entry's own defaults hold. Options of entries that
-    are not chosen are checked too, so that choosing one is changing one value.
+
+class _Subsection(NamedTuple):
+    """Options in params.yaml, and the registry that has an entry of that name, if one has."""
+
+    registry: Registry[Any] | None
+    name: str
+    values: Any
+
+
+def _options(subsection: _Subsection, info: Any) -> Any:
+    """The validated options of an entry; as they stand if only those that are used are validated."""
+    registry, name, values = subsection
+    if registry is None:
+        raise PydanticKnownError("extra_forbidden")
+    return _options_class(registry, name).model_validate(values) if info.context == WHOLE else values
+
+
+def _options_class(registry: Registry[Any], name: str) -> type[Section]:
+    options: type[Section] = getattr(registry[name], "Options", NoOptions)
+    return options
+
+
+class Chooses(Section):
+    """A section that chooses registry entries by name and may have a subsection of options for each entry.
+
+    A subsection is named as its entry. Without one, the entry's defaults hold. Options of entries that are not chosen
+    are checked with the whole file, so that another choice is a change of one value.
     """
 
     model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[Any, PlainValidator(_options)]]
 
     @classmethod
     def registries(cls) -> dict[str, Registry[Any]]:
-        """The registry of each field that holds a name, or a list of names. An entry's options are its `Options`."""
-        raise TypeError(f"{cls.__name__} must say which registries it chooses from")
+        """The registry of each field that holds the name of an entry, or a list of names."""
+        raise TypeError(f"{cls.__name__} must say what it chooses from")
+
+    def options(self, field: str, name: str | None = None) -> Any:
+        """The options of a chosen entry.
+
+        Args:
+            field: The field that chooses it.
+            name: The entry, if the field holds several.
+
+        Raises:
+            UserError: They are not valid, and the whole file has not been checked before.
+        """
+        name = name or getattr(self, field)
+        values = (self.model_extra or {}).get(name, {})
+        if isinstance(values, Section):
+            return values
+        return validated(_options_class(self.registries()[field], name), values, f"{PARAMS}: {name}")
+
+    def chosen(self) -> Iterator[tuple[str, str]]:
+        """Each field of `registries` with the entries that it chooses, one by one."""
+        for field in self.registries():
+            names = getattr(self, field)
+            yield from ((field, name) for name in ([names] if isinstance(names, str) else names or []))
+
+    def chosen_modules(self) -> Iterator[str]:
+        """The modules of all entries that the section chooses."""
+        return (self.registries()[field].module(name) for field, name in self.chosen())
 
     @model_validator(mode="before")
     @classmethod
-    def _options_are_valid(cls, values: Any) -> Any:
+    def _subsections(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        known = {name: registry for registry in cls.registries().values() for name in registry}
-        checked = dict(values)
-        for key in values.keys() - cls.model_fields.keys():
-            if key not in known:
-                raise ValueError(f"{key} is not a parameter; check its spelling")
-            checked[key] = options(known[key], key, values[key])
-        return checked
+        entries = {name: registry for registry in cls.registries().values() for name in registry}
+        return {
+            key: value if key in cls.model_fields else _Subsection(entries.get(key), key, value)
+            for key, value in values.items()
+        }
 
-    def options(self, field: str, name: str | None = None) -> Any:
-        """The options of the entry that `field` chooses, or of its entry `name`; defaults if there is no subsection."""
-        registry, chosen = self.registries()[field], name or getattr(self, field)
-        found = (self.model_extra or {}).get(chosen)
-        return options(registry, chosen, {}) if found is None else found
-
-    def chosen_modules(self) -> Iterable[str]:
-        """The modules of all entries that the section chooses."""
-        for field, registry in self.registries().items():
-            names = getattr(self, field)
-            for name in [names] if isinstance(names, str) else registry if names is None else names:
-                yield registry.module(name)
+    @model_serializer(mode="wrap")
+    def _used(self, serialized: Any) -> dict[str, Any]:
+        """The fields, and the options of the entries that are chosen."""
+        fields = {key: value for key, value in serialized(self).items() if key in type(self).model_fields}
+        options = {name: self.options(field, name).model_dump() for field, name in self.chosen()}
+        return fields | {name: values for name, values in options.items() if values}
 
 
-def options(registry: Registry[Any], name: str, values: Any) -> Any:
-    """`values` as the `Options` of a registry's entry; ValueError, with the entry's name, if they do not fit."""
-    model = getattr(registry[name], "Options", NoOptions)
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise ValueError("; ".join(f"{name}.{_describe(mistake)}" for mistake in error.errors())) from None
-
-
-class NoOptions(Section):
-    """The options of an entry that has none."""
-
-
+WHOLE = "whole"  # validation context: everything is validated, not only what is used
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def validated(model: type[Model], values: Any, where: str) -> Model:
-    """`values` as a `model`.
+def validated(model: type[Model], values: Any, where: str, context: str | None = None) -> Model:
+    """Make a `model` of values.
+
+    Args:
+        model: A section's class, or the class of a whole file.
+        values: What a YAML file holds.
+        where: How each message begins.
+        context: WHOLE to validate the options of entries that are not chosen, too.
 
     Raises:
-        UserError: One line for each mistake, starting with `where` and naming key, value and what is allowed.
+        UserError: One line for each mistake, with key, value and what is allowed.
     """
     try:
-        return model.model_validate(values)
+        return model.model_validate(values, context=context)
     except ValidationError as error:
         raise UserError("\n".join(f"{where}: {_describe(mistake)}" for mistake in error.errors())) from None
 
 
-def params_model(sections: Mapping[str, type[BaseModel]]) -> type[General]:
-    """The class of a whole params file: the general values, and `sections` by key, such as "sample.unet"."""
-    fields: dict[str, Any] = {}
-    for key, section in sections.items():
-        head, _, rest = key.partition(".")
-        if rest:
-            inner = {name.partition(".")[2]: (sections[name], ...) for name in sections if name.startswith(f"{head}.")}
-            fields[head] = (create_model(head, __base__=Section, **inner), ...)  # type: ignore[call-overload]
-        else:
-            fields[head] = (section, ...)
-    return create_model("Params", __base__=General, **fields)
-
-
 def load_params(sections: Mapping[str, type[BaseModel]], path: Path = PARAMS, whole: bool = False) -> Any:
-    """The general values and `sections` of a params file, as attributes.
+    """Read a params file.
 
     Args:
-        sections: The class of each section, by key.
-        whole: Whether keys beside these are mistakes; else they are ignored.
+        sections: The class of each section, by its key, such as "sample.unet".
+        path: A YAML file.
+        whole: Whether `sections` are all there are, so that other keys are mistakes; else these are ignored.
+
+    Returns:
+        The general values and the sections as attributes: `params.seed`, `params.sample.unet`.
 
     Raises:
-        UserError: The file cannot be read, or one line for each mistake.
+        UserError: The file cannot be read, or has mistakes: one line for each.
     """
-    values = load_yaml(path)
-    if not whole and isinstance(values, Mapping):
-        heads = {key.partition(".")[0] for key in sections}
-        values = {key: _only(value, sections, f"{key}.") for key, value in values.items() if key in heads} | {
-            key: value for key, value in values.items() if key in General.model_fields
-        }
-    return validated(params_model(sections), values, str(path))
+    model = params_model(sections, "forbid" if whole else "ignore")
+    return validated(model, load_yaml(path), str(path), WHOLE if whole else None)
 
 
 def section(params: Any, key: str) -> Any:
-    """The section `key`, such as "sample.unet", of what `load_params` gave."""
+    """The section `key`, such as "sample.unet", of what `load_params` returned."""
     return reduce(getattr, key.split("."), params)
 
 
-def _only(values: Any, sections: Iterable[str], prefix: str) -> Any:
-    """Of a section that holds sections, those that are asked for."""
-    inner = {key.removeprefix(prefix) for key in sections if key.startswith(prefix)}
-    return {k: v for k, v in values.items() if k in inner} if inner and isinstance(values, Mapping) else values
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested mappings with their dotted keys: {"unet": {"lr": 1}} gives ("unet.lr", 1)."""
+    for key, value in values.items():
+        yield from flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, value)]
+
+
+def params_model(sections: Mapping[str, type[BaseModel]], extra: str = "forbid") -> type[General]:
+    """The class of a whole params file.
+
+    Args:
+        sections: The class of each section, by its key.
+        extra: "forbid" or "ignore" other keys.
+    """
+    return _model(General, sections, extra)
+
+
+def _model(base: type[Model], sections: Mapping[str, type[BaseModel]], extra: str) -> type[Model]:
+    """A class with a field for each section; those whose keys share a first part stand in one field."""
+    fields: dict[str, Any] = {}
+    for key, model in sections.items():
+        head, _, rest = key.partition(".")
+        if rest:
+            inner = {name.removeprefix(f"{head}."): sections[name] for name in sections if name.startswith(f"{head}.")}
+            model = _model(Section, inner, extra)
+        fields[head] = (model, ...)
+    return create_model("Params", __base__=base, __cls_kwargs__={"extra": extra}, **fields)
 
 
 def _describe(mistake: Any) -> str:
@@ -193,7 +257,7 @@ def _describe(mistake: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Its repr, shortened; Python refuses to spell the longest integers out."""
+    """The value's repr, shortened. Python refuses to write the longest integers out."""
     try:
         return SHOWN.repr(value)
     except ValueError:

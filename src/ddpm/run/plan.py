@@ -1,19 +1,28 @@
-"""Which code decides the result of a stage: `plan/STAGE.json`, the one dependency on code that the stage has in DVC.
+"""Which code decides the result of a stage: `plan/STAGE.json`, the only code that the stage depends on in DVC.
 
-The first stage, `check`, writes these files. Each lists the modules that a stage imports, and those of the registry
-entries that its params choose, with a digest of each. A digest is of what the code does: comments, docstrings, layout,
-type annotations, the words of errors and log messages do not count. Modules in NEUTRAL do not count at all; that they
-cannot change a result is held by tests/run/test_neutral.py.
+The first stage, `check`, writes these files. Each lists the stage's script, the modules that it imports, directly or
+not, and those of the registry entries that its params choose, with a digest of each. The digest is of what the code
+does. It leaves out
+
+- docstrings, comments, layout and the order of imports,
+- annotations of arguments, results and variables, but not of a class's fields,
+- what is said: messages of errors, `print`, log messages, progress bars, and what is logged to MLflow.
+
+Modules in NEUTRAL are left out as a whole. tests/run/test_neutral.py holds that they cannot change a result.
 """
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+import json
+import re
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 PLAN = Path("plan")
 SOURCE = Path("src")
-# Tracking, resuming and reading params: what they do around a computation, not what it computes.
+# What runs a stage: it passes params, seed and device on as they are, and keeps and logs what the stage makes.
 NEUTRAL = (
     "ddpm",
     "ddpm.errors",
@@ -21,11 +30,14 @@ NEUTRAL = (
     "ddpm.run.params",
     "ddpm.run.plan",
     "ddpm.run.resume",
+    "ddpm.run.root",
     "ddpm.run.stage",
     "ddpm.run.tracking",
     "ddpm.run.yaml",
 )
-LOGGERS = {"logging", "logger", "log"}
+SAYS = re.compile(
+    r"print|warnings\.warn|logger\.(debug|info|warning|error)|(\w+\.)?log\.log_\w+|progress\.(update|set_postfix)"
+)
 
 
 def plan_path(stage: str) -> Path:
@@ -34,22 +46,29 @@ def plan_path(stage: str) -> Path:
 
 
 def code_digests(script: Path, chosen: Iterable[str] = ()) -> dict[str, str]:
-    """The digest of each module that decides the result of a stage, by name.
+    """Find the code that decides the result of a stage.
 
     Args:
-        script: The stage's script, which counts too.
-        chosen: Modules of the registry entries that its params choose.
+        script: The stage's script.
+        chosen: Modules that it imports by name: those of the registry entries that it uses.
+
+    Returns:
+        The digest of the script, by its path, and of each module, by its name.
     """
-    modules = set(chosen)
-    waiting = [script, *filter(None, map(_file, modules))]
+    found, waiting = {script.as_posix(): script.read_text()}, [*chosen, *imports(script.read_text())]
     while waiting:
-        for name in _imports(waiting.pop()):
-            if name not in modules and (path := _file(name)):
-                modules.add(name)
-                waiting.append(path)
-    deciding = sorted(name for name in modules if not is_neutral(name))
-    files = {name: path for name in deciding if (path := _file(name))}
-    return {name: digest(path.read_text()) for name, path in {script.as_posix(): script, **files}.items()}
+        name = waiting.pop()
+        path = SOURCE / f"{name.replace('.', '/')}.py"
+        if name not in found and not is_neutral(name) and path.is_file():
+            found[name] = path.read_text()
+            waiting += imports(found[name])
+    return {name: digest(found[name]) for name in sorted(found)}
+
+
+def current_digests(stage: str, script: Path) -> dict[str, str]:
+    """`code_digests` of a stage at work: its plan may be missing or older than the code if it was started by hand."""
+    plan = plan_path(stage)
+    return code_digests(script, json.loads(plan.read_text()) if plan.is_file() else ())
 
 
 def is_neutral(module: str) -> bool:
@@ -57,25 +76,68 @@ def is_neutral(module: str) -> bool:
     return any(module == name or (name != "ddpm" and module.startswith(f"{name}.")) for name in NEUTRAL)
 
 
+@cache
+def imports(source: str) -> frozenset[str]:
+    """Names of the modules that Python source may import, and of what it takes from them; not for type checkers."""
+    tree = _without_words(source)
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(names)
+
+
+@cache
 def digest(source: str) -> str:
-    """A digest of what Python source does."""
-    return hashlib.sha256(ast.unparse(_WithoutWords().visit(ast.parse(source))).encode()).hexdigest()[:16]
+    """A digest of what Python source does; the same for every version of Python."""
+    tree = _without_words(source)
+    taken = {line for line in ast.walk(tree) if isinstance(line, ast.Import | ast.ImportFrom)}
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    origins = sorted(
+        f"{name}={getattr(line, 'module', '')}.{alias.name}"
+        for line in taken
+        for alias in line.names
+        if (name := alias.asname or alias.name.partition(".")[0]) in used
+    )
+    return hashlib.sha256(repr((origins, _plain(tree))).encode()).hexdigest()[:16]
+
+
+def _without_words(source: str) -> ast.AST:
+    tree: ast.AST = _WithoutWords().visit(ast.parse(source))
+    return tree
+
+
+def _plain(node: Any) -> Any:
+    """A syntax tree as tuples, without imports and without fields that are empty: new versions of Python add some."""
+    if isinstance(node, list):
+        return [_plain(item) for item in node if not isinstance(item, ast.Import | ast.ImportFrom)]
+    if not isinstance(node, ast.AST):
+        return node
+    fields = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []) and name != "ctx")
+    return type(node).__name__, [(name, _plain(value)) for name, value in fields]
 
 
 class _WithoutWords(ast.NodeTransformer):
-    """Takes out docstrings, annotations, the arguments of raised exceptions, and calls that log or print."""
+    """Takes out what a digest leaves out, but for imports."""
 
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        super().generic_visit(node)
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [line for line in body if not _only_words(line)] or [ast.Pass()]  # type: ignore[attr-defined]
-        return node
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        is_for_type_checkers = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        return None if is_for_type_checkers else self.generic_visit(node)
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        is_said = isinstance(node.value, ast.Call) and SAYS.fullmatch(ast.unparse(node.value.func))
+        return None if is_said or isinstance(node.value, ast.Constant) else self.generic_visit(node)
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
-        if isinstance(node.exc, ast.Call):
-            node.exc = ast.Call(node.exc.func, [], [])
-        return node
+        return ast.Raise(node.exc.func if isinstance(node.exc, ast.Call) else node.exc)
+
+    def visit_Assert(self, node: ast.Assert) -> ast.AST:
+        return self.generic_visit(ast.Assert(node.test))
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if isinstance(node.func, ast.Name) and node.func.id == "tqdm":
+            node = ast.Call(node.func, node.args[:1], [])
+        return self.generic_visit(node)
 
     def visit_arg(self, node: ast.arg) -> ast.AST:
         return ast.arg(node.arg)
@@ -84,37 +146,11 @@ class _WithoutWords(ast.NodeTransformer):
         node.returns = None
         return self.generic_visit(node)
 
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        node.body = [
+            kept for line in node.body if (kept := line if isinstance(line, ast.AnnAssign) else self.visit(line))
+        ]
+        return node
 
-def _only_words(line: ast.stmt) -> bool:
-    """Whether a statement is a docstring, or a call that only tells somebody something."""
-    if not isinstance(line, ast.Expr):
-        return False
-    if isinstance(line.value, ast.Constant):
-        return True
-    if not isinstance(line.value, ast.Call):
-        return False
-    function = line.value.func
-    if isinstance(function, ast.Attribute):
-        return isinstance(function.value, ast.Name) and function.value.id in LOGGERS
-    return isinstance(function, ast.Name) and function.id == "print"
-
-
-def _imports(path: Path) -> Iterator[str]:
-    """The names of this project's modules that a file imports, anywhere in it but for type checkers."""
-    waiting: list[ast.AST] = [ast.parse(path.read_text())]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            continue
-        if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{name.name}" for name in node.names)
-        waiting += ast.iter_child_nodes(node)
-
-
-def _file(module: str) -> Path | None:
-    """The source file of a module of this project; None for a package, for other names, and for other projects'."""
-    path = SOURCE / f"{module.replace('.', '/')}.py"
-    return path if module.startswith("ddpm.") and path.is_file() else None
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        return self.generic_visit(ast.Assign([node.target], node.value)) if node.value else None

@@ -1,8 +1,8 @@
-"""A stage of the pipeline: what it reads and writes, and what is done around its own work.
+"""A stage of the pipeline: what it reads and writes, and what happens around its own work.
 
 A script in `stages/` declares its stages in a dict `STAGES` and ends with `run(STAGES)`. `make deps` writes dvc.yaml
-from these declarations. Around a stage's work, params are read, the device is set up, the tracking run is opened, inputs
-and outputs are logged, an interrupted run goes on where it was, and a user's mistake is one line without a traceback.
+from these declarations. `run` reads params, sets the device up, logs inputs and outputs to MLflow, lets an interrupted
+run go on where it was, and turns a mistake of the user into one line.
 """
 
 import logging
@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from ddpm.errors import UserError
-from ddpm.run import compute
+from ddpm.run.compute import Compute, set_up
 from ddpm.run.params import load_params, section
-from ddpm.run.plan import plan_path
+from ddpm.run.plan import current_digests
 from ddpm.run.resume.context import Resume, determinants
 from ddpm.run.seeding import derive_seed
 from ddpm.run.tracking.record import Run, stage_run
@@ -27,27 +29,29 @@ COMPUTE = "seed", "device", "precision", "threads"
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage as dvc.yaml has it.
+    """A stage as it is declared.
 
     Attributes:
-        main: The stage's own work.
-        section: The class of its section in params.yaml, or None if it has none.
-        key: The section's key, if that is not the stage's name.
+        main: Its own work.
+        section: The class of its section in params.yaml; None if it has none.
+        key: The section's key; the stage's name if empty.
         general: The general params that it reads: `COMPUTE`, ("seed",) or ().
-        deps: The files that it reads, code aside: which code decides its result is found by `ddpm.run.plan`.
+        deps: Files that it reads. Code is found by `ddpm.run.plan` and not listed.
+        entries: Modules of registry entries that it uses whatever its params; those that they choose are found.
         outs: Outputs that DVC caches.
-        reports: Outputs for people, kept in git instead of DVC's cache.
-        metrics: JSON files that `dvc metrics show` shows.
-        plots: CSV files and pictures that `dvc plots show` shows.
+        reports: Outputs that are kept in git.
+        metrics: JSON files for `dvc metrics show`, kept in git.
+        plots: CSV files and pictures for `dvc plots show`, kept in git.
         resumes: Whether an interrupted run goes on where it was.
         tracked: Whether it is a run in MLflow.
     """
 
     main: Callable[["StageRun"], None]
-    section: type[Any] | None = None
+    section: type[BaseModel] | None = None
     key: str = ""
     general: Sequence[str] = COMPUTE
     deps: Sequence[str] = ()
+    entries: Sequence[str] = ()
     outs: Sequence[str] = ()
     reports: Sequence[str] = ()
     metrics: Sequence[str] = ()
@@ -63,68 +67,82 @@ class Stage:
 
 @dataclass(frozen=True)
 class StageRun:
-    """A stage at work.
+    """What the work of a stage gets.
 
     Attributes:
         name: The stage's name in dvc.yaml.
-        params: Its own section of params.yaml.
-        root_seed: The project's `seed`.
+        params: Its section of params.yaml; None if it has none.
+        root_seed: `seed` of params.yaml.
         compute: The device and its precision.
-        log: The tracking run.
-        resume: Where the state of a run is kept that may be interrupted; only for a stage that `resumes`.
+        log: Its run in MLflow.
+        resume: Keeps its state on disk; None unless it `resumes`.
     """
 
     name: str
     params: Any
     root_seed: int
-    compute: compute.Compute
+    compute: Compute
     log: Run
     resume: Resume | None = None
 
     @property
     def seed(self) -> int:
-        """The seed of all randomness in this stage; its streams are named for their purpose alone."""
+        """The seed of all randomness in this stage. Its streams are named for their purpose alone."""
         return derive_seed(self.root_seed, self.name)
 
 
 def run(stages: Mapping[str, Stage]) -> None:
-    """Run the stage that the command line names, or the only one.
+    """Run the stage that the command line names, or the only one there is.
 
-    Exits with 0 when done, 2 after a user's mistake, 130 after Ctrl-C.
+    Exits with 2 after a mistake of the user, with 130 after Ctrl-C.
+
+    Args:
+        stages: The stages of the script, by name.
     """
-    name = next(iter(stages)) if len(stages) == 1 else " ".join(sys.argv[1:])
+    names = sys.argv[1:] or list(stages)
+    name = names[0]
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with mistakes_in_one_line(name):
-        if name not in stages:
-            raise UserError(f"no such stage in {sys.argv[0]}; it has {', '.join(stages)}")
+        if len(names) > 1 or name not in stages:
+            raise UserError(f"the stage is {' '.join(names)}; {sys.argv[0]} has {', '.join(stages)}")
         run_stage(name, stages[name])
 
 
 def run_stage(name: str, stage: Stage) -> None:
-    """Do the work of one stage, in the working folder; what goes wrong is raised."""
+    """Do the work of a stage in the working folder.
+
+    Args:
+        name: Its name.
+        stage: Its declaration.
+    """
     key = stage.key or name
-    params = load_params({} if stage.section is None else {key: stage.section})
-    own = None if stage.section is None else section(params, key)
-    general = {field: getattr(params, field) for field in stage.general}
-    values = {**general, **({} if own is None else {key: own.model_dump()})}
+    params = load_params({key: stage.section} if stage.section else {})
+    own = section(params, key) if stage.section else None
+    values = {field: getattr(params, field) for field in stage.general} | (
+        {} if own is None else {key: own.model_dump()}
+    )
     with ExitStack() as around:
         log = around.enter_context(stage_run(name, values)) if stage.tracked else Run()
-        device = compute.set_up(params.device, params.precision, params.threads) if "device" in general else None
+        compute = set_up(params.device, params.precision, params.threads) if "device" in stage.general else Compute()
         for path in stage.deps:
-            log.log_input(Path(path), name)
+            log.log_input(Path(path))
         resume = None
-        if stage.resumes and device:
-            about = determinants(values, [*stage.deps, str(plan_path(name))], device)
+        if stage.resumes:
+            about = determinants(values, stage.deps, current_digests(name, Path(sys.argv[0])), compute)
             resume = around.enter_context(Resume(name, about, params.checkpoint_seconds))
-        stage.main(StageRun(name, own, params.seed, device or compute.Compute(), log, resume))
-        for path in stage.outputs:
-            log.log_artifact(path)
-        log.log_metrics({"peak_memory_mib": peak_memory_mib()}, 0)
+        stage.main(StageRun(name, own, params.seed, compute, log, resume))
+        for output in stage.outputs:
+            log.log_artifact(output)
+        log.log_metrics(peak_memory(), 0)
 
 
 @contextmanager
 def mistakes_in_one_line(name: str) -> Iterator[None]:
-    """End the process with a line on stderr, instead of a traceback, for what a user can mend or has asked for."""
+    """End the process with a line on stderr instead of a traceback, for what a user can mend or has asked for.
+
+    Args:
+        name: How the line begins.
+    """
     try:
         yield
     except UserError as error:
@@ -144,9 +162,11 @@ def mistakes_in_one_line(name: str) -> Iterator[None]:
         sys.exit(130)
 
 
-def peak_memory_mib() -> float:
-    """The most memory that this process has held so far."""
-    import resource  # Unix only; the library imports everywhere
-
+def peak_memory() -> dict[str, float]:
+    """The most memory that this process has held so far, in MiB, as a metric; none where the system does not say."""
+    try:
+        import resource  # on Unix only
+    except ImportError:
+        return {}
     per_mib = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mib
+    return {"peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mib}

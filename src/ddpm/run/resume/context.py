@@ -21,26 +21,28 @@ from filelock import FileLock, Timeout
 from ddpm.errors import UserError
 from ddpm.run.compute import Compute
 from ddpm.run.files import md5
-from ddpm.run.plan import PLAN
+from ddpm.run.invocation import dvc_process, has_outlived_dvc
+from ddpm.run.params import flatten
 from ddpm.run.resume.file import State, read_about
 from ddpm.run.root import repo_root
-from ddpm.run.tracking.record import dvc_process, flatten
 
 logger = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+SIGNALS = [each for each in signal.Signals if each.name in ("SIGHUP", "SIGTERM", "SIGINT")]  # Windows has no SIGHUP
 LOCK_SECONDS = 10.0  # how long to wait for a run that has just been told to stop
-SHELLS = ("sh", "dash", "bash", "zsh")  # through which dvc runs a command
 SHARE = 0.01  # of a stage's time, at most, for its states
 LOOK_SECONDS = 1.0  # between two looks at whether dvc is still there
 
 
-def determinants(values: Mapping[str, Any], deps: Iterable[str], compute: Compute) -> dict[str, str]:
-    """Everything that decides what a stage gives, in words: two runs that agree in it are the same run.
+def determinants(
+    values: Mapping[str, Any], deps: Iterable[str], code: Mapping[str, str], compute: Compute
+) -> dict[str, str]:
+    """Everything that decides what a stage makes, in words. Two runs that agree in it are the same run.
 
     Args:
         values: The stage's params.
-        deps: The files that it reads; each counts by its MD5, a plan of code by the digests in it.
+        deps: The files that it reads; each counts by its MD5.
+        code: The digests of the code that decides its result.
         compute: The device and its precision.
     """
     on_cuda = compute.device.type == "cuda"
@@ -49,11 +51,8 @@ def determinants(values: Mapping[str, Any], deps: Iterable[str], compute: Comput
         "resolved precision": compute.precision,
         "processor": torch.cuda.get_device_name() if on_cuda else torch.backends.cpu.get_cpu_capability(),
     }
-    files: dict[str, str] = {}
-    for dep in deps:
-        is_plan = Path(dep).parent == PLAN and Path(dep).is_file()
-        files |= json.loads(Path(dep).read_text()) if is_plan else {dep: md5(Path(dep))} if Path(dep).is_file() else {}
-    return {key: str(value) for key, value in flatten(values)} | files | resolved
+    files = {dep: md5(Path(dep)) for dep in deps if Path(dep).is_file()}
+    return {key: str(value) for key, value in flatten(values)} | files | dict(code) | resolved
 
 
 class Resume:
@@ -80,7 +79,7 @@ class Resume:
 
     def __enter__(self) -> "Resume":
         """Raises UserError where another process is at the same run, or the dvc that started this one has ended."""
-        if _has_outlived_dvc():
+        if has_outlived_dvc():
             raise UserError("stopped: the dvc that started it has ended, so nobody would see what it does")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -172,17 +171,3 @@ class Resume:
             with suppress(Timeout, UserError), FileLock(path.with_suffix(".lock"), timeout=0):
                 return read_about(path), path
         return None
-
-
-def _has_outlived_dvc() -> bool:
-    """Whether dvc started this process and ended before `dvc_process` could find it.
-
-    Above it is then the init process, or another that takes in what has lost its parent, and no Python: a program that
-    runs the pipeline with `import dvc` has another name than dvc.
-    """
-    if "DVC_STAGE" not in os.environ or dvc_process():
-        return False
-    nearest = next((process for process in psutil.Process().parents() if process.name() not in SHELLS), None)
-    with suppress(psutil.Error):  # another user's process hides what it runs
-        return nearest is None or not Path(nearest.exe()).name.startswith("python")
-    return True

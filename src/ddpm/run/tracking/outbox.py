@@ -1,8 +1,8 @@
 """What is logged, on disk until MLflow has it: a folder for each run, in `.mlflow-outbox/` of the main repository.
 
-`journal.jsonl` is a JSON object a line: first the run itself, then what is logged, last how it ended. `files/` holds
-its artifacts, each whole before a line names it. `sent.json` says how much has been delivered. The stage holds
-`running.lock` as long as it lives. A folder goes when all of it has been delivered.
+`journal.jsonl` holds a JSON object a line: first the run itself, then what is logged, last how it ended. `files/` holds
+its artifacts, each whole before a line names it. The stage holds `running.lock` as long as it lives. The folder is
+removed when MLflow has all of it.
 """
 
 import errno
@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import time
-from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from filelock import FileLock, Timeout
 from ddpm.run.root import repo_root
 
 OUTBOX, SQLITE = ".mlflow-outbox", "sqlite:///"
-JOURNAL, SENT, LOCK = "journal.jsonl", "sent.json", "running.lock"
+JOURNAL, LOCK = "journal.jsonl", "running.lock"
 
 
 def tracking_uri() -> str:
@@ -35,8 +34,13 @@ def tracking_uri() -> str:
 
 
 def without_secrets(text: str) -> str:
-    """The same without the user:password of an address."""
+    """The same text without the user:password of an address."""
     return re.sub(r"//[^/\s]*@", "//", text)
+
+
+def reason(error: Exception) -> str:
+    """An error in one line."""
+    return without_secrets(str(error)).strip().partition("\n")[0][:200] or type(error).__name__
 
 
 def now() -> int:
@@ -45,10 +49,18 @@ def now() -> int:
 
 
 class Journal:
-    """The journal of a run that goes on in this process."""
+    """The journal of a run of this process."""
 
     def __init__(self, name: str, **head: Any) -> None:
-        """Begin with a line that tells the run itself; OSError where it cannot be written."""
+        """Begin it.
+
+        Args:
+            name: The run's name.
+            head: What else describes it: JSON values for the first line.
+
+        Raises:
+            OSError: It cannot be written.
+        """
         unique = f"{time.time_ns()}-{name}-{uuid4().hex[:8]}"
         self.folder = repo_root() / OUTBOX / re.sub(r"[^\w-]", "_", unique)
         self.folder.mkdir(parents=True)
@@ -63,7 +75,11 @@ class Journal:
             raise
 
     def write(self, **record: Any) -> None:
-        """Add a line, whole or not at all; OSError where the disk has no room for it."""
+        """Add a line of JSON values, whole or not at all.
+
+        Raises:
+            OSError: The disk has no room for it.
+        """
         line = json.dumps({"time": now(), **record}).encode() + b"\n"
         if os.write(self._descriptor, line) < len(line):
             os.ftruncate(self._descriptor, self._size)
@@ -71,48 +87,19 @@ class Journal:
         self._size += len(line)
 
     def file(self, name: str) -> Path:
-        """Where to put the artifact `name` before a line names it."""
+        """Where to put the artifact `name`, before a line names it."""
         path = self.folder / "files" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Say that the run has ended."""
         os.close(self._descriptor)
         self._lock.release()
 
 
-@dataclass
-class Sent:
-    """How much of a journal is delivered to `store`: up to the byte `position`, as the run `run` below `parent`.
-
-    time: of the last record that was delivered.
-    """
-
-    store: str
-    position: int = 0
-    run: str = ""
-    parent: str = ""
-    time: int = 0
-
-    @classmethod
-    def read(cls, folder: Path, store: str) -> "Sent":
-        """Nothing yet where it says nothing of this store."""
-        try:
-            kept = cls(**json.loads((folder / SENT).read_text()))
-        except (OSError, ValueError, TypeError):
-            return cls(store)
-        return kept if kept.store == store else cls(store)
-
-    def write(self, folder: Path) -> None:
-        """Replace the file as a whole."""
-        temporary = folder / f".{SENT}"
-        temporary.write_text(json.dumps(asdict(self)))
-        temporary.replace(folder / SENT)
-
-
 def waiting() -> list[Path]:
-    """The folders of all runs that are not yet delivered, oldest first."""
+    """The folders of all runs that MLflow lacks or has in part, oldest first."""
     return sorted(journal.parent for journal in (repo_root() / OUTBOX).glob(f"*/{JOURNAL}"))
 
 
@@ -126,7 +113,11 @@ def is_running(folder: Path) -> bool:
 
 
 def head(folder: Path) -> dict[str, Any]:
-    """The first record of a journal; ValueError, naming the file, where it is damaged."""
+    """The first line of a journal.
+
+    Raises:
+        ValueError: It is damaged.
+    """
     match read(folder, 0, 1):
         case [({"name": str(), "store": str()} as record, _)]:
             return record
@@ -134,9 +125,15 @@ def head(folder: Path) -> dict[str, Any]:
 
 
 def read(folder: Path, position: int, limit: int) -> list[tuple[dict[str, Any], int]]:
-    """At most `limit` records from the byte `position` on, each with the position after it.
+    """Read lines of a journal.
 
-    A line that is still being written is not there yet; a damaged one is an empty record.
+    Args:
+        folder: The run's.
+        position: The byte to begin with.
+        limit: The most lines to read.
+
+    Returns:
+        Each line with the position after it, but for a line that is still being written. A damaged one is empty.
     """
     records = []
     with (folder / JOURNAL).open("rb") as file:
@@ -154,6 +151,6 @@ def read(folder: Path, position: int, limit: int) -> list[tuple[dict[str, Any], 
 
 
 def remove(folder: Path) -> None:
-    """Forget a run that has been delivered; its journal goes first, so that nobody delivers half of what is left."""
-    (folder / JOURNAL).unlink()
+    """Remove a run that has been delivered, its journal first, so that nobody delivers half of what is left."""
+    (folder / JOURNAL).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)

@@ -13,17 +13,19 @@ from mlflow.server import app, constants, handlers
 from runs import content, runs
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from ddpm.run.tracking import delivery
-from ddpm.run.tracking import record as tracking
 from ddpm.data.gradients import gradient_images
-from ddpm.run.files import save_tensors
 from ddpm.images import normalize_img
 from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
-from ddpm.run.tracking.outbox import waiting
-from ddpm.sections import Training
+from ddpm.run.files import save_tensors
 from ddpm.run.seeding import generator, global_stream
+from ddpm.run.tracking import delivery
+from ddpm.run.tracking import record as tracking
+from ddpm.run.tracking.outbox import waiting
 from ddpm.run.tracking.record import Sender, stage_run  # the real sender, which conftest replaces when the tests begin
-from ddpm.training.loop import COURSE_DEFAULTS, fit
+from ddpm.training.course import COURSE_DEFAULTS
+from ddpm.training.fit import fit
+from ddpm.training.loop import Examples
+from ddpm.training.params import Training
 
 # MLflow's use of SQLAlchemy and of starlette, whose class of warnings is its own
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:starlette")
@@ -93,7 +95,7 @@ def train(log=None):
     images = normalize_img(gradient_images(40, (3, 4, 5), generator(0, "images")))
     with global_stream(0, "init"):
         model = TinyDiffuser(TinyDiffuserConfig((3, 4, 5), 16, 20))
-    fit(model, Training(**COURSE_DEFAULTS | SMALL), images, images[:8], log=log)
+    fit(model, Training(**COURSE_DEFAULTS | SMALL), Examples(images), Examples(images[:8]), log=log)
     return model.state_dict()
 
 
@@ -101,7 +103,7 @@ def stage(in_the_middle=lambda: None):
     """A stage that trains, with what stages log around it; its weights."""
     save_tensors(Path("images.safetensors"), images=torch.zeros(1))
     with stage_run("train_tiny", {"lr": 0.01, "tiny": {"n": 3}}) as run:
-        run.log_input(Path("images.safetensors"), "train")
+        run.log_input(Path("images.safetensors"))
         weights = train(Interrupted(run, in_the_middle))
         save_tensors(Path("weights.safetensors"), **weights)
         run.log_artifact(Path("weights.safetensors"))

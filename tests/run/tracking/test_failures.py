@@ -1,13 +1,13 @@
 """A failure of MLflow is never the stage's."""
 
-import runpy
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
 from runs import closed_port, runs, under_dvc
 
-from ddpm.run.tracking import record as tracking
 from ddpm.run.tracking.outbox import read, waiting
 from ddpm.run.tracking.record import stage_run
 
@@ -66,6 +66,12 @@ def test_the_stages_own_error_survives_a_dead_store(monkeypatch, capfd):
     assert len(capfd.readouterr().err.splitlines()) == 1
 
 
-def test_the_module_prints_where_the_runs_are(repository, capsys):
-    runpy.run_path(tracking.__file__, run_name="__main__")
-    assert capsys.readouterr().out == f"sqlite:///{repository}/mlflow.db\n"
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [([], 0, "sqlite:///{}/mlflow.db\n"), (["send"], 0, "nothing to send\n"), (["sned"], 1, "the command is sned")],
+)
+def test_the_command_line(words, status, said, repository):
+    command = [sys.executable, "-m", "ddpm.run.tracking", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert said.format(repository) in done.stdout + done.stderr

@@ -1,0 +1,74 @@
+"""The dvc that started this process. Its stages share a run in MLflow, and none goes on once it has ended."""
+
+import os
+import platform
+import shlex
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path, PurePath
+from typing import NamedTuple
+from uuid import uuid4
+
+import psutil
+
+SHELLS = ("sh", "dash", "bash", "zsh")  # through which dvc runs a command
+
+
+class Invocation(NamedTuple):
+    """A run of the pipeline.
+
+    Attributes:
+        key: Tells it from every other one.
+        command: The command line of its dvc; empty for a stage that was started by hand.
+        began: When it began, in milliseconds.
+    """
+
+    key: str
+    command: str
+    began: int
+
+
+def invocation() -> Invocation:
+    """The run of the pipeline that this process belongs to; one of its own without dvc.
+
+    A plain `dvc repro` has no name, so it is known by its process.
+    """
+    if process := dvc_process():
+        with suppress(psutil.Error):
+            began = process.create_time()
+            key = f"{platform.node()} {process.pid} {began:.2f}"
+            return Invocation(key, shlex.join(process.cmdline()), int(began * 1000))
+    return Invocation(uuid4().hex, "", time.time_ns() // 1_000_000)
+
+
+def dvc_process() -> psutil.Process | None:
+    """The nearest dvc process above this one; None if it was started without dvc, or that has ended."""
+    for process in psutil.Process().parents():
+        with suppress(psutil.Error):  # another user's process hides its command line
+            if _is_dvc(process.cmdline()):
+                return process
+    return None
+
+
+def has_outlived_dvc() -> bool:
+    """Whether dvc started this process and ended before `dvc_process` could find it.
+
+    Above it is then no Python, but what takes in processes that have lost their parent. (A program that runs the
+    pipeline with `import dvc` is a Python, but not called dvc.)
+    """
+    if "DVC_STAGE" not in os.environ or dvc_process():
+        return False
+    nearest = next((process for process in psutil.Process().parents() if process.name() not in SHELLS), None)
+    with suppress(psutil.Error):  # another user's process hides what it runs
+        return nearest is None or not Path(nearest.exe()).name.startswith("python")
+    return True
+
+
+def _is_dvc(command: Sequence[str]) -> bool:
+    """Whether a command line is `dvc ...`, `python .../dvc ...` or `python -m dvc ...`."""
+    names = [PurePath(argument).stem.lower() for argument in command[:2]]
+    if not names or not names[0].startswith("python"):
+        return names[:1] == ["dvc"]
+    return names[1:] == ["dvc"] or ("-m", "dvc") in pairwise(command)
