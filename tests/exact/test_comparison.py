@@ -5,13 +5,14 @@ from statistics import fmean, pvariance
 import pytest
 import torch
 
+from ddpm.data.dataset import ImageDataset
 from ddpm.data.gradients import gradient_images
 from ddpm.diffusion.model import DiffusionModel
 from ddpm.diffusion.posterior import eps_error, to_eps
 from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
-from ddpm.exact.comparison import Comparison, compare
+from ddpm.exact.comparison import Comparison, compare, quality_metrics
 from ddpm.exact.denoiser import ExactDenoiser
-from ddpm.images import normalize_img
+from ddpm.exact.quality import corner_error_floor, measure
 from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
 from ddpm.run.seeding import generator, global_stream
 from ddpm.training.evaluate import loss_by_timestep, simple_loss
@@ -44,7 +45,11 @@ class Zero(DiffusionModel):
 
 
 def held_out(n, shape=(3, 4, 5)):
-    return Examples(normalize_img(gradient_images(n, shape, generator(0, "images"))))
+    return ImageDataset(gradient_images(n, shape, generator(0, "images")))
+
+
+def examples(n, shape=(3, 4, 5)):
+    return Examples(held_out(n, shape).x0)
 
 
 def network(prediction):
@@ -60,7 +65,7 @@ def comparison(losses, optimal, eps_errors=None):
 
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
 def test_eps_error_turns_a_loss_into_that_of_the_noise(prediction):
-    model, images = network(prediction), held_out(50)
+    model, images = network(prediction), examples(50)
     schedule = model.noise_schedule
     own, of_noise = (loss_by_timestep(which, images, 50, 0) for which in (model, Noise(model)))
     weights = eps_error(prediction, torch.arange(1, T + 1), schedule).flatten().tolist()
@@ -69,7 +74,7 @@ def test_eps_error_turns_a_loss_into_that_of_the_noise(prediction):
     found = comparison(own, [0.5 * loss for loss in own], weights)
     assert found["excess_noise_loss_relative"] == pytest.approx(1)
     assert found["noise_loss"] == pytest.approx(sum(of_noise) / T, rel=1e-3)
-    assert compare(model, images, 5, 0).eps_errors == weights
+    assert compare(model, held_out(5), 5, 0).eps_errors == weights
 
 
 def test_metrics_are_what_they_are_by_definition():
@@ -96,7 +101,7 @@ def test_the_standard_error_is_how_far_the_excess_varies():
 
 
 def test_every_timestep_has_noise_of_its_own():
-    losses = torch.tensor(loss_by_timestep(Zero(NoiseSchedule(200)), held_out(1, (1, 1, 2)), 50, 0))
+    losses = torch.tensor(loss_by_timestep(Zero(NoiseSchedule(200)), examples(1, (1, 1, 2)), 50, 0))
     # Means of 100 squared normal numbers: standard deviation sqrt(2 / 100). Over 200 of them, that has one of 5 %, and
     # neighbours have a correlation of 0 with a standard error of 1 / sqrt(199).
     assert abs(losses.std() / 0.02**0.5 - 1) < 4.5 * 0.05
@@ -104,14 +109,34 @@ def test_every_timestep_has_noise_of_its_own():
 
 
 def test_both_are_taken_on_the_same_images_and_noise_from_the_seed():
-    model, images = network("x0"), held_out(60)
+    model, images = network("x0"), examples(60)
     exact = ExactDenoiser(model.img_shape, model.noise_schedule, "x0")
-    found = compare(model, images, 40, 3)
+    found = compare(model, held_out(60), 40, 3)
     assert found.losses == loss_by_timestep(model, images, 40, 3)
     assert found.optimal == loss_by_timestep(exact, images, 40, 3)
     assert (found.eval_loss, found.optimal_eval_loss) == (simple_loss(model, images, 3), simple_loss(exact, images, 3))
-    assert found.losses != compare(model, images, 40, 4).losses
-    of_itself = compare(exact, images, 40, 3)
-    assert of_itself.losses == of_itself.optimal
-    assert of_itself.metrics["excess_loss"] == 0
+    assert found.losses != compare(model, held_out(60), 40, 4).losses
     assert min(loss - least for loss, least in zip(found.losses, found.optimal, strict=True)) > 0
+
+
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v", "mean"])
+def test_nothing_of_the_exact_denoiser_is_in_excess(prediction):
+    exact = ExactDenoiser((3, 4, 5), NoiseSchedule(T), prediction)
+    found = compare(exact, held_out(20), 20, 3)
+    assert found.losses == found.optimal
+    assert found.metrics["excess_loss"] == found.metrics["excess_noise_loss_relative"] == 0
+    assert found.eval_loss == found.optimal_eval_loss
+
+
+def test_quality_is_told_of_each_model_beside_its_own_floor():
+    good = held_out(60).x0
+    bad = good[:50].clamp(max=0.2)
+    metrics = quality_metrics({"good": good, "bad": bad}, 0.01, 5)
+    for name, images in (("good", good), ("bad", bad)):
+        assert {key: metrics[f"{name}_{key}"] for key in vars(measure(images))} == vars(measure(images))
+        assert metrics[f"{name}_samples_floor"] == corner_error_floor(3 * len(images), generator(5, "floor"))
+    # p-values of some 0.5 and below 1e-50: whatever the level, good colours pass and bad ones do not.
+    assert (metrics["good_corners_uniform"], metrics["bad_corners_uniform"]) == (True, False)
+    level = metrics["good_p_value"]
+    assert quality_metrics({"good": good}, level, 5)["good_corners_uniform"]
+    assert not quality_metrics({"good": good}, (1 + level) / 2, 5)["good_corners_uniform"]

@@ -11,7 +11,8 @@ from ddpm.exact.denoiser import ExactDenoiser
 from ddpm.exact.quality import corner_error_floor, measure
 from ddpm.images import denormalize_img, normalize_img
 from ddpm.run.seeding import generator
-from ddpm.sampling.sample import sample_steps
+from ddpm.sampling.chain import sample_steps
+from ddpm.sampling.samplers.ancestral import AncestralOptions
 from ddpm.training.evaluate import simple_loss
 from ddpm.training.loop import Examples
 
@@ -86,7 +87,8 @@ def test_no_change_of_it_makes_the_loss_smaller():
 
 def drawn(name, max_steps, n):
     model = ExactDenoiser((3, 4, 5), NoiseSchedule(max_steps, betas=SCHEDULES[name](max_steps)))
-    *_, x = sample_steps(model, [generator(0, "samples", i) for i in range(n)], variance="fixed_small")
+    streams = [generator(0, "samples", i) for i in range(n)]
+    *_, x = sample_steps(model, streams, options=AncestralOptions(variance="fixed_small"))
     return x
 
 

@@ -1,5 +1,6 @@
 """A model of gradient images against the exact denoiser, on the same images, timesteps and noise."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from math import sqrt
@@ -9,12 +10,18 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge, Gt, Le, Lt
+from jaxtyping import Float
+from torch import Tensor
 
+from ddpm.conditioning.guidance import encode_cond
+from ddpm.data.dataset import ImageDataset
 from ddpm.diffusion.model import DiffusionModel, schedule_of
 from ddpm.diffusion.posterior import eps_error
 from ddpm.exact.denoiser import ExactDenoiser
+from ddpm.exact.quality import corner_error_floor, measure
 from ddpm.run.compute import Compute
 from ddpm.run.params import Count, Section
+from ddpm.run.seeding import generator
 from ddpm.training.evaluate import loss_by_timestep, simple_loss
 from ddpm.training.loop import Examples
 
@@ -78,22 +85,40 @@ class Comparison:
 
 
 def compare(
-    model: DiffusionModel, held_out: Examples, n_images: int, seed: int, compute: Compute = Compute()
+    model: DiffusionModel, gradients: ImageDataset, n_images: int, seed: int, compute: Compute = Compute()
 ) -> Comparison:
     """Take the losses of a model and of the exact denoiser of its schedule.
 
     Args:
         model: A trained model of gradient images.
-        held_out: Gradient images in [-1, 1], and their conditioning if the model needs one.
+        gradients: Held-out images.
         n_images: Images behind each point of the losses by timestep.
-        seed: Of the noise: that of the training stage, so that `eval_loss` is the last that training reports.
+        seed: Of the noise. With the seed of the stage that trained the model, `eval_loss` is what that reports.
         compute: The device and its precision.
     """
-    schedule = schedule_of(model)
+    schedule, x0 = schedule_of(model), gradients.x0
     exact = ExactDenoiser(model.img_shape, schedule, model.prediction)
-    both = (model, held_out), (exact, Examples(held_out.images))
-    losses, optimal = (loss_by_timestep(who, images, n_images, seed, compute) for who, images in both)
-    eval_loss, optimal_eval_loss = (simple_loss(who, images, seed, compute) for who, images in both)
+    both = (model, Examples(x0, encode_cond(model, x0, gradients.labels))), (exact, Examples(x0))
+    losses, optimal = (loss_by_timestep(who, held_out, n_images, seed, compute) for who, held_out in both)
+    eval_loss, optimal_eval_loss = (simple_loss(who, held_out, seed, compute) for who, held_out in both)
     timesteps = torch.arange(1, len(schedule) + 1, device=schedule.device)
     eps_errors = eps_error(model.prediction, timesteps, schedule).flatten().tolist()
     return Comparison(losses, optimal, eval_loss, optimal_eval_loss, eps_errors)
+
+
+def quality_metrics(samples: Mapping[str, Float[Tensor, "_ c h w"]], level: float, seed: int) -> dict[str, float]:
+    """The quality of samples, beside the corner error that as many images of the data have by chance.
+
+    Args:
+        samples: Images in [-1, 1] by the name of their model, which begins the name of each metric.
+        level: Significance level of the test that corner colours are uniform.
+        seed: Of the images of the data.
+    """
+    metrics: dict[str, float] = {}
+    for name, images in samples.items():
+        quality = measure(images)
+        metrics |= {f"{name}_{key}": value for key, value in vars(quality).items()}
+        metrics[f"{name}_corners_uniform"] = quality.p_value >= level
+        floor = corner_error_floor(len(images) * images.shape[1], generator(seed, "floor"))
+        metrics[f"{name}_samples_floor"] = floor
+    return metrics

@@ -1,0 +1,112 @@
+"""The study of samplers: what is studied, in which order, and with which options and noise."""
+
+from collections import Counter
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
+from ddpm.exact.denoiser import ExactDenoiser
+from ddpm.exact.quality import measure
+from ddpm.exact.study import ERROR_COLUMNS, StudySamplers, draw, exact_denoiser, sampler_error
+from ddpm.run.compute import Compute
+from ddpm.run.resume.pieces import Pieces
+from ddpm.run.seeding import generator
+from ddpm.sampling.chain import sample_steps
+from ddpm.sampling.sampler import SAMPLERS
+from ddpm.sampling.samplers.ancestral import AncestralOptions
+
+SHAPE = (3, 4, 5)
+LONGEST = max(SAMPLERS, key=lambda name: SAMPLERS[name].min_steps)
+
+
+def study(**changes):
+    values = {"n_samples": 42, "max_steps": [21, 30], "schedules": None, "samplers": None, "n_bound": 2}
+    return StudySamplers(**(values | changes))
+
+
+def test_null_studies_every_sampler_on_every_schedule():
+    params = study()
+    assert params.chains == [(schedule, T) for schedule in SCHEDULES for T in (21, 30)]
+    assert params.cells == [(schedule, name, T) for schedule in SCHEDULES for name in SAMPLERS for T in (21, 30)]
+    assert set(params.chosen_modules()) == {SAMPLERS.module(name) for name in SAMPLERS}
+
+
+def test_what_is_named_is_studied_in_that_order():
+    params = study(schedules=["linear"], samplers=[LONGEST, "ancestral"], max_steps=[9, 3])
+    assert params.cells == [("linear", name, T) for name in (LONGEST, "ancestral") for T in (9, 3)]
+    assert set(params.chosen_modules()) == {SAMPLERS.module(name) for name in (LONGEST, "ancestral")}
+
+
+def test_a_sampler_that_needs_more_steps_is_left_out():
+    params = study(schedules=["linear"], max_steps=[2, 9])
+    too_long = {name for name in SAMPLERS if SAMPLERS[name].min_steps > 2}
+    assert LONGEST in too_long  # else the test is about nothing
+    assert Counter(name for _, name, _ in params.cells) == {name: 1 + (name not in too_long) for name in SAMPLERS}
+    assert all(SAMPLERS[name].min_steps <= T for _, name, T in params.cells)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"max_steps": [20]}, "max_steps is 20; .* at least 21"),
+        ({"max_steps": [1], "schedules": ["linear"]}, "greater than or equal to 2"),
+        ({"samplers": ["newton"]}, "'newton' is no sampler; allowed: "),
+        ({"samplers": []}, "at least 1 item"),
+        ({"schedules": ["newton"]}, "'newton' is no noise schedule"),
+        ({"ancestral": {"variance": "learned"}}, "ancestral.variance is learned; an exact denoiser learns none"),
+    ],
+)
+def test_what_cannot_be_studied_is_refused(changes, reason):
+    with pytest.raises(ValidationError, match=reason):
+        study(**changes)
+
+
+def test_each_row_is_the_quality_of_the_samples_of_its_cell():
+    params = study(
+        schedules=["cosine", "linear"],
+        samplers=["ancestral", "ddim"],
+        max_steps=[8],
+        ancestral={"variance": "fixed_small"},
+    )
+    rows = [
+        dict(zip(ERROR_COLUMNS, row, strict=True)) for row in sampler_error(SHAPE, params, 7, Compute(), Pieces(None))
+    ]
+    assert [(row["schedule"], row["sampler"], row["max_steps"]) for row in rows] == params.cells
+    options = {"ancestral": AncestralOptions(variance="fixed_small"), "ddim": None}
+    for row in rows:
+        schedule = NoiseSchedule(8, betas=SCHEDULES[row["schedule"]](8))
+        streams = [generator(7, "samples", i) for i in range(42)]
+        model = ExactDenoiser(SHAPE, schedule, "x0")
+        *_, x = sample_steps(model, streams, sampler=row["sampler"], options=options[row["sampler"]])
+        assert {name: row[name] for name in vars(measure(x))} == vars(measure(x))
+
+
+def test_options_decide():
+    samples = {}
+    for variance in ("fixed_small", "fixed_large"):
+        params = study(schedules=["cosine"], samplers=["ancestral"], max_steps=[8], ancestral={"variance": variance})
+        (samples[variance],) = sampler_error(SHAPE, params, 7, Compute(), Pieces(None))
+    assert samples["fixed_small"] != samples["fixed_large"]
+
+
+def test_finished_cells_are_not_drawn_again(monkeypatch):
+    params, pieces = study(schedules=["cosine"], samplers=["ddim"], max_steps=[4, 5]), Pieces(None)
+    first = [*sampler_error(SHAPE, params, 7, Compute(), pieces)]
+    monkeypatch.setattr("ddpm.exact.study.draw", lambda *_: pytest.fail("drawn again"))
+    assert [*sampler_error(SHAPE, params, 7, Compute(), pieces)] == first
+
+
+def test_every_model_starts_from_the_same_noise():
+    models = [exact_denoiser(SHAPE, schedule, 6, Compute()) for schedule in ("cosine", "linear_zero_snr")]
+    assert [
+        torch.equal(m.noise_schedule.betas, SCHEDULES[n](6))
+        for m, n in zip(models, ("cosine", "linear_zero_snr"), strict=True)
+    ]
+    assert {model.prediction for model in models} == {"x0"}
+    few, many = draw(models[0], 3, 0, Compute()), draw(models[0], 5, 0, Compute())
+    assert torch.equal(few, many[:3])
+    assert not torch.equal(few, draw(models[0], 3, 1, Compute()))
+    *_, x = sample_steps(models[0], [generator(0, "samples", 0)], options=AncestralOptions(variance="fixed_small"))
+    assert torch.equal(x[0], few[0])
