@@ -61,7 +61,7 @@ def run_label(model: str, step: int, seed: int) -> str:
 
 def colors(n: int) -> list[str]:
     """`n` different colours for `n` series: those of SERIES, then hues that a golden-ratio step keeps apart."""
-    further = (hsv_to_rgb(i / GOLDEN_RATIO % 1, 0.75, 0.45 + 0.3 * (i % 2)) for i in range(n - len(SERIES)))
+    further = (hsv_to_rgb((0.4 + i / GOLDEN_RATIO) % 1, 1, 0.45 + 0.3 * (i % 2)) for i in range(n - len(SERIES)))
     return [*SERIES[:n], *map(to_hex, further)]
 
 

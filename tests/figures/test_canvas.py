@@ -1,0 +1,105 @@
+"""Colours, tables of images and axes that all figures share."""
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from figures.drawn import random_images
+from matplotlib import rc_context, rcParams
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
+
+from ddpm.figures.canvas import SERIES, colors, curve_axes, curve_panels, evenly_spaced, image_table, legend_above, save
+
+
+def a_table() -> Figure:
+    return image_table(random_images(5, 3, 6, 4), 3, title="t", note="n", xlabel="x", ylabel="y")
+
+
+def a_curve() -> Figure:
+    figure, axes = curve_axes("t", "n", "x", "y")
+    axes.plot([1, 2], [3, 4])
+    return figure
+
+
+@pytest.mark.parametrize("n", [0, 1, 4, 6, 7, 12, 30])
+def test_colours_never_run_out_and_differ(n: int) -> None:
+    found = colors(n)
+    assert len(found) == n
+    assert found == colors(100)[:n]  # one more series leaves the others' colours alone
+    assert found[: len(SERIES)] == list(SERIES[:n])
+    # In one channel at least, two colours are a tenth of its range apart: enough to tell lines of them apart.
+    apart = [max(abs(a - b) for a, b in zip(*map(to_rgb, pair), strict=True)) for pair in combinations(found, 2)]
+    assert min(apart, default=1) > 0.1
+
+
+@pytest.mark.parametrize("n_series", [2, 8, 9, 15])
+def test_a_legend_of_any_size_stands_between_note_and_panels(n_series: int) -> None:
+    figure, panels = curve_panels("t", "a note " * 40, "x", "y", ["one", "two"], n_series=n_series)
+    for i, color in enumerate(colors(n_series)):
+        panels[1].plot([1, 2], [i, i], label=f"series {i}", color=color)
+    legend_above(figure, panels)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == n_series
+    box, note = legend.get_window_extent(), figure.texts[1].get_window_extent()
+    assert box.y1 <= note.y0
+    assert box.y0 >= max(axes.title.get_window_extent().y1 for axes in panels)
+
+
+@pytest.mark.parametrize(("count", "n"), [(2, 2), (7, 7), (101, 20), (1001, 21), (5, 4)])
+def test_evenly_spaced_picks_both_ends_and_what_is_nearest_to_even(count: int, n: int) -> None:
+    picked = evenly_spaced(count, n).tolist()
+    assert len(picked) == n
+    assert (picked[0], picked[-1]) == (0, count - 1)
+    assert all(abs(index - i * (count - 1) / (n - 1)) <= 0.5 for i, index in enumerate(picked))
+
+
+def test_evenly_spaced_picks_all_where_there_are_too_few() -> None:
+    assert evenly_spaced(3, 9).tolist() == [0, 1, 2]
+    assert evenly_spaced(1, 9).tolist() == [0]
+
+
+def test_a_pixel_is_a_square_of_a_whole_number_of_dots(tmp_path: Path) -> None:
+    """Read back from the written file: the image, enlarged by repetition, is found at its place."""
+    pixels = (random_images(2, 3, 5, 7) * 255).round() / 255
+    figure = image_table(pixels, 2, title="t", note="n", xlabel="x", ylabel="y")
+    save(figure, tmp_path / "table.png")
+    with Image.open(tmp_path / "table.png") as file:
+        written = torch.tensor(numpy.asarray(file.convert("RGB"))).long().permute(2, 0, 1)
+    axes: Axes = figure.axes[0]
+    box = axes.get_window_extent()
+    for image, expected in zip(axes.images, pixels, strict=True):
+        left, right, bottom, top = (round(edge) for edge in image.get_extent())
+        scale = (right - left) // 7
+        assert (right - left, bottom - top) == (7 * scale, 5 * scale)
+        x, y = round(box.x0) + left, written.shape[1] - round(box.y1) + top
+        enlarged = (expected * 255).round().long().repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+        assert (written[:, y : y + 5 * scale, x : x + 7 * scale] - enlarged).abs().max() <= 1  # matplotlib rounds down
+
+
+def test_the_same_figure_gives_the_same_bytes_whatever_the_users_matplotlibrc(tmp_path: Path) -> None:
+    for make in (a_table, a_curve):
+        save(make(), tmp_path / "one.png", "A caption: λ.", "What is seen")
+        with rc_context(
+            {"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 40, "image.interpolation": "bicubic"}
+        ):
+            save(make(), tmp_path / "two.png", "A caption: λ.", "What is seen")
+        assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+        assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_file_holds_its_caption_and_its_alternative_text(tmp_path: Path) -> None:
+    save(a_curve(), tmp_path / "figure.png", "A caption: λ.", "What is seen")
+    with Image.open(tmp_path / "figure.png") as image:
+        assert (image.info["Caption"], image.info["Alt"]) == ("A caption: λ.", "What is seen")
+
+
+def test_drawing_leaves_matplotlibs_settings_alone(tmp_path: Path) -> None:
+    before = dict(rcParams)
+    save(a_table(), tmp_path / "figure.png")
+    assert dict(rcParams) == before
