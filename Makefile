@@ -49,7 +49,7 @@ torture: setup ## kill the pipeline 30 times at random moments and compare all h
 	python tests/torture.py
 
 ablation: setup ## repeat the paper's table 2 as 48 DVC experiments; can be stopped and go on
-	python benchmarks/ablation.py
+	python -m benchmarks.ablation
 
 peers: $(PEERS) ## fetch the peers that the benchmark compares with, beside .venv
 
@@ -59,7 +59,7 @@ $(PEERS): benchmarks/requirements.txt $(READY)
 
 benchmark: peers ## train us and the peers for the same minutes and compare: most of a day
 	dvc repro train_classifier
-	python benchmarks/minutes.py
+	python -m benchmarks.minutes
 
 ui: setup ## browse the runs in MLflow, on this machine only
 	MLFLOW_BACKEND_STORE_URI="$$(python -m ddpm.run.tracking.record)" mlflow ui --host 127.0.0.1

@@ -14,18 +14,17 @@ from functools import reduce
 from math import isfinite
 from operator import getitem
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any, NamedTuple
 
 from benchmarks.core.ledger import Ledger
 from ddpm import recipes
+from ddpm.check import checked_params
 from ddpm.errors import UserError
-from ddpm.rules import check_rules
 from ddpm.run.dvc import CHECK, DVC_YAML, declared_stages
 from ddpm.run.files import md5
-from ddpm.run.params import PARAMS, load_params
+from ddpm.run.params import PARAMS
 from ddpm.run.plan import PLAN
-from ddpm.run.yaml import dump_yaml, load_yaml
+from ddpm.run.yaml import load_yaml
 
 Metrics = Mapping[str, Mapping[str, Any]]  # stage: its metrics.json
 Values = Mapping[str, Any]  # params, section by section
@@ -58,14 +57,7 @@ def settings(stages: Sequence[str], changes: Values) -> str:
 
 def params_with(changes: Values) -> Any:
     """All of params.yaml with `changes`, checked as stage `check` does it."""
-    stages = {name: declared.stage for name, declared in declared_stages().items()}
-    sections = {stage.key or name: stage.section for name, stage in stages.items() if stage.section}
-    with NamedTemporaryFile("w", suffix=PARAMS.suffix) as file:
-        file.write(dump_yaml(recipes.merged(load_yaml(PARAMS), changes)))
-        file.flush()
-        params = load_params(sections, Path(file.name), whole=True)
-    check_rules(params)
-    return params
+    return checked_params(declared_stages(), recipes.merged(load_yaml(PARAMS), changes))
 
 
 def digest(value: object) -> str:
