@@ -11,6 +11,7 @@ from ddpm.diffusion.forward import add_noise, draw_steps, noise_img, q_eq2, q_eq
 from ddpm.diffusion.schedule import NoiseSchedule, linear_schedule
 from ddpm.run.seeding import generator
 
+LEVEL = 1e-6  # how often a chi-square test of correct code may fail: with another seed, once in a million
 IMAGES = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 6), st.integers(1, 6))
 
 
@@ -71,11 +72,12 @@ def test_reconstruct_inverts_noise_img(shape, max_steps, seed):
 
 
 def test_noising_agrees_with_diffusers():
-    theirs = DDPMScheduler(200)
-    img = torch.rand(16, 3, 4, 5, generator=generator(0, "img")) * 2 - 1
-    num_steps, noise, noised = noise_img(img, NoiseSchedule(200), generator=generator(0, "noise"))
+    ours, theirs = NoiseSchedule(200), DDPMScheduler(200)
+    theirs.alphas_cumprod = ours.alpha_bars  # their float32 table would be the larger difference
+    img = torch.rand(16, 3, 4, 5, generator=generator(0, "img"), dtype=torch.float64) * 2 - 1
+    num_steps, noise, noised = noise_img(img, ours, generator=generator(0, "noise"))
     expected = theirs.add_noise(img, noise, num_steps - 1)  # diffusers counts from 0
-    assert (noised - expected).abs().max() < 1e-6
+    assert (noised - expected).abs().max() < 1e-14  # three roundings of values below 8
 
 
 def test_every_step_is_drawn_about_equally_often():
@@ -83,8 +85,7 @@ def test_every_step_is_drawn_about_equally_often():
     num_steps, _, _ = noise_img(torch.zeros(10_000, 1, 1, 1), schedule, generator=generator(0, "steps"))
     counts = torch.bincount(num_steps, minlength=11)
     assert counts[0] == 0
-    chi2 = ((counts[1:] - 1000.0) ** 2 / 1000).sum()
-    assert chi2 < 27.9  # the 99.9 % quantile with 9 degrees of freedom
+    assert chisquare(counts[1:].numpy()).pvalue > LEVEL
 
 
 def test_noise_is_the_generators_and_global_state_is_left_alone():
@@ -114,11 +115,11 @@ def test_each_images_step_is_uniform(step_sampling):
     stream, T = generator(0, "steps"), 7
     draws = torch.stack([draw_steps(3, T, step_sampling, stream) for _ in range(2000)])
     assert (draws.min(), draws.max()) == (1, T)
-    for image in range(3):  # chi-square of each image's own steps; level 1e-3 each
-        assert chisquare(draws[:, image].bincount(minlength=T + 1)[1:].numpy()).pvalue > 1e-3
+    for image in range(3):  # of each image's own steps
+        assert chisquare(draws[:, image].bincount(minlength=T + 1)[1:].numpy()).pvalue > LEVEL
 
 
-def test_noise_img_draws_its_steps_as_told():
+def test_noise_img_draws_its_steps_by_step_sampling():
     img, schedule = torch.zeros(200, 1, 2, 2), NoiseSchedule(100)
     steps, *_ = noise_img(img, schedule, generator=generator(0, "a"), step_sampling="stratified")
     assert (steps.bincount(minlength=101)[1:] == 2).all()

@@ -48,6 +48,36 @@ def test_agrees_with_torch(shape):
     assert (ours - theirs).abs().max() < 0.06 * moved
 
 
+@pytest.mark.parametrize("momentum", [0.95, 0.5])
+def test_the_step_is_the_orthogonalised_nesterov_momentum(momentum):
+    start, *grads = torch.randn(4, 5, 7, generator=generator(0, "grads"), dtype=torch.float64)
+    weight = nn.Parameter(start.clone())
+    optimizer = Muon([weight], 0.1, momentum)
+    expected, average = start, torch.zeros(5, 7, dtype=torch.float64)
+    for grad in grads:
+        weight.grad = grad
+        optimizer.step()
+        average = momentum * average + (1 - momentum) * grad
+        expected = expected - 0.1 * orthogonalize(momentum * average + (1 - momentum) * grad)
+    assert (weight - expected).abs().max() < 1e-12  # float64
+
+
+@pytest.mark.parametrize(("shape", "factor"), [((4, 16), 1), ((16, 4), 2), ((8, 2, 1, 1), 2)])
+def test_the_step_of_a_matrix_higher_than_wide_is_longer(shape, factor):
+    # Singular values of about 1, so that the norm of a step is about lr sqrt(rank), times sqrt(height / width).
+    weight = nn.Parameter(torch.zeros(shape, dtype=torch.float64))
+    weight.grad = torch.eye(shape[0], weight[0].numel(), dtype=torch.float64).reshape(shape)
+    Muon([weight], 0.1).step()
+    rank = min(shape[0], weight[0].numel())
+    assert 0.67 * factor < weight.norm() / (0.1 * rank**0.5) < 1.21 * factor  # bounds of `orthogonalize`
+
+
+def test_weights_without_a_gradient_stay():
+    weight = nn.Parameter(torch.ones(2, 2))
+    Muon([weight], 0.1).step()
+    assert (weight == 1).all()
+
+
 def test_a_kernel_is_one_row_an_output_channel_in_either_memory_format():
     kernel = torch.randn(8, 3, 3, 3, generator=generator(0, "kernel"))
     grad = torch.randn(8, 3, 3, 3, generator=generator(0, "grad"))

@@ -3,8 +3,8 @@
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from ddpm.diffusion.forward import add_noise
 from ddpm.diffusion.bound import bound_term, decoder_log_likelihood, gaussian_kl
+from ddpm.diffusion.forward import add_noise
 from ddpm.diffusion.posterior import posterior_mean, posterior_variance, reverse_variance
 from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
 from ddpm.run.seeding import generator
@@ -91,4 +91,6 @@ def test_a_batch_of_any_steps_has_the_terms_of_each_and_finite_gradients():
     terms.sum().backward()
     assert estimate.grad.isfinite().all()
     assert v.grad.isfinite().all()
-    assert (v.grad != 0).all()
+    # Not of every pixel at t = 1: a bin without an end can hold all of the mass, whatever the variance.
+    assert (v.grad[steps > 1] != 0).all()
+    assert (v.grad[2] != 0).any()
