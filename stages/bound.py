@@ -6,8 +6,8 @@ from ddpm.data.dataset import load_dataset
 from ddpm.evaluation.rate_distortion import BoundParams, bounds_of_splits, by_timestep, compared, rate_distortion
 from ddpm.networks.checkpoint import load_model
 from ddpm.run.files import write_csv, write_json
+from ddpm.run.params import flatten
 from ddpm.run.stage import Stage, StageRun, run
-from ddpm.run.tracking.record import flatten
 
 MODEL, REPORTS = "models/unet.safetensors", Path("reports/bound")
 DATA = {split: f"data/images/{split}.safetensors" for split in ("train", "test")}

@@ -13,6 +13,7 @@ from ddpm.evaluation.evaluate import (
     compare,
     neighbour_table,
 )
+from ddpm.evaluation.metric import METRICS
 from ddpm.run.files import load_tensors, write_csv, write_json
 from ddpm.run.stage import Stage, StageRun, run
 
@@ -45,6 +46,7 @@ STAGES = {
         main,
         section=EvaluateUnet,
         deps=[*DATA.values(), CLASSIFIER, SAMPLES],
+        entries=[METRICS.module(name) for name in METRICS],
         reports=[
             f"{REPORTS}/{name}"
             for name in ("scores.json", "class_histogram.csv", *(f"neighbours_{space}.csv" for space in SPACES))

@@ -7,58 +7,39 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from ddpm.run.yaml import load_yaml
+
 REPO = Path(__file__).parents[1]
-STAGES = [
-    "generate_gradients",
-    "download_fashion_mnist",
-    "train_tiny",
-    "train_unet",
-    "train_classifier",
-    "sample_tiny",
-    "evaluate_tiny",
-    "sample_unet",
-    "evaluate_unet",
-    "bound",
-    "paper",
-    "render_grids",
-    "render_page",
-]
+STAGES = list(load_yaml(REPO / "dvc.yaml")["stages"])
 TINY = {
     "threads": 1,
-    "generate_gradients": {"n_train": 500, "n_eval": 64},
+    "data": {"n_train": 300, "n_held_out": 300},
+    "generate_gradients": {"n_train": 500, "n_held_out": 64},
     "train_tiny": {"epochs": 2, "max_steps": 25, "img_log_interval": 4, "n_eval_per_step": 4},
     "train_unet": {
-        "n_train": 64,
-        "n_eval": 8,
-        "channels": 16,
-        "groups": 4,
-        "heads": 2,
+        "unet": {"channels": 16, "groups": 4, "heads": 2},
+        "clusters": {"n_clusters": 10},
         "max_steps": 25,
+        "n_eval": 8,
         "batch_size": 32,
-        "epochs": 1,
+        "epochs": 0.2,
         "n_eval_per_step": 1,
-        "n_clusters": 10,
     },
-    "train_classifier": {"n_train": 256, "epochs": 1},
+    "train_classifier": {"epochs": 1},
     "sample": {
-        "tiny": {"n_samples": 42, "n_films": 2, "batch_size": 40},  # the fewest whose colours can be tested
-        "unet": {"n_samples": 258, "n_films": 2, "batch_size": 256, "n_steps": 5},
+        "tiny": {"n_samples": 42, "n_trajectories": 2, "batch_size": 40},  # the fewest whose colours can be tested
+        "unet": {"n_samples": 258, "n_trajectories": 2, "batch_size": 256, "n_steps": 5},
     },
-    "evaluate_tiny": {
-        "n_eval_per_step": 4,
-        "n_samples": 42,
-        "max_steps": [21],
-        "samplers": ["ancestral", "unipc"],
-        "n_bound": 2,
-    },
-    "evaluate_unet": {"n_samples": 258, "n_train": 300, "n_held_out": 300, "n_halves": 2},
+    "study_samplers": {"n_samples": 42, "max_steps": [21], "samplers": ["ancestral", "unipc"], "n_bound": 2},
+    "evaluate_tiny": {"n_eval_per_step": 4, "n_samples": 42, "n_bound": 2},
+    "evaluate_unet": {"n_samples": 258, "n_halves": 2},
     "bound": {"n_images": 10, "stride": 5},
     "paper": {
         "n_samples": 258,
         "batch_size": 256,
         "n_steps": 5,
         "n_moments": 2,
-        "n_films": 2,
+        "n_trajectories": 2,
         "n_halves": 2,
         "n_split": 1,
         "n_branches": 2,
@@ -71,17 +52,18 @@ NOWHERE = "http://127.0.0.1:9"  # discard: nothing listens
 
 
 def write_params(folder: Path, changes: dict[str, Any]) -> None:
+    """Change values of the params.yaml in a folder, section by section; comments stay."""
     yaml = YAML()
     params = yaml.load(folder / "params.yaml")
-    for section, values in changes.items():
-        if not isinstance(values, dict):
-            params[section] = values
-            continue
+
+    def update(section: dict[str, Any], values: dict[str, Any]) -> None:
         for key, value in values.items():
-            if isinstance(value, dict):
-                params[section][key].update(value)
+            if isinstance(value, dict) and key in section:
+                update(section[key], value)
             else:
-                params[section][key] = value
+                section[key] = value
+
+    update(params, changes)
     yaml.dump(params, folder / "params.yaml")
 
 

@@ -16,6 +16,7 @@ from ddpm.run.yaml import dump_yaml
 
 DVC_YAML, STAGES = Path("dvc.yaml"), Path("stages")
 CHECK = "check"  # the first stage, for which every other one waits
+USED_BY_RUN = {"seed": "ddpm.run.seeding", "device": "ddpm.run.compute"}  # what `run` does with general params
 
 
 class Declared(NamedTuple):
@@ -70,8 +71,8 @@ def sections(stages: Stages) -> dict[str, type[Any]]:
     return {stage.key or name: stage.section for name, (stage, *_) in stages.items() if stage.section}
 
 
-def used_entries(name: str, stages: Stages, params: Any) -> set[str]:
-    """The registry entries that a stage uses.
+def used_by_name(name: str, stages: Stages, params: Any) -> set[str]:
+    """The modules that a stage uses without an import in its code.
 
     Args:
         name: The stage.
@@ -79,12 +80,16 @@ def used_entries(name: str, stages: Stages, params: Any) -> set[str]:
         params: All params.
 
     Returns:
-        Modules: those that it declares, those that its section chooses, and those that make up a model that it reads.
+        Registry entries: those that it declares, those that its section chooses, and those that make up a model that it
+        reads. And what sets its seed and its device.
     """
     models = [
         other for other in needs(stages)[name] if any(out.startswith("models/") for out in stages[other].stage.outs)
     ]
-    used = set(stages[name].stage.entries)
+    used = {
+        *stages[name].stage.entries,
+        *(USED_BY_RUN[key] for key in stages[name].stage.general if key in USED_BY_RUN),
+    }
     for stage in (name, *models):
         if (model := stages[stage].stage.section) and hasattr(model, "chosen_modules"):
             used |= {*section(params, stages[stage].stage.key or stage).chosen_modules()}

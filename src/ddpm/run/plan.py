@@ -27,6 +27,7 @@ NEUTRAL = (
     "ddpm",
     "ddpm.errors",
     "ddpm.registry",
+    "ddpm.run.invocation",
     "ddpm.run.params",
     "ddpm.run.plan",
     "ddpm.run.resume",
@@ -36,7 +37,7 @@ NEUTRAL = (
     "ddpm.run.yaml",
 )
 SAYS = re.compile(
-    r"print|warnings\.warn|logger\.(debug|info|warning|error)|(\w+\.)?log\.log_\w+|progress\.(update|set_postfix)"
+    r"print|warnings\.warn|logger\.(debug|info|warning|error)|(\w+\.)?log\.(log_\w+|set_tags)|progress\.(update|set_postfix)"
 )
 
 

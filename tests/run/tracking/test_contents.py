@@ -18,11 +18,12 @@ from ddpm.run.tracking.record import log_images, stage_run
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
 
 
-def test_params_arrive_as_given():
+def test_params_and_tags_arrive_as_given():
     tiny = {f"p{i}": i for i in range(150)}  # a request takes 100
-    with stage_run("train_tiny", {"tiny": tiny, "flag": None}):
-        pass
+    with stage_run("train_tiny", {"tiny": tiny, "flag": None}) as run:
+        run.set_tags({"sampler": "ddim"})
     _, [child] = runs()
+    assert child.data.tags["sampler"] == "ddim"
     assert child.data.params == {f"tiny.p{i}": str(i) for i in range(150)} | {"flag": "None"}
 
 

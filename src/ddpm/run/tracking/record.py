@@ -148,6 +148,12 @@ class Run:
             self._journal.write(input={"name": name, "digest": digest}, tags={f"input.{name}": digest})
 
     @_cannot_fail
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the run."""
+        if self._journal:
+            self._journal.write(tags=dict(tags))
+
+    @_cannot_fail
     def _start(self, stage: str, params: Mapping[str, Any]) -> None:
         by, tags = invocation(), _tags()
         started = f"{'repro' if by.command else f'{stage} by hand'} {tags.get('mlflow.source.git.commit', '')[:7]}"
