@@ -7,12 +7,12 @@ import torch
 
 from ddpm.data.gradients import gradient_images
 from ddpm.diffusion.bound import decoder_log_likelihood, gaussian_kl
+from ddpm.diffusion.model import DiffusionModel
 from ddpm.diffusion.schedule import NoiseSchedule, linear_schedule, rescaled_linear_schedule
-from ddpm.evaluation.bound import variational_bound
+from ddpm.evaluation.bound import Bound, VariationalBound
+from ddpm.exact.denoiser import ExactDenoiser
 from ddpm.exact.quality import entropy
 from ddpm.images import to_uint8
-from ddpm.networks.model import DiffusionModel
-from ddpm.exact.denoiser import ExactDenoiser
 from ddpm.run.seeding import generator
 
 SHAPE = (3, 4, 5)
@@ -34,7 +34,7 @@ def gradients_8bit(n):
 
 
 def bound_of(model, images, variance="fixed_small", seed=0, **options):
-    return variational_bound(model, images, [variance], seed, **options)[variance]
+    return VariationalBound(model, images, [variance], seed, **options).run()[variance]
 
 
 def test_l_t_has_its_closed_form():
@@ -69,7 +69,7 @@ def test_the_bound_of_the_exact_denoiser_lies_above_the_entropy():
     schedule = NoiseSchedule(100, betas=rescaled_linear_schedule(100))
     variances = "fixed_large", "fixed_small"
     exact, worse = (
-        variational_bound(model, gradients_8bit(48), variances, seed=0)
+        VariationalBound(model, gradients_8bit(48), variances, seed=0).run()
         for model in (ExactDenoiser(SHAPE, schedule), Zero(schedule))
     )
     for variance in variances:
@@ -84,7 +84,9 @@ def test_learned_variance_meets_the_fixed_ones_at_its_ends(v, fixed):
             return self(images, num_steps), torch.full_like(images, v)
 
     model, images = Varied(NoiseSchedule(10)), gradients_8bit(20)
-    learned, expected = (bound.terms for bound in variational_bound(model, images, ["learned", fixed], seed=0).values())
+    learned, expected = (
+        bound.terms for bound in VariationalBound(model, images, ["learned", fixed], seed=0).run().values()
+    )
     assert (learned[1:] / expected[1:] - 1).abs().max() < 1e-9
     if v == 0:
         assert (learned[0] / expected[0] - 1).abs().max() < 1e-9
@@ -111,11 +113,9 @@ def test_the_interval_covers_the_bound_of_other_images():
 class Shrunk(DiffusionModel):
     """E[x0 | x_t] for pixels from N(0, 1 / 4), up to their rounding to 8 bits."""
 
-    prediction = "x0"
-
     def __init__(self, schedule):
         super().__init__()
-        self.img_shape, self.noise_schedule = SHAPE, schedule
+        self.img_shape, self.noise_schedule, self.prediction = SHAPE, schedule, "x0"
 
     def forward(self, images, num_steps):
         alpha_bar = self.noise_schedule.alpha_bar(num_steps).reshape(-1, 1, 1, 1)
@@ -145,7 +145,7 @@ def test_distortion_is_the_exact_posterior_spread(stride):
 
 def test_rate_grows_as_noise_goes_and_ends_at_the_bound():
     schedule = NoiseSchedule(20)
-    bounds = variational_bound(Zero(schedule), gradients_8bit(12), ["fixed_small", "fixed_large"], seed=0)
+    bounds = VariationalBound(Zero(schedule), gradients_8bit(12), ["fixed_small", "fixed_large"], seed=0).run()
     for variance, bound in bounds.items():
         assert len(bound.rate) == 21
         assert (bound.rate.diff() <= 0).all()  # by t; no term is below 0
@@ -195,3 +195,55 @@ def test_the_papers_schedule_ends_within_a_hundred_thousandth_of_a_bit_of_noise(
     x0, alpha_bar = torch.linspace(-1, 1, 1001, dtype=torch.float64), schedule.alpha_bar(1000).item()
     bits = gaussian_kl(alpha_bar**0.5 * x0, 1 - alpha_bar, torch.zeros_like(x0), 1.0).mean().item() / log(2)
     assert bits == pytest.approx(1e-5, rel=0.1)
+
+
+class Wild(Zero):
+    """Predicts x_0 far outside [-1, 1]."""
+
+    def __init__(self, schedule):
+        super().__init__(schedule)
+        self.prediction = "x0"
+
+    def forward(self, images, num_steps):  # noqa: ARG002
+        return torch.full_like(images, 3.0)
+
+
+def test_clipped_estimates_are_those_that_are_coded():
+    images, schedule = gradients_8bit(6), NoiseSchedule(10)
+    x0 = images.double() / 127.5 - 1
+    for clip_sample, estimate in ((True, 1.0), (False, 3.0)):
+        bound = bound_of(Wild(schedule), images, clip_sample=clip_sample)
+        expected = (127.5 * (estimate - x0)).square().flatten(1).mean(1)
+        assert (bound.squared_errors / expected - 1).abs().max() < 1e-5  # images in float32
+
+
+def test_distortion_is_the_root_of_a_mean_and_no_mean_of_roots():
+    errors = torch.tensor([[9.0, 16.0], [4.0, 4.0]]).double()
+    bound = Bound(torch.zeros(3, 2).double(), errors, stride=1)
+    assert bound.distortion.tolist() == pytest.approx([12.5**0.5, 2.0])
+
+
+def test_the_margin_is_that_of_a_stratified_sample_mean():
+    # Four images in two strata: the variance of the mean is the sum of n_g var_g / n^2.
+    terms = torch.tensor([[1.0, 5.0, 3.0, 9.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]).double()
+    bound = Bound(terms, torch.zeros(2, 4).double(), stride=2)
+    expected = 1.96 * (2 * 2.0 + 2 * 8.0) ** 0.5 / 4  # strata (1, 3) and (5, 9)
+    assert bound.margin == pytest.approx(expected)
+    assert bound.bits_per_dim == pytest.approx(4.5)
+
+
+def test_conditioning_stays_with_its_image():
+    class Told(Zero):
+        def forward(self, images, num_steps, cond):  # noqa: ARG002
+            return cond[:, None, None, None].expand_as(images).to(images)
+
+    images = gradients_8bit(9)
+    model = Told(NoiseSchedule(6))
+    model.prediction = "x0"
+    cond = torch.linspace(-1, 1, 9)
+    bound = bound_of(model, images, cond=cond, stride=2, batch_size=2)
+    expected = (
+        (127.5 * (cond.double().reshape(-1, 1, 1, 1) - (images.double() / 127.5 - 1))).square().flatten(1).mean(1)
+    )
+    taken = bound.squared_errors.isfinite()
+    assert (bound.squared_errors - expected)[taken].abs().max() < 1e-2

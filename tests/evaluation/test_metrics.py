@@ -1,5 +1,6 @@
-"""Distances against closed forms, SciPy and sets that were made by hand."""
+"""Metrics against closed forms, SciPy and sets made by hand; and each of the registry against its own words."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -7,7 +8,21 @@ import torch
 from scipy import linalg
 from torch import Tensor
 
-from ddpm.evaluation.metrics import class_distance, estimate, fid, frequencies, kid, precision, recall
+from ddpm.evaluation.estimate import estimate
+from ddpm.evaluation.frechet import fid
+from ddpm.evaluation.manifold import share_in_manifold
+from ddpm.evaluation.metric import METRICS, Comparison, Described, frequencies
+from ddpm.evaluation.metrics.kid_classifier import kid
+
+N = 150
+
+
+def precision_of(real: Tensor, samples: Tensor) -> float:
+    return share_in_manifold(samples, real)
+
+
+def recall_of(real: Tensor, samples: Tensor) -> float:
+    return share_in_manifold(real, samples)
 
 
 def normal(n: int, d: int, seed: int) -> Tensor:
@@ -61,32 +76,24 @@ def test_kid_of_two_sets_is_the_u_statistic():
 
 def test_precision_and_recall_of_identical_and_of_disjoint_sets():
     points = normal(60, 5, 0)
-    assert precision(points, points) == recall(points, points) == 1
-    assert precision(points, points + 100) == recall(points, points + 100) == 0
+    assert precision_of(points, points) == recall_of(points, points) == 1
+    assert precision_of(points, points + 100) == recall_of(points, points + 100) == 0
 
 
-def test_samples_from_one_of_two_modes_are_precise_and_lack_recall():
+def test_samples_from_one_of_two_modes_are_precise_and_lack_recall_of():
     low, high = normal(30, 2, 0), normal(30, 2, 1) + 100
     both = torch.cat((low, high))
-    assert precision(both, low) == 1
-    assert recall(both, low) == 0.5
-    assert precision(low, both) == 0.5
-    assert recall(low, both) == 1
+    assert precision_of(both, low) == 1
+    assert recall_of(both, low) == 0.5
+    assert precision_of(low, both) == 0.5
+    assert recall_of(low, both) == 1
 
 
 def test_the_manifold_reaches_as_far_as_the_kth_neighbour():
     # On a line at 0, 1, 2, 3 with k = 1 each ball has radius 1.
     real = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
     samples = torch.tensor([[-1.0], [-1.1], [3.9], [4.2]])
-    assert precision(real, samples, k=1) == 0.5
-
-
-def test_class_distance_is_half_the_sum_of_differences():
-    real = torch.tensor([0.5, 0.5, 0.0]).double()
-    classes = torch.tensor([0, 0, 0, 2])
-    assert frequencies(classes, 3).tolist() == [0.75, 0, 0.25]
-    assert class_distance(real, classes) == 0.5
-    assert class_distance(real, torch.tensor([0, 1])) == 0
+    assert share_in_manifold(samples, real, k=1) == 0.5
 
 
 def test_the_interval_covers_as_often_as_it_says():
@@ -104,3 +111,80 @@ def test_one_seed_gives_one_value():
     first, again, other = (estimate(partial(kid, x, seed=s), y, rounds=3, seed=s) for s in (1, 1, 2))
     assert first == again != other
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def described(seed: int, n: int = N, shift: float = 0.0, classes: int = 4) -> Described:
+    """A set of images of a known distribution: standard normal features, moved by `shift`."""
+    points = normal(n, 6, seed).float() + shift
+    seen = (torch.rand(n, generator=torch.Generator().manual_seed(seed)) ** (1 + shift) * classes).long()
+    return Described(points.sigmoid(), points, seen, labels=seen.clone(), inception=points)
+
+
+def comparison(samples: Described, real: Described | None = None) -> Comparison:
+    return Comparison(samples, real or described(1), described(2, 400), described(3, 300), 4, 10, 0.05, seed=0)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_real_images_score_as_the_floor_and_others_worse(name):
+    metric = METRICS[name]
+    same = metric.scores(comparison(described(4)))
+    assert metric.sees
+    spread = 1.96 * ((same.samples.high - same.samples.value) ** 2 + (same.floor.high - same.floor.value) ** 2) ** 0.5
+    # Two sets of one distribution: their difference is within some standard errors (1.96 x 1.96 = 3.8), or the rates
+    # are of a few images.
+    assert abs(same.samples.value - same.floor.value) <= spread + 3 / N
+    far = described(4, shift=3.0)
+    if name.startswith("duplicates"):
+        train = described(3, 300)
+        far = replace(far, pixels=train.pixels[:N], features=train.features[:N])  # copies
+    if name.startswith("label"):
+        far = replace(far, labels=(far.classes + 1) % 4)
+    worse = metric.scores(comparison(far))
+    if metric.better == "higher":
+        assert worse.samples.high < same.samples.low
+    else:
+        assert worse.samples.low > same.samples.high
+    assert worse.floor == same.floor  # real images do not depend on the samples
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_floor_is_the_score_of_the_real_images_by_the_same_function(name):
+    samples, real = described(4, shift=0.5), described(1)
+    forth, back = (METRICS[name].scores(comparison(*pair)) for pair in ((samples, real), (real, samples)))
+    assert forth.floor == back.samples
+    assert forth.samples == back.floor
+
+
+def test_metrics_that_do_not_apply_say_so():
+    bare = replace(described(4), labels=None)
+    assert METRICS["label_accuracy_classifier"].scores(comparison(bare)) is None
+    blind = replace(comparison(described(4)), reference=replace(described(2, 400), inception=None))
+    assert METRICS["fid_inception"].scores(blind) is None
+
+
+def test_label_accuracy_is_the_share_of_hits():
+    made, real = described(4, 8), described(1, 8)
+    made = replace(made, labels=made.classes.clone())
+    made.labels[:5] = (made.classes[:5] + 1) % 4
+    found = METRICS["label_accuracy_classifier"].scores(comparison(made, real))
+    assert (found.samples.value, found.floor.value) == (3 / 8, 1)
+
+
+def test_class_distance_is_half_the_sum_of_differences():
+    assert frequencies(torch.tensor([0, 0, 0, 2]), 3).tolist() == [0.75, 0, 0.25]
+    base = comparison(replace(described(4, 4), classes=torch.tensor([0, 0, 0, 2])))
+    reference = replace(described(2, 4), classes=torch.tensor([0, 1, 0, 1]))
+    found = METRICS["class_distance_classifier"].scores(replace(base, reference=reference))
+    assert found.samples.value == 0.5
+
+
+def test_the_whole_reference_is_used_by_fid_and_as_many_images_as_samples_by_precision():
+    c = comparison(described(4))
+    assert METRICS["fid_classifier"].scores(c).samples.value == fid(c.reference.features, c.samples.features)
+    assert c.equal_reference.shape == (N, 6)
+    rows = {tuple(row) for row in c.reference.features.tolist()}
+    assert all(tuple(row) in rows for row in c.equal_reference.tolist())
+    expected = share_in_manifold(c.samples.features, c.equal_reference)
+    assert METRICS["precision_classifier"].scores(c).samples.value == expected
+    expected = share_in_manifold(c.equal_reference, c.samples.features)
+    assert METRICS["recall_classifier"].scores(c).samples.value == expected

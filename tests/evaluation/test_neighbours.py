@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from ddpm.evaluation.metric import Comparison, Copies, Described
 from ddpm.evaluation.neighbours import duplicate_rate, neighbours
-from ddpm.evaluation.quality import copies
 
 
 def normal(n: int, seed: int) -> Tensor:
@@ -29,10 +29,16 @@ def test_a_copy_is_at_distance_zero_even_far_from_the_origin():
     assert found.distance.tolist() == found.closeness.tolist() == [0] * 200
 
 
+def copies(samples: Tensor, floor: Tensor, reference: Tensor, train: Tensor) -> Copies:
+    """Duplicates in feature space, at the 1 % quantile."""
+    sets = (Described(x, x, torch.zeros(len(x), dtype=torch.long)) for x in (samples, floor, reference, train))
+    return Comparison(*sets, 1, 10, 0.01, seed=0).copies("features")
+
+
 def test_planted_copies_are_counted():
     train, reference, floor, samples = normal(500, 0), normal(400, 1), normal(100, 2), normal(100, 3)
     samples[:20] = train[40:60] + 1e-3
-    found = copies(samples, floor, reference, train, quantile=0.01, n_halves=10, seed=0)
+    found = copies(samples, floor, reference, train)
     assert found.nearest.index[:20].tolist() == list(range(40, 60))
     assert 0.2 <= found.rate.samples.value <= 0.25  # and of the other 80, about 1 in 100
     assert found.rate.floor.value <= 0.05
@@ -44,6 +50,6 @@ def test_samples_that_all_lie_in_the_middle_are_not_copies():
     # Like blurred images, they are nearer to the training images than those are to each other.
     train, reference = normal(500, 0), normal(400, 1)
     samples = 0.1 * normal(100, 2)
-    found = copies(samples, reference[:100], reference, train, quantile=0.01, n_halves=10, seed=0)
+    found = copies(samples, reference[:100], reference, train)
     assert found.nearest.distance.mean() < neighbours(reference, train).distance.mean()
     assert found.rate.samples.value == 0

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge, Le
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, Integer, Shaped
 from pydantic import AfterValidator, model_validator
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -38,7 +38,7 @@ class ImageDataset:
     """
 
     images: Shaped[Tensor, "n c h w"]
-    labels: UInt8[Tensor, " n"] | None = None
+    labels: Integer[Tensor, " n"] | None = None
     class_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:

@@ -157,7 +157,7 @@ def load_classifier(path: Path) -> tuple[Classifier, str]:
 
 
 def fit_classifier(
-    model: Classifier,
+    model: nn.Module,
     params: TrainClassifier,
     dataset: ImageDataset,
     seed: int = 0,

@@ -130,7 +130,7 @@ def class_histogram(
         yield name, share.value, share.low, share.high, seen[number], true[number]
 
 
-def neighbour_table(comparison: Comparison, space: str) -> tuple[list[str], Iterator[tuple[float, ...]]]:
+def neighbour_table(comparison: Comparison, space: str) -> tuple[list[str], Iterator[tuple[int | float, ...]]]:
     """Columns and rows of neighbours_SPACE.csv: the training image nearest to each sample."""
     nearest = comparison.copies(SPACES[space]).nearest
     table = {name: column.tolist() for name, column in asdict(nearest).items()}

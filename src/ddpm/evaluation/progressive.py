@@ -137,7 +137,7 @@ class Study:
             progress.update()
         return (torch.stack(found),)
 
-    def _mixed(self, cond: Shaped[Tensor, "2 *rest"], lambdas: Float[Tensor, "n"]) -> Shaped[Tensor, "n *rest"]:
+    def _mixed(self, cond: Shaped[Tensor, "2 *rest"], lambdas: Float[Tensor, "n"]) -> Shaped[Tensor, "n *any"]:
         return self.model.conditioning.mix(cond[:1], cond[1:], lambdas)
 
     def _streams(self, name: str, indices: Iterable[int]) -> list[torch.Generator]:

@@ -80,18 +80,18 @@ def compared(train: Bound, test: Bound) -> dict[str, dict[str, Any]]:
     }
 
 
-def by_timestep(bounds: Mapping[str, Bound]) -> tuple[list[str], list[tuple[float, ...]]]:
+def by_timestep(bounds: Mapping[str, Bound]) -> tuple[list[str], list[tuple[int | float, ...]]]:
     """Columns and rows of a table, t = 0 to T: the distortion, and for each variance L_t and the rate."""
     distortion = [0.0, *next(iter(bounds.values())).distortion.tolist()]
     columns = ["t", "distortion"]
-    values: list[Sequence[float]] = [range(len(distortion)), distortion]
+    values: list[Sequence[int | float]] = [range(len(distortion)), distortion]
     for variance, bound in bounds.items():
         columns += [f"L_{variance}", f"rate_{variance}"]
         values += [bound.means.tolist(), bound.rate.tolist()]
     return columns, list(zip(*values, strict=True))
 
 
-def rate_distortion(bound: Bound) -> list[dict[str, float]]:
+def rate_distortion(bound: Bound) -> list[dict[str, int | float]]:
     """Table 4 of the paper: rate and distortion at 11 timesteps, from T down to 1."""
     rate, distortion = bound.rate.tolist(), bound.distortion.tolist()
     timesteps = {max(1, round(share / 10 * len(distortion))) for share in range(11)}

@@ -1,0 +1,144 @@
+"""Stage evaluate_unet: which images are compared with which, and what is wrong in one line before it works."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from workbench import noise, run, save_split
+
+from ddpm.data.dataset import load_dataset
+from ddpm.errors import UserError
+from ddpm.evaluation import evaluate
+from ddpm.evaluation.classifier import Classifier, ClassifierConfig, describe, load_classifier, save_classifier
+from ddpm.evaluation.frechet import fid
+from ddpm.evaluation.inception import WEIGHTS_SHA256
+from ddpm.evaluation.metric import METRICS
+from ddpm.run.seeding import generator, global_stream
+
+SAMPLES, WEIGHTS = Path("samples/unet.safetensors"), Path("models/classifier.safetensors")
+REPORTS = Path("reports/evaluate_unet")
+FEW = {"n_samples": 258, "n_halves": 2}
+SIZES = {"train": 300, "held_out": 280, "test": 290}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Splits and samples of noise, each from its own seed, and an untrained classifier."""
+    monkeypatch.chdir(tmp_path)
+    for seed, (split, n) in enumerate(SIZES.items()):
+        save_split(split, noise(seed, n), torch.randint(10, (n,), generator=generator(seed, "labels")).to(torch.uint8))
+    SAMPLES.parent.mkdir()
+    save_file({"samples": noise(9, 300)}, SAMPLES)
+    with global_stream(0, "classifier"):
+        save_classifier(WEIGHTS, Classifier(ClassifierConfig(1, 10)))
+
+
+def split(name):
+    return load_dataset(Path(f"data/images/{name}.safetensors"))
+
+
+@pytest.mark.parametrize(("reference", "floor"), [("test", "held_out"), ("held_out", "test")])
+def test_samples_and_unseen_images_are_held_against_the_whole_reference(reference, floor):
+    changes = FEW | {"reference": reference}
+    if reference == "held_out":
+        changes["n_samples"] = 258
+    stage = run("evaluate_unet", changes)
+    model, extractor = load_classifier(WEIGHTS)
+    chosen = torch.randperm(SIZES[floor], generator=generator(stage.seed, "floor"))[:258]
+    target, samples, real = (
+        describe(model, images).features
+        for images in (split(reference).images, noise(9, 300)[:258], split(floor).images[chosen])
+    )
+    scores = json.loads((REPORTS / "scores.json").read_text())
+    found = scores["metrics"]["fid_classifier"]
+    assert found["samples"]["value"] == pytest.approx(fid(target, samples), rel=1e-6)
+    assert found["floor"]["value"] == pytest.approx(fid(target, real), rel=1e-6)
+    assert (scores["n_samples"], scores["reference"], scores["extractor"]) == (258, reference, extractor)
+    metrics = json.loads((REPORTS / "metrics.json").read_text())
+    assert metrics["fid_classifier"] == found["samples"]["value"]
+    assert metrics["fid_classifier_floor"] == found["floor"]["value"]
+    assert stage.log.metrics == metrics
+
+
+def test_every_metric_that_applies_is_written_with_its_direction():
+    run("evaluate_unet", FEW)
+    metrics = json.loads((REPORTS / "scores.json").read_text())["metrics"]
+    assert metrics.keys() == METRICS.keys() - {"fid_inception", "label_accuracy_classifier"}
+    assert all((found["better"], found["sees"]) == (METRICS[n].better, METRICS[n].sees) for n, found in metrics.items())
+
+
+def test_copies_are_looked_for_among_the_training_images():
+    copied = noise(9, 300)
+    copied[:40] = split("train").images[torch.arange(40) * 7]
+    save_file({"samples": copied}, SAMPLES)
+    run("evaluate_unet", FEW)
+    with (REPORTS / "neighbours_pixel.csv").open() as file:
+        rows = [line.split(",") for line in file.read().splitlines()[1:]]
+    assert [int(row[0]) for row in rows[:40]] == [7 * i for i in range(40)]
+    assert all(float(row[1]) == 0 for row in rows[:40])
+    rate = json.loads((REPORTS / "metrics.json").read_text())["duplicates_pixel"]
+    assert rate == pytest.approx(40 / 258, abs=0.02)  # a few more by chance: 1 % of the reference counts as such
+
+
+def test_classes_that_were_asked_for_are_scored():
+    asked = torch.arange(300) % 10
+    save_file({"samples": noise(9, 300), "labels": asked}, SAMPLES)
+    stage = run("evaluate_unet", FEW)
+    model, _ = load_classifier(WEIGHTS)
+    found = json.loads((REPORTS / "scores.json").read_text())["metrics"]["label_accuracy_classifier"]
+    hits = describe(model, noise(9, 300)[:258]).classes == asked[:258]
+    assert found["samples"]["value"] == pytest.approx(hits.double().mean().item())
+    chosen = torch.randperm(SIZES["held_out"], generator=generator(stage.seed, "floor"))[:258]
+    real = split("held_out")[chosen]
+    assert found["floor"]["value"] == pytest.approx(
+        (describe(model, real.images).classes == real.labels).double().mean().item()
+    )
+
+
+def test_inceptions_features_are_used_where_its_weights_are(monkeypatch):
+    seen = []
+
+    def describe_inception(network, images, compute):  # noqa: ARG001
+        seen.append(images[:, 0, 5, :4].float())  # 4 pixels for features
+        return seen[-1]
+
+    monkeypatch.setattr(evaluate, "LEAST_INCEPTION_SAMPLES", 10)
+    monkeypatch.setattr(evaluate, "load_inception", lambda _: torch.nn.Identity())
+    monkeypatch.setattr(evaluate, "describe_inception", describe_inception)
+    run("evaluate_unet", FEW | {"inception_weights": "there.pth"})
+    scores = json.loads((REPORTS / "scores.json").read_text())
+    samples, floor, reference = seen
+    assert [len(images) for images in seen] == [258, 258, 290]
+    found = scores["metrics"]["fid_inception"]
+    assert found["samples"]["value"] == pytest.approx(fid(reference, samples))
+    assert found["floor"]["value"] == pytest.approx(fid(reference, floor))
+    assert scores["extractor_inception"] == WEIGHTS_SHA256[:12]
+
+
+def fewer_samples():
+    save_file({"samples": noise(9, 200)}, SAMPLES)
+
+
+def other_shape():
+    save_file({"samples": noise(9, 258, (3, 4, 5))}, SAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (fewer_samples, "params.yaml: evaluate_unet.n_samples is 258; there are 200 samples"),
+        (other_shape, "the samples have shape (3, 4, 5); the data set has (1, 28, 28)"),
+        (SAMPLES.unlink, f"{SAMPLES}: no such file; run `dvc repro` to make it"),
+        (WEIGHTS.unlink, f"{WEIGHTS}: no such file; run `dvc repro` to make it"),
+        (lambda: save_file({"weight": torch.zeros(3)}, WEIGHTS), f"{WEIGHTS}: not a classifier of this version"),
+    ],
+)
+def test_what_cannot_be_scored_is_one_line(break_it, message):
+    break_it()
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        run("evaluate_unet", FEW)
+    assert "\n" not in str(caught.value)
+    assert not REPORTS.exists()

@@ -1,0 +1,144 @@
+"""Stage paper: what it writes is what it says, for unconditional and for conditional networks."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from workbench import noise, run, save_split
+
+from ddpm.conditioning.kinds.clusters import Clusters
+from ddpm.conditioning.kinds.labels import Labels
+from ddpm.data.dataset import load_dataset
+from ddpm.diffusion.model import DiffusionModel
+from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
+from ddpm.evaluation import progressive
+from ddpm.evaluation.classifier import Classifier, ClassifierConfig, describe, load_classifier, save_classifier
+from ddpm.evaluation.frechet import fid
+from ddpm.evaluation.metric import Described
+from ddpm.images import denormalize_img, to_uint8
+from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
+from ddpm.networks.checkpoint import save_model
+from ddpm.run.seeding import global_stream
+from ddpm.sampling.spacing import timesteps
+
+FEW = {
+    "n_samples": 258,
+    "batch_size": 256,
+    "n_steps": 5,
+    "n_moments": 2,
+    "n_trajectories": 2,
+    "n_halves": 2,
+    "n_split": 1,
+    "n_branches": 2,
+    "coarse_depths": [0.0, 1.0],
+    "n_pairs": 2,
+    "n_lambdas": 3,
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """An untrained network, a classifier and a few images in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    for seed, (split, n) in enumerate((("train", 280), ("held_out", 300), ("test", 200))):
+        save_split(split, noise(seed, n))
+    with global_stream(0, "classifier"):
+        save_classifier(Path("models/classifier.safetensors"), Classifier(ClassifierConfig(1, 10)))
+    with global_stream(0, "network"):
+        model = TinyDiffuser(TinyDiffuserConfig((1, 28, 28), 4, 25))
+    model.noise_schedule, model.prediction = NoiseSchedule(25, betas=cosine_schedule(25)), "x0"
+    save_model(Path("models/unet.safetensors"), model, {"step": 1, "seed": 0})
+
+
+def test_what_it_writes_fits_together():
+    run("paper", FEW)
+    made = load_file("samples/paper.safetensors")
+    test = load_dataset(Path("data/images/test.safetensors")).images
+    kept = timesteps(NoiseSchedule(25), 5)
+    assert made["estimates_t"].tolist() == [kept[5], kept[1]]
+    assert made["split_t"].tolist() == [kept[5], kept[4], kept[2], kept[1]]
+    assert torch.equal(made["sources"].flatten(0, 1), test[:4])
+    branches = made["branches"][:, :3].flatten(0, 2)
+    assert len(branches.unique(dim=0)) == len(branches)  # each has noise of its own; the last step has none
+    # Figure 9 at t = 0 mixes pixels; its halves may round either way.
+    first, second = test[:2].float()
+    assert made["coarse_t"].tolist() == [0, 25]
+    assert torch.equal(made["coarse"][0, [0, 2]], test[:2])
+    assert (made["coarse"][0, 1].float() - (first + second) / 2).abs().max() <= 0.5
+    # At t = T of this schedule nothing of a pair is left, and every mixture has the same noise.
+    assert (made["coarse"][1].float() - made["coarse"][1, :1].float()).abs().max() <= 1
+    with Path("reports/paper/x0_quality.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["num_steps"]) for row in rows] == made["estimates_t"].tolist()
+    facts = json.loads(Path("reports/paper/x0_quality.json").read_text())
+    classifier, extractor = load_classifier(Path("models/classifier.safetensors"))
+    assert (facts["n_samples"], facts["reference"], facts["extractor"]) == (258, "test", extractor)
+    held_out = load_dataset(Path("data/images/held_out.safetensors")).images[-258:]
+    floor = fid(*(describe(classifier, images).features for images in (test, held_out)))
+    assert abs(facts["fid_classifier_floor"]["value"] / floor - 1) < 1e-3  # other batches round otherwise
+    # An untrained network is further from the images, which are noise here, than they are from one another.
+    assert all(float(row["low"]) > facts["fid_classifier_floor"]["high"] for row in rows)
+
+
+def test_a_sample_is_the_same_whatever_the_batch():
+    found = []
+    for size in (256, 1):
+        run("paper", FEW | {"batch_size": size})
+        found.append(load_file("samples/paper.safetensors")["estimates"].int())
+    assert (found[0] - found[1]).abs().max() <= 1  # 8 bits, rounded
+
+
+def unseeing(_, images):
+    n = len(images)
+    return Described(torch.zeros(n, 784), torch.zeros(n, 2), torch.zeros(n, dtype=torch.long))
+
+
+class Oracle(DiffusionModel):
+    """Predicts an image of one grey, which says what it was given."""
+
+    def __init__(self, conditioning):
+        super().__init__()
+        self.img_shape, self.prediction, self.conditioning = (1, 28, 28), "x0", conditioning
+        self.noise_schedule = NoiseSchedule(25, betas=cosine_schedule(25))
+
+    def forward(self, images, num_steps, cond):  # noqa: ARG002
+        if isinstance(self.conditioning, Labels):
+            return (cond / 9 * 2 - 1)[:, None, None, None].expand_as(images)
+        return self.conditioning(cond).image
+
+
+def drawn_with(model, monkeypatch):
+    monkeypatch.setattr(progressive, "load_classifier", lambda _: (torch.nn.Identity(), "none"))
+    monkeypatch.setattr(progressive, "describe", unseeing)
+    monkeypatch.setattr(progressive, "fid", lambda *_: 0.0)
+    run("paper", FEW, load_model=lambda _: model)
+    return load_file("samples/paper.safetensors")
+
+
+def grey(classes):
+    return (torch.as_tensor(classes) / 9 * 255).round()
+
+
+def test_a_chain_has_one_class_and_a_mixture_that_of_the_nearer_image(monkeypatch):
+    made = drawn_with(Oracle(Labels((1, 28, 28), 10, 4, 0.1).eval()), monkeypatch)
+    assert torch.equal(made["estimates"].float()[..., 0, 0, 0], grey(range(2)).expand(2, -1))
+    assert (made["branches"] == 0).all()  # of the first chain, whose class is 0
+    labels = load_dataset(Path("data/images/test.safetensors")).labels[:4].reshape(2, 2)
+    expected = grey(labels[:, [0, 0, 1]])  # lambda 0, 1/2 and 1
+    assert torch.equal(made["interpolation"].float()[..., 0, 0, 0], expected)
+    assert torch.equal(made["coarse"].float()[1, :, 0, 0, 0], expected[0])  # the one that is not at t = 0
+
+
+def test_a_mixture_of_images_is_given_a_mixture_of_their_clusters_means(monkeypatch):
+    clusters = Clusters((1, 28, 28), 10, 4, 2, 0.0).eval()
+    clusters.means.copy_(torch.tensor([0.5, -0.5]).reshape(2, 1, 1, 1).expand(2, 1, 28, 28))
+    clusters.frequencies.fill_(0.5)
+    images = load_dataset(Path("data/images/test.safetensors")).images.clone()
+    images[:4] = torch.tensor([200, 50, 50, 200], dtype=torch.uint8).reshape(4, 1, 1, 1)
+    save_split("test", images)
+    made = drawn_with(Oracle(clusters), monkeypatch)
+    expected = to_uint8(denormalize_img(torch.tensor([[0.5, 0.0, -0.5], [-0.5, 0.0, 0.5]])))  # lambda 0, 1/2 and 1
+    assert torch.equal(made["interpolation"][..., 0, 0, 0], expected)

@@ -1,0 +1,68 @@
+"""Stage train_classifier: which images it learns from, which it is tested on, and which params reach it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from workbench import greys, noise, run, save_split
+
+from ddpm.evaluation.classifier import load_classifier
+
+FEW = {"epochs": 1, "batch_size": 20}
+
+
+@pytest.fixture(autouse=True)
+def splits(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_split("train", greys(0, 60))
+    save_split("held_out", greys(60, 60))
+    save_split("test", greys(120, 30))
+
+
+def test_it_learns_from_the_training_split_and_is_tested_on_the_test_split():
+    seen = {}
+
+    def fit(model, params, dataset, seed, compute, resume):  # noqa: ARG001
+        seen.update(train=dataset, seed=seed)
+        model.eval()
+        return [(1, 0.5)]
+
+    def describe(model, images):
+        seen["test"] = images
+        found = real(model, images)
+        return found
+
+    from ddpm.evaluation.classifier import describe as real
+
+    stage = run("train_classifier", FEW, fit_classifier=fit, describe=describe)
+    assert seen["train"].images[:, 0, 0, 0].tolist() == list(range(60))
+    assert seen["train"].labels.tolist() == [i % 10 for i in range(60)]
+    assert seen["test"][:, 0, 0, 0].tolist() == list(range(120, 150))
+    assert seen["seed"] == stage.seed
+    model, _ = load_classifier(Path("models/classifier.safetensors"))
+    classes = real(model, seen["test"]).classes
+    accuracy = (classes == torch.arange(30) % 10).double().mean().item()
+    metrics = json.loads(Path("reports/train_classifier/metrics.json").read_text())
+    assert metrics["test_accuracy"] == stage.log.metrics["test_accuracy"] == accuracy
+    assert metrics["train_loss"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "change", [{"weight_decay": 0.5}, {"label_smoothing": 0.9}, {"lr": 0.01}, {"max_shift": 5}, {"batch_size": 30}]
+)
+def test_every_param_has_an_effect(change):
+    save_split("train", noise(0, 60))
+    weights = []
+    for changes in (FEW, FEW | change):
+        run("train_classifier", changes)
+        weights.append(load_classifier(Path("models/classifier.safetensors"))[0].state_dict()["head.weight"])
+    assert not torch.equal(*weights)
+
+
+def test_colour_images_of_an_odd_size_and_two_classes_are_learnt():
+    for split, n in (("train", 60), ("test", 30)):
+        save_split(split, noise(0, n, (3, 9, 13)), (torch.arange(n) % 2).to(torch.uint8))
+    run("train_classifier", FEW)
+    model, _ = load_classifier(Path("models/classifier.safetensors"))
+    assert model(torch.zeros(2, 3, 9, 13)).shape == (2, 10)
