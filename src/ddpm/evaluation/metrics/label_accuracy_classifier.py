@@ -16,4 +16,5 @@ def label_accuracy_classifier(comparison: Comparison) -> Scores | None:
 
 
 def _hits(images: Described) -> Float64[Tensor, " n"]:
+    assert images.labels is not None
     return (images.classes == images.labels).double()
