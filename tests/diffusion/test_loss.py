@@ -1,4 +1,4 @@
-"""Each weighting of the training loss against its closed form, diffusers and the learned variance's own paper."""
+"""Each weighting of the training loss against its closed form, diffusers and torch.distributions."""
 
 from math import log
 
@@ -6,25 +6,18 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
-from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from ddpm.run.compute import Compute
 from ddpm.diffusion.forward import add_noise
+from ddpm.diffusion.loss import training_loss, weight
 from ddpm.diffusion.posterior import target, to_eps, to_x0
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
-from ddpm.errors import UserError
-from ddpm.networks.model import DiffusionModel
-from ddpm.sections import Training
 from ddpm.run.seeding import generator
-from ddpm.training.loop import COURSE_DEFAULTS, fit
-from ddpm.diffusion.loss import training_loss, weight
 
 PREDICTIONS = ["eps", "x0", "v", "mean"]
 T = 50
 STEPS = torch.tensor([1, 1, 2, 5, 20, 35, 49, 50])
-# What the loss is an average over; steps above 1 for those that treat all steps alike.
-LATER = STEPS[2:]
+LATER = STEPS[2:]  # for closed forms that hold from t = 2 on
 
 
 class Case:
@@ -148,44 +141,3 @@ def test_the_whole_bound_with_a_learned_variance_trains_both(prediction):
         *(torch.autograd.grad(loss, (case.predicted, case.v)) for loss in (ours, theirs)), strict=True
     ):
         assert (got - expected).abs().max() < 1e-9 * expected.abs().max()
-
-
-class Shrug(DiffusionModel):
-    """x0 = 0 whatever it sees, and a variance for each step that training may choose."""
-
-    def __init__(self, max_steps):
-        super().__init__()
-        self.img_shape, self.noise_schedule = (1, 2, 2), None
-        self.v = nn.Parameter(torch.zeros(max_steps))
-
-    def forward(self, images, num_steps):  # noqa: ARG002
-        return 0 * images
-
-    def with_variance(self, images, num_steps):
-        return self(images, num_steps), self.v[num_steps - 1].reshape(-1, 1, 1, 1).expand_as(images)
-
-
-def params(**changes):
-    return Training(**{**COURSE_DEFAULTS, "max_steps": 4, "lr": 0.1, "batch_size": 16, "epochs": 400.0, **changes})
-
-
-@pytest.mark.parametrize("weighting", ["simple", "bound"])
-def test_training_finds_the_best_variance(weighting):
-    # Every pixel is -1 or 1, so an answer of 0 is wrong by 1 at every step, and the best variance of a step from 2 is
-    # beta_tilde + (what equation 7 multiplies x0 with)^2, whatever the noise.
-    coins = torch.randint(2, (16, 1, 2, 2), generator=generator(0, "coins")).float() * 2 - 1
-    model = Shrug(4)
-    shape = {"schedule": "cosine", "prediction": "x0", "lr_decay": "linear", "step_sampling": "stratified"}
-    fit(model, params(weighting=weighting, **shape), coins)
-    betas = model.noise_schedule.betas
-    bars = torch.cat((torch.ones(1, dtype=torch.float64), (1 - betas).cumprod(0)))
-    beta, before, after = betas[1:], bars[1:-1], bars[2:]
-    small, of_x0 = beta * (1 - before) / (1 - after), before.sqrt() * beta / (1 - after)
-    best = ((small + of_x0**2) / small).log() / (beta / small).log()
-    assert (model.v.detach()[1:] / best - 1).abs().max() < 0.01  # 400 steps of Adam with a falling rate
-
-
-def test_the_mean_is_refused_where_half_precision_would_round_it_away():
-    bf16 = Compute(precision="bf16")
-    with pytest.raises(UserError, match="prediction is mean, which bf16 is too coarse for; precision must be fp32"):
-        fit(Shrug(4), params(prediction="mean"), torch.zeros(16, 1, 2, 2), compute=bf16)
