@@ -19,6 +19,7 @@ STAGES = {
         section=topic.section,
         general=("seed",),
         deps=topic.deps,
+        entries=[TOPICS.module(name)],
         plots=[str(figure.path) for figure in topic.figures.values()],
     )
     for name, topic in TOPICS.items()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ddpm.figures.page import TEMPLATES, Chapter, picture, render, trajectory
 from ddpm.figures.reports import read_json
-from ddpm.figures.topic import topics_in_order
+from ddpm.figures.topic import TOPICS, topics_in_order
 from ddpm.run.files import atomic_path, load_tensors, md5
 from ddpm.run.plan import PLAN
 from ddpm.run.stage import Stage, StageRun, run
@@ -14,20 +14,21 @@ PARAMS = PLAN / "params.json"
 SAMPLES = {name: Path(f"samples/{name}.safetensors") for name in ("tiny", "unet")}
 METRICS = {
     **{name: Path(f"reports/{name}/metrics.json") for name in ("train_tiny", "train_unet", "train_classifier")},
-    "evaluate_tiny": Path("reports/evaluate_tiny/metrics.json"),
+    **{name: Path(f"reports/{name}/metrics.json") for name in ("study_samplers", "evaluate_tiny")},
     "evaluate_unet": Path("reports/evaluate_unet/scores.json"),
     "bound": Path("reports/bound/bound.json"),
     "paper": Path("reports/paper/x0_quality.json"),
 }
-TOPICS = topics_in_order()
-FIGURES = [figure.path for topic in TOPICS.values() for figure in topic.figures.values()]
-SHOWN = sorted({*FIGURES, *SAMPLES.values(), *METRICS.values(), *(Path(d) for t in TOPICS.values() for d in t.deps)})
+CHAPTERS = topics_in_order()
+FIGURES = [figure.path for topic in CHAPTERS.values() for figure in topic.figures.values()]
+READ = [Path(dep) for topic in CHAPTERS.values() for dep in topic.deps]
+SHOWN = sorted({*FIGURES, *READ, *SAMPLES.values(), *METRICS.values()})
 
 
 def main(_: StageRun) -> None:
     sampled = {name: load_tensors(path) for name, path in SAMPLES.items()}
     page = render(
-        {name: Chapter(t.title, [picture(f.path) for f in t.figures.values()]) for name, t in TOPICS.items()},
+        {name: Chapter(t.title, [picture(f.path) for f in t.figures.values()]) for name, t in CHAPTERS.items()},
         {name: trajectory(tensors["steps"][:, 0], tensors["num_steps"]) for name, tensors in sampled.items()},
         {name: read_json(path) for name, path in METRICS.items()},
         read_json(PARAMS),
@@ -38,7 +39,8 @@ def main(_: StageRun) -> None:
 
 
 DEPS = [*map(str, TEMPLATES), str(PARAMS), *map(str, SHOWN)]
-STAGES = {"render_page": Stage(main, general=(), deps=DEPS, reports=[str(PAGE)])}
+ENTRIES = [*map(TOPICS.module, TOPICS)]
+STAGES = {"render_page": Stage(main, general=(), deps=DEPS, entries=ENTRIES, reports=[str(PAGE)])}
 
 if __name__ == "__main__":
     run(STAGES)

@@ -136,25 +136,30 @@ def _write_exact(folder: Path, values: Iterator[float]) -> None:
     measures += "bound_fixed_small", "bound_fixed_small_margin", "bound_fixed_large", "bound_fixed_large_margin"
     losses = "loss", "optimal_loss", "excess_loss", "excess_loss_standard_error", "excess_loss_relative"
     losses += "noise_loss", "optimal_noise_loss", "excess_noise_loss_relative", "optimal_eval_loss", "entropy"
+    losses += ("eval_loss",)
     keys = *losses, *(f"{who}_{measure}" for who in ("tiny", "exact") for measure in measures)
     found = {key: next(values) for key in keys}
     write_json(tiny / "metrics.json", {**found, "tiny_corners_uniform": False, "exact_corners_uniform": True})
     optimal = [(t, next(values)) for t in range(1, MAX_STEPS["tiny"] + 1)]
     write_csv(tiny / "optimal_loss_by_timestep.csv", ("t", "optimal_loss"), optimal)
-    write_json(study / "metrics.json", {"samples_floor": next(values)})
+    write_json(study / "metrics.json", {"samples_floor": next(values), "entropy": found["entropy"]})
     cells = [(schedule, sampler, T) for schedule in SCHEDULES for sampler in SAMPLERS for T in (25, 50)]
     columns = "schedule", "sampler", "max_steps", "distance", "corner_error", "p_value"
     write_csv(study / "sampler_error.csv", columns, [(*cell, *(next(values) for _ in range(3))) for cell in cells])
-    columns = "schedule", "max_steps", "variance", "bits_per_dim", "margin", "L_0", "L_between", "L_T"
-    for path, steps in ((study, (50, 9)), (tiny, (MAX_STEPS["tiny"],))):
-        names = SCHEDULES if path is study else ("linear",)
-        cells = [(name, T, variance) for name in names for T in steps for variance in ("fixed_small", "fixed_large")]
-        write_csv(path / "bound.csv", columns, [(*cell, *(next(values) for _ in range(5))) for cell in cells])
+    columns = "denoiser", "schedule", "max_steps", "variance", "bits_per_dim", "margin", "L_0", "L_between", "L_T"
+    own = [(who, "linear", MAX_STEPS["tiny"]) for who in ("tiny", "exact")]
+    studied = [("exact", schedule, T) for schedule in SCHEDULES for T in (50, 9, MAX_STEPS["tiny"])]
+    for folder_of, chains in ((tiny, own), (study, studied)):
+        cells = [(*chain, variance) for chain in chains for variance in ("fixed_small", "fixed_large")]
+        write_csv(folder_of / "bound.csv", columns, [(*cell, *(next(values) for _ in range(5))) for cell in cells])
 
 
 def _write_quality(folder: Path, values: Iterator[float]) -> None:
     reports = folder / "reports/evaluate_unet"
-    rows = [(name, *(next(values) for _ in range(5))) for name in CLASSES]
+    rows = []
+    for name in CLASSES:
+        low, value, high = _interval(values).values()
+        rows.append((name, value, low, high, next(values), next(values)))
     write_csv(reports / "class_histogram.csv", ("class", "samples", "low", "high", "reference_seen", "labels"), rows)
     closeness = [0.9, 0.8, 0.7, 0.1, 0.6, 0.5, 0.3, 0.2]
     for space, first in (("pixel", 11), ("classifier", 3)):
@@ -162,7 +167,8 @@ def _write_quality(folder: Path, values: Iterator[float]) -> None:
         write_csv(reports / f"neighbours_{space}.csv", ("index", "distance", "closeness"), rows)
     facts = {"n_samples": 888, "reference": "test", "extractor": "58f213f585c7", "duplicate_threshold": next(values)}
     metrics = {
-        name: {kind: _interval(values) for kind in ("samples", "floor")} | {"better": better, "sees": f"what {name} sees"}
+        name: {kind: _interval(values) for kind in ("samples", "floor")}
+        | {"better": better, "sees": f"what {name} sees"}
         for name, better in METRICS.items()
     }
     write_json(reports / "scores.json", {"metrics": metrics, **facts})
@@ -173,12 +179,18 @@ def _write_quality(folder: Path, values: Iterator[float]) -> None:
 def _write_paper(folder: Path, draw: torch.Generator, values: Iterator[float]) -> None:
     images = {"estimates": (3, 2), "latents": (2, 2), "branches": (2, 2, 4), "sources": (2, 2)}
     images |= {"interpolation": (2, 3), "coarse": (3, 3)}
-    numbers = {"estimates_t": [16, 8, 1], "split_t": [16, 4], "coarse_t": [0, 8, 16], "interpolation_t": 7, "n_steps": 11}
+    numbers = {
+        "estimates_t": [16, 8, 1],
+        "split_t": [16, 4],
+        "coarse_t": [0, 8, 16],
+        "interpolation_t": 7,
+        "n_steps": 11,
+    }
     tensors = {name: _images(draw, *shape, *UNET) for name, shape in images.items()}
     tensors |= {name: torch.tensor(value) for name, value in numbers.items()}
     save_file({**tensors, "lambdas": torch.tensor([0.0, 0.5, 1.0])}, folder / "samples/paper.safetensors")
-    rows = [(t, *(next(values) for _ in range(3))) for t in (16, 8, 1)]
-    write_csv(folder / "reports/paper/x0_quality.csv", ("num_steps", "fid_classifier", "low", "high"), rows)
+    rows = [(t, *_interval(values).values()) for t in (16, 8, 1)]
+    write_csv(folder / "reports/paper/x0_quality.csv", ("num_steps", "low", "fid_classifier", "high"), rows)
     facts = {"n_samples": 777, "reference": "test", "extractor": "58f213f585c7"}
     quality = {**facts, "fid_classifier_floor": _interval(values)}
     write_json(folder / "reports/paper/x0_quality.json", quality)

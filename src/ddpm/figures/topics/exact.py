@@ -27,8 +27,8 @@ from ddpm.run.stage import StageRun
 
 MODEL, METRICS = "models/tiny.safetensors", "reports/evaluate_tiny/metrics.json"
 TINY_BOUND = "reports/evaluate_tiny/bound.csv"
+STUDY = "reports/study_samplers/metrics.json"
 ERRORS, EXACT_BOUND = "reports/study_samplers/sampler_error.csv", "reports/study_samplers/bound.csv"
-FLOOR = "reports/study_samplers/metrics.json"
 PARTS = {
     "L_T": (SERIES[2], r"$L_T$: pure noise to $x_T$"),
     "L_between": (ORANGE, r"$L_{T-1}$ to $L_1$: $x_T$ to $x_1$"),
@@ -69,7 +69,12 @@ class Inputs:
 
 def load(_: StageRun) -> Inputs:
     """Read what stages study_samplers and evaluate_tiny wrote."""
-    model, metrics = load_model(Path(MODEL)), read_json(Path(METRICS))
+    model, metrics, study = load_model(Path(MODEL)), read_json(Path(METRICS)), read_json(Path(STUDY))
+    compared = read_rows(Path(TINY_BOUND))
+    exact = [row for row in compared if row["denoiser"] == "exact"]  # on the tiny model's schedule
+    cells = {
+        (row["schedule"], row["max_steps"], row["variance"]): row for row in (*read_rows(Path(EXACT_BOUND)), *exact)
+    }
     errors: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for row in read_rows(Path(ERRORS)):
         curve = errors.setdefault(row["schedule"], {}).setdefault(row["sampler"], [])
@@ -79,18 +84,18 @@ def load(_: StageRun) -> Inputs:
         schedule=model.facts["schedule"],
         max_steps=len(schedule_of(model)),
         errors=errors,
-        floor=read_json(Path(FLOOR))["samples_floor"],
+        floor=study["samples_floor"],
         network_error=metrics["tiny_corner_error"],
         network_floor=metrics["tiny_samples_floor"],
-        exact_bound=read_rows(Path(EXACT_BOUND)),
-        tiny_bound=read_rows(Path(TINY_BOUND)),
-        entropy=metrics["entropy"],
+        exact_bound=[*cells.values()],
+        tiny_bound=[row for row in compared if row["denoiser"] == "tiny"],
+        entropy=study["entropy"],
     )
 
 
 TOPIC = TOPICS.register(
     __name__,
-    Topic("Exact limit of the tiny model", 3, [MODEL, METRICS, TINY_BOUND, ERRORS, EXACT_BOUND, FLOOR], load),
+    Topic("Exact limit of the tiny model", 3, [MODEL, METRICS, TINY_BOUND, ERRORS, EXACT_BOUND, STUDY], load),
 )
 
 

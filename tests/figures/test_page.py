@@ -1,0 +1,276 @@
+"""The page holds what the pipeline made, needs no network, escapes what it is told, and walks chains in a browser."""
+
+import hashlib
+import json
+import re
+import runpy
+import shutil
+import subprocess
+from base64 import b64decode
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from figures.made_up import METRICS, PARAMS, stage_run, table_of
+from matplotlib.figure import Figure
+from PIL import Image
+from project import REPO
+from safetensors.torch import load_file
+
+from ddpm.figures.canvas import DPI, save
+from ddpm.figures.topic import TOPICS, topics_in_order
+from ddpm.run.files import write_json
+
+HOSTILE = """</script><script>alert(1)</script><img src=x onerror='alert("2")'>{{ 7 * 7 }}"""
+VOID = {"meta", "img", "input", "link", "br", "hr"}
+FIGURES = [figure for topic in topics_in_order().values() for figure in topic.figures.values()]
+STAGE = runpy.run_path(str(REPO / "stages/render_page.py"))["STAGES"]["render_page"]
+
+
+class Page(HTMLParser):
+    """Elements as (tag, attributes, text inside), in the order in which they open; fails on tags that do not match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[list] = []
+        self.open: list[list] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append([tag, dict(attrs), ""])
+        if tag not in VOID:
+            self.open.append(self.elements[-1])
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data):
+        for element in self.open:
+            element[2] += data
+
+    def all(self, tag):
+        return [(attributes, text) for name, attributes, text in self.elements if name == tag]
+
+
+def decoded(uri: str) -> numpy.ndarray:
+    return numpy.asarray(Image.open(BytesIO(b64decode(uri.partition(";base64,")[2]))))
+
+
+def numbers(value) -> list:
+    """The leaves of nested dicts and lists that are numbers or booleans."""
+    if isinstance(value, dict):
+        return [leaf for inner in value.values() for leaf in numbers(inner)]
+    if isinstance(value, list):
+        return [leaf for inner in value for leaf in numbers(inner)]
+    return [] if isinstance(value, str) else [value]
+
+
+def build() -> str:
+    """Do the work of the stage, and return what it wrote."""
+    STAGE.main(stage_run("render_page"))
+    return Path("reports/index.html").read_text()
+
+
+def change(path: str, **values: object) -> None:
+    write_json(Path(path), table_of(Path(path)) | values)
+
+
+def rows_of(page: str) -> list[str]:
+    return re.findall(r"<tr>.*?</tr>", page, re.DOTALL)
+
+
+def section(page: str, name: str) -> str:
+    (found,) = re.findall(rf'<section aria-labelledby="{name}">.*?</section>', page, re.DOTALL)
+    return found
+
+
+@pytest.fixture(scope="module")
+def with_figures(made_up, tmp_path_factory) -> Path:
+    """Made-up outputs of all other stages; the figures have their words, but few pixels."""
+    folder = tmp_path_factory.mktemp("with_figures")
+    shutil.copytree(made_up, folder, dirs_exist_ok=True)
+    draw = numpy.random.default_rng(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, topic in TOPICS.items():
+            inputs = topic.load(stage_run(f"render_{name}"))
+            for entry in topic.figures.values():
+                figure = Figure(figsize=(8 / DPI, 6 / DPI), dpi=DPI)
+                figure.figimage(draw.integers(256, size=(6, 8, 3), dtype=numpy.uint8))
+                save(figure, entry.path, entry.caption.format(inputs=inputs), entry.alt.format(inputs=inputs))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def folder(with_figures, tmp_path, monkeypatch) -> Path:
+    """The same in the working folder, for a test to change."""
+    shutil.copytree(with_figures, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_page_needs_no_network_and_says_what_its_pictures_are():
+    text = build()
+    page = Page(text)
+    assert not re.search(r"https?:|@import|url\(", text)
+    for _, attributes, _ in page.elements:
+        for name in ("src", "href", "srcset", "data", "action"):
+            assert attributes.get(name, "#").startswith(("data:image/", "#"))
+    assert all(attributes["alt"].strip() for attributes, _ in page.all("img"))
+    ids = [attributes["id"] for _, attributes, _ in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = [a["href"].removeprefix("#") for a, _ in page.all("a")] + [a["for"] for a, _ in page.all("label")]
+    assert set(targets) <= set(ids)
+    assert len(page.all("figcaption")) == len(page.all("figure"))
+
+
+def test_every_figure_of_the_table_is_there_pixel_by_pixel_with_its_words():
+    shown = [(a["alt"], decoded(a["src"])) for a, _ in Page(build()).all("img") if a.get("class") != "pixels"]
+    captions = [text for _, text in Page(build()).all("figcaption") if "sample of the" not in text]
+    assert len(shown) == len(captions) == len(FIGURES)
+    for figure, (alt, pixels), caption in zip(FIGURES, shown, captions, strict=True):
+        with Image.open(figure.path) as image:
+            assert (image.info["Alt"], image.info["Caption"]) == (alt, caption)
+            assert numpy.array_equal(numpy.asarray(image.convert("RGB")), pixels)
+
+
+def test_every_topic_has_its_heading_and_its_link():
+    page, titles = Page(build()), [topic.title for topic in topics_in_order().values()]
+    assert [text for _, text in page.all("h2")][: len(titles)] == titles
+    assert [text for _, text in page.all("a")][: len(titles)] == titles
+
+
+def test_a_caption_says_what_samples_are_given():
+    captions = [text for _, text in Page(build()).all("figcaption")]
+    for network, words in (("gradients", "pure noise,"), ("images", "pure noise, given the mean of a cluster")):
+        assert any(caption.startswith("Samples") and words in caption and network in caption for caption in captions)
+
+
+def test_every_number_of_the_metrics_is_there_and_no_other():
+    shown = [attributes["value"] for attributes, _ in Page(build()).all("data")]
+    reports = [table_of(path) for path in Path("reports").glob("*/*.json")]
+    assert set(shown) == {str(leaf) for report in reports for leaf in numbers(report)}
+
+
+def test_every_metric_is_in_a_row_with_its_floor_its_direction_and_what_it_sees():
+    rows, scores = rows_of(section(build(), "quality")), table_of(Path("reports/evaluate_unet/scores.json"))
+    for name, better in METRICS.items():
+        (row,) = [Page(row) for row in rows if f"<code>{name}</code></th>" in row]
+        got = [float(attributes["value"]) for attributes, _ in row.all("data")]
+        found = scores["metrics"][name]
+        assert got == [found[kind][key] for kind in ("samples", "floor") for key in ("value", "low", "high")]
+        assert [text for _, text in row.all("data")] == [f"{number:.4g}" for number in got]
+        assert [text for _, text in row.all("td")][2:] == [better, f"what {name} sees"]
+    for name in set(scores) - {"metrics"}:
+        (row,) = [Page(row) for row in rows if f"<code>{name}</code></th>" in row]
+        shown = [a["value"] for a, _ in row.all("data")] or [text for _, text in row.all("code")][1:]
+        assert shown == [str(scores[name])]
+
+
+def test_a_number_stands_in_the_row_and_column_that_name_it():
+    rows = rows_of(build())
+    bound = table_of(Path("reports/bound/bound.json"))["variances"]
+    for variance, splits in bound.items():
+        for split, words in (("test", "test split"), ("train", "training split"), ("gap", "test less training split")):
+            (row,) = [Page(row) for row in rows if f"<code>{variance}</code>, {words}</th>" in row]
+            found = splits[split]
+            expected = [found["bits_per_dim"][key] for key in ("value", "low", "high")]
+            expected += [found[part] for part in ("L_T", "L_between", "L_0")]
+            assert [a["value"] for a, _ in row.all("data")] == list(map(str, expected))
+    exact = table_of(Path("reports/evaluate_tiny/metrics.json"))
+    (row,) = [Page(row) for row in rows if "do the corner colours pass it?" in row]
+    assert [text for _, text in row.all("data")] == ["no", "yes"]
+    (row,) = [Page(row) for row in rows if "to the nearest gradient" in row]
+    assert [a["value"] for a, _ in row.all("data")] == [str(exact[f"{who}_distance"]) for who in ("tiny", "exact")]
+
+
+def test_the_training_of_each_network_is_told_under_its_own_heading():
+    page = build()
+    for name in ("tiny", "unet"):
+        found = table_of(Path(f"reports/train_{name}/metrics.json"))
+        shown = [attributes["value"] for attributes, _ in Page(section(page, name)).all("data")]
+        assert shown == [str(found[key]) for key in ("steps", "train_loss", "eval_loss", "parameters")]
+
+
+def test_params_and_hashes_are_those_of_the_files():
+    text = build()
+    cells = [[text for _, text in Page(row).all("code")] for row in rows_of(text)]
+    pairs = [tuple(cell) for cell in cells if len(cell) == 2]
+    titles = [text for attributes, text in Page(text).all("caption") if text in PARAMS or "." in text or "all" in text]
+    assert {"for all stages", "data", "sample.tiny", "sample.tiny.ancestral", "sample.unet"} <= set(titles)
+    leaves = [("seed", "42"), ("device", "auto"), ("name", "winter_clothes"), ("path", "null"), ("n_held_out", "9")]
+    leaves += [("n_samples", "6"), ("variance", "fixed_small"), ("n_samples", "12")]
+    read = {Path(dep) for dep in STAGE.deps if not dep.startswith(("src/", "plan/"))}
+    written = {path for part in ("data", "models", "samples", "reports") for path in Path(part).rglob("*.*")}
+    assert read == written - {Path("reports/index.html")}
+    digests = [(path.as_posix(), hashlib.md5(path.read_bytes()).hexdigest()) for path in read]
+    scores = table_of(Path("reports/evaluate_unet/scores.json"))
+    facts = [(name, value) for name, value in scores.items() if isinstance(value, str)]
+    assert sorted(pairs) == sorted(leaves + digests + facts)
+
+
+def test_the_data_set_is_called_by_its_name():
+    text = build()
+    assert "learns the images of\n<code>winter_clothes</code>" in text
+    assert "fashion" not in text.lower()
+
+
+def test_trajectories_are_those_of_the_samples():
+    walks = [a["data-chain"] for a, _ in Page(build()).all("figure") if "data-chain" in a]
+    for walk, name in zip(walks, ("tiny", "unet"), strict=True):
+        chain, kept = json.loads(walk), load_file(f"samples/{name}.safetensors")
+        assert chain["steps"] == kept["num_steps"].tolist()
+        frames = torch.stack([torch.tensor(decoded(uri)) for uri in chain["frames"]])
+        assert torch.equal(frames, kept["steps"][:, 0].permute(0, 2, 3, 1).squeeze(-1))
+
+
+def test_hostile_words_stay_words():
+    before = [tag for tag, _, _ in Page(build()).elements]
+    change("plan/params.json", data={**PARAMS["data"], "name": HOSTILE, "path": HOSTILE})
+    change("reports/evaluate_unet/scores.json", extractor=HOSTILE)
+    page = Page(build())
+    assert [tag for tag, _, _ in page.elements] == before
+    assert [text for _, text in page.all("code")].count(HOSTILE) == 5  # name thrice, path, extractor
+
+
+def test_the_same_input_gives_the_same_bytes(folder):
+    first = build()
+    assert first == build()
+    assert str(folder) not in first
+
+
+def test_the_page_depends_on_the_topics_whose_names_it_shows():
+    assert set(STAGE.entries) == {TOPICS.module(name) for name in TOPICS}
+    templates = {dep for dep in STAGE.deps if dep.startswith("src/")}
+    assert templates == {str(path.relative_to(REPO)) for path in REPO.glob("src/ddpm/figures/**/*.html")}
+
+
+def test_the_slider_walks_the_chain_in_a_browser(folder):
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium on PATH")
+    build()
+    page = folder / "reports/index.html"
+    # A browser makes this event of the arrow keys and of a finger.
+    drive = """<script>
+    for (const slider of document.querySelectorAll("input")) {
+      slider.value = 3;
+      slider.dispatchEvent(new Event("input"));
+    }
+    </script></body>"""
+    driven = folder / "driven.html"
+    driven.write_text(page.read_text().replace("</body>", drive))
+    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
+    done = subprocess.run([*command, "--dump-dom", driven.as_uri()], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    dom = Page(done.stdout)
+    chains = [json.loads(a["data-chain"]) for a, _ in dom.all("figure") if "data-chain" in a]
+    shown = [attributes["src"] for attributes, _ in dom.all("img") if attributes.get("class") == "pixels"]
+    assert shown == [chain["frames"][3] for chain in chains]
+    assert [text for _, text in dom.all("output")] == [f"{chain['steps'][3]} noise steps left" for chain in chains]
+    assert [a["aria-valuetext"] for a, _ in dom.all("input")] == [text for _, text in dom.all("output")]
