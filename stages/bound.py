@@ -1,5 +1,6 @@
 """Stage bound: the code length of images under the U-Net (equation 5), and progressive lossy coding."""
 
+import logging
 from pathlib import Path
 
 from ddpm.data.dataset import load_dataset
@@ -18,7 +19,11 @@ def main(stage: StageRun) -> None:
     model = load_model(MODEL).to(stage.compute.device)
     splits = {split: load_dataset(Path(path)) for split, path in DATA.items()}
     found = bounds_of_splits(stage, model, splits)
-    tables = {variance: compared(found["train"][variance], found["test"][variance]) for variance in params.variances}
+    tables = {}
+    for variance in params.variances:
+        train, test = found["train"][variance], found["test"][variance]
+        tables[variance] = compared(train, test)
+        logging.info("%s: train %s, test %s", variance, train, test)
     metrics = {
         variance: {split: {**parts, "bits_per_dim": parts["bits_per_dim"]["value"]} for split, parts in table.items()}
         for variance, table in tables.items()

@@ -30,6 +30,7 @@ def main(stage: StageRun) -> None:
     scores = all_scores(comparison)
     for name, found in scores.items():
         logging.info("%s: %s, floor %s", name, found.samples, found.floor)
+    logging.info("%s", ", ".join(f"{name} {fact}" for name, fact in facts.items()))
     values = {name: found.samples.value for name, found in scores.items()}
     metrics = values | {f"{name}_floor": found.floor.value for name, found in scores.items()}
     write_json(REPORTS / "metrics.json", metrics)

@@ -20,7 +20,7 @@ def main(stage: StageRun) -> None:
     params = stage.params
     model = load_model(MODEL).to(stage.compute.device)
     held_out, test = (load_dataset(Path(path)) for path in (HELD_OUT, TEST))
-    study = Study(stage, model)
+    study = Study(stage, model, test)
     estimates, num_steps = study.x0_estimates(), study.chain.timesteps[study.moments]
     save_tensors(
         Path(SAMPLES),
@@ -28,16 +28,17 @@ def main(stage: StageRun) -> None:
         estimates=estimates[:, : params.n_trajectories],
         estimates_t=num_steps,
         **study.shared_latents(),
-        **study.interpolations(test[: 2 * params.n_pairs]),
+        **study.interpolations(),
     )
     real = held_out.images[-params.n_samples :]
-    found, facts = quality_by_moment(stage, estimates, real, test.images, Path(CLASSIFIER))
+    found, floor, facts = quality_by_moment(stage, estimates, real, test.images, Path(CLASSIFIER))
     rows = [(t, *asdict(score).values()) for t, score in zip(num_steps.tolist(), found, strict=True)]
     write_csv(REPORTS / "x0_quality.csv", ("num_steps", "fid_classifier", "low", "high"), rows)
-    write_json(REPORTS / "x0_quality.json", facts)
-    stage.log.log_metrics(
-        {"fid_classifier": found[-1].value, "fid_classifier_floor": facts["fid_classifier_floor"]["value"]}, 0
-    )
+    write_json(REPORTS / "x0_quality.json", {**facts, "fid_classifier_floor": asdict(floor)})
+    stage.log.set_tags({name: str(fact) for name, fact in facts.items()})
+    stage.log.log_metrics({"fid_classifier_floor": floor.value}, 0)
+    for t, value, *_ in rows:
+        stage.log.log_metrics({"fid_classifier": value}, rows[0][0] - t)  # steps from pure noise
 
 
 STAGES = {

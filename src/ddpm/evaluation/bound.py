@@ -1,8 +1,8 @@
 """The variational bound on the code length of 8-bit images under a model (Ho et al. 2020, equation 5)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from math import log, prod
 
 import torch
@@ -11,11 +11,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ddpm.conditioning.guidance import given
+from ddpm.data.dataset import to_x0_range
 from ddpm.diffusion.bound import HALF_BIN, bound_term, gaussian_kl
 from ddpm.diffusion.forward import add_noise
-from ddpm.diffusion.model import DiffusionModel, evaluation_mode
+from ddpm.diffusion.model import DiffusionModel, evaluation_mode, schedule_of
 from ddpm.diffusion.posterior import Variance, reverse_variance, to_x0
-from ddpm.images import from_uint8, normalize_img
+from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.run.compute import Compute
 from ddpm.run.seeding import generator
 
@@ -64,6 +65,9 @@ class Bound:
         groups = [totals[first :: self.stride] for first in range(self.stride)]
         return 1.96 * sum(len(group) * group.var().item() for group in groups) ** 0.5 / n
 
+    def __str__(self) -> str:
+        return f"{self.bits_per_dim:.3f} +- {self.margin:.3f} bits/dim"
+
     @property
     def rate(self) -> Float64[Tensor, "T_plus_1"]:
         """Bits/dim to transmit x_t, L_t + ... + L_T, at t = 0, ..., T (Algorithms 3 and 4); at 0 it is the bound."""
@@ -75,12 +79,13 @@ class Bound:
         return self.squared_errors.nanmean(1).sqrt()
 
 
+@dataclass(frozen=True)
 class VariationalBound:
     """Every term of equation 5 for each of some variances, with one draw of noise an image and timestep.
 
-    The terms of one timestep depend on nothing but the arguments, so that they can be computed in any order and kept.
+    The terms of one timestep depend on nothing but these attributes, so they can be computed in any order and kept.
 
-    Args:
+    Attributes:
         model: A network with a noise_schedule of at least 2 steps.
         images: 8-bit images; at least 2 * stride.
         variances: As in `reverse_variance`.
@@ -97,29 +102,41 @@ class VariationalBound:
             few images.
     """
 
-    def __init__(
-        self,
-        model: DiffusionModel,
-        images: UInt8[Tensor, "n c h w"],
-        variances: Sequence[Variance],
-        seed: int,
-        compute: Compute = Compute(),
-        clip_sample: bool = False,
-        batch_size: int = 256,
-        stride: int = 1,
-        cond: Shaped[Tensor, "n *rest"] | None = None,
-    ) -> None:
-        schedule = model.noise_schedule
-        if schedule is None or len(schedule) < 2:
+    model: DiffusionModel
+    images: UInt8[Tensor, "n c h w"]
+    variances: Sequence[Variance]
+    seed: int
+    compute: Compute = field(default_factory=Compute)
+    clip_sample: bool = False
+    batch_size: int = 256
+    stride: int = 1
+    cond: Shaped[Tensor, "n *rest"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.model.noise_schedule is None or len(self.model.noise_schedule) < 2:
             raise ValueError("the bound needs a model with a noise_schedule of at least 2 steps")
-        if len(images) < 2 * stride:
-            raise ValueError(f"{len(images)} images are too few for stride {stride}; need at least {2 * stride}")
-        self.model, self.schedule, self.variances, self.seed, self.compute = model, schedule, variances, seed, compute
-        self.clip_sample, self.batch_size, self.stride, self.cond = clip_sample, batch_size, stride, cond
-        self.x0 = normalize_img(from_uint8(images))
+        if (n := len(self.images)) < 2 * self.stride:
+            raise ValueError(f"{n} images are too few for stride {self.stride}; need at least {2 * self.stride}")
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """The model's noise schedule."""
+        return schedule_of(self.model)
+
+    @cached_property
+    def x0(self) -> Float[Tensor, "n c h w"]:
+        """The images in [-1, 1]."""
+        return to_x0_range(self.images)
 
     def run(self, once: Callable[[str, Callable[[], Rows]], Rows] = lambda _, make: make()) -> dict[str, Bound]:
-        """The bound with each variance; once: keeps the terms of each timestep, for a stage that may be interrupted."""
+        """Take every timestep in turn.
+
+        Args:
+            once: Calls `make`, or returns what it gave before under that name: how a stage keeps finished timesteps.
+
+        Returns:
+            The bound with each of the variances.
+        """
         timesteps = tqdm(range(1, len(self.schedule) + 1), "bound", disable=None)
         errors, *terms = (
             torch.stack(rows) for rows in zip(*(once(str(t), partial(self.at, t)) for t in timesteps), strict=True)

@@ -68,7 +68,7 @@ class Comparison:
     n_halves: int
     duplicate_quantile: float
     seed: int
-    _copies: dict[str, Copies] = field(default_factory=dict)
+    _copies: dict[str, Copies] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def beside_floor(
         self, score: Callable[[Tensor], float], points: Callable[[Described], Shaped[Tensor, "n *rest"]]

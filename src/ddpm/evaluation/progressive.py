@@ -1,7 +1,6 @@
 """Progressive generation, shared latents and interpolation: figures 6 to 10 and 14 of the paper (Ho et al. 2020)."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +15,7 @@ from ddpm.conditioning.guidance import draw_cond, encode_cond
 from ddpm.data.dataset import ImageDataset
 from ddpm.diffusion.model import DiffusionModel, schedule_of
 from ddpm.diffusion.posterior import Variance
+from ddpm.errors import UserError
 from ddpm.evaluation.classifier import describe, load_classifier
 from ddpm.evaluation.estimate import Estimate, estimate
 from ddpm.evaluation.evaluate import LEAST_SAMPLES
@@ -57,10 +57,19 @@ class Study:
     Args:
         stage: The stage paper.
         model: A trained network.
+        test: Test images, the first of which are interpolated in pairs.
+
+    Raises:
+        UserError: The images do not fit the model, or are too few.
     """
 
-    def __init__(self, stage: StageRun, model: DiffusionModel) -> None:
+    def __init__(self, stage: StageRun, model: DiffusionModel, test: ImageDataset) -> None:
         self.params: Paper = stage.params
+        if model.img_shape != test.img_shape:
+            raise UserError(f"the model makes images of shape {model.img_shape}; the test split has {test.img_shape}")
+        if (n := self.params.n_pairs) > len(test) // 2:
+            raise UserError(f"params.yaml: paper.n_pairs is {n}; the test split has {len(test)} images")
+        self.pairs = test[: 2 * n]
         self.seed, self.model, self.pieces = stage.seed, model, Pieces(stage.resume)
         kept = timesteps(schedule_of(model), self.params.n_steps)
         self.chain = Chain(model, kept, self.params.variance, self.params.clip_sample, stage.compute)
@@ -100,10 +109,10 @@ class Study:
             "split_t": self.chain.timesteps[indices],
         }
 
-    def interpolations(self, dataset: ImageDataset) -> dict[str, Tensor]:
-        """Figures 8 and 9: each pair of `dataset` interpolated at one depth, and the first pair at several."""
-        x0 = dataset.x0.unflatten(0, (-1, 2))
-        cond = encode_cond(self.model, dataset.x0, dataset.labels)
+    def interpolations(self) -> dict[str, Tensor]:
+        """Figures 8 and 9: each pair of test images interpolated at one depth, and the first pair at several."""
+        x0 = self.pairs.x0.unflatten(0, (-1, 2))
+        cond = encode_cond(self.model, self.pairs.x0, self.pairs.labels)
         lambdas = torch.linspace(0, 1, self.params.n_lambdas)
 
         def interpolation(pair: int, index: int) -> tuple[Tensor]:
@@ -119,7 +128,7 @@ class Study:
         index = self.chain.index(self.params.interpolation_depth)
         indices = [self.chain.index(depth) for depth in self.params.coarse_depths]
         return {
-            "sources": dataset.images.unflatten(0, (-1, 2)),
+            "sources": self.pairs.images.unflatten(0, (-1, 2)),
             "lambdas": lambdas,
             "interpolation": torch.stack([kept(pair, index) for pair in range(len(x0))]),
             "interpolation_t": self.chain.timesteps[[index]],
@@ -150,7 +159,7 @@ def quality_by_moment(
     real: UInt8[Tensor, "n c h w"],
     reference: UInt8[Tensor, "m c h w"],
     classifier: Path,
-) -> tuple[list[Estimate], dict[str, Any]]:
+) -> tuple[list[Estimate], Estimate, dict[str, Any]]:
     """Figure 10: the Frechet distance of the x_0 estimates at each moment.
 
     Args:
@@ -161,15 +170,14 @@ def quality_by_moment(
         classifier: The file of the classifier in whose features the distance is taken.
 
     Returns:
-        One estimate a moment; and the facts, with the floor.
+        One estimate a moment, the floor, and what the numbers depend on: n_samples, reference, extractor.
     """
     model, extractor = load_classifier(classifier)
     model.to(stage.compute.device)
     target, *features = (describe(model, images).features for images in (reference, real, *estimates))
     params = stage.params
     floor, *found = (estimate(partial(fid, target), points, params.n_halves, stage.seed) for points in features)
-    facts = {"n_samples": params.n_samples, "reference": "test", "extractor": extractor}
-    return found, {**facts, "fid_classifier_floor": asdict(floor)}
+    return found, floor, {"n_samples": params.n_samples, "reference": "test", "extractor": extractor}
 
 
 def pixels(images: Float[Tensor, "*n c h w"]) -> UInt8[Tensor, "*n c h w"]:
