@@ -1,0 +1,110 @@
+"""docs/extending.md: a sampler, a data set, a network, a metric and a stage are one file each."""
+
+import json
+import re
+import subprocess
+
+import pytest
+from project import REPO, TINY, copy_project, write_params
+
+from ddpm.run.yaml import load_yaml
+
+FILES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", (REPO / "docs/extending.md").read_text(), re.DOTALL))
+JOURNEYS = {
+    "src/ddpm/sampling/samplers/euler.py",
+    "src/ddpm/data/datasets/stripes.py",
+    "src/ddpm/networks/architectures/convnet.py",
+    "src/ddpm/evaluation/metrics/brightness.py",
+    "stages/average.py",
+}
+
+
+class Clone:
+    """A copy of the project with the five files added, and nothing else."""
+
+    def __init__(self, folder, environment):
+        folder.mkdir()
+        copy_project(folder)
+        self.folder, self.environment = folder, environment | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+
+    def run(self, *command):
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def plan(self, stage):
+        return json.loads((self.folder / f"plan/{stage}.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory, stage_environment):
+    made = Clone(tmp_path_factory.mktemp("journeys") / "clone", stage_environment)
+    write_params(made.folder, TINY)
+    made.run("dvc", "repro", "check")
+    made.before = {path.stem: made.plan(path.stem) for path in (made.folder / "plan").glob("*.json")}
+    for name, text in FILES.items():
+        (made.folder / name).write_text(text)
+    made.run("python", "-m", "ddpm.run.dvc")
+    made.run("dvc", "repro", "check")
+    made.added = {path.stem: made.plan(path.stem) for path in (made.folder / "plan").glob("*.json")}
+    write_params(
+        made.folder,
+        {
+            "data": {"name": "stripes"},
+            "train_unet": {"network": "convnet", "conditioning": None, "convnet": {"width": 8}},
+            "sample": {"unet": {"sampler": "euler", "guidance_scale": 1.0, "spacing": "even"}},
+            "study_samplers": {"samplers": None},
+        },
+    )
+    made.output = made.run("dvc", "repro")
+    return made
+
+
+def test_the_page_has_a_file_for_each_journey():
+    assert FILES.keys() == JOURNEYS
+
+
+def test_only_stages_that_use_a_new_file_would_run_again(clone):
+    changed = {stage for stage, plan in clone.before.items() if clone.added[stage] != plan}
+    # Nothing has chosen the new sampler, data set or network yet; every metric is always measured.
+    assert changed == {"evaluate_unet"}
+    assert clone.added.keys() - clone.before.keys() == {"average"}
+    assert set(clone.added["evaluate_unet"]) - set(clone.before["evaluate_unet"]) == {
+        "ddpm.evaluation.metrics.brightness"
+    }
+
+
+def test_the_data_set_flows_through_the_whole_pipeline(clone):
+    from safetensors import safe_open
+
+    with safe_open(clone.folder / "samples/unet.safetensors", framework="pt") as file:
+        assert file.get_slice("samples").get_shape() == [258, 3, 32, 32]
+    classes = (clone.folder / "reports/evaluate_unet/class_histogram.csv").read_text().splitlines()[1:]
+    assert [row.partition(",")[0] for row in classes] == ["horizontal", "vertical"]
+    page = (clone.folder / "reports/index.html").read_text()
+    assert "FashionMNIST" not in page
+    assert "stripes" in page
+
+
+def test_the_network_and_the_sampler_are_the_new_ones(clone):
+    assert "ddpm.networks.architectures.convnet" in clone.plan("train_unet")
+    assert "ddpm.networks.architectures.unet" not in clone.plan("train_unet")
+    assert {"ddpm.sampling.samplers.euler", "ddpm.networks.architectures.convnet"} <= clone.plan("sample_unet").keys()
+    rows = (clone.folder / "reports/study_samplers/sampler_error.csv").read_text()
+    assert ",euler," in rows
+
+
+def test_the_metric_is_scored_and_shown(clone):
+    found = json.loads((clone.folder / "reports/evaluate_unet/scores.json").read_text())["metrics"]["brightness"]
+    assert (found["better"], found["sees"]) == ("lower", "brightness alone")
+    assert found["samples"]["value"] >= 0
+    assert "brightness" in (clone.folder / "reports/index.html").read_text()
+
+
+def test_the_stage_is_declared_by_make_deps_and_runs(clone):
+    declared = load_yaml(clone.folder / "dvc.yaml")["stages"]["average"]
+    assert declared["deps"] == ["plan/average.json", "samples/unet.safetensors"]
+    assert "Running stage 'average'" in clone.output
+    assert (clone.folder / "reports/average/average.png").stat().st_size > 100
