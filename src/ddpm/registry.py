@@ -47,10 +47,6 @@ class Registry(Mapping[str, Entry]):
             raise ValueError(f"{name!r} is no {self.what}; allowed: {', '.join(self)}")
         return name
 
-    def all_if_null(self, names: list[str] | None) -> list[str]:
-        """Return `names`, or the names of all entries for None: a pydantic validator."""
-        return list(self) if names is None else names
-
     def module(self, name: str) -> str:
         """The module that holds the entry `name`."""
         return f"{self.package}.{name}"

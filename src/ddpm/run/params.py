@@ -101,6 +101,11 @@ def _options(subsection: _Subsection, info: Any) -> Any:
     return _options_class(registry, name).model_validate(values) if info.context == WHOLE else values
 
 
+def _names(chosen: Any) -> list[str]:
+    """The names in a field that chooses one entry, several or none; nothing of what is no name."""
+    return [name for name in (chosen if isinstance(chosen, list) else [chosen]) if isinstance(name, str)]
+
+
 def _options_class(registry: Registry[Any], name: str) -> type[Section]:
     options: type[Section] = getattr(registry[name], "Options", NoOptions)
     return options
@@ -109,8 +114,8 @@ def _options_class(registry: Registry[Any], name: str) -> type[Section]:
 class Chooses(Section):
     """A section that chooses registry entries by name and may have a subsection of options for each entry.
 
-    A subsection is named as its entry. Without one, the entry's defaults hold. Options of entries that are not chosen
-    are checked with the whole file, so that another choice is a change of one value.
+    A subsection is named as its entry. Without one, the entry's defaults hold. With the whole file, options of entries
+    that are not chosen are checked too, so that another choice is a change of one value.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -140,8 +145,7 @@ class Chooses(Section):
     def chosen(self) -> Iterator[tuple[str, str]]:
         """Each field of `registries` with the entries that it chooses, one by one."""
         for field in self.registries():
-            names = getattr(self, field)
-            yield from ((field, name) for name in ([names] if isinstance(names, str) else names or []))
+            yield from ((field, name) for name in _names(getattr(self, field)))
 
     def chosen_modules(self) -> Iterator[str]:
         """The modules of all entries that the section chooses."""
@@ -152,10 +156,12 @@ class Chooses(Section):
     def _subsections(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        entries = {name: registry for registry in cls.registries().values() for name in registry}
+        registries = cls.registries()
+        chosen = {name: {} for field in registries for name in _names(values.get(field)) if name in registries[field]}
+        entries = {name: registry for registry in registries.values() for name in registry}
         return {
             key: value if key in cls.model_fields else _Subsection(entries.get(key), key, value)
-            for key, value in values.items()
+            for key, value in {**chosen, **values}.items()
         }
 
     @model_serializer(mode="wrap")

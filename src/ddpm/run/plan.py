@@ -129,15 +129,17 @@ class _WithoutWords(ast.NodeTransformer):
         is_said = isinstance(node.value, ast.Call) and SAYS.fullmatch(ast.unparse(node.value.func))
         return None if is_said or isinstance(node.value, ast.Constant) else self.generic_visit(node)
 
-    def visit_Raise(self, node: ast.Raise) -> ast.AST:
-        return ast.Raise(node.exc.func if isinstance(node.exc, ast.Call) else node.exc)
-
     def visit_Assert(self, node: ast.Assert) -> ast.AST:
         return self.generic_visit(ast.Assert(node.test))
 
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        node.cause = None
+        return self.generic_visit(node)
+
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        if isinstance(node.func, ast.Name) and node.func.id == "tqdm":
-            node = ast.Call(node.func, node.args[:1], [])
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        if name.endswith("Error") or name == "tqdm":
+            node = ast.Call(node.func, node.args[: name == "tqdm"], [])
         return self.generic_visit(node)
 
     def visit_arg(self, node: ast.arg) -> ast.AST:
@@ -148,9 +150,8 @@ class _WithoutWords(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        node.body = [
-            kept for line in node.body if (kept := line if isinstance(line, ast.AnnAssign) else self.visit(line))
-        ]
+        body = (line if isinstance(line, ast.AnnAssign) else self.visit(line) for line in node.body)
+        node.body = [line for line in body if line is not None]
         return node
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:

@@ -1,0 +1,86 @@
+"""A folder is a registry: listing it imports nothing, and using an entry imports that one."""
+
+import importlib
+import sys
+
+import pytest
+
+from ddpm.errors import UserError
+from ddpm.registry import Registry
+from ddpm.run.params import NoOptions, Section
+
+
+@pytest.fixture
+def kinds(tmp_path, monkeypatch):
+    """A registry of a folder with two entries, a file that registers nothing, one that fails, and a package."""
+    folder = tmp_path / "made_up_kinds"
+    (folder / "sub").mkdir(parents=True)
+    register = "from registry_of_kinds import KINDS\nKINDS.register(__name__, {})\n"
+    files = {
+        "__init__.py": "",
+        "b.py": register.format("'the b'"),
+        "a.py": register.format("'the a'"),
+        "silent.py": "",
+        "broken.py": "raise RuntimeError('imported')\n",
+        "sub/__init__.py": "",
+        "notes.txt": "",
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    (tmp_path / "registry_of_kinds.py").write_text(
+        "from ddpm.registry import Registry\nKINDS = Registry('made_up_kinds', 'kind')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+    yield importlib.import_module("registry_of_kinds").KINDS
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_names_are_those_of_the_files_and_listing_imports_none(kinds):
+    assert list(kinds) == ["a", "b", "broken", "silent"]
+    assert len(kinds) == 4
+    assert "a" in kinds
+    assert "sub" not in kinds
+    assert kinds.checked("broken") == "broken"
+    assert kinds.module("broken") == "made_up_kinds.broken"
+    assert not [name for name in sys.modules if name.startswith("made_up_kinds.")]
+
+
+def test_an_entry_is_imported_when_it_is_used(kinds):
+    assert kinds["b"] == "the b"
+    assert "made_up_kinds.a" not in sys.modules
+    with pytest.raises(RuntimeError, match="imported"):
+        _ = kinds["broken"]
+
+
+def test_a_name_that_is_none_lists_those_there_are(kinds):
+    with pytest.raises(ValueError, match="'c' is no kind; allowed: a, b, broken, silent"):
+        kinds.checked("c")
+    with pytest.raises(UserError, match="'c' is no kind; allowed: a, b"):
+        _ = kinds["c"]
+
+
+def test_a_file_that_registers_nothing_is_named(kinds):
+    with pytest.raises(UserError, match=r"made_up_kinds/silent\.py registers no kind"):
+        _ = kinds["silent"]
+
+
+@pytest.mark.parametrize(
+    "registry",
+    [
+        ("ddpm.sampling.sampler", "SAMPLERS"),
+        ("ddpm.networks.network", "NETWORKS"),
+        ("ddpm.conditioning.conditioning", "CONDITIONINGS"),
+        ("ddpm.data.dataset", "DATASETS"),
+        ("ddpm.evaluation.metric", "METRICS"),
+        ("ddpm.figures.topic", "TOPICS"),
+    ],
+    ids=lambda registry: registry[1],
+)
+def test_every_file_of_the_project_registers_an_entry(registry):
+    module, name = registry
+    entries: Registry = getattr(importlib.import_module(module), name)
+    assert len(entries) > 0
+    for entry in entries:
+        assert issubclass(getattr(entries[entry], "Options", NoOptions), Section)
