@@ -1,152 +1,207 @@
 """Algorithm 1: against optimisation done by hand, for its order of draws, and for failing loudly."""
 
 import math
+from itertools import islice
 
 import pytest
 import torch
 from torch import nn
+from training.small import SHAPE, Scale, greys, images, params, tiny, weights
 
+from ddpm.conditioning.guidance import given
 from ddpm.data.order import batches
-from ddpm.diffusion.forward import noise_img
-from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.diffusion.forward import add_noise, noise_img
+from ddpm.diffusion.loss import training_loss
+from ddpm.diffusion.model import DiffusionModel
+from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.errors import UserError
-from ddpm.networks.model import DiffusionModel
-from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
-from ddpm.sections import Training
-from ddpm.run.seeding import generator, global_stream
-from ddpm.training.evaluate import loss_by_timestep, simple_loss
-from ddpm.training.loop import COURSE_DEFAULTS, fit, lr_factor
-
-SHAPE = (3, 4, 5)
+from ddpm.run.compute import Compute
+from ddpm.run.seeding import generator
+from ddpm.training.loop import Examples, loss_of_batch, start_training, total_steps, training_steps
 
 
-class Scale(DiffusionModel):
-    """eps = w x: one weight, so that a training run fits on a sheet of paper."""
-
-    def __init__(self, w=0.0):
-        super().__init__()
-        self.img_shape = (1, 2, 2)
-        self.noise_schedule = None
-        self.w = nn.Parameter(torch.tensor(w))
-
-    def forward(self, images, num_steps):  # noqa: ARG002
-        return self.w * images
+def train(model, own, data, seed=0, cond=None):
+    """All steps, and the state that they leave."""
+    state = start_training(model, own, Compute())
+    return list(training_steps(state, own, Examples(data, cond), seed)), state
 
 
-def params(**changes):
-    small = {"max_steps": 50, "lr": 0.01, "batch_size": 8, "epochs": 2.0, "log_interval": 1}
-    return Training(**{**COURSE_DEFAULTS, **small, **changes})
-
-
-def tiny(seed=0):
-    with global_stream(seed, "init"):
-        return TinyDiffuser(TinyDiffuserConfig(SHAPE, 128, 50))
-
-
-def images(n, name="images"):
-    return torch.rand(n, *SHAPE, generator=generator(0, name)) * 2 - 1
+def adam_by_hand(w, data, own, seed, factors):
+    """Losses, weights and EMA weights of `Scale` by Adam (Kingma & Ba 2015, algorithm 1), in plain numbers."""
+    beta1, beta2 = own.adam_betas
+    schedule, m, v, average = NoiseSchedule(own.max_steps), 0.0, 0.0, None
+    order = islice(batches(len(data), own.batch_size, seed), len(factors))
+    for step, (chosen, factor) in enumerate(zip(order, factors, strict=True), start=1):
+        _, eps, xt = noise_img(data[chosen], schedule, generator=generator(seed, "noise", step))
+        loss = ((w * xt - eps) ** 2).mean().item()
+        grad = (2 * (w * xt - eps) * xt).mean().item()
+        m, v = beta1 * m + (1 - beta1) * grad, beta2 * v + (1 - beta2) * grad**2
+        w -= own.lr * factor * (m / (1 - beta1**step)) / (math.sqrt(v / (1 - beta2**step)) + 1e-8)
+        average = w if average is None else own.ema_decay * average + (1 - own.ema_decay) * w
+        yield loss, w, average
 
 
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
-def test_training_is_adam_on_equation_14(ema_decay):
-    data = torch.rand(20, 1, 2, 2, generator=generator(0, "data")) * 2 - 1
-    model = Scale()
-    history = fit(model, params(ema_decay=ema_decay), data, seed=5)
+@pytest.mark.parametrize("adam_betas", [[0.9, 0.999], [0.5, 0.8]])
+@pytest.mark.parametrize(
+    ("shape", "factors"),
+    [
+        ({}, [1, 1, 1, 1, 1, 1]),
+        ({"lr_decay": "linear"}, [1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]),
+        ({"lr_decay": "linear", "warmup_steps": 3}, [1 / 3, 2 / 3 * 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]),
+    ],
+    ids=["constant", "decay", "warm-up and decay"],
+)
+def test_training_is_adam_on_equation_14(ema_decay, adam_betas, shape, factors):
+    data = images(20, shape=(1, 2, 2))
+    own = params(ema_decay=ema_decay, adam_betas=adam_betas, **shape)
+    model = Scale(0.3)
+    state = start_training(model, own, Compute())
+    by_hand = adam_by_hand(0.3, data, own, 5, factors)
+    for step, factor, (loss, w, average) in zip(
+        training_steps(state, own, Examples(data), 5), factors, by_hand, strict=True
+    ):
+        assert (step.lr, step.loss) == pytest.approx((0.01 * factor, loss), rel=1e-5)  # float32
+        assert model.w.item() == pytest.approx(w, abs=1e-6)
+        assert state.modules["average"].module.w.item() == pytest.approx(average, abs=1e-6)
+    assert (step.number, step.total, step.last) == (6, 6, True)
 
-    # Adam (Kingma & Ba 2015, algorithm 1) on d/dw mean((w x - eps)^2), in plain numbers.
+
+@pytest.mark.parametrize(("n_images", "epochs", "expected"), [(20, 2.0, 6), (24, 2.0, 6), (20, 0.4, 1), (20, 0.01, 1)])
+def test_total_steps_are_whole_and_at_least_one(n_images, epochs, expected):
+    assert total_steps(n_images, params(epochs=epochs)) == expected
+    steps, _ = train(Scale(), params(epochs=epochs), images(n_images, shape=(1, 2, 2)))
+    assert [step.number for step in steps] == list(range(1, expected + 1))
+    assert [step.last for step in steps] == [False] * (expected - 1) + [True]
+
+
+class Watching(Scale):
+    """Remembers the x_t and t of each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, images, num_steps):
+        self.seen.append((images.detach().clone(), num_steps.clone()))
+        return super().forward(images, num_steps)
+
+
+def test_each_step_sees_its_own_images_timesteps_and_noise():
+    data = images(20, shape=(1, 2, 2))
+    model = Watching()
+    train(model, params(schedule="cosine"), data, seed=5)
+    schedule = NoiseSchedule(50, betas=SCHEDULES["cosine"](50))
+    for step, (chosen, (xt, num_steps)) in enumerate(zip(batches(20, 8, 5), model.seen, strict=False), start=1):
+        t, _, expected = noise_img(data[chosen], schedule, generator=generator(5, "noise", step))
+        assert torch.equal(num_steps, t)
+        assert torch.equal(xt, expected)
+    assert len(model.seen) == 6
+
+
+def test_every_image_comes_once_an_epoch_in_a_shuffled_order():
+    # With T = 1 of the linear schedule the noise has a standard deviation of 0.01, and the greys lie 0.08 apart.
+    model = Watching()
+    train(model, params(max_steps=1), greys(20) * 10)
+    orders = torch.cat([xt.mean((1, 2, 3)) for xt, _ in model.seen]).add(1).mul(255 / 2 / 10).round().long()
+    first, second = orders.split(20)
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(20))
+    assert first.tolist() != list(range(20))
+    assert first.tolist() != second.tolist()
+
+
+class Told(Watching):
+    """Takes a `cond`, and remembers it."""
+
+    def with_variance(self, images, num_steps, cond):
+        self.told = [*getattr(self, "told", []), cond]
+        return self(images, num_steps), None
+
+
+def test_conditioning_keeps_step_with_the_images():
+    model = Told()
+    train(model, params(max_steps=1), greys(20) * 10, cond=torch.arange(20))
+    for (xt, _), cond in zip(model.seen, model.told, strict=True):
+        assert torch.equal(xt.mean((1, 2, 3)).add(1).mul(255 / 2 / 10).round().long(), cond)
+
+
+@pytest.mark.parametrize("step_sampling", ["uniform", "stratified"])
+@pytest.mark.parametrize("weighting", ["simple", "x0", "min_snr", "bound"])
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v", "mean"])
+def test_the_loss_is_that_of_weighting_prediction_and_step_sampling(prediction, weighting, step_sampling):
+    own = params(prediction=prediction, weighting=weighting, step_sampling=step_sampling, lr=1e-9, batch_size=16)
+    data = (images(16, shape=(1, 2, 2)) * 127).round() / 127.5
+    steps, _ = train(Scale(0.7), own, data, seed=3)
     schedule = NoiseSchedule(50)
-    w, m, v, average, losses = 0.0, 0.0, 0.0, None, []
-    for step, (chosen, _) in enumerate(zip(batches(20, 8, 5), range(6), strict=False), start=1):
-        _, eps, xt = noise_img(data[chosen], schedule, generator=generator(5, "noise", step))
-        losses.append(((w * xt - eps) ** 2).mean().item())
-        grad = (2 * (w * xt - eps) * xt).mean().item()
-        m = 0.9 * m + 0.1 * grad
-        v = 0.999 * v + 0.001 * grad**2
-        w -= 0.01 * (m / (1 - 0.9**step)) / (math.sqrt(v / (1 - 0.999**step)) + 1e-8)
-        average = w if average is None else ema_decay * average + (1 - ema_decay) * w
-    assert history.steps == 6
-    assert max(abs(a - b) for (_, a), b in zip(history.train_loss, losses, strict=True)) < 1e-5
-    assert abs(model.w.item() - average) < 1e-5
-
-
-def test_the_loss_by_quartile_splits_the_loss_by_the_steps_drawn():
-    data = torch.rand(20, 1, 2, 2, generator=generator(0, "data")) * 2 - 1
-    history = fit(Scale(), params(log_interval=3, lr=1e-9), data, seed=5)
-    schedule, quartiles = NoiseSchedule(50), (range(1, 14), range(14, 26), range(26, 39), range(39, 51))
-    drawn, expected = [], []
-    for step, (chosen, _) in enumerate(zip(batches(20, 8, 5), range(6), strict=False), start=1):
-        num_steps, eps, _ = noise_img(data[chosen], schedule, generator=generator(5, "noise", step))
-        drawn += zip(num_steps.tolist(), eps.square().mean((1, 2, 3)).tolist(), strict=True)  # w stays 0
-        if step % 3 == 0:
-            found = [[loss for t, loss in drawn if t in quartile] for quartile in quartiles]
-            expected.append((step, [sum(losses) / len(losses) if losses else None for losses in found]))
-            drawn = []
-    assert [step for step, _ in history.quartile_loss] == [3, 6]
-    for (_, losses), (_, by_hand) in zip(history.quartile_loss, expected, strict=True):
-        assert losses == pytest.approx(by_hand, rel=1e-5)  # float32
-
-
-def test_a_quartile_without_a_step_has_no_loss():
-    _, losses = fit(Scale(), params(max_steps=2), torch.zeros(20, 1, 2, 2)).quartile_loss[-1]
-    assert [loss is None for loss in losses] == [False, True, False, True]
-
-
-def test_the_model_learns_to_tell_noise():
-    # A constant image leaves nothing to guess: eps = (x_t - sqrt(alpha_bar) c) / sqrt(1 - alpha_bar) exactly, so a good
-    # fit comes far below the error 1 of predicting no noise at all.
-    data = torch.full((256, *SHAPE), 0.5)
-    model = tiny()
-    history = fit(model, params(batch_size=32, epochs=60.0, schedule="rescaled_linear"), data, data[:64])
-    assert history.eval_loss[-1][1] < 0.15
-    assert model.noise_schedule is not None
-
-
-def test_same_seed_same_weights_and_another_seed_others():
-    weights = []
-    for seed in (1, 1, 2):
-        model = tiny()
-        fit(model, params(), images(40), seed=seed)
-        weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], weights[2])
-
-
-def test_global_state_and_tracking_do_not_change_the_weights():
-    class Recorder:
-        def __init__(self):
-            self.metrics, self.images = [], []
-
-        def log_metrics(self, metrics, step):
-            torch.rand(1)
-            self.metrics.append((step, metrics))
-
-        def log_image(self, image, key, step):
-            self.images.append((step, key, image))
-
-    results = []
-    for log in (None, Recorder()):
-        torch.manual_seed(123 if log else 7)
-        model = tiny()
-        fit(model, params(img_log_interval=4), images(40), images(8, "eval"), log=log)
-        results.append(model.state_dict())
-    assert all(torch.equal(results[0][key], results[1][key]) for key in results[0])
-    assert [step for step, metrics in log.metrics if "train_loss" in metrics] == list(range(1, 11))
-    assert [step for step, *_ in log.images] == [4, 8, 10]
-    assert log.images[0][2].shape == (3, 3 * 8, 15)
+    for step, chosen in zip(steps, batches(16, 16, 3), strict=False):
+        stream = generator(3, "noise", step.number)
+        t, eps, xt = noise_img(data[chosen], schedule, generator=stream, step_sampling=step_sampling)
+        expected = training_loss(weighting, prediction, 0.7 * xt, None, data[chosen], eps, xt, t, schedule).mean()
+        assert step.loss == pytest.approx(expected.item(), rel=1e-5)  # float32
 
 
 def test_stratified_steps_meet_every_step_once_in_a_batch_of_as_many():
-    class Asked(Scale):
-        def forward(self, images, num_steps):
-            asked.append(sorted(num_steps.tolist()))
-            return super().forward(images, num_steps)
+    for step_sampling, all_once in (("stratified", True), ("uniform", False)):
+        model = Watching()
+        train(model, params(step_sampling=step_sampling, batch_size=50), torch.zeros(100, 1, 2, 2))
+        drawn = [sorted(num_steps.tolist()) for _, num_steps in model.seen]
+        assert len(drawn) == 4
+        assert (drawn == 4 * [list(range(1, 51))]) == all_once
 
-    data = torch.zeros(100, 1, 2, 2)
-    for step_sampling, everyone in (("stratified", True), ("uniform", False)):
-        asked = []
-        fit(Asked(), params(step_sampling=step_sampling, batch_size=50), data)
-        assert len(asked) == 4
-        assert (asked == 4 * [list(range(1, 51))]) == everyone
+
+class Sure(DiffusionModel):
+    """Predicts x_0 = 0 for every image, and a variance for each t that training may choose."""
+
+    def __init__(self, max_steps):
+        super().__init__()
+        self.img_shape = (1, 2, 2)
+        self.v = nn.Parameter(torch.zeros(max_steps))
+
+    def forward(self, images, num_steps):  # noqa: ARG002
+        return 0 * images
+
+    def with_variance(self, images, num_steps):
+        return self(images, num_steps), self.v[num_steps - 1].reshape(-1, 1, 1, 1).expand_as(images)
+
+
+@pytest.mark.parametrize("weighting", ["simple", "bound"])
+def test_training_finds_the_best_variance(weighting):
+    # Every pixel is -1 or 1, so the estimate 0 is wrong by 1 at every t, and the best variance from t = 2 on is
+    # beta_tilde + (the factor of x_0 in equation 7)^2, whatever the noise.
+    data = torch.randint(2, (16, 1, 2, 2), generator=generator(0, "coins")).float() * 2 - 1
+    shape = {"schedule": "cosine", "prediction": "x0", "lr_decay": "linear", "step_sampling": "stratified"}
+    model = Sure(4)
+    train(model, params(weighting=weighting, max_steps=4, lr=0.2, batch_size=16, epochs=150.0, **shape), data)
+    betas = model.noise_schedule.betas
+    bars = torch.cat((torch.ones(1, dtype=torch.float64), (1 - betas).cumprod(0)))
+    beta, before, after = betas[1:], bars[1:-1], bars[2:]
+    small, x0_weight = beta * (1 - before) / (1 - after), before.sqrt() * beta / (1 - after)
+    best = ((small + x0_weight**2) / small).log() / (beta / small).log()
+    assert (model.v.detach()[1:] / best - 1).abs().max() < 0.01  # 150 steps of Adam with a falling rate
+
+
+def test_prediction_mean_is_refused_in_bf16():
+    with pytest.raises(UserError, match="prediction is mean, which bf16 is too coarse for; precision must be fp32"):
+        start_training(Scale(), params(prediction="mean"), Compute(precision="bf16"))
+
+
+def test_the_model_gets_its_schedule_and_prediction():
+    model = Scale().eval()
+    state = start_training(model, params(max_steps=30, schedule="cosine", prediction="v"), Compute())
+    for network in (model, state.modules["average"].module):
+        assert torch.equal(network.noise_schedule.betas, SCHEDULES["cosine"](30))
+        assert network.prediction == "v"
+    assert model.training
+
+
+def test_same_seed_same_weights_and_another_seed_others():
+    trained = []
+    for seed in (1, 1, 2):
+        model = tiny()
+        train(model, params(), images(40), seed)
+        trained.append(weights(model))
+    assert torch.equal(trained[0], trained[1])
+    assert not torch.equal(trained[0], trained[2])
 
 
 def test_dropout_comes_from_seed_and_step_and_not_from_the_global_state():
@@ -164,7 +219,7 @@ def test_dropout_comes_from_seed_and_step_and_not_from_the_global_state():
     for start, seed in ((1, 5), (2, 5), (1, 6)):
         torch.manual_seed(start)
         masks = []
-        fit(Dropping(), params(), torch.ones(16, 1, 2, 2), seed=seed)
+        train(Dropping(), params(), torch.ones(16, 1, 2, 2), seed)
         runs.append(torch.stack(masks))
     assert torch.equal(runs[0], runs[1])
     assert not torch.equal(runs[0], runs[2])
@@ -173,47 +228,36 @@ def test_dropout_comes_from_seed_and_step_and_not_from_the_global_state():
 
 def test_eight_bit_images_train_like_their_floats():
     x = torch.randint(0, 256, (24, *SHAPE), dtype=torch.uint8, generator=generator(0, "bytes"))
-    losses = [fit(tiny(), params(), data, seed=1).train_loss for data in (x, x.float() / 255 * 2 - 1)]
-    assert max(abs(a - b) for (_, a), (_, b) in zip(*losses, strict=True)) < 1e-6
+    losses = [[step.loss for step in train(tiny(), params(), data, 1)[0]] for data in (x, x.float() / 255 * 2 - 1)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 
 
-def test_a_diverging_loss_names_step_rate_and_batch():
+def test_loss_of_batch_gives_a_loss_and_a_timestep_for_each_image():
+    # w = 0 predicts no noise: the loss of an image is the mean square of its noise.
+    model, x0 = Scale(0.0), images(6, shape=(1, 2, 2))
+    model.noise_schedule = NoiseSchedule(50)
+    losses, num_steps = loss_of_batch(given(model, None), x0, params(), generator(0, "noise"))
+    t, eps, xt = noise_img(x0, model.noise_schedule, generator=generator(0, "noise"))
+    assert torch.equal(num_steps, t)
+    assert (losses - eps.square().mean((1, 2, 3))).abs().max() < 1e-6
+    assert torch.equal(xt, add_noise(x0, eps, t, model.noise_schedule))
+
+
+def test_a_diverging_loss_names_step_rate_and_batch_and_leaves_the_state_before_it():
     message = r"diverged: the loss at step \d+ of 12, batch \d of 3 in epoch \d, is \S+, with lr 10 and 8 images; try"
+    own = params(lr=10.0, epochs=4.0)
+    state = start_training(Scale(), own, Compute())
     with pytest.raises(UserError, match=message):
-        fit(Scale(), params(lr=10.0, epochs=4.0), torch.full((24, 1, 2, 2), 5e18))  # (w x)^2 overflows
+        list(training_steps(state, own, Examples(torch.full((24, 1, 2, 2), 5e18))))  # (w x)^2 overflows
+    assert 1 <= state.step < 12
+    assert state.modules["model"].w.isfinite()
 
 
-def test_learning_rate_shapes():
-    level = params()
-    assert [lr_factor(k, 10, level) for k in (0, 5, 9)] == [1, 1, 1]
-    shaped = params(warmup_steps=4, lr_decay="linear")
-    expected = [0.25 * 1.0, 0.5 * 0.9, 0.75 * 0.8, 1.0 * 0.7, 0.6, 0.5]
-    assert max(abs(lr_factor(k, 10, shaped) - e) for k, e in enumerate(expected)) < 1e-12
-    assert lr_factor(10, 10, shaped) == 0
-
-
-@pytest.mark.parametrize("w", [0.0, 0.7])
-def test_held_out_losses_have_their_closed_form(w):
-    # For x_0 = 0 the input is sqrt(1 - alpha_bar_t) eps, so the loss at t is (w sqrt(1 - alpha_bar_t) - 1)^2 E[eps^2].
-    schedule = NoiseSchedule(30)
-    zeros = torch.zeros(10, 1, 2, 2)
-    losses = loss_by_timestep(Scale(w), zeros, schedule, per_step=4000, seed=0)
-    expected = (w * (1 - schedule.alpha_bars).sqrt() - 1) ** 2
-    # eps^2 has variance 2; 16,000 values a step; 4.5 standard errors.
-    assert ((torch.tensor(losses) - expected).abs() <= 4.5 * expected * (2 / 16_000) ** 0.5 + 1e-6).all()
-    mean = simple_loss(Scale(w), torch.zeros(9000, 1, 2, 2), schedule, seed=0)
-    assert abs(mean - expected.mean()) < 4.5 * (2 / 36_000) ** 0.5
-
-
-def test_the_loss_by_timestep_is_of_the_same_images_at_every_step():
-    # Of a network that says x_0 = 0 the loss is the images' mean square, whatever t: 1, 4, 9, ... an image.
-    images = torch.arange(1.0, 11).reshape(10, 1, 1, 1).expand(10, 1, 2, 2)
-    model = Scale(0.0)
-    model.prediction = "x0"
-    assert loss_by_timestep(model, images, NoiseSchedule(7), per_step=3, seed=0) == pytest.approx(7 * [14 / 3])
-
-
-def test_evaluation_leaves_the_mode_alone():
-    model = Scale().train()
-    simple_loss(model, torch.zeros(2, 1, 2, 2), NoiseSchedule(5), seed=0)
-    assert model.training
+def test_weights_that_are_not_finite_after_the_last_step_are_noticed():
+    own = params(epochs=1.0, batch_size=24)
+    state = start_training(Scale(), own, Compute())
+    steps = training_steps(state, own, Examples(images(24, shape=(1, 2, 2))))
+    assert next(steps).last
+    state.modules["model"].w.data.fill_(torch.nan)
+    with pytest.raises(UserError, match=r"diverged: the weights after step 1, the last, are not finite, with lr 0.01"):
+        next(steps)

@@ -1,0 +1,61 @@
+"""Networks and hyper-parameters of which a training run fits on a sheet of paper."""
+
+import torch
+from torch import nn
+
+from ddpm.diffusion.model import DiffusionModel
+from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
+from ddpm.run.seeding import generator, global_stream
+from ddpm.training.course import COURSE_DEFAULTS
+from ddpm.training.params import Training
+
+SHAPE = (3, 4, 5)
+
+
+class Scale(DiffusionModel):
+    """Predicts w x: one weight."""
+
+    def __init__(self, w=0.0):
+        super().__init__()
+        self.img_shape = (1, 2, 2)
+        self.w = nn.Parameter(torch.tensor(w))
+
+    def forward(self, images, num_steps):  # noqa: ARG002
+        return self.w * images
+
+
+class Recorder:
+    """A log that remembers what it gets, and uses torch's global random state, as nothing else may."""
+
+    def __init__(self):
+        self.metrics, self.images = [], []
+
+    def log_metrics(self, metrics, step):
+        torch.rand(1)
+        self.metrics.append((step, dict(metrics)))
+
+    def log_image(self, image, key, step):
+        self.images.append((step, key, image))
+
+
+def params(**changes):
+    small = {"max_steps": 50, "lr": 0.01, "batch_size": 8, "epochs": 2.0, "log_interval": 1}
+    return Training(**{**COURSE_DEFAULTS, **small, **changes})
+
+
+def tiny(seed=0):
+    with global_stream(seed, "init"):
+        return TinyDiffuser(TinyDiffuserConfig(SHAPE, 128, 50))
+
+
+def images(n, name="images", shape=SHAPE):
+    return torch.rand(n, *shape, generator=generator(0, name)) * 2 - 1
+
+
+def greys(n, first=0, shape=(1, 2, 2)):
+    """8-bit images of one grey each: first, first + 1, ..."""
+    return torch.arange(first, first + n, dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(-1, *shape).contiguous()
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
