@@ -5,8 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ddpm.networks.blocks import AttentionBlock, GroupNorm, ResidualBlock, StepEmbedding, attention, withheld
-from ddpm.run.seeding import global_stream
+from ddpm.networks.blocks import AttentionBlock, GroupNorm, ResidualBlock, StepEmbedding, attention
 
 
 def test_step_embedding_is_the_closed_form() -> None:
@@ -61,12 +60,3 @@ def test_residual_block_adds_the_step_between_its_convolutions() -> None:
     skip = torch.einsum("oi,bihw->bohw", block.skip.weight[:, :, 0, 0], x) + block.skip.bias[:, None, None]
     expected = half(half(x, block.block1) + shift[:, :, None, None], block.block2) + skip
     assert (block(x, step) - expected).abs().max() < 1e-5  # float32, values of order 1
-
-
-def test_training_withholds_the_share_of_labels_that_it_is_told_to() -> None:
-    labels = torch.arange(3000, dtype=torch.uint8) % 3
-    with global_stream(0, "dropout"):
-        found = withheld(labels, 0.25, 3)
-    untold = found == 3
-    assert abs(untold.double().mean() - 0.25) < 0.04  # five standard errors of a share of 3000
-    assert torch.equal(found[~untold], labels[~untold].long())

@@ -6,11 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ddpm.networks.model import DiffusionModel, labelled
-from ddpm.networks.blocks import AttentionBlock, ResidualBlock
+from ddpm.conditioning.guidance import given
+from ddpm.diffusion.model import DiffusionModel
 from ddpm.networks.architectures.unet import Unet, UnetConfig
+from ddpm.networks.blocks import AttentionBlock, ResidualBlock
 from ddpm.run.seeding import global_stream
 
+LABELS = {"name": "labels", "dropout": 0.0}
+CLUSTERS = {"name": "clusters", "n_clusters": 3, "dropout": 0.0}
 SMALL = UnetConfig((1, 8, 8), channels=8, dim_mults=(1, 2), max_steps=50)
 COURSE = UnetConfig((1, 28, 28), channels=28, dim_mults=(1, 2, 4), groups=4, max_steps=200)
 
@@ -22,21 +25,21 @@ def build(config: UnetConfig) -> Unet:
 
 def noisy(config: UnetConfig, n: int) -> tuple[Tensor, Tensor]:
     stream = torch.Generator().manual_seed(1)
-    images = torch.randn(n, *config.image_shape, generator=stream)
+    images = torch.randn(n, *config.img_shape, generator=stream)
     return images, torch.randint(1, config.max_steps + 1, (n,), generator=stream)
 
 
 @pytest.mark.parametrize("patch_size", [1, 2, 4])
 @pytest.mark.parametrize("dim_mults", [(1,), (2,), (1, 2), (2, 1), (1, 2, 4)])
-@pytest.mark.parametrize("image_shape", [(1, 16, 16), (3, 16, 32)])
+@pytest.mark.parametrize("img_shape", [(1, 16, 16), (3, 16, 32)])
 def test_predicts_one_value_for_each_of_the_image(
-    image_shape: tuple[int, ...], dim_mults: tuple[int, ...], patch_size: int
+    img_shape: tuple[int, ...], dim_mults: tuple[int, ...], patch_size: int
 ) -> None:
-    config = UnetConfig(image_shape, channels=8, dim_mults=dim_mults, max_steps=50, patch_size=patch_size)
+    config = UnetConfig(img_shape, channels=8, dim_mults=dim_mults, max_steps=50, patch_size=patch_size)
     model = build(config)
     images, num_steps = noisy(config, 2)
     assert isinstance(model, DiffusionModel)
-    assert model.img_shape == image_shape
+    assert model.img_shape == img_shape
     assert model(images, num_steps).shape == images.shape
 
 
@@ -136,7 +139,7 @@ def test_dropout_drops_its_share_in_training_only() -> None:
 
 @pytest.mark.parametrize("patch_size", [1, 2])
 def test_a_learned_variance_is_said_beside_the_prediction_and_by_its_own_weights(patch_size: int) -> None:
-    config = replace(SMALL, patch_size=patch_size, image_shape=(3, 8, 8))
+    config = replace(SMALL, patch_size=patch_size, img_shape=(3, 8, 8))
     plain, varied = build(config), build(replace(config, learn_variance=True))
     shared = {key: value for key, value in varied.state_dict().items() if "conv_out" not in key}
     n = 3 * patch_size**2
@@ -191,10 +194,10 @@ def test_attention_stands_only_where_the_maps_are_small_enough() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_shape": (1, 28, 28)}, "image size 28x28.*multiples of 8"),
-        ({"image_shape": (1, 32, 28)}, "image size 32x28.*multiples of 8"),
-        ({"image_shape": (1, 28, 28), "dim_mults": (1, 2), "patch_size": 4}, "patch_size 4.*multiples of 8"),
-        ({"image_shape": (1, 0, 8)}, "multiples of 8"),
+        ({"img_shape": (1, 28, 28)}, "image size is 28x28.*multiples of 8"),
+        ({"img_shape": (1, 32, 28)}, "image size is 32x28.*multiples of 8"),
+        ({"img_shape": (1, 28, 28), "dim_mults": (1, 2), "patch_size": 4}, "patch_size 4.*multiples of 8"),
+        ({"img_shape": (1, 0, 8)}, "multiples of 8"),
         ({"channels": 30}, "channels is 30.*groups, 4"),
         ({"channels": 28, "heads": 8}, "channels is 28.*heads, 8"),
         ({"channels": 9, "groups": 3, "heads": 3}, "channels is 9.*sines and cosines"),
@@ -213,42 +216,42 @@ def test_step_out_of_range_is_an_error(step: int) -> None:
 
 
 def test_labels_leave_all_other_weights_as_they_were() -> None:
-    plain, conditional = build(SMALL).state_dict(), build(replace(SMALL, n_classes=3)).state_dict()
-    assert conditional.keys() - plain.keys() == {"label.weight"}
+    plain, conditional = build(SMALL).state_dict(), build(replace(SMALL, conditioning=LABELS, n_classes=3)).state_dict()
+    assert conditional.keys() - plain.keys() == {"conditioning.embedding.weight"}
     assert all(torch.equal(value, conditional[key]) for key, value in plain.items())
 
 
 def test_a_label_is_a_vector_beside_the_steps() -> None:
-    conditional, plain = build(replace(SMALL, n_classes=3)), build(SMALL)
+    conditional, plain = build(replace(SMALL, conditioning=LABELS, n_classes=3)), build(SMALL)
     images, num_steps = noisy(SMALL, 4)
     labels = torch.tensor([2, 0, 1, 2], dtype=torch.uint8)  # as the data set has them
-    found = labelled(conditional, labels)(images, num_steps)
+    found = given(conditional, labels)(images, num_steps)
     bias = plain.step[3].bias.data.clone()
     for i, label in enumerate(labels.tolist()):
-        plain.step[3].bias.data = bias + conditional.label.weight.data[label]
+        plain.step[3].bias.data = bias + conditional.conditioning.embedding.weight.data[label]
         alone = plain(images[i : i + 1], num_steps[i : i + 1])
         assert (found[i] - alone[0]).abs().max() < 1e-5  # float32 sums in another order, values of order 1
-    assert (labelled(conditional, labels.flip(0))(images, num_steps) - found).abs().max() > 1e-3
+    assert (given(conditional, labels.flip(0))(images, num_steps) - found).abs().max() > 1e-3
 
 
-def test_labels_are_asked_for_and_never_ignored() -> None:
-    conditional, plain = build(replace(SMALL, n_classes=3)), build(SMALL)
+def test_conditioning_is_needed_or_refused() -> None:
+    conditional, plain = build(replace(SMALL, conditioning=LABELS, n_classes=3)), build(SMALL)
     images, num_steps = noisy(SMALL, 2)
-    with pytest.raises(ValueError, match=r"n_classes is 3, .* none are given"):
-        labelled(conditional, None)(images, num_steps)
-    with pytest.raises(ValueError, match=r"n_classes is None, .* they are given"):
+    with pytest.raises(ValueError, match="cond has 0 tensors; this network takes a cond"):
+        conditional(images, num_steps)
+    with pytest.raises(ValueError, match="cond has 1 tensors; this network takes no cond"):
         plain(images, num_steps, torch.tensor([0, 1]))
-    assert labelled(plain, torch.tensor([0, 1])) is plain
+    assert given(plain, None) is plain
     with pytest.raises(IndexError):
-        labelled(conditional, torch.tensor([0, 4]))(images, num_steps)
+        given(conditional, torch.tensor([0, 4]))(images, num_steps)
 
 
 def test_the_mean_of_an_images_cluster_is_shown_beside_it() -> None:
     """Were the cluster of every image to have the same mean, an ordinary U-Net of two channels would see the same."""
-    config = replace(SMALL, n_classes=3, clustered=True)
+    config = replace(SMALL, conditioning=CLUSTERS)
     clustered, images, num_steps = build(config), *noisy(SMALL, 4)
-    clustered.clusters.means.copy_(torch.linspace(-1, 1, 3).reshape(3, 1, 1, 1).expand(3, 1, 8, 8))
-    found = labelled(clustered, torch.tensor([2, 0, 1, 3]))(images, num_steps)
+    clustered.conditioning.means.copy_(torch.linspace(-1, 1, 3).reshape(3, 1, 1, 1).expand(3, 1, 8, 8))
+    found = given(clustered, torch.tensor([2, 0, 1, 3]))(images, num_steps)
     beside = nn.Conv2d(2, 8, 7, padding=3)
     beside.load_state_dict(clustered.conv_in.state_dict())
     plain = build(SMALL)
@@ -263,7 +266,7 @@ def test_the_mean_of_an_images_cluster_is_shown_beside_it() -> None:
         alone = plain(images[i : i + 1], num_steps[i : i + 1])
         assert (found[i] - alone[0]).abs().max() < 1e-5  # float32 sums in another order, values of order 1
     with pytest.raises(IndexError):
-        labelled(clustered, torch.tensor([0, 1, 2, 4]))(images, num_steps)
+        given(clustered, torch.tensor([0, 1, 2, 4]))(images, num_steps)
 
 
 class Always(nn.Module):
@@ -277,13 +280,13 @@ class Always(nn.Module):
         return self.said
 
 
-@pytest.mark.parametrize("clustered", [False, True])
-def test_labels_are_withheld_in_training_alone(clustered: bool) -> None:
-    model = build(replace(SMALL, n_classes=3, clustered=clustered, label_dropout=0.999))
-    if clustered:
-        model.clusters.means.fill_(1.0)
+@pytest.mark.parametrize("conditioning", [LABELS, CLUSTERS])
+def test_conditioning_is_dropped_in_training_alone(conditioning: dict[str, object]) -> None:
+    model = build(replace(SMALL, conditioning={**conditioning, "dropout": 0.999}, n_classes=3))
+    if conditioning is CLUSTERS:
+        model.conditioning.means.fill_(1.0)
     images, num_steps = noisy(SMALL, 2)
-    told, untold = (labelled(model, torch.tensor([label] * 2)) for label in (1, 3))
+    conditional, null = (given(model, torch.tensor([label] * 2)) for label in (1, 3))
     with global_stream(0, "dropout"):
-        assert torch.equal(told.train()(images, num_steps), untold.eval()(images, num_steps))
-    assert not torch.equal(told.eval()(images, num_steps), untold(images, num_steps))
+        assert torch.equal(conditional.train()(images, num_steps), null.eval()(images, num_steps))
+    assert not torch.equal(conditional.eval()(images, num_steps), null(images, num_steps))
