@@ -5,6 +5,7 @@ needs one new file and no other change, and a stage depends on the entries that 
 """
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import TypeVar
@@ -66,12 +67,16 @@ class Registry(Mapping[str, Entry]):
             raise UserError(f"{module.replace('.', '/')}.py registers no {self.what}")
         return self._entries[name]
 
-    def __iter__(self) -> Iterator[str]:
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
         folder = import_module(self.package).__path__
-        return iter(sorted(module.name for module in iter_modules(folder) if not module.ispkg))
+        return tuple(sorted(module.name for module in iter_modules(folder) if not module.ispkg))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)  # list(self) would ask for the length
+        return len(self._names)
 
     def __contains__(self, name: object) -> bool:
-        return name in list(self)
+        return name in self._names
