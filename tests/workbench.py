@@ -19,18 +19,25 @@ CLASS_NAMES = tuple("abcdefghij")
 
 
 class Log(Run):
-    """A tracking run that remembers the metrics."""
+    """A tracking run that remembers the latest metrics, those of each step, and the tags."""
 
     def __init__(self) -> None:
         self.metrics: dict[str, float] = {}
+        self.steps: dict[int, dict[str, float]] = {}
+        self.tags: dict[str, str] = {}
 
-    def log_metrics(self, metrics, step):  # noqa: ARG002
+    def log_metrics(self, metrics, step):
         self.metrics |= metrics
+        self.steps.setdefault(step, {}).update(metrics)
+
+    def set_tags(self, tags):
+        self.tags |= tags
 
 
 def declared(name: str) -> tuple[Stage, dict[str, Any]]:
     """A stage, and the names of its script, which tests may replace."""
-    for script in sorted((REPO / "stages").glob("[!c]*.py")):  # all but check
+    scripts = sorted((REPO / "stages").glob("[!c]*.py"))  # all but check
+    for script in sorted(scripts, key=lambda path: path.stem != name):
         names = runpy.run_path(str(script), run_name=script.stem)
         if name in names["STAGES"]:
             stage = names["STAGES"][name]

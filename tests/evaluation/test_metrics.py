@@ -1,10 +1,12 @@
 """Metrics against closed forms, SciPy and sets made by hand; and each of the registry against its own words."""
 
+import re
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
+from project import REPO
 from scipy import linalg
 from torch import Tensor
 
@@ -153,6 +155,13 @@ def test_a_floor_is_the_score_of_the_real_images_by_the_same_function(name):
     forth, back = (METRICS[name].scores(comparison(*pair)) for pair in ((samples, real), (real, samples)))
     assert forth.floor == back.samples
     assert forth.samples == back.floor
+
+
+def test_the_documentation_says_what_each_metric_sees():
+    text = (REPO / "docs/evaluation.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \| ([^|]*) \| [^|]+ \|$", text, re.MULTILINE)
+    found = {name: (better, sees) for name, better, sees in rows if name in METRICS}
+    assert found == {name: (metric.better, metric.sees) for name, metric in METRICS.items()}
 
 
 def test_metrics_that_do_not_apply_say_so():

@@ -42,10 +42,7 @@ def split(name):
 
 @pytest.mark.parametrize(("reference", "floor"), [("test", "held_out"), ("held_out", "test")])
 def test_samples_and_unseen_images_are_held_against_the_whole_reference(reference, floor):
-    changes = FEW | {"reference": reference}
-    if reference == "held_out":
-        changes["n_samples"] = 258
-    stage = run("evaluate_unet", changes)
+    stage = run("evaluate_unet", FEW | {"reference": reference})
     model, extractor = load_classifier(WEIGHTS)
     chosen = torch.randperm(SIZES[floor], generator=generator(stage.seed, "floor"))[:258]
     target, samples, real = (
@@ -116,6 +113,26 @@ def test_inceptions_features_are_used_where_its_weights_are(monkeypatch):
     assert found["samples"]["value"] == pytest.approx(fid(reference, samples))
     assert found["floor"]["value"] == pytest.approx(fid(reference, floor))
     assert scores["extractor_inception"] == WEIGHTS_SHA256[:12]
+
+
+def test_weights_of_inception_that_are_not_there_stop_before_any_work(monkeypatch):
+    monkeypatch.setattr(evaluate, "LEAST_INCEPTION_SAMPLES", 10)
+    with pytest.raises(UserError, match=r"inception_weights is gone.pth: No such file or directory; give the"):
+        run("evaluate_unet", FEW | {"inception_weights": "gone.pth"})
+    assert not REPORTS.exists()
+
+
+def test_every_value_is_logged_with_what_it_was_measured_with(caplog):
+    caplog.set_level("INFO")
+    stage = run("evaluate_unet", FEW)
+    scores = json.loads((REPORTS / "scores.json").read_text())
+    for name in scores["metrics"]:
+        [line] = [line for line in caplog.messages if line.startswith(f"{name}: ")]
+        number = r"(-?[\d.e+-]+|nan) \[\S+, \S+\]"
+        assert re.fullmatch(rf"{name}: {number}, floor {number}", line)
+    facts = {"n_samples": "258", "reference": "test", "extractor": scores["extractor"]}
+    assert caplog.messages[-1] == ", ".join(f"{name} {fact}" for name, fact in facts.items())
+    assert stage.log.tags == facts
 
 
 def fewer_samples():

@@ -14,6 +14,7 @@ from ddpm.conditioning.kinds.labels import Labels
 from ddpm.data.dataset import load_dataset
 from ddpm.diffusion.model import DiffusionModel
 from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
+from ddpm.errors import UserError
 from ddpm.evaluation import progressive
 from ddpm.evaluation.classifier import Classifier, ClassifierConfig, describe, load_classifier, save_classifier
 from ddpm.evaluation.frechet import fid
@@ -54,7 +55,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_what_it_writes_fits_together():
-    run("paper", FEW)
+    stage = run("paper", FEW)
     made = load_file("samples/paper.safetensors")
     test = load_dataset(Path("data/images/test.safetensors")).images
     kept = timesteps(NoiseSchedule(25), 5)
@@ -79,6 +80,11 @@ def test_what_it_writes_fits_together():
     held_out = load_dataset(Path("data/images/held_out.safetensors")).images[-258:]
     floor = fid(*(describe(classifier, images).features for images in (test, held_out)))
     assert abs(facts["fid_classifier_floor"]["value"] / floor - 1) < 1e-3  # other batches round otherwise
+    assert stage.log.tags == {"n_samples": "258", "reference": "test", "extractor": extractor}
+    for row in rows:  # by the number of steps from pure noise
+        assert stage.log.steps[25 - int(row["num_steps"])]["fid_classifier"] == pytest.approx(
+            float(row["fid_classifier"])
+        )
     # An untrained network is further from the images, which are noise here, than they are from one another.
     assert all(float(row["low"]) > facts["fid_classifier_floor"]["high"] for row in rows)
 
@@ -89,6 +95,16 @@ def test_a_sample_is_the_same_whatever_the_batch():
         run("paper", FEW | {"batch_size": size})
         found.append(load_file("samples/paper.safetensors")["estimates"].int())
     assert (found[0] - found[1]).abs().max() <= 1  # 8 bits, rounded
+
+
+def test_images_that_do_not_fit_are_refused_before_any_work():
+    save_split("test", noise(2, 3))
+    with pytest.raises(UserError, match=r"paper.n_pairs is 2; the test split has 3 images"):
+        run("paper", FEW)
+    save_split("test", noise(2, 200, (3, 4, 5)))
+    with pytest.raises(UserError, match=r"makes images of shape \(1, 28, 28\); the test split has \(3, 4, 5\)"):
+        run("paper", FEW)
+    assert not Path("samples").exists()
 
 
 def unseeing(_, images):

@@ -4,7 +4,7 @@ from ddpm.evaluation.estimate import Scores
 from ddpm.evaluation.metric import Comparison, frequencies, metric
 
 
-@metric(__name__, better="lower", sees="whether each class has its share; 0 equal, 1 disjoint")
+@metric(__name__, better="lower", sees="the share of each class, from 0 (equal) to 1 (disjoint)")
 def class_distance_classifier(comparison: Comparison) -> Scores:
     """As the classifier sees both."""
     n_classes = comparison.n_classes

@@ -14,7 +14,7 @@ from ddpm.run.seeding import global_stream
 SUBSETS, SUBSET_SIZE = 10, 1000
 
 
-@metric(__name__, better="lower", sees="the same as fid_classifier, without its bias")
+@metric(__name__, better="lower", sees="as fid_classifier, without its bias at few samples")
 def kid_classifier(comparison: Comparison) -> Scores:
     """Against all reference images."""
     score = partial(kid, comparison.reference.features, seed=comparison.seed)

@@ -7,7 +7,7 @@ from ddpm.evaluation.manifold import share_in_manifold
 from ddpm.evaluation.metric import Comparison, metric
 
 
-@metric(__name__, better="higher", sees="whether samples look like real images, not how varied they are")
+@metric(__name__, better="higher", sees="whether samples look like real images")
 def precision_classifier(comparison: Comparison) -> Scores:
     """Within the manifold of as many reference images."""
     score = partial(share_in_manifold, others=comparison.equal_reference)

@@ -7,7 +7,7 @@ from ddpm.evaluation.manifold import share_in_manifold
 from ddpm.evaluation.metric import Comparison, metric
 
 
-@metric(__name__, better="higher", sees="how varied samples are")
+@metric(__name__, better="higher", sees="how much of the variety of real images is there")
 def recall_classifier(comparison: Comparison) -> Scores:
     """Of as many reference images."""
     score = partial(share_in_manifold, comparison.equal_reference)
