@@ -39,6 +39,7 @@ PARAMS = {
     "seed": SEED,
     "device": "auto",
     "data": {"name": "winter_clothes", "path": None, "n_held_out": 9},
+    "bound": {"variances": ["learned", "fixed_small"]},
     "sample": {"tiny": {"n_samples": 6, "ancestral": {"variance": "fixed_small"}}, "unet": {"n_samples": 12}},
 }
 
@@ -194,7 +195,7 @@ def _write_paper(folder: Path, draw: torch.Generator, values: Iterator[float]) -
     facts = {"n_samples": 777, "reference": "test", "extractor": "58f213f585c7"}
     quality = {**facts, "fid_classifier_floor": _interval(values)}
     write_json(folder / "reports/paper/x0_quality.json", quality)
-    columns = "t", "distortion", "L_fixed_small", "rate_fixed_small", "L_learned", "rate_learned"
+    columns = "t", "distortion", "L_learned", "rate_learned", "L_fixed_small", "rate_fixed_small"
     rows = [(t, *(next(values) for _ in range(5))) for t in range(MAX_STEPS["unet"] + 1)]
     write_csv(folder / "reports/bound/test.csv", columns, rows)
     parts = "L_0", "L_between", "L_T"

@@ -131,7 +131,7 @@ def test_the_page_needs_no_network_and_says_what_its_pictures_are():
 
 def test_every_figure_of_the_table_is_there_pixel_by_pixel_with_its_words():
     shown = [(a["alt"], decoded(a["src"])) for a, _ in Page(build()).all("img") if a.get("class") != "pixels"]
-    captions = [text for _, text in Page(build()).all("figcaption") if "sample of the" not in text]
+    captions = [text for _, text in Page(build()).all("figcaption") if "noise steps left" not in text]
     assert len(shown) == len(captions) == len(FIGURES)
     for figure, (alt, pixels), caption in zip(FIGURES, shown, captions, strict=True):
         with Image.open(figure.path) as image:
@@ -160,12 +160,13 @@ def test_every_number_of_the_metrics_is_there_and_no_other():
 def test_every_metric_is_in_a_row_with_its_floor_its_direction_and_what_it_sees():
     rows, scores = rows_of(section(build(), "quality")), table_of(Path("reports/evaluate_unet/scores.json"))
     for name, better in METRICS.items():
-        (row,) = [Page(row) for row in rows if f"<code>{name}</code></th>" in row]
+        (row,) = [Page(row) for row in rows if f"<code>{name}</code><br>" in row]
         got = [float(attributes["value"]) for attributes, _ in row.all("data")]
         found = scores["metrics"][name]
         assert got == [found[kind][key] for kind in ("samples", "floor") for key in ("value", "low", "high")]
         assert [text for _, text in row.all("data")] == [f"{number:.4g}" for number in got]
-        assert [text for _, text in row.all("td")][2:] == [better, f"what {name} sees"]
+        assert [text for _, text in row.all("td")][2:] == [better]
+        assert [text for _, text in row.all("span")] == [f"what {name} sees"]
     for name in set(scores) - {"metrics"}:
         (row,) = [Page(row) for row in rows if f"<code>{name}</code></th>" in row]
         shown = [a["value"] for a, _ in row.all("data")] or [text for _, text in row.all("code")][1:]
@@ -182,6 +183,8 @@ def test_a_number_stands_in_the_row_and_column_that_name_it():
             expected = [found["bits_per_dim"][key] for key in ("value", "low", "high")]
             expected += [found[part] for part in ("L_T", "L_between", "L_0")]
             assert [a["value"] for a, _ in row.all("data")] == list(map(str, expected))
+    (table,) = [text for _, text in Page(section(build(), "paper")).all("caption") if text.startswith("Table 4")]
+    assert table.endswith("with variance learned.")  # the first of params
     exact = table_of(Path("reports/evaluate_tiny/metrics.json"))
     (row,) = [Page(row) for row in rows if "do the corner colours pass it?" in row]
     assert [text for _, text in row.all("data")] == ["no", "yes"]
@@ -205,6 +208,7 @@ def test_params_and_hashes_are_those_of_the_files():
     assert {"for all stages", "data", "sample.tiny", "sample.tiny.ancestral", "sample.unet"} <= set(titles)
     leaves = [("seed", "42"), ("device", "auto"), ("name", "winter_clothes"), ("path", "null"), ("n_held_out", "9")]
     leaves += [("n_samples", "6"), ("variance", "fixed_small"), ("n_samples", "12")]
+    leaves += [("variances", '["learned", "fixed_small"]')]
     read = {Path(dep) for dep in STAGE.deps if not dep.startswith(("src/", "plan/"))}
     written = {path for part in ("data", "models", "samples", "reports") for path in Path(part).rglob("*.*")}
     assert read == written - {Path("reports/index.html")}

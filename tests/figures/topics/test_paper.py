@@ -73,13 +73,13 @@ def test_rate_and_distortion_are_drawn_against_step_and_each_other(inputs):
     found = table("reports/bound/test.csv")
     figure = paper.paper_05(inputs)
     by_step, rate_by_step, by_rate = figure.axes
-    t, distortion, rates = found["t"], found["distortion"], [found["rate_fixed_small"], found["rate_learned"]]
+    t, distortion, rates = found["t"], found["distortion"], [found["rate_learned"], found["rate_fixed_small"]]
     assert points(by_step.lines[0]) == list(zip(t[1:], distortion[1:], strict=True))
     assert [points(line) for line in rate_by_step.lines] == [list(zip(t, rate, strict=True)) for rate in rates]
     assert [points(line) for line in by_rate.lines] == [
         list(zip(rate[1:], distortion[1:], strict=True)) for rate in rates
     ]
-    assert legend(figure) == ["fixed_small", "learned"]
+    assert legend(figure) == ["learned", "fixed_small"]
     for axes in (by_step, rate_by_step):  # from all noise to none
         assert axes.get_xlim()[0] > axes.get_xlim()[1]
     assert "321 test images" in note(figure)

@@ -107,7 +107,7 @@ TOPIC = TOPICS.register(
 
 
 @TOPIC.figure(
-    caption="Before training, predictions have little to do with the input: grey would score as well.",
+    caption="Before training, predictions have little to do with the input.",
     alt="Noised gradients, what should be predicted for them, and what an untrained network predicts",
 )
 def tiny_untrained(inputs: Inputs) -> Figure:
