@@ -9,6 +9,7 @@ from typing import Any
 
 from ddpm.data.dataset import Data
 from ddpm.errors import UserError
+from ddpm.exact.quality import MIN_PAIRS
 from ddpm.run.params import PARAMS, check_size
 from ddpm.sampling.sampler import SAMPLERS
 
@@ -111,6 +112,7 @@ def evaluation_has_images(params: Any) -> Iterator[str]:
     own, source = params.evaluate_unet, params.data.source
     limits = {"sample.unet.n_samples": params.sample.unet.n_samples}
     limits["data.n_held_out"] = params.data.n_held_out  # the floor, or the reference
+    gradients = "generate_gradients.n_held_out", params.generate_gradients.n_held_out
     for key, most in limits.items():
         if own.n_samples > most:
             yield f"evaluate_unet.n_samples is {own.n_samples}; it cannot exceed {key}, {most}"
@@ -122,9 +124,25 @@ def evaluation_has_images(params: Any) -> Iterator[str]:
         ("bound.n_images", params.bound.n_images, "the test split", source.n_test),
         ("bound.stride", params.bound.stride, "train_unet.max_steps", params.train_unet.max_steps),
         ("train_unet.n_eval", params.train_unet.n_eval or 1, "data.n_held_out", params.data.n_held_out),
+        ("train_tiny.n_eval", params.train_tiny.n_eval or 1, *gradients),
+        ("evaluate_tiny.n_bound", params.evaluate_tiny.n_bound, *gradients),
+        ("study_samplers.n_bound", params.study_samplers.n_bound, *gradients),
     ):
         if value > most:
             yield f"{key} is {value}; it cannot exceed {limit}, {most}"
+
+
+def corners_can_be_tested(params: Any) -> Iterator[str]:
+    """The test that corner colours are uniform needs `MIN_PAIRS` pairs: samples times channels."""
+    channels = params.generate_gradients.img_shape[0]
+    sizes = {"sample.tiny.n_samples": params.sample.tiny.n_samples}
+    sizes |= {f"{key}.n_samples": getattr(params, key).n_samples for key in ("evaluate_tiny", "study_samplers")}
+    for key, n_samples in sizes.items():
+        if n_samples * channels < MIN_PAIRS:
+            yield (
+                f"{key} is {n_samples}; times the {channels} channels of generate_gradients.img_shape it must be at least "
+                f"{MIN_PAIRS}, to test whether corner colours are uniform"
+            )
 
 
 def bounds_have_terms(params: Any) -> Iterator[str]:
@@ -185,6 +203,7 @@ RULES: tuple[Rule, ...] = (
     guidance_has_both_sides,
     clusters_have_images,
     evaluation_has_images,
+    corners_can_be_tested,
     bounds_have_terms,
     tensors_fit,
 )
