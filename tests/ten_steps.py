@@ -4,9 +4,11 @@ import torch
 
 from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
 from ddpm.networks.architectures.unet import Unet, UnetConfig
-from ddpm.sections import Training
 from ddpm.run.seeding import generator, global_stream
-from ddpm.training.loop import COURSE_DEFAULTS, fit
+from ddpm.training.course import COURSE_DEFAULTS
+from ddpm.training.fit import fit
+from ddpm.training.loop import Examples
+from ddpm.training.params import Training
 
 SHAPE = (1, 4, 4)
 STEPS = 10  # 40 images in batches of 8, twice
@@ -26,7 +28,8 @@ def network(kind="tiny"):
     with global_stream(0, "init"):
         if kind == "tiny":
             return TinyDiffuser(TinyDiffuserConfig(SHAPE, 16, 50))
-        return Unet(UnetConfig((1, 8, 8), channels=8, dim_mults=(1, 2), groups=2, heads=2, max_steps=50, n_classes=3))
+        labels = {"conditioning": {"name": "labels", "dropout": 0.1}, "n_classes": 3}
+        return Unet(UnetConfig((1, 8, 8), channels=8, dim_mults=(1, 2), groups=2, heads=2, max_steps=50, **labels))
 
 
 def train(kind="tiny", resume=None, log=None, data=None):
@@ -34,6 +37,9 @@ def train(kind="tiny", resume=None, log=None, data=None):
     model = network(kind)
     data = images(shape=model.img_shape) if data is None else data
     params = PARAMS if kind == "tiny" else PARAMS.model_copy(update={"muon_lr": 0.02})
-    labels = {"labels": torch.arange(len(data)) % 3, "eval_labels": torch.arange(6) % 3}  # for the U-Net
-    history = fit(model, params, data, images(6, model.img_shape), seed=3, log=log, resume=resume, **labels)
+    given = model.conditioning is not None
+    examples, unseen = (
+        Examples(x, torch.arange(len(x)) % 3 if given else None) for x in (data, images(6, model.img_shape))
+    )
+    history = fit(model, params, examples, unseen, seed=3, log=log, resume=resume)
     return model.state_dict(), history

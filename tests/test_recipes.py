@@ -9,9 +9,10 @@ from dvc.utils.hydra import apply_overrides
 from project import REPO
 from ruamel.yaml import YAML
 
-from ddpm.run.params import load_params
-from ddpm.networks.model import labelled
-from ddpm.networks.architectures.unet import Unet, UnetConfig
+from ddpm.check import checked_params
+from ddpm.networks.network import NETWORKS
+from ddpm.run.dvc import declared_stages
+from ddpm.run.yaml import load_yaml
 
 NAMES = [path.stem for path in (REPO / "recipes").glob("*.yaml")]
 
@@ -25,22 +26,25 @@ def words(name, **options):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_is_what_dvc_makes_of_it(name, tmp_path):
     yaml = YAML(typ="safe")
-    params = yaml.load(REPO / "params.yaml")
-    yaml.dump(params, tmp_path / "params.yaml")
+    default = yaml.load(REPO / "params.yaml")
+    yaml.dump(default, tmp_path / "params.yaml")
     said = words(name, check=True).stdout.split()
     assert said[::2] == ["-S"] * (len(said) // 2)
     apply_overrides(str(tmp_path / "params.yaml"), said[1::2])
-    allowed = load_params(tmp_path / "params.yaml").train_unet  # every key is known, every value allowed
+    # Every key is known, and every value allowed.
+    params = checked_params(declared_stages(REPO / "stages"), load_yaml(tmp_path / "params.yaml"))
+    training, shape = params.train_unet, params.data.source.img_shape
     with torch.device("meta"):  # shapes without the arithmetic
-        model = labelled(Unet(UnetConfig.of(allowed, (1, 28, 28))), torch.zeros(2))
-        assert model(torch.zeros(2, 1, 28, 28), torch.ones(2)).shape == (2, 1, 28, 28)
+        model = NETWORKS[training.network](training.config(shape, len(params.data.source.class_names)))
+        cond = () if model.conditioning is None else (torch.zeros(2, dtype=torch.long),)
+        assert model(torch.zeros(2, *shape), torch.ones(2), *cond).shape == (2, *shape)
     result = yaml.load(tmp_path / "params.yaml")
     recipe = yaml.load(REPO / "recipes" / f"{name}.yaml")
 
     def merged(base, changes):
         return {**base, **{k: merged(base[k], v) if isinstance(v, dict) else v for k, v in changes.items()}}
 
-    assert result == merged(params, recipe)
+    assert result == merged(default, recipe)
 
 
 def test_a_name_that_is_none_lists_the_recipes():
@@ -51,5 +55,5 @@ def test_a_name_that_is_none_lists_the_recipes():
 
 def test_the_course_recipe_is_the_courses():
     said = words("course").stdout.split()
-    for value in ("channels=28", "dim_mults=[1,2,4]", "max_steps=200", "batch_size=128", "lr=0.001"):
+    for value in ("unet.channels=28", "unet.dim_mults=[1,2,4]", "max_steps=200", "batch_size=128", "lr=0.001"):
         assert f"train_unet.{value}" in said

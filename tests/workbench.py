@@ -11,6 +11,7 @@ from torch import Tensor
 from ddpm.data.dataset import ImageDataset, save_dataset
 from ddpm.run.compute import Compute
 from ddpm.run.params import load_params, section
+from ddpm.run.resume.context import Resume
 from ddpm.run.stage import Stage, StageRun
 from ddpm.run.tracking.record import Run
 from ddpm.run.yaml import dump_yaml, load_yaml
@@ -45,7 +46,13 @@ def declared(name: str) -> tuple[Stage, dict[str, Any]]:
     raise LookupError(name)
 
 
-def run(name: str, changes: dict[str, Any] | None = None, root_seed: int = 0, **patches: Any) -> StageRun:
+def run(
+    name: str,
+    changes: dict[str, Any] | None = None,
+    root_seed: int = 0,
+    resume: Resume | None = None,
+    **patches: Any,
+) -> StageRun:
     """Do the work of a stage in the working folder, with some of its params and names of its script replaced."""
     stage, names = declared(name)
     key = stage.key or name
@@ -57,7 +64,7 @@ def run(name: str, changes: dict[str, Any] | None = None, root_seed: int = 0, **
     Path("params.yaml").write_text(dump_yaml(values))
     own = None if stage.section is None else section(load_params({key: stage.section}), key)
     names.update(patches)
-    at_work = StageRun(name, own, root_seed, Compute(), Log())
+    at_work = StageRun(name, own, root_seed, Compute(), Log(), resume)
     stage.main(at_work)
     return at_work
 

@@ -3,12 +3,14 @@
 import pytest
 import torch
 
-from ddpm.run.compute import set_up
 from ddpm.errors import UserError
 from ddpm.networks.architectures.unet import Unet, UnetConfig
-from ddpm.sections import Training
+from ddpm.run.compute import set_up
 from ddpm.run.seeding import generator, global_stream
-from ddpm.training.loop import COURSE_DEFAULTS, fit
+from ddpm.training.course import COURSE_DEFAULTS
+from ddpm.training.fit import fit
+from ddpm.training.loop import Examples
+from ddpm.training.params import Training
 
 
 @pytest.mark.parametrize(
@@ -40,7 +42,8 @@ def test_threads_change_the_rounding_and_nothing_else():
         set_up("cpu", "fp32", threads)
         with global_stream(0, "init"):
             model = Unet(UnetConfig((1, 28, 28), channels=16, dim_mults=(1, 2), groups=4, heads=2, max_steps=50))
-        losses.append([loss for _, loss in fit(model, Training(**COURSE_DEFAULTS | few), images, seed=1).train_loss])
+        history = fit(model, Training(**COURSE_DEFAULTS | few), Examples(images), seed=1)
+        losses.append([loss for _, loss in history.train_loss])
     set_up("cpu", "fp32", before)
     torch.use_deterministic_algorithms(False)
     # Other noise, steps or order of the batches would change the second digit; float32 rounds the seventh.

@@ -11,7 +11,8 @@ from ddpm.data.order import batches
 from ddpm.errors import UserError
 from ddpm.run.resume.context import Resume
 from ddpm.run.resume.file import read_about
-from ddpm.training.loop import fit
+from ddpm.training.fit import fit
+from ddpm.training.loop import Examples
 
 
 def test_the_last_good_state_is_kept_where_the_loss_is_not_finite(tmp_path):
@@ -33,7 +34,7 @@ def test_a_loss_that_explodes_is_stopped_though_it_is_finite(tmp_path):
     params = PARAMS.model_copy(update={"lr": 1e4, "warmup_steps": 0})
     message = r"the loss at step (\d+) of 10, batch \d of 5 in epoch [12], is \d\S+, with lr \S+ and 8 images; try"
     with pytest.raises(UserError, match=message) as error, Resume("stage", ABOUT, 3600.0, tmp_path) as resume:
-        fit(network(), params, images(), images(6), seed=3, resume=resume)
+        fit(network(), params, Examples(images()), Examples(images(6)), seed=3, resume=resume)
     assert read_about(resume.path)[1] == int(re.search(message, str(error.value))[1]) - 1
 
 
@@ -57,5 +58,5 @@ def test_a_state_that_is_not_finite_does_not_replace_a_good_one(tmp_path, monkey
             pytest.raises(UserError, match=f"training diverged: {message}.* 8 images; try a smaller lr"),
             Resume(f"stage{at}", ABOUT, 0.0, tmp_path) as resume,
         ):
-            fit(model, PARAMS, images(), images(6), seed=3, resume=resume)
+            fit(model, PARAMS, Examples(images()), Examples(images(6)), seed=3, resume=resume)
         assert read_about(resume.path) == (ABOUT, at - 1)

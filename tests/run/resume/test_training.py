@@ -11,22 +11,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from project import REPO, copy_project, write_params
+from project import REPO
 from ten_steps import ABOUT, STEPS, train
 from torch import nn
 
-from ddpm.run.compute import Compute
-from ddpm.run.params import load_params, select
+from ddpm.data.dataset import ImageDataset
 from ddpm.errors import UserError
-from ddpm.evaluation.classifier import FashionCnn
+from ddpm.evaluation.classifier import Classifier, ClassifierConfig, TrainClassifier, fit_classifier
 from ddpm.images import to_uint8
+from ddpm.run.compute import Compute
 from ddpm.run.resume import context
 from ddpm.run.resume.context import Resume, determinants
 from ddpm.run.resume.file import read_about
 from ddpm.run.resume.state import TrainingState
-from ddpm.sections import TrainClassifier
 from ddpm.run.seeding import generator, global_stream
-from ddpm.training.classifier import fit_classifier
 
 
 class Kill(BaseException):
@@ -92,23 +90,14 @@ def test_killed_anywhere_any_number_of_times(undisturbed, tmp_path_factory, stop
 @pytest.mark.parametrize("at", [1, 4, 6, 8])
 def test_the_classifier_too(tmp_path, at):
     # BatchNorm's running means and SGD's momentum; three epochs of three batches.
-    params = TrainClassifier(
-        n_train=20,
-        batch_size=8,
-        epochs=3,
-        lr=0.1,
-        weight_decay=1e-3,
-        label_smoothing=0.1,
-        max_shift=1,
-        checkpoint_seconds=0.0,
-    )
+    params = TrainClassifier(batch_size=8, epochs=3, lr=0.1, weight_decay=1e-3, label_smoothing=0.1, max_shift=1)
     clothes = to_uint8(torch.rand(20, 1, 28, 28, generator=generator(0, "clothes")))
     labels = (torch.arange(20) % 10).to(torch.uint8)
 
     def learn(resume=None):
         with global_stream(0, "init"):
-            model = FashionCnn()
-        return fit_classifier(model, params, clothes, labels, 3, Compute(), resume), model.state_dict()
+            model = Classifier(ClassifierConfig(1, 10))
+        return fit_classifier(model, params, ImageDataset(clothes, labels), 3, Compute(), resume), model.state_dict()
 
     class Killed(Resume):
         def after_step(self, state, last=False):
@@ -260,27 +249,28 @@ def test_any_list_of_optimizers(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(descend(second, 2), whole, strict=True))
 
 
-def test_what_decides_a_result_and_what_does_not(tmp_path, monkeypatch):
-    copy_project(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    for split in ("train", "eval"):
-        path = tmp_path / f"data/gradients/{split}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(split)
+def test_what_decides_a_result(tmp_path):
+    data = tmp_path / "train.safetensors"
+    data.write_text("data")
+    values, code = {"seed": 0, "train_tiny": {"lr": 0.1, "mlp": {"hidden_size": 4}}}, {"ddpm.training.loop": "ab"}
 
-    def found():
-        params = select(load_params(), ("seed", "device", "precision", "threads", "train_tiny"))
-        return determinants("train_tiny", params, Compute())
+    def found(values=values, code=code, compute=Compute()):
+        return determinants(values, [str(data)], code, compute)
 
     first = found()
-    write_params(tmp_path, {"train_tiny": {"checkpoint_seconds": 7}, "train_unet": {"lr": 0.5}})
+
+    def changed(other):
+        return {key for key in first.keys() | other.keys() if first.get(key) != other.get(key)}
+
     assert found() == first
-    write_params(tmp_path, {"train_tiny": {"lr": 0.5}, "threads": 1})
-    (tmp_path / "data/gradients/eval.safetensors").write_text("other data")
-    with (tmp_path / "src/ddpm/networks/architectures/mlp.py").open("a") as code:
-        code.write("\n")
-    changed = {key for key, value in found().items() if first[key] != value}
-    assert changed == {"train_tiny.lr", "threads", "data/gradients/eval.safetensors", "src/ddpm/networks/architectures/mlp.py"}
+    assert changed(found({"seed": 1, "train_tiny": {"lr": 0.1, "mlp": {"hidden_size": 8}}})) == {
+        "seed",
+        "train_tiny.mlp.hidden_size",
+    }
+    assert changed(found(code={"ddpm.training.loop": "cd"})) == {"ddpm.training.loop"}
+    assert changed(found(compute=Compute(precision="bf16"))) == {"resolved precision"}
+    data.write_text("other data")
+    assert changed(found()) == {str(data)}
 
 
 def test_an_experiments_copy_keeps_its_state_in_the_main_repository(tmp_path, monkeypatch):
