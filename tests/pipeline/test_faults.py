@@ -116,7 +116,8 @@ def test_a_full_disk_is_one_line_and_the_old_files_stay(project, script, room, n
 
 
 def test_a_figure_that_does_not_fit_leaves_the_old_one(tmp_path):
-    figure = pictures.gradients(torch.rand(4, 3, 4, 5, generator=generator(0, "figure")), 0)
+    images = torch.rand(4, 3, 4, 5, generator=generator(0, "figure"))
+    figure = pictures.sample_grid(images, images, "from pure noise", "a network")
     (tmp_path / "figure.png").write_text("the old one")
     with room_for(1_000), pytest.raises(UserError, match=r"figure\.png: cannot be written \(File too large\)"):
         save(figure, tmp_path / "figure.png")
