@@ -1,10 +1,13 @@
-"""Conditioning from training to sampling: samples are of the class that was asked for, and guidance exaggerates it."""
+"""Conditional networks from training to sampling, and classifier-free guidance against its formula."""
 
 import pytest
 import torch
+from torch import nn
 
-from ddpm.conditioning.guidance import given
-from ddpm.conditioning.kinds.labels import Labels
+from ddpm.conditioning.guidance import Guided, draw_cond, encode_cond, given
+from ddpm.diffusion.model import DiffusionModel
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
 from ddpm.networks.architectures.unet import Unet, UnetConfig
 from ddpm.run.seeding import generator, global_stream
 from ddpm.sampling.chain import sample_steps
@@ -18,18 +21,15 @@ from ddpm.training.params import Training
 SETTINGS = {"max_steps": 30, "schedule": "cosine", "prediction": "x0", "lr": 0.01, "batch_size": 16, "epochs": 5}
 
 
-def small(n_classes=2):
+def small(**changes):
+    shape = {"channels": 8, "dim_mults": (1,), "groups": 2, "max_steps": 30, "heads": 2, "n_classes": 2}
     with global_stream(0, "init"):
-        return Unet(
-            UnetConfig(
-                (1, 4, 4), 8, (1,), 2, 30, heads=2, conditioning={"name": "labels", "dropout": 0.0}, n_classes=n_classes
-            )
-        )
+        return Unet(UnetConfig((1, 4, 4), **{**shape, "conditioning": {"name": "labels", "dropout": 0.0}, **changes}))
 
 
 @pytest.fixture(scope="module")
-def taught():
-    """A network that was taught that class 0 is dark and class 1 is bright, its data, and what it is told of them."""
+def trained():
+    """A network trained on dark images of class 0 and bright images of class 1, with these images and labels."""
     labels = torch.randint(2, (160,), generator=generator(0, "labels"))
     images = (0.8 * (2.0 * labels - 1))[:, None, None, None].expand(-1, 1, 4, 4).contiguous()
     model = small()
@@ -38,31 +38,29 @@ def taught():
 
 
 def last(model, first, count):
-    *_, x = sample_steps(
-        model, [generator(0, "x", first + i) for i in range(count)], options=AncestralOptions(variance="fixed_small")
-    )
+    streams = [generator(0, "x", first + i) for i in range(count)]
+    *_, x = sample_steps(model, streams, options=AncestralOptions(variance="fixed_small"))
     return x
 
 
-def test_samples_are_of_the_class_that_was_asked_for(taught):
-    model, _, _ = taught
+def test_samples_are_of_their_class(trained):
+    model, _, _ = trained
     labels = torch.arange(12) % 2
-    images = last(given(model, labels), 0, 12)
-    assert ((images.mean((1, 2, 3)) > 0).long() == labels).all()
-    # The same noise, other labels.
+    assert ((last(given(model, labels), 0, 12).mean((1, 2, 3)) > 0).long() == labels).all()
+    # The same noise with the other labels.
     assert ((last(given(model, 1 - labels), 0, 12).mean((1, 2, 3)) > 0).long() == 1 - labels).all()
 
 
-def test_a_sample_depends_on_its_own_label_and_noise_alone(taught):
-    model, _, _ = taught
+def test_a_sample_depends_on_its_own_label_and_noise_alone(trained):
+    model, _, _ = trained
     labels = torch.arange(7) % 2
     together = last(given(model, labels), 0, 7)
     apart = [last(given(model, labels, slice(first, first + 3)), first, min(3, 7 - first)) for first in (0, 3, 6)]
     assert (together - torch.cat(apart)).abs().max() < 1e-5  # float32 sums in another order
 
 
-def test_losses_are_those_of_the_labels_given(taught):
-    model, images, labels = taught
+def test_losses_are_those_of_the_labels_given(trained):
+    model, images, labels = trained
     # More than one batch of the evaluation: its labels must keep step with its images.
     images, labels = images.repeat(4, 1, 1, 1), labels.repeat(4)
     right, wrong = (simple_loss(model, Examples(images, cond), 0) for cond in (labels, 1 - labels))
@@ -71,41 +69,83 @@ def test_losses_are_those_of_the_labels_given(taught):
     assert right[-1] < wrong[-1] / 10  # where nothing of the image is left, only the label tells
 
 
-def test_guidance_goes_on_from_what_is_said_untold_through_what_is_said_when_told():
+class Linear(DiffusionModel):
+    """Predicts x + 10 t + cond, and the variance 7 + cond. The null cond is -100."""
+
+    class Conditioning(nn.Module):
+        def null(self, cond):
+            return torch.full_like(cond, -100)
+
+    def __init__(self):
+        super().__init__()
+        self.img_shape, self.noise_schedule, self.prediction = (1, 1, 1), NoiseSchedule(9), "v"
+        self.conditioning, self.calls = self.Conditioning(), 0
+
+    def forward(self, images, num_steps, cond):
+        return self.with_variance(images, num_steps, cond)[0]
+
+    def with_variance(self, images, num_steps, cond):
+        self.calls += 1
+        shown = cond.reshape(-1, 1, 1, 1)
+        return images + 10 * num_steps.reshape(-1, 1, 1, 1) + shown, (7.0 + shown).expand_as(images)
+
+
+@pytest.mark.parametrize("guidance_scale", [0.0, 1.0, 1.5, 3.0])
+def test_guidance_extrapolates_from_the_null_to_the_conditional_prediction(guidance_scale):
+    model, cond = Linear(), torch.tensor([2.0, 3.0])
+    guided = given(model, cond, guidance_scale=guidance_scale)
+    x, t = torch.tensor([0.5, 0.25]).reshape(2, 1, 1, 1), torch.tensor([4, 9])
+    predicted, v = guided.with_variance(x, t)
+    # (1 - s) (x + 10 t - 100) + s (x + 10 t + cond)
+    expected = [40.5 - 100 + guidance_scale * 102, 90.25 - 100 + guidance_scale * 103]
+    assert predicted.flatten().tolist() == pytest.approx(expected)
+    assert v.flatten().tolist() == [9.0, 10.0]  # of the conditional prediction
+    assert model.calls == (1 if guidance_scale == 1 else 2)  # plain conditioning takes no more work
+    assert torch.equal(guided(x, t), predicted)
+
+
+def test_guidance_of_a_network_goes_by_its_own_null_conditioning():
     model, labels = small().eval(), torch.tensor([0, 1, 1])
     x, t = torch.randn(3, 1, 4, 4, generator=generator(0, "x")), torch.tensor([3, 20, 30])
-    told, untold = given(model, labels)(x, t), model(x, t, torch.full((3,), 2))
-    assert (told - untold).abs().max() > 1e-3
+    conditional, unconditional = given(model, labels)(x, t), model(x, t, torch.full((3,), 2))
+    assert (conditional - unconditional).abs().max() > 1e-3
     for scale in (1.0, 1.5, 3.0):
         found = given(model, labels, guidance_scale=scale)(x, t)
-        assert (found - ((1 - scale) * untold + scale * told)).abs().max() < 1e-5  # float32, values of order 1
+        expected = (1 - scale) * unconditional + scale * conditional
+        assert (found - expected).abs().max() < 1e-5  # float32, values of order 1
 
 
-def test_no_label_stands_for_the_null_class():
-    model = small()
-    cond = torch.tensor([0, 1, 1])
-    assert model.conditioning.null(cond).tolist() == [2, 2, 2]
-    assert model.conditioning.encode(torch.zeros(3, 1, 4, 4), cond.to(torch.uint8)).tolist() == [0, 1, 1]
-    with pytest.raises(ValueError, match="conditioning is labels; this data set has none"):
-        model.conditioning.encode(torch.zeros(3, 1, 4, 4), None)
+def test_a_guided_network_is_seen_as_an_unconditional_one():
+    model = Linear()
+    guided = given(model, torch.arange(5.0))
+    assert isinstance(guided, Guided)
+    assert (guided.img_shape, guided.prediction, guided.conditioning) == ((1, 1, 1), "v", None)
+    assert guided.noise_schedule is model.noise_schedule
 
 
-def test_a_share_of_the_labels_is_dropped_in_training():
-    labels = torch.arange(3000) % 3
-    conditioning = Labels((1, 4, 4), 3, 8, dropout=0.25).train()
+@pytest.mark.parametrize("chosen", [slice(1, 3), torch.tensor([1, 2])])
+def test_the_batch_has_its_own_rows_of_the_conditioning(chosen):
+    x, t = torch.zeros(2, 1, 1, 1), torch.tensor([1, 1])
+    assert given(Linear(), torch.arange(5.0), chosen)(x, t).flatten().tolist() == [11, 12]
+
+
+def test_dropout_of_the_conditioning_is_for_training_alone():
+    model = small(conditioning={"name": "labels", "dropout": 0.999})
+    x, t = torch.randn(2, 1, 4, 4, generator=generator(0, "x")), torch.tensor([3, 20])
+    conditional, null = (given(model, torch.tensor([label] * 2)) for label in (1, 2))
     with global_stream(0, "dropout"):
-        found = conditioning.dropped(labels)
-    dropped = found == 3
-    assert abs(dropped.double().mean() - 0.25) < 0.04  # five standard errors of a share of 3000
-    assert torch.equal(found[~dropped], labels[~dropped])
-    assert torch.equal(conditioning.eval().dropped(labels), labels)
+        assert torch.equal(conditional.train()(x, t), null.eval()(x, t))
+    assert not torch.equal(conditional.eval()(x, t), null(x, t))
 
 
-def test_new_images_have_the_classes_in_turn():
-    assert Labels((1, 4, 4), 3, 8, dropout=0.1).draw(0, [0, 1, 2, 3, 7]).tolist() == [0, 1, 2, 0, 1]
+def test_what_an_unconditional_network_is_given():
+    model = TinyDiffuser(TinyDiffuserConfig((1, 4, 4), 8, 30))
+    assert given(model, None, guidance_scale=3.0) is model
+    assert encode_cond(model, torch.zeros(2, 1, 4, 4), torch.tensor([0, 1])) is None
+    assert draw_cond(model, 0, range(2)) is None
 
 
-def test_a_mixture_has_the_class_of_the_larger_share():
-    conditioning = Labels((1, 4, 4), 9, 8, dropout=0.1)
-    mixed = conditioning.mix(torch.tensor([4]), torch.tensor([7]), torch.tensor([0.0, 0.4, 0.5, 0.6, 1.0]))
-    assert mixed.tolist() == [4, 4, 4, 7, 7]
+def test_what_a_conditional_network_is_given():
+    model = small()
+    assert encode_cond(model, torch.zeros(2, 1, 4, 4), torch.tensor([1, 0])).tolist() == [1, 0]
+    assert draw_cond(model, 0, [0, 1, 5]).tolist() == [0, 1, 1]

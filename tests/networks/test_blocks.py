@@ -2,10 +2,11 @@
 
 import math
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from ddpm.networks.blocks import AttentionBlock, GroupNorm, ResidualBlock, StepEmbedding, attention
+from ddpm.networks.blocks import AttentionBlock, GroupNorm, ResidualBlock, Stack, StepEmbedding, attention
 
 
 def test_step_embedding_is_the_closed_form() -> None:
@@ -60,3 +61,19 @@ def test_residual_block_adds_the_step_between_its_convolutions() -> None:
     skip = torch.einsum("oi,bihw->bohw", block.skip.weight[:, :, 0, 0], x) + block.skip.bias[:, None, None]
     expected = half(half(x, block.block1) + shift[:, :, None, None], block.block2) + skip
     assert (block(x, step) - expected).abs().max() < 1e-5  # float32, values of order 1
+
+
+@pytest.mark.parametrize("step", [-1, 201])
+def test_a_timestep_out_of_range_is_an_error(step: int) -> None:
+    with pytest.raises(IndexError):
+        StepEmbedding(max_steps=200, channels=6)(torch.tensor([step]))
+
+
+def test_a_stack_is_two_residual_blocks_and_attention() -> None:
+    torch.manual_seed(0)
+    stack = Stack(4, 8, step_channels=16, groups=2, heads=2)
+    x, step = torch.randn(2, 4, 6, 6), torch.randn(2, 16)
+    assert isinstance(stack.attention, AttentionBlock)
+    assert torch.equal(stack(x, step), stack.attention(stack.residual2(stack.residual1(x, step), step)))
+    plain = Stack(4, 8, step_channels=16, groups=2, heads=None)
+    assert torch.equal(plain(x, step), plain.residual2(plain.residual1(x, step), step))

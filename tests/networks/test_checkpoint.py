@@ -15,6 +15,7 @@ from ddpm.errors import UserError
 from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
 from ddpm.networks.architectures.unet import Unet, UnetConfig
 from ddpm.networks.checkpoint import load_model, save_model
+from ddpm.networks.network import NETWORKS
 from ddpm.run.files import tensors_sha256
 
 LABELS = {"conditioning": {"name": "labels", "dropout": 0.1}, "n_classes": 4}
@@ -33,13 +34,13 @@ def unet():
     return model
 
 
-def varied():
+def conditional():
     model = Unet(UnetConfig((1, 8, 8), channels=8, dim_mults=(1, 2), max_steps=30, learn_variance=True, **LABELS))
     model.noise_schedule, model.prediction = NoiseSchedule(30), "mean"
     return model
 
 
-@pytest.mark.parametrize("make", [tiny, unet, varied])
+@pytest.mark.parametrize("make", [tiny, unet, conditional])
 def test_a_model_comes_back_whole(make, tmp_path):
     model = make().eval()
     save_model(tmp_path / "m.safetensors", model, FACTS)
@@ -47,14 +48,15 @@ def test_a_model_comes_back_whole(make, tmp_path):
     x, t, labels = torch.randn(2, *model.img_shape), torch.tensor([1, 30]), torch.tensor([3, 0])
     with torch.no_grad():
         cond = None if model.conditioning is None else labels
-        said = (given(network, cond).with_variance(x, t) for network in (loaded, model))
-        for ours, theirs in zip(*said, strict=True):
+        outputs = (given(network, cond).with_variance(x, t) for network in (loaded, model))
+        for ours, theirs in zip(*outputs, strict=True):
             assert torch.equal(ours, theirs) if torch.is_tensor(theirs) else ours is None
     assert torch.equal(loaded.noise_schedule.alpha_bars, model.noise_schedule.alpha_bars)
     assert loaded.config == model.config
     assert loaded.prediction == model.prediction
     assert loaded.facts == FACTS
-    assert not loaded.training
+    assert not any(module.training for module in loaded.modules())
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
 
 
 def test_the_file_describes_itself(tmp_path):
@@ -171,5 +173,16 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path):
     model = tiny()
     model.noise_schedule = None
     with pytest.raises(ValueError, match="noise_schedule"):
+        save_model(tmp_path / "m.safetensors", model, FACTS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_from_elsewhere_is_not_saved(tmp_path):
+    class Homemade(TinyDiffuser):
+        """In no file of `architectures/`."""
+
+    model = Homemade(TinyDiffuserConfig((3, 4, 5), 16, 30))
+    model.noise_schedule = NoiseSchedule(30)
+    with pytest.raises(ValueError, match=f"cannot save Homemade: need one of {', '.join(NETWORKS)} with"):
         save_model(tmp_path / "m.safetensors", model, FACTS)
     assert not list(tmp_path.iterdir())

@@ -6,11 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ddpm.conditioning.guidance import given
 from ddpm.diffusion.model import DiffusionModel
 from ddpm.networks.architectures.unet import Unet, UnetConfig
 from ddpm.networks.blocks import AttentionBlock, ResidualBlock
-from ddpm.run.seeding import global_stream
 
 LABELS = {"name": "labels", "dropout": 0.0}
 CLUSTERS = {"name": "clusters", "n_clusters": 3, "dropout": 0.0}
@@ -138,7 +136,7 @@ def test_dropout_drops_its_share_in_training_only() -> None:
 
 
 @pytest.mark.parametrize("patch_size", [1, 2])
-def test_a_learned_variance_is_said_beside_the_prediction_and_by_its_own_weights(patch_size: int) -> None:
+def test_a_learned_variance_is_predicted_beside_the_rest_by_weights_of_its_own(patch_size: int) -> None:
     config = replace(SMALL, patch_size=patch_size, img_shape=(3, 8, 8))
     plain, varied = build(config), build(replace(config, learn_variance=True))
     shared = {key: value for key, value in varied.state_dict().items() if "conv_out" not in key}
@@ -201,6 +199,8 @@ def test_attention_stands_only_where_the_maps_are_small_enough() -> None:
         ({"channels": 30}, "channels is 30.*groups, 4"),
         ({"channels": 28, "heads": 8}, "channels is 28.*heads, 8"),
         ({"channels": 9, "groups": 3, "heads": 3}, "channels is 9.*sines and cosines"),
+        ({"img_shape": (1, 8, 8), "groups": 32}, "groups is 32; where maps end as 1x1, it must be below channels"),
+        ({"channels": 1024}, "channels x dim_mults is 1024 x 8; at most 2048 are allowed"),
     ],
 )
 def test_rejects_what_it_cannot_take(change: dict[str, object], message: str) -> None:
@@ -215,78 +215,51 @@ def test_step_out_of_range_is_an_error(step: int) -> None:
         build(SMALL)(images, torch.tensor([step]))
 
 
-def test_labels_leave_all_other_weights_as_they_were() -> None:
+def test_labels_leave_the_initial_weights_of_the_rest_as_they_are() -> None:
     plain, conditional = build(SMALL).state_dict(), build(replace(SMALL, conditioning=LABELS, n_classes=3)).state_dict()
     assert conditional.keys() - plain.keys() == {"conditioning.embedding.weight"}
     assert all(torch.equal(value, conditional[key]) for key, value in plain.items())
 
 
-def test_a_label_is_a_vector_beside_the_steps() -> None:
+def test_a_label_is_a_vector_added_to_the_step_embedding() -> None:
     conditional, plain = build(replace(SMALL, conditioning=LABELS, n_classes=3)), build(SMALL)
     images, num_steps = noisy(SMALL, 4)
     labels = torch.tensor([2, 0, 1, 2], dtype=torch.uint8)  # as the data set has them
-    found = given(conditional, labels)(images, num_steps)
+    found = conditional(images, num_steps, labels)
     bias = plain.step[3].bias.data.clone()
     for i, label in enumerate(labels.tolist()):
         plain.step[3].bias.data = bias + conditional.conditioning.embedding.weight.data[label]
         alone = plain(images[i : i + 1], num_steps[i : i + 1])
         assert (found[i] - alone[0]).abs().max() < 1e-5  # float32 sums in another order, values of order 1
-    assert (given(conditional, labels.flip(0))(images, num_steps) - found).abs().max() > 1e-3
+    assert (conditional(images, num_steps, labels.flip(0)) - found).abs().max() > 1e-3
 
 
-def test_conditioning_is_needed_or_refused() -> None:
+@pytest.mark.parametrize("patch_size", [1, 2])
+def test_the_mean_of_an_images_cluster_is_stacked_on_it(patch_size: int) -> None:
+    """An unconditional U-Net for images with a channel more sees the same."""
+    conditional = build(replace(SMALL, conditioning=CLUSTERS, patch_size=patch_size))
+    images, num_steps = noisy(SMALL, 4)
+    means = torch.randn(3, 1, 8, 8)
+    conditional.conditioning.means.copy_(means)
+    found = conditional(images, num_steps, torch.tensor([2, 0, 1, 3]))
+    plain = build(replace(SMALL, img_shape=(2, 8, 8), patch_size=patch_size))
+    own = {key: value for key, value in conditional.state_dict().items() if not key.startswith("conditioning")}
+    for key in ("conv_out.weight", "conv_out.bias"):  # of a second channel, which is not looked at
+        own[key] = torch.cat((own[key], torch.zeros_like(own[key])))
+    plain.load_state_dict(own)
+    shown = torch.cat((means[[2, 0, 1]], torch.zeros(1, 1, 8, 8)))
+    expected = plain(torch.cat((images, shown), dim=1), num_steps)[:, :1]
+    assert (found - expected).abs().max() < 1e-5  # float32 in another blocking
+    with pytest.raises(IndexError):
+        conditional(images, num_steps, torch.tensor([0, 1, 2, 4]))
+
+
+def test_conditioning_is_neither_missing_nor_ignored() -> None:
     conditional, plain = build(replace(SMALL, conditioning=LABELS, n_classes=3)), build(SMALL)
     images, num_steps = noisy(SMALL, 2)
     with pytest.raises(ValueError, match="cond has 0 tensors; this network takes a cond"):
         conditional(images, num_steps)
     with pytest.raises(ValueError, match="cond has 1 tensors; this network takes no cond"):
         plain(images, num_steps, torch.tensor([0, 1]))
-    assert given(plain, None) is plain
     with pytest.raises(IndexError):
-        given(conditional, torch.tensor([0, 4]))(images, num_steps)
-
-
-def test_the_mean_of_an_images_cluster_is_shown_beside_it() -> None:
-    """Were the cluster of every image to have the same mean, an ordinary U-Net of two channels would see the same."""
-    config = replace(SMALL, conditioning=CLUSTERS)
-    clustered, images, num_steps = build(config), *noisy(SMALL, 4)
-    clustered.conditioning.means.copy_(torch.linspace(-1, 1, 3).reshape(3, 1, 1, 1).expand(3, 1, 8, 8))
-    found = given(clustered, torch.tensor([2, 0, 1, 3]))(images, num_steps)
-    beside = nn.Conv2d(2, 8, 7, padding=3)
-    beside.load_state_dict(clustered.conv_in.state_dict())
-    plain = build(SMALL)
-    plain.load_state_dict(
-        {**clustered.state_dict(), **{k: v for k, v in plain.state_dict().items() if k.startswith("conv_in")}},
-        strict=False,
-    )
-    shown = torch.tensor([1.0, -1.0, 0.0, 0.0])
-    for i, grey in enumerate(shown.tolist()):
-        seen = beside(torch.cat((images[i : i + 1], torch.full((1, 1, 8, 8), grey)), dim=1))
-        plain.conv_in = Always(seen)
-        alone = plain(images[i : i + 1], num_steps[i : i + 1])
-        assert (found[i] - alone[0]).abs().max() < 1e-5  # float32 sums in another order, values of order 1
-    with pytest.raises(IndexError):
-        given(clustered, torch.tensor([0, 1, 2, 4]))(images, num_steps)
-
-
-class Always(nn.Module):
-    """Says the same whatever it is shown."""
-
-    def __init__(self, said: Tensor) -> None:
-        super().__init__()
-        self.said = said
-
-    def forward(self, _: Tensor) -> Tensor:
-        return self.said
-
-
-@pytest.mark.parametrize("conditioning", [LABELS, CLUSTERS])
-def test_conditioning_is_dropped_in_training_alone(conditioning: dict[str, object]) -> None:
-    model = build(replace(SMALL, conditioning={**conditioning, "dropout": 0.999}, n_classes=3))
-    if conditioning is CLUSTERS:
-        model.conditioning.means.fill_(1.0)
-    images, num_steps = noisy(SMALL, 2)
-    conditional, null = (given(model, torch.tensor([label] * 2)) for label in (1, 3))
-    with global_stream(0, "dropout"):
-        assert torch.equal(conditional.train()(images, num_steps), null.eval()(images, num_steps))
-    assert not torch.equal(conditional.eval()(images, num_steps), null(images, num_steps))
+        conditional(images, num_steps, torch.tensor([0, 4]))

@@ -43,7 +43,7 @@ class Labels(Conditioning):
 
     def draw(self, seed: int, indices: Iterable[int]) -> Int64[Tensor, "n"]:  # noqa: ARG002
         """Class 0, 1, ... round-robin, by the image's number."""
-        return torch.tensor([index % self.n_classes for index in indices])
+        return torch.tensor([index % self.n_classes for index in indices], dtype=torch.int64)
 
     def of_labels(self, labels: Shaped[Tensor, " n"]) -> Int64[Tensor, " n"]:
         """The classes themselves, from 0 to n_classes - 1; ValueError for others."""

@@ -1,13 +1,18 @@
 """Each example of the course text, as a check: what its reader sees must be so."""
 
+from contextlib import contextmanager
+
 import mlflow
 import pytest
 import torch
 from torch.utils.data import TensorDataset
 
 import ddpm
+from ddpm.data.order import batches
 from ddpm.errors import UserError
+from ddpm.run.seeding import generator, global_stream
 from ddpm.run.tracking.outbox import tracking_uri
+from ddpm.run.tracking.record import Run
 
 pytestmark = pytest.mark.usefixtures("own_store")
 
@@ -129,3 +134,55 @@ def test_a_misspelt_key_is_an_error_before_training():
     model = ddpm.TinyDiffuser(ddpm.TinyDiffuserConfig((3, 4, 5), 16, 100))
     with pytest.raises(UserError, match="config_dict: bach_size is not a parameter"):
         ddpm.train(model, {**CONFIG, "bach_size": 3}, TensorDataset(torch.zeros(1, 3, 4, 5)))
+
+
+@pytest.fixture
+def untracked(monkeypatch):
+    """What `train` tells MLflow, without MLflow."""
+    told = []
+
+    @contextmanager
+    def stage_run(name, params):
+        told.append((name, params))
+        yield Run()
+
+    monkeypatch.setattr("ddpm.training.course.stage_run", stage_run)
+    return told
+
+
+def tiny():
+    with global_stream(0, "init"):
+        return ddpm.TinyDiffuser(ddpm.TinyDiffuserConfig((3, 4, 5), 16, 100))
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_training_is_plain_adam_on_the_papers_schedule(untracked, seed):
+    images = ddpm.normalize_img(ddpm.gradient_images(20, (3, 4, 5), torch.Generator().manual_seed(0)))
+    given = {"lr": 0.01, "epochs": 2, "max_steps": 100, "batch_size": 8} | ({"seed": seed} if seed else {})
+    ours = ddpm.train(tiny(), given, TensorDataset(images))
+    # The loop of the course, with torch's own Adam.
+    model, schedule = tiny(), ddpm.NoiseSchedule(100)
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    for step, chosen in zip(range(1, 7), batches(20, 8, seed), strict=False):
+        t, noise, noised = ddpm.noise_img(images[chosen], schedule, generator=generator(seed, "noise", step))
+        optimizer.zero_grad()
+        (model(noised, t) - noise).square().mean().backward()
+        optimizer.step()
+    for mine, theirs in zip(ours.parameters(), model.parameters(), strict=True):
+        assert (mine - theirs).abs().max() < 1e-6  # float32 sums in another order
+    assert torch.equal(ours.noise_schedule.betas, schedule.betas)
+    assert untracked == [("train", given)]
+
+
+def test_the_test_set_is_evaluated(untracked):
+    seen = set()
+
+    class Seeing(ddpm.TinyDiffuser):
+        def forward(self, images, num_steps):
+            seen.add((self.training, len(images)))
+            return super().forward(images, num_steps)
+
+    sets = [TensorDataset(torch.zeros(n, 3, 4, 5)) for n in (8, 5)]
+    ddpm.train(Seeing(ddpm.TinyDiffuserConfig((3, 4, 5), 16, 100)), CONFIG, *sets)
+    assert seen == {(True, 8), (False, 5), (False, 3)}  # batches, the test set, and its images that are shown
+    assert len(untracked) == 1

@@ -1,0 +1,148 @@
+"""What every kind of conditioning promises to networks, samplers and stages."""
+
+import pytest
+import torch
+
+from ddpm.conditioning.conditioning import CONDITIONINGS, Conditioning, build_conditioning, image_channels
+from ddpm.run.seeding import generator, global_stream
+
+SHAPE, N_CLASSES, EMBEDDING = (3, 4, 4), 3, 8
+SMALL = {"n_clusters": 4}
+KINDS = pytest.mark.parametrize("name", list(CONDITIONINGS))
+
+
+def config(name, **options):
+    fields = CONDITIONINGS[name].Options.model_fields
+    given = {key: value for key, value in (SMALL | options).items() if key in fields}
+    return {"name": name, **CONDITIONINGS[name].Options(**given).model_dump()}
+
+
+def images(n=24):
+    return torch.randint(256, (n, *SHAPE), dtype=torch.uint8, generator=generator(0, "images"))
+
+
+def fitted(name, **options):
+    with global_stream(0, "init"):
+        conditioning = build_conditioning(config(name, **options), SHAPE, N_CLASSES, EMBEDDING)
+    conditioning.fit(images(), seed=0)
+    return conditioning.eval()
+
+
+def encoded(conditioning, n=24):
+    return conditioning.encode(images(n) / 127.5 - 1, torch.arange(n) % N_CLASSES)
+
+
+def same(first, second):
+    return all(torch.equal(a, b) if a is not None else b is None for a, b in zip(first, second, strict=True))
+
+
+def test_there_is_none_for_an_unconditional_network():
+    assert build_conditioning(None, SHAPE, N_CLASSES, EMBEDDING) is None
+    assert image_channels(None, SHAPE) == 0
+
+
+@KINDS
+def test_it_is_built_with_its_options_and_says_what_it_gives(name):
+    conditioning = fitted(name, dropout=0.25)
+    assert isinstance(conditioning, Conditioning)
+    assert conditioning.dropout == 0.25
+    assert conditioning.describes.startswith("given ")
+    with torch.no_grad():
+        given = conditioning(encoded(conditioning, 5))
+    assert (given.image is not None) == conditioning.gives_image
+    assert image_channels(config(name), SHAPE) == (SHAPE[0] if conditioning.gives_image else 0)
+    assert given.image is None or given.image.shape == (5, *SHAPE)
+    assert given.embedding is None or given.embedding.shape == (5, EMBEDDING)
+    assert given.image is not None or given.embedding is not None
+
+
+@KINDS
+def test_the_cond_of_an_image_does_not_depend_on_the_others(name):
+    conditioning = fitted(name)
+    together = encoded(conditioning)
+    assert len(together) == 24
+    alone = [
+        conditioning.encode(x[None], label[None])
+        for x, label in zip(images() / 127.5 - 1, torch.arange(24) % N_CLASSES, strict=True)
+    ]
+    assert torch.equal(together, torch.cat(alone))
+
+
+@KINDS
+def test_a_drawn_cond_depends_on_seed_and_number_alone(name):
+    conditioning = fitted(name)
+    drawn = conditioning.draw(5, range(40))
+    torch.manual_seed(9)
+    assert torch.equal(conditioning.draw(5, [7, 3, 39]), drawn[[7, 3, 39]])
+    assert drawn.dtype == encoded(conditioning).dtype
+    assert len(conditioning.draw(5, [])) == 0
+    assert len(drawn.unique(dim=0)) > 1  # not all images are given the same
+
+
+@KINDS
+def test_the_null_cond_says_nothing(name):
+    conditioning = fitted(name)
+    cond = encoded(conditioning)
+    null = conditioning.null(cond)
+    assert (null.shape, null.dtype) == (cond.shape, cond.dtype)
+    assert len(null.unique(dim=0)) == 1
+    assert same(conditioning(null), conditioning(conditioning.null(conditioning.draw(0, range(24)))))
+    for row in cond.unique(dim=0):
+        assert not same(conditioning(row[None]), conditioning(null[:1]))
+
+
+@KINDS
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+def test_training_drops_its_share_and_evaluation_nothing(name, dropout):
+    conditioning = fitted(name, dropout=dropout)
+    cond = encoded(conditioning).repeat(125)
+    assert torch.equal(conditioning.dropped(cond), cond)
+    conditioning.train()
+    with global_stream(0, "dropout"):
+        found = conditioning.dropped(cond)
+    null = found == conditioning.null(cond)
+    # 3000 rows; one seed in two million is more than five standard errors off
+    assert abs(null.double().mean() - dropout) <= 5 * (dropout * (1 - dropout) / 3000) ** 0.5
+    assert torch.equal(found[~null], cond[~null])
+    with global_stream(0, "dropout"):  # what the network is given is of the rows that are left
+        given = conditioning(cond)
+    assert same(given, conditioning.eval()(found))
+
+
+@KINDS
+def test_a_mixture_ends_in_the_two_that_are_mixed(name):
+    conditioning = fitted(name)
+    cond = encoded(conditioning).unique(dim=0)
+    first, second = cond[:1], cond[1:2]
+    mixed = conditioning.mix(first, second, torch.tensor([0.0, 0.3, 1.0]))
+    assert len(mixed) == 3
+    assert same(conditioning(mixed[:1]), conditioning(first))
+    assert same(conditioning(mixed[2:]), conditioning(second))
+    assert len(conditioning.null(mixed)) == 3
+    assert same(conditioning(conditioning.null(mixed)), conditioning(conditioning.null(first.expand(3))))
+
+
+@KINDS
+def test_a_cond_moves_through_its_state(name):
+    # What it has learnt is saved with the network.
+    conditioning = fitted(name)
+    with global_stream(1, "init"):
+        other = build_conditioning(config(name), SHAPE, N_CLASSES, EMBEDDING)
+    other.load_state_dict(conditioning.state_dict())
+    cond = encoded(conditioning)
+    assert same(other.eval()(cond), conditioning(cond))
+    assert torch.equal(other.draw(0, range(20)), conditioning.draw(0, range(20)))
+
+
+@KINDS
+def test_labels_are_taken_or_refused_but_never_ignored(name):
+    conditioning = fitted(name)
+    labels = torch.tensor([2, 0])
+    if conditioning.labels(encoded(conditioning)) is None:
+        with pytest.raises(ValueError, match="labels are given"):
+            conditioning.of_labels(labels)
+        return
+    assert torch.equal(conditioning.labels(conditioning.of_labels(labels)), labels)
+    for wrong in (torch.tensor([N_CLASSES]), torch.tensor([-1]), torch.tensor([0.5])):
+        with pytest.raises(ValueError, match=rf"allowed: whole numbers 0 to {N_CLASSES - 1}"):
+            conditioning.of_labels(wrong)

@@ -1,0 +1,82 @@
+"""Networks by name: their options in params.yaml, and the configs that these and the data make."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import pytest
+from annotated_types import Ge
+from pydantic import ValidationError
+
+from ddpm.errors import UserError
+from ddpm.networks.architectures.mlp import TinyDiffuser
+from ddpm.networks.architectures.unet import Unet, UnetConfig
+from ddpm.networks.network import GIVEN, NETWORKS, network_config, options_of
+
+
+@dataclass(frozen=True)
+class Config:
+    img_shape: tuple[int, ...]
+    width: Annotated[int, Ge(1)]
+    max_steps: int
+    depth: Annotated[int, Ge(1)] = 3
+
+
+def test_an_entry_is_named_as_its_file():
+    assert NETWORKS["mlp"] is TinyDiffuser
+    assert NETWORKS["unet"] is Unet
+    with pytest.raises(UserError, match=f"'gan' is no network; allowed: {', '.join(NETWORKS)}"):
+        NETWORKS["gan"]
+
+
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_options_are_the_fields_that_data_and_training_do_not_decide(name):
+    network = NETWORKS[name]
+    own = set(vars(network)["Config"].__dataclass_fields__)
+    assert set(network.Options.model_fields) == own - set(GIVEN)
+
+
+def test_options_have_the_types_bounds_and_defaults_of_the_config():
+    options = options_of(Config)
+    assert options(width=5).model_dump() == {"width": 5, "depth": 3}
+    for values, reason in (
+        ({}, "width"),
+        ({"width": 0}, "greater than or equal to 1"),
+        ({"width": 1, "depth": 0}, "greater than or equal to 1"),
+        ({"width": "1"}, "valid integer"),
+        ({"width": 1, "max_steps": 3}, "Extra inputs"),
+    ):
+        with pytest.raises(ValidationError, match=reason):
+            options(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"dim_mults": []}, "dim_mults"),
+        ({"dim_mults": [0]}, "dim_mults"),
+        ({"dim_mults": [1] * 7}, "dim_mults"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"heads": 0}, "heads"),
+        ({"max_attention_size": 0}, "max_attention_size"),
+        ({"learn_variance": 1}, "learn_variance"),
+    ],
+)
+def test_what_the_unet_cannot_be_is_refused(values, reason):
+    with pytest.raises(ValidationError, match=reason):
+        Unet.Options(**values)
+
+
+def test_a_config_is_made_of_options_data_and_training():
+    options = Unet.Options(channels=16, dim_mults=[1, 2], learn_variance=True)
+    conditioning = {"name": "labels", "dropout": 0.1}
+    config = network_config("unet", options, (3, 16, 8), 30, conditioning, 7)
+    assert config == UnetConfig(
+        (3, 16, 8), 16, (1, 2), max_steps=30, learn_variance=True, conditioning=conditioning, n_classes=7
+    )
+    plain = network_config("mlp", TinyDiffuser.Options(hidden_size=9), (3, 4, 5), 20)
+    assert (plain.img_shape, plain.hidden_size, plain.max_steps) == ((3, 4, 5), 9, 20)
+
+
+def test_a_network_that_takes_no_conditioning_is_given_none():
+    with pytest.raises(ValueError, match="conditioning is labels; network mlp takes none, so it must be null"):
+        network_config("mlp", TinyDiffuser.Options(hidden_size=9), (3, 4, 5), 20, {"name": "labels"}, 7)
