@@ -8,7 +8,7 @@ from figures.drawn import assert_legible, legend, note, points
 from ddpm.diffusion.loss import Weighting
 from ddpm.diffusion.posterior import Prediction
 from ddpm.figures import curves
-from ddpm.figures.canvas import run_label
+from ddpm.figures.names import run_label
 
 LABEL = run_label("Unet", 1234, 42)
 

@@ -5,7 +5,7 @@ import torch
 from figures.drawn import assert_legible, assert_shows, columns, note, random_images, rows
 
 from ddpm.figures import pictures
-from ddpm.figures.canvas import run_label
+from ddpm.figures.names import run_label
 from ddpm.figures.pictures import plot_img
 
 LABEL, ORIGIN = run_label("Unet", 1234, 42), "from pure noise, given a hint"

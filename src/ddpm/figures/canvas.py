@@ -54,11 +54,6 @@ styled = style.context(
 )
 
 
-def run_label(model: str, step: int, seed: int) -> str:
-    """The words by which a title says what it shows: "Unet after 3,000 training steps, seed 0"."""
-    return f"{model} after {step:,} training steps, seed {seed}"
-
-
 def colors(n: int) -> list[str]:
     """`n` different colours for `n` series: those of SERIES, then hues that a golden-ratio step keeps apart."""
     further = (hsv_to_rgb((0.4 + i / GOLDEN_RATIO) % 1, 1, 0.45 + 0.3 * (i % 2)) for i in range(n - len(SERIES)))

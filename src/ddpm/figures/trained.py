@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ddpm.data.dataset import ImageDataset
-from ddpm.diffusion.model import DiffusionModel, schedule_of
+from ddpm.diffusion.model import schedule_of
 from ddpm.diffusion.posterior import Prediction
-from ddpm.figures.canvas import run_label
+from ddpm.figures.names import label_of, origin
 from ddpm.figures.pictures import sample_grid, samples_by_class
 from ddpm.figures.reports import Curve, Rows, as_pixels, read_curve, read_rows
 from ddpm.networks.checkpoint import load_model
@@ -133,16 +133,6 @@ def draw_samples(trained: Trained) -> Figure:
     return samples_by_class(
         trained.samples, trained.labels, trained.class_images, trained.origin, trained.label, params.grid_columns
     )
-
-
-def label_of(model: DiffusionModel) -> str:
-    """The words by which titles name a trained model."""
-    return run_label(type(model).__name__, model.facts["step"], model.facts["seed"])
-
-
-def origin(model: DiffusionModel) -> str:
-    """What a model makes its samples from, in words."""
-    return "from pure noise" if model.conditioning is None else f"from pure noise, {model.conditioning.describes}"
 
 
 def first_of_each_class(dataset: ImageDataset) -> dict[str, Float[Tensor, "c h w"]]:

@@ -19,9 +19,9 @@ from ddpm.figures.canvas import (
     legend_above,
     plain_log_scale,
 )
+from ddpm.figures.names import label_of
 from ddpm.figures.reports import Curve, Rows, read_json, read_rows
 from ddpm.figures.topic import TOPICS, Topic
-from ddpm.figures.trained import label_of
 from ddpm.networks.checkpoint import load_model
 from ddpm.run.stage import StageRun
 

@@ -22,9 +22,9 @@ from ddpm.figures.canvas import (
     legend_over,
     plain_log_scale,
 )
+from ddpm.figures.names import label_of, origin
 from ddpm.figures.reports import Rows, as_pixels, read_json, read_rows
 from ddpm.figures.topic import TOPICS, Topic
-from ddpm.figures.trained import label_of, origin
 from ddpm.networks.checkpoint import load_model
 from ddpm.run.files import load_tensors
 from ddpm.run.stage import StageRun
@@ -212,7 +212,8 @@ def paper_08(inputs: Inputs) -> Figure:
 
 @TOPIC.figure(
     caption="Figure 9, from fine to coarse: at t = 0 both images show through each other, and with more noise the "
-    "mixtures turn into images of their own. At t = T nothing of the pair is left in x_t.",
+    "mixtures turn into images of their own. At t = T, x_t holds nothing of the pair: only the conditioning, if there "
+    "is any, still does.",
     alt="One pair of test images with its interpolations between them, in rows of growing noise",
 )
 def paper_09(inputs: Inputs) -> Figure:

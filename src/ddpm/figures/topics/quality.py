@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ddpm.data.dataset import load_dataset
 from ddpm.figures.canvas import BLUE, FAINT, ORANGE, curve_axes, image_table, legend_over
+from ddpm.figures.names import label_of
 from ddpm.figures.reports import Rows, as_pixels, read_json, read_rows
 from ddpm.figures.topic import TOPICS, Topic
-from ddpm.figures.trained import label_of
 from ddpm.networks.checkpoint import load_model
 from ddpm.run.files import load_tensors
 from ddpm.run.params import Section

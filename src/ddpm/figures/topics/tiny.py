@@ -15,8 +15,9 @@ from ddpm.data.dataset import ImageDataset, load_dataset
 from ddpm.diffusion.forward import noise_img
 from ddpm.diffusion.model import schedule_of
 from ddpm.diffusion.posterior import Prediction, target
-from ddpm.figures.canvas import image_table, run_label
+from ddpm.figures.canvas import image_table
 from ddpm.figures.curves import PREDICTED, loss_by_quartile, loss_by_timestep, loss_curves
+from ddpm.figures.names import run_label
 from ddpm.figures.pictures import denoising, training_previews
 from ddpm.figures.reports import Curve, read_curve, read_json
 from ddpm.figures.topic import TOPICS, Topic
@@ -138,7 +139,7 @@ def tiny_previews(inputs: Inputs) -> Figure:
 
 
 @TOPIC.figure(
-    caption="The loss during training. No network can go below the dotted line.",
+    caption="The loss during training. On average, no network can go below the dotted line.",
     alt="Curves of training and evaluation loss by training step",
 )
 def tiny_loss(inputs: Inputs) -> Figure:

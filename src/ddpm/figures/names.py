@@ -1,0 +1,18 @@
+"""How titles and captions name a model and its samples."""
+
+from ddpm.diffusion.model import DiffusionModel
+
+
+def run_label(model: str, step: int, seed: int) -> str:
+    """The words by which a title says what it shows: "Unet after 3,000 training steps, seed 0"."""
+    return f"{model} after {step:,} training steps, seed {seed}"
+
+
+def label_of(model: DiffusionModel) -> str:
+    """The words by which titles name a trained model."""
+    return run_label(type(model).__name__, model.facts["step"], model.facts["seed"])
+
+
+def origin(model: DiffusionModel) -> str:
+    """What a model makes its samples from, in words."""
+    return "from pure noise" if model.conditioning is None else f"from pure noise, {model.conditioning.describes}"
