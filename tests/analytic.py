@@ -1,5 +1,7 @@
 """Models and data of which everything is known, for the samplers to be held against."""
 
+from math import prod
+
 import torch
 from torch import nn
 
@@ -26,12 +28,15 @@ class Linear(DiffusionModel):
 
 
 class Gaussian:
-    """x0 ~ N(mu, s^2 I): the exact estimate of x0, and the exact probability flow, along which z stays."""
+    """x0 ~ N(mu, s^2 I): the exact estimate of x0, and the exact probability flow, along which z stays.
 
-    def __init__(self, schedule, mu=0.4, s=0.5, seed=0):
+    z is evenly spaced from -4 to 4: all of a normal distribution but 6e-5 of it.
+    """
+
+    def __init__(self, schedule, mu=0.4, s=0.5):
         self.mu, self.s = mu, s
         self.alpha_bars = [1.0, *schedule.alpha_bars.tolist()]
-        self.z = torch.randn(2, *SHAPE, dtype=torch.float64, generator=generator(seed, "gaussian"))
+        self.z = torch.linspace(-4, 4, 2 * prod(SHAPE), dtype=torch.float64).reshape(2, *SHAPE)
 
     def flow(self, t):
         alpha_bar = self.alpha_bars[t]

@@ -1,34 +1,34 @@
 """A step of what each section of params.yaml steers, as small as it can be: what accepted values have to survive."""
 
 from contextlib import suppress
-from itertools import islice, product
-from math import isfinite
+from itertools import islice
+from math import isfinite, prod
 
 import torch
+from torch import nn
 
-from ddpm.run import compute
-from ddpm.run.compute import Compute
+from ddpm.conditioning.guidance import draw_cond, given
+from ddpm.data.dataset import ImageDataset
 from ddpm.data.gradients import gradient_images
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.errors import UserError
-from ddpm.evaluation.bound import variational_bound
-from ddpm.evaluation.classifier import CLASSES, N_FEATURES, Described, FashionCnn
-from ddpm.exact.quality import uniformity
-from ddpm.evaluation.quality import copies, scores
-from ddpm.figures import pictures
-from ddpm.images import normalize_img, to_uint8
-from ddpm.networks.model import labelled
+from ddpm.evaluation.bound import VariationalBound
+from ddpm.evaluation.classifier import N_FEATURES, Classifier, ClassifierConfig, fit_classifier
+from ddpm.evaluation.metric import METRICS, Comparison, Described
 from ddpm.exact.denoiser import ExactDenoiser
+from ddpm.images import normalize_img, to_uint8
 from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
-from ddpm.networks.architectures.unet import Unet, UnetConfig
-from ddpm.sampling.spacing import stops, timesteps
-from ddpm.sampling.reverse import ReverseProcess
-from ddpm.sampling.sample import sample_steps
+from ddpm.networks.network import NETWORKS
+from ddpm.rules import img_shapes
+from ddpm.run import compute
+from ddpm.run.compute import Compute
 from ddpm.run.seeding import generator
-from ddpm.training.classifier import fit_classifier
-from ddpm.training.loop import fit
+from ddpm.sampling.chain import Chain, sample_steps
+from ddpm.sampling.spacing import timesteps
+from ddpm.training.fit import fit
+from ddpm.training.loop import Examples
 
-CLOTHES = (1, 28, 28)
+LARGE = 2_000_000  # weights: of a larger network only the shapes are computed
 
 
 def set_up(params):
@@ -42,116 +42,127 @@ def set_up(params):
     generator(params.seed, "any")
 
 
-def train_tiny(params):
-    shape, training = tuple(params.generate_gradients.img_shape), params.train_tiny
-    step(lambda: TinyDiffuser(TinyDiffuserConfig(shape, training.hidden_size, training.max_steps)), training, shape)
-    sample(params)
+def generate_gradients(params):
+    assert gradient_images(1, tuple(params.generate_gradients.img_shape), generator(0, "images")).isfinite().all()
 
 
-def train_unet(params):
-    p = params.train_unet
-    step(lambda: Unet(UnetConfig.of(p, CLOTHES)), p, CLOTHES)
+def train(name):
+    """One step of Algorithm 1 on a single image, the least batch."""
+
+    def step(params):
+        own, shape = getattr(params, f"train_{name}"), img_shapes(params)[name]
+        n_classes = len(params.data.source.class_names) if name == "unet" else 0
+        config = own.config(shape, n_classes)
+        with torch.device("meta"):
+            model = NETWORKS[own.network](config)
+        if sum(parameter.numel() for parameter in model.parameters()) > LARGE:
+            cond = None if model.conditioning is None else torch.zeros(1, dtype=torch.long, device="meta")
+            given(model, cond)(torch.zeros(1, *shape, device="meta"), torch.ones(1, device="meta"))
+            return
+        images = normalize_img(gradient_images(1, shape, generator(0, "images")))
+        example = Examples(images, None if model.conditioning is None else torch.zeros(1, dtype=torch.long))
+        short = own.model_copy(update={"epochs": 1e-9})
+        fit(NETWORKS[own.network](config), short, example, example)
+        sample(name)(params)
+
+    return step
 
 
-def step(build, training, shape):
-    """One of Algorithm 1 on a single image, the least batch; only the shapes of it where the network is large."""
-    with torch.device("meta"):
-        model = build()
-    if sum(parameter.numel() for parameter in model.parameters()) > 2_000_000:
-        told = labelled(model, torch.zeros(1, device="meta"))
-        told(torch.zeros(1, *shape, device="meta"), torch.ones(1, device="meta"))
-        return
-    images, labels = normalize_img(gradient_images(1, shape, generator(0, "images"))), torch.zeros(1)
-    short = training.model_copy(update={"epochs": 1e-9})
-    fit(build(), short, images, images, labels=labels, eval_labels=labels)
+def sample(name):
+    """Four steps of the sampler."""
+
+    def step(params):
+        own, training = getattr(params.sample, name), getattr(params, f"train_{name}")
+        model = toy(training.schedule, training.max_steps, training.prediction)
+        steps = timesteps(model.noise_schedule, own.n_steps, own.spacing)
+        options = own.options("sampler")
+        with suppress(ValueError if getattr(options, "variance", "") == "learned" else ZeroDivisionError):
+            walk = sample_steps(model, [generator(0, "x")], steps, own.sampler, options, own.clip_sample)
+            *_, x = islice(walk, 4)
+            assert x.isfinite().all()
+        assert draw_cond(model, 0, range(1)) is None
+
+    return step
 
 
-def sample(params):
-    for name, shape in (("tiny", tuple(params.generate_gradients.img_shape)), ("unet", CLOTHES)):
-        p, training = getattr(params.sample, name), getattr(params, f"train_{name}")
-        T = training.max_steps
-        model = TinyDiffuser(TinyDiffuserConfig(shape, 2, T)).requires_grad_(False)
-        model.noise_schedule, model.prediction = (
-            NoiseSchedule(T, betas=SCHEDULES[training.schedule](T)),
-            training.prediction,
-        )
-        kept = stops(model.noise_schedule, p.n_steps or T, p.spacing)
-        steps = sample_steps(model, [generator(0, "x")], kept, p.sampler, p.variance, p.eta, p.clip_sample)
-        *_, x = islice(steps, 4)
-        assert x.isfinite().all()
+def samples(params):
+    for name in ("tiny", "unet"):
+        sample(name)(params)
+
+
+def toy(schedule, max_steps, prediction="x0", shape=(1, 2, 2)):
+    """An untrained network of a few weights, ready to sample from."""
+    model: nn.Module = TinyDiffuser(TinyDiffuserConfig(shape, 2, max_steps)).requires_grad_(False)
+    model.noise_schedule = NoiseSchedule(max_steps, betas=SCHEDULES[schedule](max_steps))
+    model.prediction = prediction
+    return model
 
 
 def train_classifier(params):
     few = params.train_classifier.model_copy(update={"epochs": min(6, params.train_classifier.epochs)})
-    fit_classifier(FashionCnn(), few, torch.zeros(2, *CLOTHES, dtype=torch.uint8), torch.zeros(2, dtype=torch.uint8))
+    shape, n_classes = params.data.source.img_shape, len(params.data.source.class_names)
+    images, labels = torch.zeros(2, *shape, dtype=torch.uint8), torch.zeros(2, dtype=torch.uint8)
+    dataset = ImageDataset(images, labels, params.data.source.class_names)
+    fit_classifier(Classifier(ClassifierConfig(shape[0], n_classes)), few, dataset, 0, Compute(), None)
 
 
-def evaluate_tiny(params):
-    p, shape = params.evaluate_tiny, tuple(params.generate_gradients.img_shape)
-    for name, sampler, T in {*product(p.schedules, p.samplers, p.max_steps)}:
-        model = ExactDenoiser(shape, NoiseSchedule(T, betas=SCHEDULES[name](T)))
-        model.prediction = "x0"
-        *_, x = islice(sample_steps(model, [generator(0, "x")], sampler=sampler, variance=p.variance), 2)
+def study_samplers(params):
+    own = params.study_samplers
+    for schedule, name, T in {*own.cells}:
+        model = ExactDenoiser((1, 1, 2), NoiseSchedule(T, betas=SCHEDULES[schedule](T)), "x0")
+        *_, x = islice(sample_steps(model, [generator(0, "x")], None, name, own.options("samplers", name)), 2)
         assert x.isfinite().all()
-    uniformity(torch.randint(255, (p.n_samples * shape[0], 2)))
 
 
 def bound(params):
-    p, T = params.bound, params.train_unet.max_steps
-    schedule = NoiseSchedule(T, betas=SCHEDULES[params.train_unet.schedule](T))
-    model = ExactDenoiser((1, 1, 2), NoiseSchedule(2, betas=schedule.betas[:2]))
-    images = to_uint8(gradient_images(min(p.n_images, 2 * p.stride), (1, 1, 2), generator(0, "images")))
-    bounds = variational_bound(model, images[:200], p.variances, 0, Compute(), p.clip_sample, p.batch_size)
+    own = params.bound
+    betas = SCHEDULES[params.train_unet.schedule](params.train_unet.max_steps)[:2]
+    model = ExactDenoiser((1, 1, 2), NoiseSchedule(2, betas=betas), "x0")
+    images = to_uint8(gradient_images(4, (1, 1, 2), generator(0, "images")))
+    known = [variance for variance in own.variances if variance != "learned"]
+    bounds = VariationalBound(model, images, known, 0, Compute(), own.clip_sample, own.batch_size, 1, None).run()
     assert all(isfinite(found.margin) for found in bounds.values())
 
 
 def evaluate_unet(params):
-    p = params.evaluate_unet
-    made, floor = (described(min(p.n_samples, 300)) for _ in range(2))
-    reference = described(min(p.n_held_out, 300))
-    dict(scores(made, floor, reference, 2, 0))
-    copies(made.features, floor.features, reference.features, described(51).features, p.duplicate_quantile, 2, 0)
+    own, n_classes = params.evaluate_unet, len(params.data.source.class_names)
+    made, real, reference, train = (described(n, n_classes) for n in (300, 300, 300, 51))
+    comparison = Comparison(made, real, reference, train, n_classes, 2, own.duplicate_quantile, 0)
+    for name in METRICS:
+        METRICS[name].scores(comparison)
+
+
+def described(n, n_classes):
+    return Described(torch.rand(n, 9), torch.randn(n, N_FEATURES), torch.randint(n_classes, (n,)))
 
 
 def paper(params):
-    p, T = params.paper, params.train_unet.max_steps
-    model = TinyDiffuser(TinyDiffuserConfig((1, 2, 2), 2, T)).requires_grad_(False)
-    model.noise_schedule = NoiseSchedule(T, betas=SCHEDULES[params.train_unet.schedule](T))
-    reverse = ReverseProcess(model, timesteps(T, p.n_steps or T), p.variance, p.clip_sample)
-    x, weights = torch.zeros(1, 2, 2), torch.linspace(0, 1, p.n_lambdas)
-    stop = min(map(reverse.stop, (*p.split_depths, *p.coarse_depths, p.interpolation_depth)))
-    assert reverse.kept[stop] <= T
+    own, T = params.paper, params.train_unet.max_steps
+    variance = "fixed_small" if own.variance == "learned" else own.variance
+    model = toy(params.train_unet.schedule, T)
+    chain = Chain(model, timesteps(model.noise_schedule, own.n_steps), variance, own.clip_sample)
+    x, weights = torch.zeros(model.img_shape), torch.linspace(0, 1, own.n_lambdas)
+    index = min(map(chain.index, (*own.split_depths, *own.coarse_depths, own.interpolation_depth)))
+    assert chain.timesteps[index] <= T
     streams = [generator(0, "x") for _ in weights]
-    assert reverse.interpolate(x, x, weights, min(stop, 3), x, streams).isfinite().all()
+    assert chain.interpolate(x, x, weights, min(index, 3), x, streams).isfinite().all()
 
 
-def described(n):
-    return Described(torch.rand(n, 784), torch.randn(n, N_FEATURES), torch.randint(len(CLASSES), (n,)))
-
-
-def render_grids(params):
-    p = params.render_grids
-    schedule = NoiseSchedule(max(p.forward_steps))
-    schedule.alpha_bar(torch.tensor(p.forward_steps))
-    pixels = gradient_images(2, tuple(p.forward_img_shape))
-    pictures.normalization(pixels[: p.n_noised], 0)
-    pictures.gradients(torch.rand(16, 3, 4, 5)[: p.n_gradients], 0)
-    pictures.sample_grid(
-        torch.rand(20, 3, 4, 5), torch.rand(3, 3, 4, 5)[: p.grid_columns], "", p.grid_rows, p.grid_columns
-    )
-    pictures.denoising(torch.rand(3, 1, 3, 4, 5), torch.arange(3), "", p.strip_steps)
-    pictures.training_previews(torch.rand(2, 1, 3, 8, 15), torch.arange(2), "", p.n_moments)
+def render_data(params):
+    own = params.render_data
+    NoiseSchedule(max(own.forward_steps)).alpha_bar(torch.tensor(own.forward_steps))
+    assert gradient_images(1, tuple(own.forward_img_shape), generator(0, "x")).numel() == prod(own.forward_img_shape)
 
 
 STEPS = {
-    "generate_gradients": train_tiny,
-    "train_tiny": train_tiny,
-    "train_unet": train_unet,
+    "generate_gradients": generate_gradients,
+    "train_tiny": train("tiny"),
+    "train_unet": train("unet"),
     "train_classifier": train_classifier,
-    "sample": sample,
-    "evaluate_tiny": evaluate_tiny,
+    "sample": samples,
+    "study_samplers": study_samplers,
     "evaluate_unet": evaluate_unet,
     "bound": bound,
     "paper": paper,
-    "render_grids": render_grids,
+    "render_data": render_data,
 }

@@ -19,8 +19,8 @@ from ddpm.data.download import UnusableError
 from ddpm.errors import UserError
 from ddpm.evaluation import inception
 from ddpm.evaluation.classifier import load_classifier
-from ddpm.run.files import load_tensors
 from ddpm.networks.checkpoint import load_model
+from ddpm.run.files import load_tensors
 from ddpm.run.resume.file import read_about
 from ddpm.run.resume.state import TrainingState
 from ddpm.run.tracking.record import stage_run

@@ -49,7 +49,10 @@ def settings(stages: Sequence[str], changes: Values) -> str:
     params = recipes.merged(load_yaml(PARAMS), changes)
     entries = [load_yaml(DVC_YAML)["stages"][stage] for stage in stages]
     read = {dep for entry in entries for dep in entry["deps"] if Path(dep).parent != PLAN}
-    inputs = sorted(read - {out for entry in entries for out in entry.get("outs", [])})
+    written = {
+        path for entry in entries for out in entry.get("outs", []) for path in ([out] if isinstance(out, str) else out)
+    }
+    inputs = sorted(read - written)
     keys = sorted({key for entry in entries for key in entry["params"]})
     values = {key: reduce(getitem, key.split("."), params) for key in keys}
     return digest([values, {path: md5(Path(path)) for path in inputs}])

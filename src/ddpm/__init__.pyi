@@ -3,6 +3,7 @@ from .diffusion.forward import noise_img as noise_img
 from .diffusion.forward import q_eq2 as q_eq2
 from .diffusion.forward import q_eq4 as q_eq4
 from .diffusion.forward import reconstruct as reconstruct
+from .diffusion.model import DiffusionModel as DiffusionModel
 from .diffusion.schedule import NoiseSchedule as NoiseSchedule
 from .diffusion.schedule import cosine_schedule as cosine_schedule
 from .diffusion.schedule import linear_schedule as linear_schedule
@@ -10,13 +11,12 @@ from .diffusion.schedule import rescaled_linear_schedule as rescaled_linear_sche
 from .figures.pictures import plot_img as plot_img
 from .images import denormalize_img as denormalize_img
 from .images import normalize_img as normalize_img
-from .diffusion.model import DiffusionModel as DiffusionModel
-from .networks.checkpoint import load_model as load_model
-from .networks.checkpoint import save_model as save_model
 from .networks.architectures.mlp import TinyDiffuser as TinyDiffuser
 from .networks.architectures.mlp import TinyDiffuserConfig as TinyDiffuserConfig
 from .networks.architectures.unet import Unet as Unet
 from .networks.architectures.unet import UnetConfig as UnetConfig
-from .sampling.sample import sample as sample
+from .networks.checkpoint import load_model as load_model
+from .networks.checkpoint import save_model as save_model
 from .run.tracking.record import log_images as log_images
+from .sampling.sample import sample as sample
 from .training.course import train as train

@@ -93,8 +93,8 @@ def guidance_has_both_sides(params: Any) -> Iterator[str]:
         dropout = training.options("conditioning").dropout if training.conditioning else 0
         if scale != 1 and not dropout:
             yield (
-                f"sample.{name}.guidance_scale is {scale:g}; train_{name}.conditioning is {training.conditioning}, with "
-                f"dropout {dropout:g}; without conditioning, or without its dropout, it must be 1"
+                f"sample.{name}.guidance_scale is {scale:g}; train_{name}.conditioning is {training.conditioning}, "
+                f"with dropout {dropout:g}; without conditioning, or without its dropout, it must be 1"
             )
 
 
@@ -140,8 +140,8 @@ def corners_can_be_tested(params: Any) -> Iterator[str]:
     for key, n_samples in sizes.items():
         if n_samples * channels < MIN_PAIRS:
             yield (
-                f"{key} is {n_samples}; times the {channels} channels of generate_gradients.img_shape it must be at least "
-                f"{MIN_PAIRS}, to test whether corner colours are uniform"
+                f"{key} is {n_samples}; times the {channels} channels of generate_gradients.img_shape it must be at "
+                f"least {MIN_PAIRS}, to test whether corner colours are uniform"
             )
 
 

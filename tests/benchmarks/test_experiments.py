@@ -24,7 +24,7 @@ stages:
     cmd: {sys.executable} train.py
     deps: [train.py, data.txt, plan/train.json]
     params: [seed, train]
-    outs: [weights]
+    outs: [weights, notes: {{cache: false}}]
     metrics: [{{reports/train/metrics.json: {{cache: false}}}}]
 """
 TRAIN = """import json, os, sys, yaml
@@ -36,6 +36,7 @@ if lr > 8:
 os.makedirs("reports/train", exist_ok=True)
 json.dump({"fid": float("nan") if lr > 7 else params["train"]["base"] + lr}, open("reports/train/metrics.json", "w"))
 open("weights", "w").write(str(lr))
+open("notes", "w").write("")
 """
 BASE = {"train": {"base": 100.0}}
 

@@ -38,3 +38,10 @@ def test_new_images_have_the_classes_round_robin():
 def test_a_mixture_has_the_class_of_the_larger_share():
     mixed = labels(9).mix(torch.tensor([4]), torch.tensor([7]), torch.tensor([0.0, 0.4, 0.5, 0.6, 1.0]))
     assert mixed.tolist() == [4, 4, 4, 7, 7]
+
+
+def test_the_labels_of_a_cond_are_a_tensor_of_their_own():
+    cond = torch.tensor([2, 0])
+    found = labels().labels(cond)
+    assert torch.equal(found, cond)
+    assert found.data_ptr() != cond.data_ptr()  # safetensors refuses to save tensors that share memory

@@ -16,15 +16,15 @@ from mlflow.exceptions import MlflowException
 from project import NOWHERE, TINY, copy_project, write_params
 from runs import runs
 
-from ddpm.run.tracking import delivery
 from ddpm.data.gradients import gradient_images
 from ddpm.errors import UserError
 from ddpm.figures import pictures
 from ddpm.figures.canvas import save
 from ddpm.run.files import load_tensors, save_tensors
-from ddpm.run.tracking.outbox import OUTBOX
 from ddpm.run.resume.file import read_about
 from ddpm.run.seeding import generator
+from ddpm.run.tracking import delivery
+from ddpm.run.tracking.outbox import OUTBOX
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
 

@@ -1,79 +1,38 @@
 """Every key and section of params.yaml through what it should not be: refused in one clear line, or it runs a step."""
 
 import copy
+import functools
 import os
 import re
 import subprocess
 import sys
-from contextlib import nullcontext
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from one_step import STEPS, set_up
-from project import REPO
-from ruamel.yaml import YAML
+from project import REPO, write_params
+from whole import VALUES, changed, check, check_section, nodes, stages, value_at, without
 
-from ddpm.run.tracking import record as tracking
-from ddpm.run.params import Params, load_params, validated
 from ddpm.errors import UserError
-from ddpm.run.stage import run_stage
+from ddpm.run.dvc import sections
+from ddpm.run.params import Chooses, Section
+from ddpm.run.stage import Stage, mistakes_in_one_line, run_stage
 
-CASES = 12  # for each key and section, of which there are some hundred
-VALUES = YAML(typ="safe").load(REPO / "params.yaml")
+CASES = 6  # for each key and section, of which there are some hundred
 WORDS = [
-    "linear",
-    "cosine",
-    "linear_zero_snr",
-    "eps",
-    "v",
-    "none",
-    "auto",
-    "cuda",
-    "bf16",
-    "ddim",
-    "unipc",
-    "held_out",
-    "fixed_large",
-    "learned",
-    "mean",
-    "bound",
-    "min_snr",
-    "x0",
-    "classes",
-    "clusters",
+    *("linear", "cosine", "linear_zero_snr", "eps", "v", "none", "auto", "cuda", "bf16", "held_out", "learned"),
+    *("fixed_large", "mean", "bound", "min_snr", "x0", "ddim", "unipc", "labels", "clusters", "mlp", "unet"),
 ]
 SURPRISES = [
-    *(
-        None,
-        True,
-        False,
-        "",
-        " ",
-        "null",
-        "1e-3",
-        "nan",
-        "0x10",
-        "a\nb",
-        "\0",
-        "\ud800",
-        "\u202e\u540d\u524d",
-        "x" * 100_000,
-    ),
-    *(0, -1, 1, 2, 3, 5, 28, 10_000, 2**31, 2**63, -(2**63), 10**400, 16**5000),
+    *(None, True, False, "", " ", "null", "1e-3", "nan", "a\nb", "\0", "\ud800", "\u202e\u540d\u524d", "x" * 100_000),
+    *(0, -1, 1, 2, 3, 28, 10_000, 2**31, 2**63, -(2**63), 10**400, 16**5000),
     *(0.0, -0.0, -0.5, 0.5, 5e-324, 1e-300, 1.0, 1e308, float("nan"), float("inf"), float("-inf")),
     *([], [None], [[]], [1], [0, 0, 0], [3, 256, 256], [1] * 7, {}, {"a": {"b": [{}]}}, {1: 2}, {None: None}),
 ]
 ONE_LINE = re.compile(r"params\.yaml: (\S+ is missing|.+ is not a parameter; check its spelling|.+ (is|has) .+; \S.+)")
-
-
-def nodes(values, path=()):
-    """The path of every section and of every key in it, whatever the file holds."""
-    for key, value in values.items():
-        yield (*path, key)
-        if isinstance(value, dict):
-            yield from nodes(value, (*path, key))
+PATHS = list(nodes())
 
 
 def replacements(old):
@@ -81,10 +40,9 @@ def replacements(old):
     surprises = st.sampled_from(SURPRISES)
     if isinstance(old, dict):
         keys = st.sampled_from(list(old))
-        without = keys.map(lambda gone: {key: value for key, value in old.items() if key != gone})
-        return (
-            surprises | without | st.tuples(keys | st.text(max_size=9), surprises).map(lambda pair: old | dict([pair]))
-        )
+        less = keys.map(lambda gone: {key: value for key, value in old.items() if key != gone})
+        other = st.tuples(keys | st.text(max_size=9), surprises).map(lambda pair: old | dict([pair]))
+        return surprises | less | other
     plausible = {
         bool: st.booleans(),
         int: st.integers(1, 64) | st.integers(1, 20_000) | st.integers(),
@@ -94,207 +52,295 @@ def replacements(old):
     return plausible.get(type(old), st.sampled_from(WORDS) | st.text(max_size=9)) | surprises
 
 
-def changed(path, value):
-    values = copy.deepcopy(VALUES)
-    node = values
-    for key in path[:-1]:
-        node = node[key]
-    node[path[-1]] = value
-    return values
+def accepted(path, value):
+    """The params with `value` at `path`; None if they are refused, after a look at the message."""
+    values = changed(path, value)
+    try:
+        check_section(section_of(path), values)
+        return check(values)
+    except UserError as error:
+        lines = str(error).splitlines()
+    for line in lines:
+        assert ONE_LINE.fullmatch(line), line
+        assert len(line) < 400
+    assert any(part in line for line in lines for part in path)
+    return None
 
 
-@pytest.mark.parametrize("path", list(nodes(VALUES)), ids=".".join)
+def section_of(path):
+    """The key of the section that a path leads into, or an innocent one."""
+    return ".".join(path[:2]) if path[0] == "sample" and len(path) > 1 else path[0] if path[0] in OWN else "bound"
+
+
+OWN = {key for key, value in VALUES.items() if isinstance(value, dict)} - {"sample"}
+
+
+@pytest.mark.parametrize("path", PATHS, ids=".".join)
 @settings(max_examples=CASES, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_value_is_refused_in_one_line_or_runs_one_step(path, data):
-    old = VALUES
-    for key in path:
-        old = old[key]
-    value = data.draw(replacements(old))
-    if params := accepted(path, value):
+    if params := accepted(path, data.draw(replacements(value_at(path)))):
         STEPS.get(path[0], set_up)(params)
 
 
-@pytest.mark.parametrize("path", list(nodes(VALUES)), ids=".".join)
+@pytest.mark.parametrize("path", PATHS, ids=".".join)
 def test_every_surprise_is_accepted_or_refused_in_one_line(path):
     for value in SURPRISES:
         accepted(path, value)
 
 
-@pytest.mark.parametrize("key", list(VALUES))
-def test_a_section_that_is_missing_is_named(key):
-    with pytest.raises(UserError) as refused:
-        validated(Params, {other: value for other, value in VALUES.items() if other != key}, "params.yaml")
-    assert str(refused.value) == f"params.yaml: {key} is missing"
+def test_what_is_missing_is_named_unless_it_is_an_option():
+    for path in PATHS:
+        if is_option(path):
+            continue
+        with pytest.raises(UserError) as refused:
+            check(without(path))
+        assert str(refused.value) == f"params.yaml: {'.'.join(path)} is missing"
 
 
-def test_a_file_that_is_no_mapping_is_refused_in_one_line():
+def is_option(path):
+    """Whether a path leads to the options of a registry entry, which may have defaults."""
+    section = sections(stages()).get(section_of(path))
+    if not issubclass(section or Section, Chooses):
+        return False
+    return any(part in registry for part in path[1:] for registry in section.registries().values())
+
+
+def test_the_projects_own_params_are_valid_and_a_file_that_is_no_mapping_is_not():
+    assert check(VALUES).seed == VALUES["seed"]
     for whole in (value for value in SURPRISES if not isinstance(value, dict)):
         with pytest.raises(UserError) as refused:
-            validated(Params, whole, "params.yaml")
+            check(whole)
         assert re.fullmatch(r"params\.yaml.{1,400}", str(refused.value))
 
 
-def accepted(path, value):
-    """The params with `value` at `path`; None where they are refused, after a look at the message."""
-    try:
-        return validated(Params, changed(path, value), "params.yaml")
-    except UserError as error:
-        lines = str(error).splitlines()
-        assert all(ONE_LINE.fullmatch(line) and len(line) < 400 for line in lines)
-        assert any(part in line for line in lines for part in path)
+def with_values(**changes):
+    """All values with some changed: keys are dotted, with __ for a dot."""
+    values = copy.deepcopy(VALUES)
+    for key, value in changes.items():
+        *head, last = key.split("__")
+        functools.reduce(lambda node, part: node.setdefault(part, {}), head, values)[last] = value
+    return values
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("changes", "message"),
     [
-        *("1" * 5000, "2026-13-45", "!!float x", "!!int x", "!!bool x", "!!timestamp x", "!!binary '?'", "[" * 500),
-        *("{a: 1, a: 2}", "&a [*a]", "'", "*nowhere", "!!python/object/apply:os.system [true]", "\x07", "\t- 1"),
-    ],
-)
-def test_yaml_that_stands_for_nothing_is_one_line(text, tmp_path):
-    path = tmp_path / "params.yaml"
-    path.write_text((REPO / "params.yaml").read_text().replace("lr: 0.003", f"lr: {text}"))
-    with pytest.raises(UserError) as caught:
-        load_params(path)
-    assert re.fullmatch(rf"{path}: (not valid YAML: .+|train_tiny\.lr is .+; .+)", str(caught.value))
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "message"),
-    [
-        (("sample", "unet", "n_samples"), 512, "evaluate_unet.n_samples is 1024; it cannot exceed sample.unet.n_sam"),
-        (("evaluate_unet", "n_held_out"), 600, "evaluate_unet.n_samples is 1024; it cannot exceed evaluate_unet.n_h"),
+        ({"seed": -1}, "seed is -1; input should be greater than or equal to 0"),
+        ({"device": "tpu"}, "device is 'tpu'; input should be 'auto', 'cpu' or 'cuda'"),
+        ({"train_unet__learning_rate": 1}, "train_unet.learning_rate is not a parameter; check its spelling"),
+        ({"train_unett__lr": 1}, "train_unett is not a parameter; check its spelling"),
+        ({"train_unet__unet__chanels": 1}, "train_unet.unet.chanels is not a parameter; check its spelling"),
+        ({"train_unet__network": "vit"}, "train_unet.network: 'vit' is no network; allowed: mlp, unet"),
+        ({"train_unet__schedule": "sine"}, "train_unet.schedule: 'sine' is no noise schedule; allowed: linear, "),
+        ({"train_unet__unet__groups": 7}, "train_unet: channels is 64; it must be a multiple of groups, 7"),
         (
-            ("evaluate_unet", "inception_weights"),
-            "weights.pth",
-            "evaluate_unet: n_samples is 1024; with inception_weights it must be at least 4098, since half of as many",
+            {"train_unet__unet__dim_mults": [1, 2, 4, 8, 16]},
+            "train_unet: image size is 28x28; patch_size 2 and 5 dim_mults take heights and widths that are",
         ),
         (
-            ("evaluate_unet",),
-            {**VALUES["evaluate_unet"], "n_samples": 4098, "n_held_out": 4000, "inception_weights": "weights.pth"},
-            "evaluate_unet: n_held_out is 4000; with inception_weights it must be at least 4098",
-        ),
-        (("evaluate_unet", "n_samples"), 257, "evaluate_unet.n_samples is 257; input should be greater than or equal"),
-        (("sample", "tiny", "n_samples"), 41, "sample.tiny.n_samples is 41; times generate_gradients.img_shape's 3"),
-        (("generate_gradients", "img_shape"), [3, 1, 1], "img_shape is [3, 1, 1]; a gradient needs at least 2 pixels"),
-        (("generate_gradients", "n_train"), 10_000_000, "n_train x img_shape is 10000000 x 3 x 4 x 5; at most 2684354"),
-        (("train_unet", "dim_mults"), [1, 64], "channels x dim_mults is 64 x 64; at most 2048 are allowed"),
-        (
-            ("train_unet", "max_attention_size"),
-            29,
-            "max_attention_size is 29; input should be less than or equal to 28",
+            {"train_unet__unet__dim_mults": [1, 64]},
+            "train_unet: channels x dim_mults is 64 x 64; at most 2048 are allowed",
         ),
         (
-            ("train_tiny",),
-            {**VALUES["train_tiny"], "schedule": "linear", "max_steps": 3501},
-            "train_tiny: max_steps is 3501; schedule linear takes at most 3500",
+            {"train_tiny__conditioning": "labels"},
+            "train_tiny: conditioning is labels; network mlp takes none, so it must be null",
         ),
         (
-            ("train_unet",),
-            {**VALUES["train_unet"], "schedule": "linear_zero_snr", "prediction": "eps"},
-            "train_unet: prediction is eps; schedule linear_zero_snr leaves no image at max_steps, so it takes x0, v",
+            {"train_tiny__schedule": "rescaled_linear", "train_tiny__max_steps": 20},
+            "train_tiny: max_steps is 20; the rescaled linear schedule needs at least 21",
         ),
         (
-            ("train_tiny",),
-            {**VALUES["train_tiny"], "schedule": "linear_zero_snr", "weighting": "min_snr"},
-            "train_tiny: weighting is min_snr; schedule linear_zero_snr has SNR 0 at max_steps, a step that min_snr",
+            {"train_tiny__schedule": "linear", "train_tiny__max_steps": 3600},
+            "train_tiny: max_steps is 3600; schedule linear leaves alpha_bar_T = 2e-16, which float64 cannot",
         ),
         (
-            ("train_tiny",),
-            {**VALUES["train_tiny"], "max_steps": 1, "weighting": "bound"},
+            {"train_unet__schedule": "linear_zero_snr", "train_unet__prediction": "eps"},
+            "train_unet: prediction is eps; schedule linear_zero_snr has zero SNR at max_steps, where the",
+        ),
+        (
+            {"train_tiny__schedule": "linear_zero_snr", "train_tiny__weighting": "min_snr"},
+            "train_tiny: weighting is min_snr; schedule linear_zero_snr has zero SNR at max_steps, a timestep",
+        ),
+        (
+            {"train_tiny__max_steps": 1, "train_tiny__weighting": "bound"},
             "train_tiny: max_steps is 1; weighting bound needs at least 2",
         ),
+        ({"train_tiny__max_steps": 1}, "train_tiny.max_steps is 1; the variational bound needs at least 2"),
         (
-            ("train_unet",),
-            {**VALUES["train_unet"], "max_steps": 1, "learn_variance": True},
-            "train_unet: max_steps is 1; learn_variance needs at least 2",
+            {"train_unet__max_steps": 1},
+            "sample.unet.n_steps is 10; train_unet.max_steps is 1, so sampler dpmpp_2m takes 2 to 1",
+        ),
+        ({"data__n_train": 999}, "train_unet.clusters.n_clusters is 1000; it cannot exceed the 999 training images"),
+        (
+            {"train_unet__clusters__n_clusters": 0},
+            "train_unet.clusters.n_clusters is 0; input should be greater than or equal to 1",
+        ),
+        ({"train_unet__n_eval": 5001}, "train_unet.n_eval is 5001; it cannot exceed data.n_held_out, 5000"),
+        (
+            {"data__n_train": 55_001},
+            "data: n_train is 55001 and n_held_out 5000; fashion_mnist has 60000 images in its training split, and",
         ),
         (
-            ("sample", "tiny", "variance"),
-            "learned",
-            "sample.tiny.variance is learned; the tiny network learns none, so it takes fixed_large or fixed_small",
+            {"data__n_held_out": 60_000},
+            "data: n_train is None and n_held_out 60000; fashion_mnist has 60000 images in its training split, and",
+        ),
+        ({"data__name": "cifar"}, "data.name: 'cifar' is no data set; allowed: fashion_mnist"),
+        ({"data__path": ""}, "data.path: '' is no path; give printable characters, or null for none"),
+        (
+            {"generate_gradients__img_shape": [2, 4, 5]},
+            "generate_gradients.img_shape: [2, 4, 5] has 2 channels; a picture has 1 (grey) or 3 (colour)",
         ),
         (
-            ("sample", "unet", "variance"),
-            "learned",
-            "sample.unet: variance is learned; only sampler ancestral draws noise of that variance, with dpmpp_2m take",
+            {"generate_gradients__img_shape": [3, 1, 1]},
+            "generate_gradients: img_shape is [3, 1, 1]; a gradient needs at least 2 pixels",
         ),
         (
-            ("sample", "unet"),
-            {**VALUES["sample"]["unet"], "sampler": "ancestral", "variance": "learned"},
-            "sample.unet.variance is learned; train_unet.learn_variance must be true for that, or take",
+            {"generate_gradients__n_train": 10_000_000},
+            "generate_gradients: n_train x img_shape is 10000000 x 3 x 4 x 5; at most 268435456 numbers are",
         ),
         (
-            ("paper", "variance"),
-            "learned",
-            "paper.variance is learned; train_unet.learn_variance must be true for that, or take",
+            {"sample__unet__n_samples": 512},
+            "evaluate_unet.n_samples is 1024; it cannot exceed sample.unet.n_samples, 512",
         ),
         (
-            ("paper", "coarse_depths"),
-            [0.5, 1.5],
-            "paper.coarse_depths.1 is 1.5; input should be less than or equal to 1",
+            {"sample__tiny__n_samples": 41},
+            "sample.tiny.n_samples is 41; times the 3 channels of generate_gradients.img_shape it must be at",
         ),
-        (("bound", "stride"), 201, "bound: n_images is 400; with stride 201 an interval needs at least 402"),
         (
-            ("bound",),
-            {**VALUES["bound"], "n_images": 402, "stride": 201},
+            {"sample__unet__n_trajectories": 64, "sample__unet__n_samples": 32},
+            "sample.unet: n_trajectories is 64; it cannot exceed n_samples, 32",
+        ),
+        (
+            {"sample__tiny__n_steps": 101},
+            "sample.tiny.n_steps is 101; train_tiny.max_steps is 100, so sampler ancestral takes 1 to 100",
+        ),
+        (
+            {"sample__tiny__sampler": "unipc", "sample__tiny__n_steps": 2},
+            "sample.tiny: n_steps is 2; sampler unipc needs at least 3",
+        ),
+        (
+            {"sample__unet__sampler": "euler"},
+            "sample.unet.sampler: 'euler' is no sampler; allowed: ancestral, ddim, dpmpp_2m, dpmpp_3m, heun, unipc",
+        ),
+        ({"sample__unet__ddim__eta": 1.5}, "sample.unet.ddim.eta is 1.5; input should be less than or equal to 1"),
+        (
+            {"sample__unet__sampler": "ancestral", "sample__unet__ancestral__variance": "learned"},
+            "sample.unet.ancestral.variance is learned; train_unet's network learns none, so it must be",
+        ),
+        (
+            {"sample__tiny__ancestral__variance": "learned"},
+            "sample.tiny.ancestral.variance is learned; train_tiny's network learns none, so it must be",
+        ),
+        (
+            {"sample__unet__guidance_scale": 0.5},
+            "sample.unet.guidance_scale is 0.5; input should be greater than or equal to 1",
+        ),
+        (
+            {"sample__tiny__guidance_scale": 2},
+            "sample.tiny.guidance_scale is 2; train_tiny.conditioning is None, with dropout 0; without",
+        ),
+        (
+            {"train_unet__clusters__dropout": 0.0},
+            "sample.unet.guidance_scale is 1.5; train_unet.conditioning is clusters, with dropout 0; without",
+        ),
+        (
+            {"train_unet__conditioning": None},
+            "sample.unet.guidance_scale is 1.5; train_unet.conditioning is None, with dropout 0; without",
+        ),
+        (
+            {"study_samplers__max_steps": [100, 20]},
+            "study_samplers: max_steps is 20; the rescaled linear schedule needs at least 21",
+        ),
+        (
+            {"study_samplers__ancestral__variance": "learned"},
+            "study_samplers: ancestral.variance is learned; an exact denoiser learns none, so it takes",
+        ),
+        ({"evaluate_tiny__n_bound": 1}, "evaluate_tiny.n_bound is 1; input should be greater than or equal to 2"),
+        (
+            {"evaluate_tiny__n_bound": 1001},
+            "evaluate_tiny.n_bound is 1001; it cannot exceed generate_gradients.n_held_out, 1000",
+        ),
+        (
+            {"evaluate_unet__n_samples": 257},
+            "evaluate_unet.n_samples is 257; input should be greater than or equal to 258",
+        ),
+        (
+            {"evaluate_unet__n_samples": 1025},
+            "evaluate_unet.n_samples is 1025; it cannot exceed sample.unet.n_samples, 1024",
+        ),
+        ({"data__n_held_out": 600}, "evaluate_unet.n_samples is 1024; it cannot exceed data.n_held_out, 600"),
+        (
+            {"evaluate_unet__inception_weights": "weights.pth"},
+            "evaluate_unet: n_samples is 1024; with inception_weights it must be at least 4098, so that half",
+        ),
+        (
+            {"evaluate_unet__reference": "train"},
+            "evaluate_unet.reference is 'train'; input should be 'test' or 'held_out'",
+        ),
+        ({"bound__stride": 201}, "bound: n_images is 400; with stride 201 an interval needs at least 402"),
+        (
+            {"bound__stride": 201, "bound__n_images": 402},
             "bound.stride is 201; it cannot exceed train_unet.max_steps, 200",
         ),
-        (("bound", "n_images"), 10_001, "bound.n_images is 10001; input should be less than or equal to 10000"),
+        ({"bound__n_images": 10_001}, "bound.n_images is 10001; input should be less than or equal to 10000"),
         (
-            ("train_unet",),
-            {**VALUES["train_unet"], "n_train": 399, "n_clusters": 10},
-            "bound.n_images is 400; it cannot exceed train_unet.n_train, 399",
+            {"bound__n_images": 400, "data__n_train": 399, "train_unet__clusters__n_clusters": 10},
+            "bound.n_images is 400; it cannot exceed the training images, 399",
         ),
-        (("train_unet", "n_train"), 999, "train_unet: n_clusters is 1000; it cannot exceed n_train, 999"),
-        (("train_unet", "n_clusters"), 0, "train_unet.n_clusters is 0; input should be greater than or equal to 1"),
-        (("train_unet", "labels"), "none", "sample.unet.guidance_scale is 1.5; train_unet.labels is none and"),
+        ({"bound__variances": []}, "bound.variances is []; list should have at least 1 item after validation, not 0"),
         (
-            ("train_unet", "label_dropout"),
-            0.0,
-            "and train_unet.label_dropout 0; with no labels, or no dropout, it must",
+            {"bound__variances": ["fixed"]},
+            "bound.variances.0 is 'fixed'; input should be 'fixed_large', 'fixed_small' or 'learned'",
         ),
-        (("sample", "unet", "guidance_scale"), 0.5, "sample.unet.guidance_scale is 0.5; input should be greater than"),
-        (("sample", "tiny", "guidance_scale"), 2, "sample.tiny.guidance_scale is not a parameter"),
-        (("bound", "variances"), ["fixed"], "bound.variances.0 is 'fixed'; input should be 'fixed_large'"),
-        (("bound", "variances"), ["learned"], "bound.variances is learned; train_unet.learn_variance must be true"),
-        (("bound", "variances"), [], "bound.variances is []; "),
-        (("train_tiny", "max_steps"), 1, "train_tiny.max_steps is 1; the variational bound needs at least 2"),
-        (("evaluate_tiny", "n_bound"), 1, "evaluate_tiny.n_bound is 1; input should be greater than or equal to 2"),
-        (("paper", "n_steps"), 201, "paper.n_steps is 201; it cannot exceed train_unet.max_steps, 200"),
-        (("paper", "n_samples"), 5001, "paper.n_samples is 5001; it cannot exceed evaluate_unet.n_held_out, 5000"),
-        (("paper", "n_pairs"), 5001, "paper.n_pairs is 5001; input should be less than or equal to 32"),
-        (("download_fashion_mnist", "folder"), "", "'' is no path; give printable characters, or null for none"),
+        (
+            {"bound__variances": ["learned"]},
+            "bound.variances.0 is learned; train_unet's network learns none, so it must be fixed_large or",
+        ),
+        (
+            {"paper__variance": "learned"},
+            "paper.variance is learned; train_unet's network learns none, so it must be fixed_large or fixed_small",
+        ),
+        ({"paper__coarse_depths": [0.5, 1.5]}, "paper.coarse_depths.1 is 1.5; input should be less than or equal to 1"),
+        ({"paper__n_steps": 201}, "paper.n_steps is 201; it cannot exceed train_unet.max_steps, 200"),
+        ({"paper__n_samples": 5001}, "paper.n_samples is 5001; it cannot exceed data.n_held_out, 5000"),
+        ({"paper__n_pairs": 33}, "paper.n_pairs is 33; input should be less than or equal to 32"),
     ],
 )
-def test_what_cannot_work_together_is_refused_before_any_work(path, value, message):
-    with pytest.raises(UserError, match=re.escape(message)):
-        validated(Params, changed(path, value), "params.yaml")
+def test_what_cannot_work_is_refused_before_any_work(changes, message):
+    with pytest.raises(UserError) as refused:
+        check(with_values(**changes))
+    assert f"params.yaml: {message}" in str(refused.value)
 
 
-@pytest.mark.parametrize("stage", ["train_unet", "sample", "render_grids"])
-def test_a_stage_stops_before_it_touches_anything(stage, tmp_path):
-    with (tmp_path / "params.yaml").open("w") as file:
-        YAML(typ="safe").dump(changed(("evaluate_unet", "n_samples"), 1025), file)
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPO / "src"), "MLFLOW_TRACKING_URI": "sqlite:///x.db"}
-    command = [sys.executable, REPO / "stages" / f"{stage}.py", *(["tiny"] if stage == "sample" else [])]
-    ended = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert ended.returncode == 2
-    name = "sample_tiny" if stage == "sample" else stage
-    said = "params.yaml: evaluate_unet.n_samples is 1025; it cannot exceed sample.unet.n_samples, 1024"
-    assert (ended.stdout, ended.stderr) == ("", f"{name}: {said}\n")
-    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+def test_every_mistake_is_a_line_of_its_own():
+    with pytest.raises(UserError) as refused:
+        check(with_values(train_unet__lr=-1, seed="zero", sample__unet__ddim__eta=2))
+    assert [line.split()[1] for line in str(refused.value).splitlines()] == [
+        "seed",
+        "train_unet.lr",
+        "sample.unet.ddim.eta",
+    ]
+
+
+def test_the_stage_check_stops_before_it_touches_anything(tmp_path):
+    (tmp_path / "params.yaml").write_text((REPO / "params.yaml").read_text())
+    write_params(tmp_path, {"evaluate_unet": {"n_samples": 1025}})
+    for name in ("src", "stages"):
+        (tmp_path / name).symlink_to(REPO / name)
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPO / "src")}
+    command = [sys.executable, "stages/check.py"]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    said = "check: params.yaml: evaluate_unet.n_samples is 1025; it cannot exceed sample.unet.n_samples, 1024\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", said)
+    assert {path.name for path in tmp_path.iterdir()} == {"params.yaml", "src", "stages"}
 
 
 @pytest.mark.parametrize("ask", [lambda: torch.empty(2**60), lambda: bytearray(2**62)])
 def test_what_memory_cannot_hold_is_one_line(ask, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tracking, "stage_run", lambda *_: nullcontext(tracking.Run()))
     (tmp_path / "params.yaml").write_text((REPO / "params.yaml").read_text())
-    with pytest.raises(SystemExit) as caught:
-        run_stage("train_tiny", lambda _: ask(), reads=("seed",))
+    with pytest.raises(SystemExit) as caught, mistakes_in_one_line("train_tiny"):
+        run_stage("train_tiny", Stage(lambda _: ask(), general=("seed",), tracked=False))
     assert caught.value.code == 2
     assert "train_tiny: out of memory; lower the batch size" in capsys.readouterr().err

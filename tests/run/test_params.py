@@ -1,183 +1,256 @@
-"""params.yaml: what is wrong is named; nothing is read that was not declared."""
+"""Params: what is wrong is named, options belong to the entries that are chosen, nothing undeclared is read."""
 
-from functools import reduce
-from operator import getitem
+from typing import Annotated, Any
 
 import pytest
+from annotated_types import Ge, Le
 from hypothesis import given
 from hypothesis import strategies as st
-from project import REPO
-from ruamel.yaml import YAML
+from pydantic import AfterValidator, model_validator
 
-from ddpm.run.params import Params, load_params, select
 from ddpm.errors import UserError
-from ddpm.sampling.sample import SAMPLERS
+from ddpm.registry import Registry
+from ddpm.run import params as module
+from ddpm.run.params import (
+    WHOLE,
+    Chooses,
+    NoOptions,
+    PathName,
+    PictureShape,
+    Section,
+    check_size,
+    flatten,
+    load_params,
+    section,
+    validated,
+)
+from ddpm.run.yaml import dump_yaml
 
-VALUES = YAML(typ="safe").load(REPO / "params.yaml")
-
-
-def leaves(values, path=()):
-    for key, value in values.items():
-        yield from leaves(value, (*path, key)) if isinstance(value, dict) else [(*path, key)]
-
-
-def default(path):
-    return reduce(getitem, path, VALUES)
-
-
-def changed(path, value, delete=False):
-    """A copy of params.yaml's values with one leaf replaced or deleted."""
-
-    def copy(node, rest):
-        if not rest:
-            return value
-        node = dict(node)
-        if delete and len(rest) == 1:
-            del node[rest[0]]
-        else:
-            node[rest[0]] = copy(node.get(rest[0]), rest[1:])
-        return node
-
-    return copy(VALUES, path)
+GENERAL = {"seed": 3, "device": "cpu", "precision": "auto", "threads": 2, "checkpoint_seconds": 60}
 
 
-def load(values, folder):
-    YAML(typ="safe").dump(values, folder / "params.yaml")
-    return load_params(folder / "params.yaml")
+class Kinds(Registry):
+    """Entries that are not files; it counts what is used of it."""
+
+    def __init__(self, what, **entries):
+        super().__init__("none", what)
+        self.entries, self.used, self._names = entries, [], tuple(entries)
+
+    def __getitem__(self, name):
+        self.used.append(name)
+        return self.entries[self.checked(name)]
 
 
-def test_the_projects_own_params_are_valid():
-    assert load_params(REPO / "params.yaml").seed == VALUES["seed"]
+class Eta(Section):
+    eta: Annotated[float, Ge(0), Le(1)] = 0.5
 
 
-@pytest.mark.parametrize("path", list(leaves(VALUES)), ids=".".join)
-def test_a_missing_key_is_named(path, tmp_path):
-    with pytest.raises(UserError) as caught:
-        load(changed(path, None, delete=True), tmp_path)
-    assert str(caught.value) == f"{tmp_path}/params.yaml: {'.'.join(path)} is missing"
+class Width(Section):
+    width: int
 
 
-@pytest.mark.parametrize("path", list(leaves(VALUES)), ids=".".join)
-def test_a_wrong_type_is_named_with_its_value(path, tmp_path):
-    for wrong in ({"a": 1}, 0.5 if isinstance(default(path), bool) else True):
-        with pytest.raises(UserError, match=rf"params\.yaml: {'.'.join(path)}.*"):
-            load(changed(path, wrong), tmp_path)
+class Entry:
+    def __init__(self, options=NoOptions):
+        self.Options = options
 
 
-def test_unknown_keys_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"params\.yaml: train_unet\.learning_rate is not a parameter"):
-        load(changed(("train_unet", "learning_rate"), 1), tmp_path)
-    with pytest.raises(UserError, match=r"params\.yaml: train_unett is not a parameter"):
-        load({**VALUES, "train_unett": {}}, tmp_path)
+ROADS = Kinds("road", fast=Entry(Eta), slow=Entry(), wide=Entry(Width))
+CARS = Kinds("car", red=Entry(Eta))
 
 
-def test_every_mistake_is_listed(tmp_path):
-    values = changed(("train_unet", "lr"), -1)
-    values["seed"] = "zero"
-    with pytest.raises(UserError) as caught:
-        load(values, tmp_path)
-    assert len(str(caught.value).splitlines()) == 2
+class Drive(Chooses):
+    """Chooses a road, cars, and perhaps a way back."""
+
+    road: Annotated[str, AfterValidator(ROADS.checked)]
+    cars: list[Annotated[str, AfterValidator(CARS.checked)]] = []  # noqa: RUF012, pydantic copies it
+    back: Annotated[str, AfterValidator(ROADS.checked)] | None = None
+    n: Annotated[int, Ge(0)] = 1
+
+    @classmethod
+    def registries(cls) -> dict[str, Registry[Any]]:
+        return {"road": ROADS, "cars": CARS, "back": ROADS}
+
+    @model_validator(mode="after")
+    def _is_slow_enough(self):
+        if self.road == "fast" and self.options("road").eta == 1:
+            raise ValueError("eta is 1; a fast road takes less")
+        return self
+
+
+def lines(values, context=WHOLE):
+    with pytest.raises(UserError) as refused:
+        validated(Drive, values, "params.yaml", context)
+    return [line.removeprefix("params.yaml: ") for line in str(refused.value).splitlines()]
+
+
+@pytest.mark.parametrize("context", [WHOLE, None])
+def test_options_are_those_of_the_entry_that_is_chosen(context):
+    values = {"road": "fast", "fast": {"eta": 0.25}, "red": {"eta": 0.75}, "cars": ["red"]}
+    drive = validated(Drive, values, "params.yaml", context)
+    assert drive.options("road") == Eta(eta=0.25)
+    assert drive.options("cars", "red") == Eta(eta=0.75)
+    assert validated(Drive, {"road": "fast"}, "params.yaml", context).options("road") == Eta()
+    assert validated(Drive, {"road": "slow"}, "params.yaml", context).options("road") == NoOptions()
+    assert list(drive.chosen()) == [("road", "fast"), ("cars", "red")]
+    assert list(drive.chosen_modules()) == ["none.fast", "none.red"]
+
+
+def test_what_is_logged_is_what_is_used():
+    values = {"road": "fast", "wide": {"width": 3}, "back": "slow"}
+    for context in (WHOLE, None):
+        drive = validated(Drive, values, "params.yaml", context)
+        assert drive.model_dump() == {"road": "fast", "cars": [], "back": "slow", "n": 1, "fast": {"eta": 0.5}}
+
+
+def test_a_stage_uses_no_entry_that_it_has_not_chosen():
+    ROADS.used.clear()
+    validated(Drive, {"road": "fast", "wide": {"width": "x"}}, "params.yaml").model_dump()
+    assert set(ROADS.used) == {"fast"}
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "message"),
+    ("values", "expected"),
     [
-        (("seed",), -1, "seed is -1; input should be greater than or equal to 0"),
-        (("threads",), 0, "threads is 0; input should be greater than or equal to 1"),
-        (("device",), "tpu", "device is 'tpu'; input should be 'auto', 'cpu' or 'cuda'"),
-        (("train_unet", "lr"), float("nan"), "train_unet.lr is nan; input should be a finite number"),
-        (("train_unet", "lr"), 0, "train_unet.lr is 0"),
-        (("train_unet", "ema_decay"), 1.0, "train_unet.ema_decay is 1.0; input should be less than 1"),
-        (("train_unet", "groups"), 7, "must be a multiple of groups, 7"),
-        (("train_unet", "dim_mults"), [1, 2, 4, 8, 16], "FashionMNIST has 28"),
-        (("train_unet", "n_train"), 59_999, "the training split has 60000 images"),
+        ({"road": "fast", "fast": {"eta": 2}}, ["fast.eta is 2; input should be less than or equal to 1"]),
+        ({"road": "slow", "fast": {"eta": 2}}, ["fast.eta is 2; input should be less than or equal to 1"]),
+        ({"road": "slow", "slow": {"eta": 2}}, ["slow.eta is not a parameter; check its spelling"]),
+        ({"road": "slow", "fast": None}, ["fast is None; it should be a section of keys and values"]),
+        ({"road": "slow", "fast": [1]}, ["fast is [1]; it should be a section of keys and values"]),
+        ({"road": "wide"}, ["wide.width is missing"]),
+        ({"road": "up"}, ["road: 'up' is no road; allowed: fast, slow, wide"]),
+        ({"road": "slow", "cars": ["red", "blue"]}, ["cars.1: 'blue' is no car; allowed: red"]),
+        ({"road": "slow", "fasst": {}}, ["fasst is not a parameter; check its spelling"]),
+        ({"road": "slow", 1: 2}, ["1 is not a parameter; check its spelling"]),
+        ({"road": ["slow"]}, ["road is ['slow']; input should be a valid string"]),
+        ({"road": "fast", "fast": {"eta": 1.0}}, ["eta is 1; a fast road takes less"]),
+        ([], ["all of it is []; it should be a section of keys and values"]),
         (
-            ("train_unet",),
-            {**VALUES["train_unet"], "schedule": "rescaled_linear", "max_steps": 20},
-            "schedule rescaled_linear needs at least 21",
+            {"road": "wide", "n": -1, "wide": {"width": "a", "height": 1}, "fast": {"eta": "b"}, "x": 1},
+            [
+                "n is -1; input should be greater than or equal to 0",
+                "wide.width is 'a'; input should be a valid integer",
+                "wide.height is not a parameter; check its spelling",
+                "fast.eta is 'b'; input should be a valid number",
+                "x is not a parameter; check its spelling",
+            ],
         ),
-        (("evaluate_tiny", "max_steps"), [100, 20], "has 20; schedule rescaled_linear needs at least 21"),
-        (("evaluate_unet", "n_held_out"), 6000, "train_unet.n_train + evaluate_unet.n_held_out is 61000; the training"),
-        (("train_classifier", "n_train"), 55_001, "train_classifier.n_train + evaluate_unet.n_held_out is 60001"),
-        (
-            ("evaluate_unet", "reference"),
-            "train",
-            "evaluate_unet.reference is 'train'; input should be 'test' or 'held",
-        ),
-        (("generate_gradients", "img_shape"), [2, 4, 5], "generate_gradients.img_shape: [2, 4, 5] has 2 channels"),
-        (("generate_gradients", "img_shape"), [3, 4], "generate_gradients.img_shape is [3, 4]"),
-        (("sample", "unet", "n_films"), 64, "n_films is 64; it cannot exceed n_samples"),
-        (("sample", "unet", "n_samples"), -5, "sample.unet.n_samples is -5"),
-        (("sample", "unet", "sampler"), "dpmpp_2s", "sample.unet.sampler is 'dpmpp_2s'; input should be 'ancestral',"),
-        (("sample", "unet", "n_steps"), 0, "sample.unet.n_steps is 0; input should be greater than or equal to 1"),
-        (("sample", "unet", "eta"), 1.5, "sample.unet.eta is 1.5; input should be less than or equal to 1"),
     ],
 )
-def test_values_out_of_range_say_what_is_allowed(path, value, message, tmp_path):
-    values = changed(path, value)
-    values["sample"]["unet"] = {**values["sample"]["unet"], "n_samples": values["sample"]["unet"]["n_samples"]}
-    if path[-1] == "n_films":
-        values["sample"]["unet"]["n_samples"] = 32
-    with pytest.raises(UserError) as caught:
-        load(values, tmp_path)
-    assert message in str(caught.value)
+def test_every_mistake_is_a_line_with_its_key(values, expected):
+    assert lines(values) == expected
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"sampler": "dpmpp_2m", "n_steps": 1}, "n_steps is 1; sampler dpmpp_2m needs at least 2"),
-        ({"sampler": "dpmpp_3m", "n_steps": 2}, "n_steps is 2; sampler dpmpp_3m needs at least 3"),
-        ({"sampler": "unipc", "n_steps": 2}, "n_steps is 2; sampler unipc needs at least 3"),
-        ({"sampler": "heun", "n_steps": 1}, "n_steps is 1; sampler heun needs at least 2"),
-        ({"sampler": "ancestral", "eta": 0.5}, "eta is 0.5; only sampler ddim has it, with ancestral it must be 0"),
-    ],
-)
-def test_a_sampler_and_its_steps_must_fit(changes, message, tmp_path):
-    values = changed(("sample", "tiny"), VALUES["sample"]["tiny"] | changes)
-    with pytest.raises(UserError) as caught:
-        load(values, tmp_path)
-    assert str(caught.value) == f"{tmp_path}/params.yaml: sample.tiny: {message}"
+def test_a_stage_that_is_started_by_hand_refuses_its_own_options_too():
+    drive = validated(Drive, {"road": "slow", "back": "fast", "fast": {"eta": 2}}, "params.yaml")
+    with pytest.raises(UserError, match=r"params\.yaml: fast: eta is 2; input should be less"):
+        drive.options("back")
+    assert lines({"road": "slow", "fasst": {}}, None) == ["fasst is not a parameter; check its spelling"]
 
 
-def test_every_sampler_can_be_chosen(tmp_path):
-    for sampler in SAMPLERS:
-        values = changed(("sample", "tiny"), VALUES["sample"]["tiny"] | {"sampler": sampler, "n_steps": 3})
-        assert load(values, tmp_path).sample.tiny.sampler == sampler
+def test_a_section_must_say_what_it_chooses_from():
+    class Lost(Chooses):
+        pass
+
+    with pytest.raises(TypeError, match="Lost must say what it chooses from"):
+        Lost.model_validate({})
+
+
+class Speed(Section):
+    speed: float
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "params.yaml"
+    values = GENERAL | {"drive": {"road": "fast"}, "ride": {"slow": {"speed": 1.5}, "fast": {"speed": 9}}, "other": {}}
+    path.write_text(dump_yaml(values))
+    return path
+
+
+def test_a_stage_sees_only_what_it_has_declared(file):
+    params = load_params({"drive": Drive, "ride.slow": Speed}, file)
+    assert (params.seed, params.drive.road, params.ride.slow.speed) == (3, "fast", 1.5)
+    assert section(params, "ride.slow") == Speed(speed=1.5)
+    assert set(params.model_dump()) == {*GENERAL, "drive", "ride"}
+    assert set(params.ride.model_dump()) == {"slow"}
+
+
+def test_the_whole_file_must_be_declared(file):
+    sections = {"drive": Drive, "ride.slow": Speed, "ride.fast": Speed}
+    with pytest.raises(UserError) as refused:
+        load_params(sections, file, whole=True)
+    assert str(refused.value) == f"{file}: other is not a parameter; check its spelling"
+    with pytest.raises(UserError, match=r"ride\.fast is not a parameter"):
+        load_params({"drive": Drive, "ride.slow": Speed, "other": NoOptions}, file, whole=True)
+    params = load_params({**sections, "other": NoOptions}, file, whole=True)
+    assert params.ride.fast.speed == 9
+
+
+def test_a_section_that_is_missing_or_none_is_named(file):
+    with pytest.raises(UserError, match=f"{file}: ride.high is missing"):
+        load_params({"ride.high": Speed}, file)
+    with pytest.raises(UserError, match=f"{file}: walk is missing"):
+        load_params({"walk": Speed}, file)
+    file.write_text(dump_yaml(GENERAL | {"ride": None}))
+    with pytest.raises(UserError, match="ride is None; it should be a section of keys and values"):
+        load_params({"ride.slow": Speed}, file)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "seed", "null"])
+def test_a_file_that_is_no_mapping_is_one_line(text, file):
+    file.write_text(text)
+    with pytest.raises(UserError) as refused:
+        load_params({}, file)
+    assert str(refused.value).startswith(f"{file}: all of it is ")
+    assert "\n" not in str(refused.value)
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_one_clear_error(tmp_path_factory, content):
+def test_any_bytes_are_refused_with_the_files_name(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("params") / "params.yaml"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"params\.yaml"):
-        load_params(path)
+    with pytest.raises(UserError) as refused:
+        load_params({}, path)
+    assert all(line.startswith(f"{path}: ") for line in str(refused.value).splitlines())
 
 
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"params\.yaml: cannot be read \(No such file"):
-        load_params(tmp_path / "params.yaml")
+def test_values_are_as_they_stand_in_the_file():
+    values = {"speed": 1}
+    assert type(validated(Speed, values, "p").speed) is float  # the one conversion, which loses nothing
+    for wrong in ("1", True, [1], float("nan"), float("inf")):
+        with pytest.raises(UserError, match="speed is"):
+            validated(Speed, {"speed": wrong}, "p")
 
 
-def test_numbers_are_read_as_dvc_reads_them(tmp_path):
-    text = (REPO / "params.yaml").read_text().replace("lr: 0.003", "lr: 3e-3")
-    (tmp_path / "params.yaml").write_text(text)
-    assert load_params(tmp_path / "params.yaml").train_tiny.lr == 0.003
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        (PathName, ["a/b c", "ü"], ["", "a\nb", "\0", "x" * 5000]),
+        (PictureShape, [[1, 1, 1], [3, 256, 256]], [[2, 4, 4], [3, 4], [3, 0, 4], [3, 257, 4], [3, 4, 4, 4]]),
+    ],
+)
+def test_paths_and_shapes(kind, good, bad):
+    class Own(Section):
+        value: kind
+
+    for value in good:
+        assert validated(Own, {"value": value}, "p").value == value
+    for value in bad:
+        with pytest.raises(UserError) as refused:
+            validated(Own, {"value": value}, "p")
+        assert len(str(refused.value)) < 400
 
 
-def test_a_stage_sees_only_what_it_asked_for():
-    params = Params.model_validate(VALUES)
-    chosen = select(params, ("seed", "sample.tiny"))
-    assert chosen.seed == params.seed
-    assert chosen.sample.tiny == params.sample.tiny
-    with pytest.raises(AttributeError):
-        _ = chosen.train_unet
-    with pytest.raises(AttributeError):
-        _ = chosen.sample.unet
-    assert set(chosen.model_dump()) == {"seed", "sample"}
+def test_a_tensor_that_no_machine_holds_is_refused():
+    check_size("n", 2**28)
+    with pytest.raises(ValueError, match="n x shape is 268435456 x 2; at most 268435456 numbers are allowed at once"):
+        check_size("n x shape", 2**28, 2)
 
 
-def test_two_keys_of_one_section_are_both_kept():
-    seen = select(load_params(REPO / "params.yaml"), ("sample.tiny", "sample.unet"))
-    assert seen.sample.tiny.n_samples == VALUES["sample"]["tiny"]["n_samples"]
-    assert seen.sample.unet.n_samples == VALUES["sample"]["unet"]["n_samples"]
+def test_numbers_that_python_does_not_spell_are_shown():
+    assert module._shown(10**5000) == "a number of thousands of digits"
+
+
+def test_flatten_gives_dotted_keys():
+    nested = {"seed": 0, "train_unet": {"lr": 1e-3, "unet": {"dim_mults": (1, 2)}, "none": {}}}
+    assert dict(flatten(nested)) == {"seed": 0, "train_unet.lr": 1e-3, "train_unet.unet.dim_mults": (1, 2)}

@@ -13,8 +13,9 @@ from ddpm.run.stage import StageRun
 from ddpm.run.tracking.record import Run
 from ddpm.sampling.chain import sample_steps
 from ddpm.sampling.draw import SampleModel, draw_samples
+from ddpm.sampling.sampler import SAMPLERS
 from ddpm.sampling.samplers.ancestral import AncestralOptions
-from ddpm.sampling.spacing import timesteps
+from ddpm.sampling.spacing import SPACINGS, timesteps
 
 PARAMS = {
     "n_samples": 7,
@@ -97,8 +98,8 @@ def test_classes_are_drawn_round_robin_and_kept_with_the_samples():
     [
         ({"n_trajectories": 8}, "n_trajectories is 8; it cannot exceed n_samples, 7"),
         ({"sampler": "dpmpp_3m", "n_steps": 2}, "n_steps is 2; sampler dpmpp_3m needs at least 3"),
-        ({"sampler": "euler"}, "'euler' is no sampler; allowed: ancestral"),
-        ({"spacing": "odd"}, "'odd' is no spacing; allowed: even, karras"),
+        ({"sampler": "none such"}, f"'none such' is no sampler; allowed: {', '.join(SAMPLERS)}"),
+        ({"spacing": "none such"}, f"'none such' is no spacing; allowed: {', '.join(SPACINGS)}"),
     ],
 )
 def test_params_that_cannot_be_drawn_say_what_can(change, message):

@@ -13,7 +13,7 @@ from ddpm.run.seeding import generator
 from ddpm.sampling.sampler import SAMPLERS
 
 SHAPE = (3, 4, 5)
-LEVEL = 1e-3  # of the chi-square test, for each chain
+LEVEL = 1e-4  # of the chi-square test, for each chain: some 20 chains that are right seldom fail, whatever the seed
 FRESH = {"ancestral": {"variance": "fixed_small"}, "ddim": {"eta": 0.0}}
 SOLVERS = [name for name, sampler in SAMPLERS.items() if not sampler.stochastic]
 
@@ -41,14 +41,15 @@ def test_a_sampler_gives_back_the_data(name):
     assert quality.p_value > LEVEL
     # The last estimate is a mean of gradients, at most half a level from the nearest: 1 / 255 in [-1, 1].
     assert quality.distance < 1 / 255
-    # The floor is a mean; one draw's standard deviation is some 40 % of it.
-    assert quality.corner_error < 2.5 * corner_error_floor(3 * 128, generator(0, "floor"))
+    # The floor is the mean of int |B|, B a Brownian bridge, which is 0.31. Its tail falls as exp(-6 x^2), since int B
+    # has variance 1/12: four times the mean is exceeded once in 10,000 draws.
+    assert quality.corner_error < 4 * corner_error_floor(3 * 128, generator(0, "floor"))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_zero_terminal_snr_mends_the_linear_schedule(name):
     # At T = 50 the linear schedule's last step keeps 0.77 of the image's strength, and pure noise is no start for it.
-    assert drawn(name, schedule_name="linear").p_value < LEVEL / 1000
+    assert drawn(name, n=512, schedule_name="linear").p_value < LEVEL
     mended = drawn(name, schedule_name="linear_zero_snr")
     assert mended.p_value > LEVEL
     assert mended.distance < 1 / 255
@@ -56,13 +57,14 @@ def test_zero_terminal_snr_mends_the_linear_schedule(name):
 
 @pytest.mark.parametrize("scale", [0.0, 0.7, 1.4])
 def test_noise_that_is_left_out_or_of_the_wrong_size_is_found_out(scale):
-    assert drawn("ancestral", noise_scale=scale).p_value < LEVEL / 1000
+    # Chi-square grows as n: with 1,024 images it is some 250 +- 30 at scale 1.4, and at LEVEL 60.
+    assert drawn("ancestral", n=1024, noise_scale=scale).p_value < LEVEL
 
 
-# In 50 steps a step is too little to be seen in so few images. In 8 the solvers of second order and more still pass.
+# In 50 steps a step is too little to be seen. In 8 the solver's own error shows in so many images, so that the right
+# chain, from the same noise, is what a wrong one is compared with.
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_denoiser_that_is_told_the_wrong_step_is_found_out(name):
-    early, right, late = (drawn(name, 8, 512, off_by).p_value for off_by in (-1, 0, 1))
+    early, right, late = (drawn(name, 8, 1536, off_by).p_value for off_by in (-1, 0, 1))
     print(name, early, right, late)
-    assert right > LEVEL
-    assert max(early, late) < LEVEL
+    assert max(early, late) < LEVEL * right

@@ -11,7 +11,7 @@ from ddpm.run.seeding import generator
 from ddpm.sampling.chain import sample_steps
 from ddpm.sampling.sample import sample
 from ddpm.sampling.sampler import SAMPLERS
-from ddpm.sampling.spacing import timesteps
+from ddpm.sampling.spacing import SPACINGS, timesteps
 
 
 def test_shapes_and_number_of_steps():
@@ -120,11 +120,37 @@ def conditional(name="labels", **options):
     return model.eval()
 
 
-def test_a_conditional_model_draws_its_own_conditioning():
-    for model in (conditional(dropout=0.1), conditional("clusters", n_clusters=4, dropout=0.0)):
-        if model.conditioning.labels(torch.zeros(1)) is None:
-            model.conditioning.frequencies.fill_(0.25)
-        assert sample(model, 5).shape == (5, 1, 4, 4)
+def clustered():
+    model = conditional("clusters", n_clusters=4, dropout=0.1)
+    model.conditioning.means.copy_(torch.tensor([-1.0, 0.0, 0.5, 1.0]).reshape(4, 1, 1, 1).expand(4, 1, 4, 4))
+    model.conditioning.frequencies.copy_(torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    return model
+
+
+@pytest.mark.parametrize("model", [Linear(), conditional(dropout=0.1), clustered()], ids=["none", "labels", "clusters"])
+def test_an_image_depends_on_its_number_alone(model):
+    many, few = (sample(model, n, generator=generator(0, "a"), n_steps=4) for n in (9, 4))
+    assert many.shape == (9, *model.img_shape)
+    assert (many[:4] - few).abs().max() < 1e-5  # batches may round differently
+
+
+def test_the_conditioning_can_be_given():
+    model, cond = clustered(), torch.tensor([3, 0, 3])
+    found, other = (sample(model, 3, generator=generator(0, "a"), cond=c, batch_size=2) for c in (cond, cond.flip(0)))
+    assert torch.equal(found, other)
+    changed = sample(model, 3, generator=generator(0, "a"), cond=torch.tensor([3, 0, 1]), batch_size=2)
+    assert torch.equal(found[:2], changed[:2])
+    assert (found[2] - changed[2]).abs().max() > 1e-4
+
+
+def test_only_a_model_that_was_trained_for_guidance_is_guided():
+    with pytest.raises(ValueError, match="guidance_scale is 2; this model was not trained with and without"):
+        sample(conditional(dropout=0.0), 2, guidance_scale=2.0)
+
+
+def test_the_conditioning_is_given_once():
+    with pytest.raises(ValueError, match="cond and labels are given; one of them must be None"):
+        sample(conditional(dropout=0.1), 2, cond=torch.tensor([0, 1]), labels=torch.tensor([0, 1]))
 
 
 def test_labels_and_guidance_reach_the_network():
@@ -145,16 +171,17 @@ def test_labels_and_guidance_reach_the_network():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"sampler": "euler"}, "'euler' is no sampler; allowed: ancestral"),
-        ({"spacing": "odd"}, "spacing is 'odd'; allowed: even, karras"),
+        ({"sampler": "none such"}, f"'none such' is no sampler; allowed: {', '.join(SAMPLERS)}"),
+        ({"spacing": "none such"}, f"'none such' is no spacing; allowed: {', '.join(SPACINGS)}"),
         ({"n_steps": 0}, "n_steps is 0; it must be in 1..20"),
         ({"n_steps": 21}, "n_steps is 21; it must be in 1..20"),
         ({"sampler": "dpmpp_3m", "n_steps": 2}, "n_steps is 2; sampler dpmpp_3m takes at least 3"),
         ({"eta": 0.5}, "eta is 0.5.*options of sampler ancestral: variance"),
         ({"sampler": "ddim", "eta": 2.0}, "eta is 2.0.*options of sampler ddim: eta"),
         ({"variance": "small"}, "variance is 'small'"),
-        ({"guidance_scale": 2.0}, "guidance_scale is 2; this model is unconditional"),
-        ({"labels": torch.tensor([0, 1])}, "labels are given; this model is unconditional"),
+        ({"guidance_scale": 2.0}, "guidance_scale is 2; .*, so it must be 1"),
+        ({"labels": torch.tensor([0, 1])}, "labels is given; this model is unconditional, so it must be None"),
+        ({"cond": torch.tensor([0, 1])}, "cond is given; this model is unconditional, so it must be None"),
         ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
     ],
 )
@@ -168,7 +195,7 @@ def test_what_is_not_allowed_is_named_with_what_is(arguments, message):
     [
         (torch.tensor([0, 3]), "labels are .*; allowed: whole numbers 0 to 2"),
         (torch.tensor([0, -1]), "allowed: whole numbers 0 to 2"),
-        (torch.tensor([0]), "labels has 1 classes; n_samples is 2"),
+        (torch.tensor([0]), "labels has 1 rows; n_samples is 2, so it must have as many"),
     ],
 )
 def test_labels_that_do_not_exist_are_named(labels, message):

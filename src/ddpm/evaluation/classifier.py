@@ -51,7 +51,12 @@ class TrainClassifier(Section):
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """channels: Of the images. n_classes: Classes of the data set."""
+    """Shape of a `Classifier`.
+
+    Attributes:
+        channels: Of the images.
+        n_classes: Classes of the data set.
+    """
 
     channels: int
     n_classes: int
@@ -112,7 +117,7 @@ def even_sized(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
 def describe(
     model: Classifier, images: UInt8[Tensor, "n c h w"], labels: Integer[Tensor, " n"] | None = None
 ) -> Described:
-    """What `model` sees in the images; on the CPU.
+    """Features and classes of images, on the CPU.
 
     Always in float32, so that a distance does not depend on the precision that the machine trains in.
 
@@ -139,7 +144,10 @@ def save_classifier(path: Path, model: Classifier) -> None:
 
 
 def load_classifier(path: Path) -> tuple[Classifier, str]:
-    """The classifier in `path`, in eval mode, and the SHA-256 of the file, shortened: the name of this extractor.
+    """Read what `save_classifier` wrote.
+
+    Returns:
+        The classifier, in eval mode and without gradients; and the SHA-256 of the file, shortened, which names it.
 
     Raises:
         UserError: The file is missing, damaged, or no classifier.

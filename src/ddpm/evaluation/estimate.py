@@ -31,7 +31,7 @@ class Scores:
 
 
 def estimate(score: Callable[[Tensor], float], points: Shaped[Tensor, "n *rest"], rounds: int, seed: int) -> Estimate:
-    """`score(points)` with a 95 % interval, by the half-sample bootstrap.
+    """Take a score with its 95 % interval, by the half-sample bootstrap.
 
     The spread of the score over random halves, drawn without replacement, estimates its standard error at n (McCarthy
     1969). The usual bootstrap repeats images, which k-NN manifolds, KID and FID mistake for structure. The interval is

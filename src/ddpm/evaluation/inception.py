@@ -1,7 +1,7 @@
-"""Inception's features, which the published FID looks at (Heusel et al. 2017): for whoever has the weights on disk.
+"""Inception's features, in which the published FID is taken (Heusel et al. 2017). They need the weights on disk.
 
-The weights were learnt from photographs, in TensorFlow. torchvision has the same convolutions, but pools and resizes in
-another way; here both are done as in the TensorFlow graph, so that values are on the published scale.
+The weights were trained on photographs, in TensorFlow. torchvision has the same convolutions, but pools and resizes in
+another way. Here both are done as in the TensorFlow graph, so that values are on the published scale.
 """
 
 import hashlib
@@ -44,7 +44,15 @@ def inception() -> nn.Module:
 
 
 def pooled(network: nn.Module) -> nn.Module:
-    """`network` as it pools in the TensorFlow graph, without its head, in eval mode: from (b, 3, h, w) to (b, 2048)."""
+    """Make a feature extractor of an Inception network, in place.
+
+    Args:
+        network: As `inception` returns it.
+
+    Returns:
+        The network with the pooling of the TensorFlow graph and without its head: from (b, 3, h, w) to (b, 2048). It is
+        in eval mode, without gradients.
+    """
     for name, block in network.named_children():
         if hasattr(block, "branch_pool"):
             last = name == "Mixed_7c"
@@ -55,10 +63,16 @@ def pooled(network: nn.Module) -> nn.Module:
 
 
 def load_inception(path: Path) -> nn.Module:
-    """The feature extractor with the weights in `path`; UserError, naming it, where it is not the known file.
+    """The feature extractor with the published weights.
 
-    It is the one pickle that this project reads. Its contents are known, for the whole SHA-256 is compared before
-    anything is made of it, and then torch makes tensors and nothing else.
+    This is the only pickle that the project reads. Its whole SHA-256 is compared first, and torch makes nothing but
+    tensors of it.
+
+    Args:
+        path: The file that pytorch-fid and torch-fidelity download, `WEIGHTS`.
+
+    Raises:
+        UserError: The file is missing or another.
     """
     key = f"params.yaml: evaluate_unet.inception_weights is {path}"
     try:
@@ -76,20 +90,26 @@ def load_inception(path: Path) -> nn.Module:
 def describe_inception(
     network: nn.Module, images: UInt8[Tensor, "n c h w"], compute: Compute = Compute()
 ) -> Float[Tensor, "n 2048"]:
-    """What `network`, as `pooled` gives it, makes of grey or colour images; in float32, on the CPU afterwards."""
+    """Features of 8-bit images, grey or colour; in float32, on the CPU.
+
+    Args:
+        network: As `load_inception` returns it.
+        images: 8-bit.
+        compute: The device of the network. Its precision is not used.
+    """
     batches = tqdm(images.split(BATCH), "Inception", disable=None)
     return torch.cat([network(resized(batch.to(compute.device))).cpu() for batch in batches])
 
 
 def resized(images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b 3 299 299"]:
-    """0..255 to [-1, 1), a square of SIZE pixels, grey in all three colours."""
+    """8-bit images as Inception takes them: in [-1, 1), 299x299, grey in all three colours."""
     height, width = (_interpolation(size).to(images.device) for size in images.shape[-2:])
     x = height @ images.float() @ width.T
     return ((x - 128) / 128).expand(-1, 3, -1, -1)
 
 
 def _interpolation(size: int) -> Float[Tensor, "to_size size"]:
-    """Linear interpolation of a row of `size` pixels as TensorFlow 1 has it: pixel i of SIZE lies at i size / SIZE."""
+    """Weights of the linear interpolation of TensorFlow 1: pixel i of SIZE lies at i size / SIZE."""
     place = torch.arange(SIZE, dtype=torch.float64) * size / SIZE
     before = place.long()
     share = (place - before)[:, None]

@@ -157,7 +157,8 @@ class Chooses(Section):
         if not isinstance(values, Mapping):
             return values
         registries = cls.registries()
-        chosen = {name: {} for field in registries for name in _names(values.get(field)) if name in registries[field]}
+        names = {field: _names(values.get(field)) for field in registries}
+        chosen: dict[str, Any] = {name: {} for field in names for name in names[field] if name in registries[field]}
         entries = {name: registry for registry in registries.values() for name in registry}
         return {
             key: value if key in cls.model_fields else _Subsection(entries.get(key), key, value)
@@ -249,6 +250,7 @@ def _describe(mistake: Any) -> str:
     names = (str(name) for name in mistake["loc"])
     key = ".".join(name if name.isprintable() and len(name) <= 80 else SHOWN.repr(name) for name in names)
     message = mistake["msg"].removeprefix("Value error, ")
+    message = message if len(message) <= 300 else f"{message[:90]}...{message[-200:]}"  # the value may be long
     match mistake["type"]:
         case "missing":
             return f"{key} is missing"

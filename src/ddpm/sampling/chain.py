@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -15,16 +15,16 @@ from ddpm.diffusion.model import DiffusionModel, schedule_of
 from ddpm.diffusion.posterior import Variance
 from ddpm.run.compute import Compute
 from ddpm.run.params import Section
+from ddpm.sampling import spacing
 from ddpm.sampling.denoiser import NetworkDenoiser
 from ddpm.sampling.sampler import SAMPLERS
 from ddpm.sampling.samplers.ancestral import AncestralOptions
-from ddpm.sampling.spacing import respace, timesteps
 
 
 def sample_steps(
     model: DiffusionModel,
     streams: Sequence[torch.Generator],
-    steps: Int[Tensor, "n_plus_1"] | None = None,
+    timesteps: Int[Tensor, "n_plus_1"] | None = None,
     sampler: str = "ancestral",
     options: Section | None = None,
     clip_sample: bool = False,
@@ -38,23 +38,23 @@ def sample_steps(
     Args:
         model: A network with its noise_schedule, its conditioning filled in (`ddpm.conditioning.guidance.given`).
         streams: One noise stream an image.
-        steps: The timesteps of the chain, as `spacing.timesteps` gives them; None for all of 0..T.
+        timesteps: Those of the chain, as `spacing.timesteps` gives them; None for all of 0..T.
         sampler: A file in `samplers/`.
         options: An instance of the sampler's `Options`; None for its defaults.
         clip_sample: Clip each x_0 estimate to [-1, 1].
         compute: The device and its precision.
-        start: x_t at the last of `steps`, to go on from; None for pure noise.
+        start: x_t at the last of `timesteps`, to go on from; None for pure noise.
 
     Raises:
         ValueError: The model has no noise_schedule, or has not learned the variance that is asked for.
     """
     schedule, chosen = schedule_of(model), SAMPLERS[sampler]
-    steps = timesteps(schedule) if steps is None else steps
+    timesteps = spacing.timesteps(schedule) if timesteps is None else timesteps
     noise = partial(_randn, model.img_shape, streams, compute.device)
     x = noise() if start is None else start.to(compute.device)
     yield x
-    denoise = NetworkDenoiser(model, steps, clip_sample, compute)
-    yield from chosen.walk(denoise, x, respace(schedule, steps), noise, options or chosen.Options())
+    denoise = NetworkDenoiser(model, timesteps, clip_sample, compute)
+    yield from chosen.walk(denoise, x, spacing.respace(schedule, timesteps), noise, options or chosen.Options())
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Chain:
 
     Attributes:
         model: A network with its noise_schedule, its conditioning filled in.
-        timesteps: The timesteps of the chain, as `spacing.timesteps` gives them.
+        timesteps: Those of the chain, as `spacing.timesteps` gives them.
         variance: sigma_t^2, as in `reverse_variance`.
         clip_sample: Clip each x_0 estimate to [-1, 1].
         compute: The device and its precision.
@@ -79,7 +79,7 @@ class Chain:
         self, cond: Shaped[Tensor, "n *rest"] | None, chosen: slice | Shaped[Tensor, "b"] = slice(None)
     ) -> "Chain":
         """The same chain for images with the conditioning `cond[chosen]`; unchanged for an unconditional network."""
-        return Chain(given(self.model, cond, chosen), self.timesteps, self.variance, self.clip_sample, self.compute)
+        return replace(self, model=given(self.model, cond, chosen))
 
     def index(self, depth: float) -> int:
         """The index nearest to `depth`, from 0 (x_0) to 1 (x_T)."""
@@ -134,8 +134,8 @@ class Chain:
         self, xt: Float[Tensor, "n c h w"] | None, index: int, streams: Sequence[torch.Generator]
     ) -> Iterator[Float[Tensor, "n c h w"]]:
         options = AncestralOptions(variance=self.variance)
-        steps = self.timesteps[: index + 1]
-        return sample_steps(self.model, streams, steps, "ancestral", options, self.clip_sample, self.compute, start=xt)
+        below = self.timesteps[: index + 1]
+        return sample_steps(self.model, streams, below, "ancestral", options, self.clip_sample, self.compute, start=xt)
 
 
 def _randn(shape: tuple[int, ...], streams: Sequence[torch.Generator], device: torch.device) -> Tensor:

@@ -19,13 +19,7 @@ from ddpm.run.seeding import generator
 from ddpm.run.stage import StageRun
 from ddpm.sampling.chain import sample_steps
 from ddpm.sampling.sampler import SAMPLERS
-from ddpm.sampling.spacing import SPACINGS, timesteps
-
-
-def _a_spacing(name: str) -> str:
-    if name not in SPACINGS:
-        raise ValueError(f"{name!r} is no spacing; allowed: {', '.join(SPACINGS)}")
-    return name
+from ddpm.sampling.spacing import check_spacing, timesteps
 
 
 class SampleModel(Chooses):
@@ -36,7 +30,7 @@ class SampleModel(Chooses):
     batch_size: Count
     sampler: Annotated[str, AfterValidator(SAMPLERS.checked)]
     n_steps: Annotated[int, Ge(1), Le(10_000)] | None
-    spacing: Annotated[str, AfterValidator(_a_spacing)]
+    spacing: Annotated[str, AfterValidator(check_spacing)]
     clip_sample: bool
     guidance_scale: Annotated[float, Ge(1), Le(100)]
 

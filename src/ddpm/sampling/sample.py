@@ -26,6 +26,7 @@ def sample(
     sampler: str = "ancestral",
     n_steps: int | None = None,
     spacing: str = "even",
+    cond: Shaped[Tensor, "n *rest"] | None = None,
     labels: Integer[Tensor, " n"] | None = None,
     guidance_scale: float = 1.0,
     clip_sample: bool = False,
@@ -34,7 +35,7 @@ def sample(
 ) -> Float[Tensor, "n c h w"] | list[Float[Tensor, "n c h w"]]:
     """Draw images, by default by Algorithm 2, on the model's device.
 
-    A conditional model draws its own conditioning: classes round-robin, clusters by frequency.
+    A conditional model draws its own conditioning unless `cond` or `labels` is given.
 
     Args:
         model: A trained network, such as `load_model("models/unet.safetensors")`.
@@ -44,9 +45,10 @@ def sample(
             call `torch.manual_seed` or pass a generator for other images.
         sampler: A file in `ddpm/sampling/samplers`.
         n_steps: Steps of the sampler, from 1 to T; None for all T.
-        spacing: Of the steps: "even" or "karras".
-        labels: Class numbers, for a class-conditional model; None for classes round-robin.
-        guidance_scale: Classifier-free guidance, for a conditional model; 1 for none.
+        spacing: Of the steps, a function of `ddpm/sampling/spacing.py`.
+        cond: The conditioning, one row an image, as `model.conditioning.encode` gives it.
+        labels: Class numbers, for a class-conditional model.
+        guidance_scale: Classifier-free guidance, for a model that was trained with it; 1 for none.
         clip_sample: Clip each x_0 estimate to [-1, 1].
         batch_size: Images at a time; it changes memory and speed, not the noise.
         options: Options of the sampler, such as `variance="fixed_small"` of ancestral or `eta=1.0` of ddim.
@@ -65,13 +67,16 @@ def sample(
     own, steps = _options(sampler, options), timesteps(schedule_of(model), n_steps, spacing)
     if len(steps) <= SAMPLERS[sampler].min_steps:
         raise ValueError(f"n_steps is {len(steps) - 1}; sampler {sampler} takes at least {SAMPLERS[sampler].min_steps}")
-    if guidance_scale != 1 and model.conditioning is None:
-        raise ValueError(f"guidance_scale is {guidance_scale:g}; this model is unconditional, so it must be 1")
+    if guidance_scale != 1 and not getattr(model.conditioning, "dropout", 0):
+        raise ValueError(
+            f"guidance_scale is {guidance_scale:g}; this model was not trained with and without conditioning, so it "
+            "must be 1"
+        )
     if generator is None:
         generator = torch.Generator()
         generator.set_state(torch.get_rng_state())
-    seeds = torch.randint(2**63 - 1, (n_samples + 1,), generator=generator, device=generator.device).tolist()
-    cond = _cond(model, n_samples, labels, seeds[-1])
+    seeds = torch.randint(2**63 - 1, (max(n_samples, 1),), generator=generator, device=generator.device).tolist()
+    cond = _cond(model, n_samples, cond, labels, seeds[0])  # whatever n_samples is, image i is the same
     device = next(model.parameters(), torch.empty(0)).device
     batches: list[list[Tensor]] = []
     firsts = range(0, max(n_samples, 1), batch_size)
@@ -101,13 +106,16 @@ def _options(sampler: str, options: dict[str, Any]) -> Section:
 
 
 def _cond(
-    model: DiffusionModel, n_samples: int, labels: Integer[Tensor, " n"] | None, seed: int
+    model: DiffusionModel, n_samples: int, cond: Tensor | None, labels: Tensor | None, seed: int
 ) -> Shaped[Tensor, "n *rest"] | None:
-    """The conditioning of each image: of the labels, or drawn."""
+    """The conditioning of each image: as it is given, of the labels, or drawn."""
+    for name, rows in {"cond": cond, "labels": labels}.items():
+        if rows is not None and model.conditioning is None:
+            raise ValueError(f"{name} is given; this model is unconditional, so it must be None")
+        if rows is not None and len(rows) != n_samples:
+            raise ValueError(f"{name} has {len(rows)} rows; n_samples is {n_samples}, so it must have as many")
     if labels is None:
-        return draw_cond(model, seed, range(n_samples))
-    if model.conditioning is None:
-        raise ValueError("labels are given; this model is unconditional, so they must be None")
-    if len(labels) != n_samples:
-        raise ValueError(f"labels has {len(labels)} classes; n_samples is {n_samples}, so there must be as many")
+        return draw_cond(model, seed, range(n_samples)) if cond is None else cond
+    if cond is not None:
+        raise ValueError("cond and labels are given; one of them must be None")
     return model.conditioning.of_labels(labels)

@@ -49,6 +49,17 @@ def karras(schedule: NoiseSchedule, n_steps: int) -> Int[Tensor, "n_plus_1"]:
     return torch.cat((ends[:1], between, ends[-1:]))
 
 
+def check_spacing(name: str) -> str:
+    """Return `name` if it is a spacing's: a pydantic validator.
+
+    Raises:
+        ValueError: There is no such spacing. The message lists those there are.
+    """
+    if name not in SPACINGS:
+        raise ValueError(f"{name!r} is no spacing; allowed: {', '.join(SPACINGS)}")
+    return name
+
+
 def timesteps(schedule: NoiseSchedule, n_steps: int | None = None, spacing: str = "even") -> Int[Tensor, "n_plus_1"]:
     """The timesteps of a chain of `n_steps`: 0 = t_0 < t_1 < ... < t_n = T.
 
@@ -65,9 +76,7 @@ def timesteps(schedule: NoiseSchedule, n_steps: int | None = None, spacing: str 
     n_steps = len(schedule) if n_steps is None else n_steps
     if not 1 <= n_steps <= len(schedule):
         raise ValueError(f"n_steps is {n_steps}; it must be in 1..{len(schedule)}, the steps of the schedule")
-    if spacing not in SPACINGS:
-        raise ValueError(f"spacing is {spacing!r}; allowed: {', '.join(SPACINGS)}")
-    return SPACINGS[spacing](schedule, n_steps)
+    return SPACINGS[check_spacing(spacing)](schedule, n_steps)
 
 
 def respace(schedule: NoiseSchedule, timesteps: Int[Tensor, "n_plus_1"]) -> NoiseSchedule:

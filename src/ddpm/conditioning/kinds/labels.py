@@ -52,7 +52,7 @@ class Labels(Conditioning):
         return labels.long()
 
     def labels(self, cond: Shaped[Tensor, "n"]) -> Int64[Tensor, "n"]:
-        return cond.long()
+        return cond.long().clone()  # a file can hold both: safetensors refuses tensors that share memory
 
     def null(self, cond: Shaped[Tensor, "b"]) -> Int64[Tensor, "b"]:
         return torch.full_like(cond, self.n_classes)

@@ -1,0 +1,57 @@
+"""Few steps: which runs are asked for, whatever samplers there are."""
+
+import pytest
+
+from benchmarks import few_steps
+from benchmarks.core.experiments import params_with
+from ddpm.sampling.sampler import SAMPLERS
+from ddpm.sampling.spacing import SPACINGS
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("most", [3, 10, 21])
+def test_a_sampler_takes_the_most_steps_that_its_evaluations_allow(name, most):
+    found = list(few_steps.runs([name], ["even", "karras"], [most], max_steps=20))
+    entry = SAMPLERS[name]
+    (n_steps,) = {n_steps for *_, n_steps in found}
+    assert entry.min_steps <= n_steps <= 20
+    assert entry.evaluations(n_steps) <= most
+    assert n_steps == 20 or entry.evaluations(n_steps + 1) > most
+    assert [spacing for _, spacing, _ in found] == ["even", "karras"][: 1 if n_steps == 20 else 2]
+
+
+def test_the_cheapest_runs_come_first_and_too_few_evaluations_give_none():
+    found = list(few_steps.runs(["ancestral", "heun"], ["even"], [50, 1], max_steps=200))
+    assert found == [("ancestral", "even", 1), ("ancestral", "even", 50), ("heun", "even", 25)]
+
+
+def test_a_run_changes_what_its_row_says():
+    experiment = few_steps.experiment("settings", 1.25, "ddim", "karras", 7, 3)
+    assert experiment.cell == {
+        "settings": "settings",
+        "guidance_scale": 1.25,
+        "sampler": "ddim",
+        "spacing": "karras",
+        "n_steps": 7,
+        "seed": 3,
+        "evaluations": 7,
+    }
+    params = params_with(experiment.changes)
+    chosen = params.sample.unet
+    assert (chosen.guidance_scale, chosen.sampler, chosen.spacing, chosen.n_steps) == (1.25, "ddim", "karras", 7)
+    assert (params.seed, params.evaluate_unet.reference) == (3, "held_out")
+    assert set(SPACINGS) >= {"even", "karras"}
+
+
+def test_the_table_has_a_part_for_each_guidance_scale():
+    rows = [
+        {"guidance_scale": scale, "sampler": "ddim", "spacing": "even", "n_steps": n, "evaluations": n, "seed": "0"}
+        | dict.fromkeys(few_steps.SHOWN, score)
+        | {f"{metric}_floor": "0.05" for metric in few_steps.SHOWN}
+        for scale, n, score in (("1.5", "10", "0.3"), ("1.5", "5", "0.4"), ("1.0", "5", "0.6"))
+    ]
+    text = few_steps.markdown(rows)
+    guided, unguided = text.split("Guidance scale 1.0:")
+    assert guided.index("| ddim | even | 5 | 5 | 1 | 0.4 |") < guided.index("| ddim | even | 10 | 10 | 1 | 0.3 |")
+    assert "| ddim | even | 5 | 5 | 1 | 0.6 |" in unguided
+    assert "fid_classifier 0.05" in text

@@ -1,0 +1,81 @@
+"""The race: rows are made once, of the steps that the minutes allow, and scored by every metric."""
+
+from argparse import Namespace
+
+import pytest
+import torch
+
+from benchmarks.core import race as module
+from benchmarks.core.ledger import Ledger
+from benchmarks.core.rates import Rates
+from ddpm import recipes
+from ddpm.data.dataset import ImageDataset
+
+RATE = {"seconds_per_image": "0.5", "batch_size": "2", "set_up_seconds": "0", "set_up_counts": "False"}  # 60 a minute
+BASE = {"evaluate_unet": {"reference": "held_out"}}
+
+
+@pytest.fixture
+def made(toy, tmp_path, monkeypatch):
+    """Rows that were scored, in a race of a toy whose samples are as grey as its weight."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "DATA", {"train": "train", "test": "test"})
+    monkeypatch.setattr(module, "load_dataset", lambda _: ImageDataset(torch.zeros(8, 1, 1, 1, dtype=torch.uint8)))
+    monkeypatch.setattr(module, "md5", lambda path: f"{path} is there")
+    evaluation = Namespace(n_samples=200, model_dump=lambda: {"n_samples": 200})
+    monkeypatch.setattr(module, "params_with", lambda _: Namespace(evaluate_unet=evaluation, seed=0))
+    monkeypatch.setattr(module, "collect", lambda *_: None)
+    found = []
+
+    def scored(samples, *_):
+        assert samples.shape == (2 * module.BATCH, 1, 1, 1)
+        found.append(len(toy.taken))
+        return {"fid_classifier": 0.5, "fid_classifier_floor": 0.1, "a_new_metric": 0.25}
+
+    monkeypatch.setattr(module, "scored", scored)
+    toy.draw = lambda _number, _seed: torch.full((module.BATCH, 1, 1, 1), 0.5)
+    return found
+
+
+def test_a_peers_rows_are_made_once_in_one_training(toy, made, tmp_path, monkeypatch):
+    ledger, rates = Ledger(tmp_path / "rows.csv", module.KEY), Rates(tmp_path / "rates.csv")
+    rates.add({"contender": toy.name, "settings": toy.settings, "measured": "today"}, RATE)
+
+    def run(phase, *minutes):
+        asked = Namespace(phase=phase, minutes=minutes, jobs=1)
+        module.race(asked, ledger, rates, [], {toy.name: [0]}, BASE, [toy])
+
+    run("run", 2.0, 1.0)
+    assert made == [60, 120]  # the longer training goes on from the shorter one
+    run("run", 1.0, 2.0, 5.0)
+    assert made[2:] == [300]
+    monkeypatch.setattr(Rates, "measure", lambda *_: None)
+    run("rate", 10.0)
+    assert len(made) == 3
+    assert [(row["minutes"], row["n_steps"], row["a_new_metric"]) for row in ledger.rows()] == [
+        ("1", "60", "0.25"),
+        ("2", "120", "0.25"),
+        ("5", "300", "0.25"),
+    ]
+
+
+def test_runs_of_the_pipeline_last_as_many_steps_as_the_minutes_allow(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "settings", lambda _stages, changes: str(recipes.overrides(changes)))
+    rates = Rates(tmp_path / "rates.csv")
+    monkeypatch.chdir(tmp_path)
+    rates.add({"contender": toy.name, "settings": toy.settings, "measured": "today"}, RATE)
+    toy.changes = {"train_unet": {"lr": 0.5}}
+    toy.params = Namespace(train_unet=Namespace(epochs=1.0, batch_size=2, ema_decay=0.99, warmup_steps=60))
+    found = list(module.experiments(rates, [toy], {toy.name: [0, 1]}, BASE, 240, [2.0, 1.0]))
+    assert [(each.cell["minutes"], each.cell["seed"], each.cell["n_steps"]) for each in found] == [
+        ("1", 0, 60),
+        ("2", 0, 120),
+        ("1", 1, 60),
+        ("2", 1, 120),
+    ]
+    assert len({each.cell["settings"] for each in found}) == 1
+    assert found[2].changes == {
+        "evaluate_unet": {"reference": "held_out"},
+        "seed": 1,
+        "train_unet": {"lr": 0.5, "epochs": 0.5, "ema_decay": pytest.approx(0.98), "warmup_steps": 30},
+    }
