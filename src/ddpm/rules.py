@@ -104,7 +104,7 @@ def clusters_have_images(params: Any) -> Iterator[str]:
         return
     k = getattr(params.train_unet.options("conditioning"), "n_clusters", 0)
     if k > n_train(params):
-        yield f"train_unet.clusters.n_clusters is {k}; it cannot exceed the {n_train(params)} training images"
+        yield f"train_unet.clusters.n_clusters is {k}; it cannot exceed the training images (data.n_train), {n_train(params)}"
 
 
 def evaluation_has_images(params: Any) -> Iterator[str]:
@@ -120,7 +120,7 @@ def evaluation_has_images(params: Any) -> Iterator[str]:
         ("paper.n_samples", params.paper.n_samples, "data.n_held_out", params.data.n_held_out),
         ("paper.n_steps", params.paper.n_steps or 1, "train_unet.max_steps", params.train_unet.max_steps),
         ("paper.n_pairs", params.paper.n_pairs, "half the test split", source.n_test // 2),
-        ("bound.n_images", params.bound.n_images, "the training images", n_train(params)),
+        ("bound.n_images", params.bound.n_images, "the training images (data.n_train)", n_train(params)),
         ("bound.n_images", params.bound.n_images, "the test split", source.n_test),
         ("bound.stride", params.bound.stride, "train_unet.max_steps", params.train_unet.max_steps),
         ("train_unet.n_eval", params.train_unet.n_eval or 1, "data.n_held_out", params.data.n_held_out),

@@ -171,7 +171,7 @@ def with_values(**changes):
             {"train_unet__max_steps": 1},
             "sample.unet.n_steps is 10; train_unet.max_steps is 1, so sampler dpmpp_2m takes 2 to 1",
         ),
-        ({"data__n_train": 999}, "train_unet.clusters.n_clusters is 1000; it cannot exceed the 999 training images"),
+        ({"data__n_train": 999}, "train_unet.clusters.n_clusters is 1000; it cannot exceed the training images (data.n_train), 999"),
         (
             {"train_unet__clusters__n_clusters": 0},
             "train_unet.clusters.n_clusters is 0; input should be greater than or equal to 1",
@@ -286,7 +286,7 @@ def with_values(**changes):
         ({"bound__n_images": 10_001}, "bound.n_images is 10001; input should be less than or equal to 10000"),
         (
             {"bound__n_images": 400, "data__n_train": 399, "train_unet__clusters__n_clusters": 10},
-            "bound.n_images is 400; it cannot exceed the training images, 399",
+            "bound.n_images is 400; it cannot exceed the training images (data.n_train), 399",
         ),
         ({"bound__variances": []}, "bound.variances is []; list should have at least 1 item after validation, not 0"),
         (
