@@ -102,9 +102,9 @@ def clusters_have_images(params: Any) -> Iterator[str]:
     """k-means needs at least k images."""
     if params.train_unet.conditioning is None:
         return
-    k = getattr(params.train_unet.options("conditioning"), "n_clusters", 0)
-    if k > n_train(params):
-        yield f"train_unet.clusters.n_clusters is {k}; it cannot exceed the training images (data.n_train), {n_train(params)}"
+    k, most = getattr(params.train_unet.options("conditioning"), "n_clusters", 0), n_train(params)
+    if k > most:
+        yield f"train_unet.clusters.n_clusters is {k}; it cannot exceed the training images (data.n_train), {most}"
 
 
 def evaluation_has_images(params: Any) -> Iterator[str]:

@@ -171,7 +171,10 @@ def with_values(**changes):
             {"train_unet__max_steps": 1},
             "sample.unet.n_steps is 10; train_unet.max_steps is 1, so sampler dpmpp_2m takes 2 to 1",
         ),
-        ({"data__n_train": 999}, "train_unet.clusters.n_clusters is 1000; it cannot exceed the training images (data.n_train), 999"),
+        (
+            {"data__n_train": 999},
+            "train_unet.clusters.n_clusters is 1000; it cannot exceed the training images (data.n_train), 9",
+        ),
         (
             {"train_unet__clusters__n_clusters": 0},
             "train_unet.clusters.n_clusters is 0; input should be greater than or equal to 1",
