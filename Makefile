@@ -15,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Where it is set, as in many containers, each of the pipeline's processes would compile torch and mlflow anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup repro test torture ablation benchmark peers ui send lock
+.PHONY: help setup repro test torture ablation benchmark peers ui send deps mutants lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s  %s\n", $$1, $$2}' Makefile
@@ -62,10 +62,16 @@ benchmark: peers ## train us and the peers for the same minutes and compare: mos
 	python -m benchmarks.minutes
 
 ui: setup ## browse the runs in MLflow, on this machine only
-	MLFLOW_BACKEND_STORE_URI="$$(python -m ddpm.run.tracking.record)" mlflow ui --host 127.0.0.1
+	MLFLOW_BACKEND_STORE_URI="$$(python -m ddpm.run.tracking)" mlflow ui --host 127.0.0.1
 
 send: setup ## send to MLflow what it could not take when it was logged
-	python -m ddpm.run.tracking.record send
+	python -m ddpm.run.tracking send
+
+deps: setup ## write dvc.yaml from what the scripts in stages/ declare
+	PYTHONPATH=src python -m ddpm.run.dvc
+
+mutants: setup ## make mistakes in copies of the project, one by one: do the tests notice?
+	python tests/mutants/mutate.py
 
 lock: ## compile requirements.txt anew from pyproject.toml
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --group dev --no-annotate pyproject.toml \

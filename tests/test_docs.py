@@ -15,7 +15,7 @@ from typing import Any, get_args
 import pytest
 from dvc.cli.parser import get_main_parser
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
-from project import REPO
+from project import NOWHERE, REPO
 
 from ddpm.conditioning.conditioning import CONDITIONINGS
 from ddpm.diffusion.loss import Weighting
@@ -253,6 +253,7 @@ def examples() -> Iterator[Any]:
 def test_examples_run(code, tmp_path, monkeypatch):
     """In an empty folder, with a small model where the pipeline puts its own, and less training."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)  # creating MLflow's database takes longer than the training
     network: Any = NETWORKS["unet"]
     model = network(network.Config(img_shape=(1, 8, 8), channels=8, dim_mults=(1, 2), max_steps=10))
     model.noise_schedule = NoiseSchedule(10)
