@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
 
-from ddpm.data.dataset import Data
 from ddpm.errors import UserError
 from ddpm.exact.quality import MIN_PAIRS
 from ddpm.run.params import PARAMS, check_size
@@ -42,23 +41,6 @@ def networks_can_be_built(params: Any) -> Iterator[str]:
             yield f"train_{name}: {error}"
 
 
-def splits_have_images(params: Any) -> Iterator[str]:
-    """Training and held-out images are different images of the training split."""
-    data: Data = params.data
-    most = data.source.n_train - data.n_held_out
-    if (n_train := data.n_train if data.n_train is not None else most) > most or n_train < 1:
-        yield (
-            f"data.n_held_out is {data.n_held_out} and data.n_train {data.n_train}; the training split has "
-            f"{data.source.n_train} images, and held-out ones must not be trained on"
-        )
-
-
-def n_train(params: Any) -> int:
-    """Images that the U-Net and the classifier are trained on."""
-    most: int = params.data.source.n_train - params.data.n_held_out
-    return min(most, params.data.n_train or most)
-
-
 def samples_have_steps(params: Any) -> Iterator[str]:
     """A sampler takes at most as many steps as its model was trained on, and at least as many as its order."""
     for name in MODELS:
@@ -87,22 +69,23 @@ def _variance(own: Any) -> str | None:
 
 
 def guidance_has_both_sides(params: Any) -> Iterator[str]:
-    """Guidance needs a network that was trained both with and without its conditioning."""
+    """Guidance needs a network that was trained with its conditioning and, in a share of the images, without it."""
     for name in MODELS:
         scale, training = getattr(params.sample, name).guidance_scale, getattr(params, f"train_{name}")
-        dropout = training.options("conditioning").dropout if training.conditioning else 0
-        if scale != 1 and not dropout:
-            yield (
-                f"sample.{name}.guidance_scale is {scale:g}; train_{name}.conditioning is {training.conditioning}, "
-                f"with dropout {dropout:g}; without conditioning, or without its dropout, it must be 1"
-            )
+        if scale == 1:
+            continue
+        if not training.conditioning:
+            yield f"sample.{name}.guidance_scale is {scale:g}; train_{name}.conditioning is null, so it must be 1"
+        elif not training.options("conditioning").dropout:
+            key = f"train_{name}.{training.conditioning}.dropout"
+            yield f"sample.{name}.guidance_scale is {scale:g}; {key} is 0, so it must be 1"
 
 
 def clusters_have_images(params: Any) -> Iterator[str]:
     """k-means needs at least k images."""
     if params.train_unet.conditioning is None:
         return
-    k, most = getattr(params.train_unet.options("conditioning"), "n_clusters", 0), n_train(params)
+    k, most = getattr(params.train_unet.options("conditioning"), "n_clusters", 0), params.data.train_size
     if k > most:
         yield f"train_unet.clusters.n_clusters is {k}; it cannot exceed the training images (data.n_train), {most}"
 
@@ -120,7 +103,7 @@ def evaluation_has_images(params: Any) -> Iterator[str]:
         ("paper.n_samples", params.paper.n_samples, "data.n_held_out", params.data.n_held_out),
         ("paper.n_steps", params.paper.n_steps or 1, "train_unet.max_steps", params.train_unet.max_steps),
         ("paper.n_pairs", params.paper.n_pairs, "half the test split", source.n_test // 2),
-        ("bound.n_images", params.bound.n_images, "the training images (data.n_train)", n_train(params)),
+        ("bound.n_images", params.bound.n_images, "the training images (data.n_train)", params.data.train_size),
         ("bound.n_images", params.bound.n_images, "the test split", source.n_test),
         ("bound.stride", params.bound.stride, "train_unet.max_steps", params.train_unet.max_steps),
         ("train_unet.n_eval", params.train_unet.n_eval or 1, "data.n_held_out", params.data.n_held_out),
@@ -163,7 +146,7 @@ def tensors_fit(params: Any) -> Iterator[str]:
             prod(shapes["unet"]),
         ),
     }
-    counts = {"tiny": params.generate_gradients.n_train, "unet": n_train(params)}
+    counts = {"tiny": params.generate_gradients.n_train, "unet": params.data.train_size}
     sizes: dict[str, tuple[int, ...]] = {}
     for name in MODELS:
         training, own = getattr(params, f"train_{name}"), getattr(params.sample, name)
@@ -197,7 +180,6 @@ def tensors_fit(params: Any) -> Iterator[str]:
 
 RULES: tuple[Rule, ...] = (
     networks_can_be_built,
-    splits_have_images,
     samples_have_steps,
     variance_was_learned,
     guidance_has_both_sides,

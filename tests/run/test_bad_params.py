@@ -241,15 +241,15 @@ def with_values(**changes):
         ),
         (
             {"sample__tiny__guidance_scale": 2},
-            "sample.tiny.guidance_scale is 2; train_tiny.conditioning is None, with dropout 0; without",
+            "sample.tiny.guidance_scale is 2; train_tiny.conditioning is null, so it must be 1",
         ),
         (
             {"train_unet__clusters__dropout": 0.0},
-            "sample.unet.guidance_scale is 1.5; train_unet.conditioning is clusters, with dropout 0; without",
+            "sample.unet.guidance_scale is 1.5; train_unet.clusters.dropout is 0, so it must be 1",
         ),
         (
             {"train_unet__conditioning": None},
-            "sample.unet.guidance_scale is 1.5; train_unet.conditioning is None, with dropout 0; without",
+            "sample.unet.guidance_scale is 1.5; train_unet.conditioning is null, so it must be 1",
         ),
         (
             {"study_samplers__max_steps": [100, 20]},

@@ -1,0 +1,271 @@
+"""Rules between sections of params.yaml: each is refused by its own rule alone, and its limit itself is allowed."""
+
+from copy import deepcopy
+
+import pytest
+from project import REPO
+from whole import VALUES, check
+
+from ddpm import rules
+from ddpm.errors import UserError
+from ddpm.recipes import load, merged
+
+
+def with_values(changes):
+    """params.yaml with some values, by their dotted keys."""
+    values = deepcopy(VALUES)
+    for key, value in changes.items():
+        *sections, last = key.split(".")
+        node = values
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[last] = value
+    return values
+
+
+# Rule, values of other sections that make the case, the key, its last allowed value, its first refused one, and what is
+# said of that.
+LIMITS = [
+    (
+        "networks_can_be_built",
+        {"train_unet.unet.heads": 1, "train_unet.unet.groups": 2},
+        "train_unet.unet.channels",
+        62,
+        63,
+        "train_unet: channels is 63; it must be a multiple of groups, 2",
+    ),
+    (
+        "networks_can_be_built",
+        {"train_tiny.conditioning": None},
+        "train_tiny.conditioning",
+        None,
+        "labels",
+        "train_tiny: conditioning is labels; network mlp takes none, so it must be null",
+    ),
+    (
+        "samples_have_steps",
+        {},
+        "sample.tiny.n_steps",
+        100,
+        101,
+        "sample.tiny.n_steps is 101; train_tiny.max_steps is 100, so sampler ancestral takes 1 to 100",
+    ),
+    (
+        "samples_have_steps",
+        {"sample.unet.n_steps": None, "train_unet.schedule": "cosine", "bound.stride": 1, "paper.n_steps": None},
+        "train_unet.max_steps",
+        2,
+        1,
+        "sample.unet.n_steps is None; train_unet.max_steps is 1, so sampler dpmpp_2m takes 2 to 1",
+    ),
+    (
+        "variance_was_learned",
+        {"train_unet.unet.learn_variance": False, "sample.unet.sampler": "ancestral"},
+        "sample.unet.ancestral.variance",
+        "fixed_large",
+        "learned",
+        "sample.unet.ancestral.variance is learned; train_unet's network learns none, so it must be fixed_large or "
+        "fixed_small",
+    ),
+    (
+        "variance_was_learned",
+        {"sample.tiny.sampler": "ancestral"},
+        "sample.tiny.ancestral.variance",
+        "fixed_large",
+        "learned",
+        "sample.tiny.ancestral.variance is learned; train_tiny's network learns none, so it must be fixed_large or "
+        "fixed_small",
+    ),
+    (
+        "variance_was_learned",
+        {},
+        "paper.variance",
+        "fixed_large",
+        "learned",
+        "paper.variance is learned; train_unet's network learns none, so it must be fixed_large or fixed_small",
+    ),
+    (
+        "variance_was_learned",
+        {},
+        "bound.variances",
+        ["fixed_large", "fixed_small"],
+        ["fixed_large", "learned"],
+        "bound.variances.1 is learned; train_unet's network learns none, so it must be fixed_large or fixed_small",
+    ),
+    (
+        "guidance_has_both_sides",
+        {},
+        "sample.tiny.guidance_scale",
+        1.0,
+        1.5,
+        "sample.tiny.guidance_scale is 1.5; train_tiny.conditioning is null, so it must be 1",
+    ),
+    (
+        "guidance_has_both_sides",
+        {},
+        "train_unet.conditioning",
+        "labels",
+        None,
+        "sample.unet.guidance_scale is 1.5; train_unet.conditioning is null, so it must be 1",
+    ),
+    (
+        "guidance_has_both_sides",
+        {},
+        "train_unet.clusters.dropout",
+        0.01,
+        0.0,
+        "sample.unet.guidance_scale is 1.5; train_unet.clusters.dropout is 0, so it must be 1",
+    ),
+    (
+        "clusters_have_images",
+        {"train_unet.clusters.n_clusters": 1000},
+        "data.n_train",
+        1000,
+        999,
+        "train_unet.clusters.n_clusters is 1000; it cannot exceed the training images (data.n_train), 999",
+    ),
+    (
+        "evaluation_has_images",
+        {},
+        "evaluate_unet.n_samples",
+        1024,
+        1025,
+        "evaluate_unet.n_samples is 1025; it cannot exceed sample.unet.n_samples, 1024",
+    ),
+    (
+        "evaluation_has_images",
+        {},
+        "data.n_held_out",
+        1024,
+        1023,
+        "evaluate_unet.n_samples is 1024; it cannot exceed data.n_held_out, 1023",
+    ),
+    (
+        "evaluation_has_images",
+        {},
+        "paper.n_samples",
+        5000,
+        5001,
+        "paper.n_samples is 5001; it cannot exceed data.n_held_out, 5000",
+    ),
+    (
+        "evaluation_has_images",
+        {},
+        "paper.n_steps",
+        200,
+        201,
+        "paper.n_steps is 201; it cannot exceed train_unet.max_steps, 200",
+    ),
+    (
+        "evaluation_has_images",
+        {"train_unet.clusters.n_clusters": 10},
+        "data.n_train",
+        400,
+        399,
+        "bound.n_images is 400; it cannot exceed the training images (data.n_train), 399",
+    ),
+    (
+        "evaluation_has_images",
+        {"bound.n_images": 10_000},
+        "bound.stride",
+        200,
+        201,
+        "bound.stride is 201; it cannot exceed train_unet.max_steps, 200",
+    ),
+    (
+        "evaluation_has_images",
+        {},
+        "train_unet.n_eval",
+        5000,
+        5001,
+        "train_unet.n_eval is 5001; it cannot exceed data.n_held_out, 5000",
+    ),
+    *(
+        (
+            "evaluation_has_images",
+            {},
+            key,
+            1000,
+            1001,
+            f"{key} is 1001; it cannot exceed generate_gradients.n_held_out, 1000",
+        )
+        for key in ("train_tiny.n_eval", "evaluate_tiny.n_bound", "study_samplers.n_bound")
+    ),
+    *(
+        (
+            "corners_can_be_tested",
+            {},
+            key,
+            42,
+            41,
+            f"{key} is 41; times the 3 channels of generate_gradients.img_shape it must be at least 125, to test "
+            "whether corner colours are uniform",
+        )
+        for key in ("sample.tiny.n_samples", "evaluate_tiny.n_samples", "study_samplers.n_samples")
+    ),
+    (
+        "bounds_have_terms",
+        {"sample.tiny.n_steps": None},
+        "train_tiny.max_steps",
+        2,
+        1,
+        "train_tiny.max_steps is 1; the variational bound needs at least 2",
+    ),
+    (
+        "tensors_fit",
+        {},
+        "train_unet.n_eval_per_step",
+        2**28 // 784,
+        2**28 // 784 + 1,
+        f"train_unet.n_eval_per_step x pixels is {2**28 // 784 + 1} x 1 x 28 x 28; at most {2**28} numbers are allowed",
+    ),
+    (
+        "tensors_fit",
+        {"generate_gradients.n_train": 2**28 // 60, "train_tiny.mlp.hidden_size": 65_536},
+        "train_tiny.batch_size",
+        2**12,
+        2**12 + 1,
+        f"train_tiny.batch_size x the network's width is {2**12 + 1} x 65536; at most {2**28} numbers are allowed",
+    ),
+    (
+        "tensors_fit",
+        {"sample.unet.n_samples": 1_000_000},
+        "sample.unet.n_samples",
+        2**28 // 784,
+        2**28 // 784 + 1,
+        f"sample.unet.n_samples x pixels is {2**28 // 784 + 1} x 1 x 28 x 28; at most {2**28} numbers are allowed",
+    ),
+]
+NAMES = [f"{key}={refused}" for _, _, key, _, refused, _ in LIMITS]
+
+
+@pytest.mark.parametrize(("rule", "others", "key", "allowed", "refused", "message"), LIMITS, ids=NAMES)
+def test_a_limit_is_allowed_and_what_lies_beyond_is_refused(rule, others, key, allowed, refused, message, monkeypatch):
+    check(with_values({**others, key: allowed}))
+    monkeypatch.setattr(rules, "RULES", (getattr(rules, rule),))
+    with pytest.raises(UserError) as caught:
+        check(with_values({**others, key: refused}))
+    [line] = str(caught.value).splitlines()
+    assert line.startswith(f"params.yaml: {message}")
+
+
+def test_every_rule_has_a_case():
+    assert {rule for rule, *_ in LIMITS} == {rule.__name__ for rule in rules.RULES}
+
+
+def test_every_mistake_is_a_line_of_its_own():
+    with pytest.raises(UserError) as caught:
+        check(with_values({"paper.n_samples": 5001, "bound.variances": ["learned"], "sample.tiny.n_steps": 101}))
+    found = sorted(line.split(" is ")[0] for line in str(caught.value).splitlines())
+    assert found == [
+        "params.yaml: bound.variances.0",
+        "params.yaml: paper.n_samples",
+        "params.yaml: sample.tiny.n_steps",
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (REPO / "recipes").glob("*.yaml")))
+def test_the_default_and_every_recipe_pass(name, monkeypatch):
+    monkeypatch.chdir(REPO)
+    check(VALUES)
+    check(merged(VALUES, load(name)))
