@@ -28,8 +28,9 @@ def network(kind="tiny"):
     with global_stream(0, "init"):
         if kind == "tiny":
             return TinyDiffuser(TinyDiffuserConfig(SHAPE, 16, 50))
-        labels = {"conditioning": {"name": "labels", "dropout": 0.1}, "n_classes": 3}
-        return Unet(UnetConfig((1, 8, 8), channels=8, dim_mults=(1, 2), groups=2, heads=2, max_steps=50, **labels))
+        labels = {"name": "labels", "dropout": 0.1}
+        config = UnetConfig((1, 8, 8), 8, (1, 2), groups=2, heads=2, max_steps=50, conditioning=labels, n_classes=3)
+        return Unet(config)
 
 
 def train(kind="tiny", resume=None, log=None, data=None):
@@ -37,9 +38,7 @@ def train(kind="tiny", resume=None, log=None, data=None):
     model = network(kind)
     data = images(shape=model.img_shape) if data is None else data
     params = PARAMS if kind == "tiny" else PARAMS.model_copy(update={"muon_lr": 0.02})
-    given = model.conditioning is not None
-    examples, unseen = (
-        Examples(x, torch.arange(len(x)) % 3 if given else None) for x in (data, images(6, model.img_shape))
-    )
-    history = fit(model, params, examples, unseen, seed=3, log=log, resume=resume)
+    labels = [None, None] if kind == "tiny" else [torch.arange(n, dtype=torch.uint8) % 3 for n in (len(data), 6)]
+    held_out = Examples(images(6, model.img_shape), labels[1])
+    history = fit(model, params, Examples(data, labels[0]), held_out, seed=3, log=log, resume=resume)
     return model.state_dict(), history

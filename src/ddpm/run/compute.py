@@ -15,7 +15,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 @dataclass(frozen=True)
 class Compute:
-    """A device and the precision of matrix products and convolutions on it; weights stay float32."""
+    """A device, and the precision of matrix products and convolutions on it. Weights stay float32."""
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     precision: Precision = "fp32"
@@ -26,15 +26,20 @@ class Compute:
 
 
 def set_up(device: str, precision: str, threads: int) -> Compute:
-    """Fix the thread count, ask torch for deterministic kernels and resolve "auto".
+    """Set the number of threads, ask torch for deterministic kernels, and resolve "auto".
 
-    device "auto" is CUDA where there is one. precision "auto" is bf16 where the hardware is faster in it, else fp32.
-    Raises UserError where the device is not there or lacks the precision.
+    Args:
+        device: "cpu", "cuda" or "auto": CUDA if there is one.
+        precision: "fp32", "bf16" or "auto": bf16 if the hardware is faster in it.
+        threads: CPU threads.
+
+    Raises:
+        UserError: The device is not there, or lacks the precision.
     """
     _keep_freed_memory()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    # A guard for code that reads what nobody wrote; it takes 3 to 6 % of a step.
+    # It guards against reading uninitialised memory, and takes 3 to 6 % of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("params.yaml: device is cuda, but torch finds no CUDA device here; use auto or cpu")
@@ -46,9 +51,9 @@ def set_up(device: str, precision: str, threads: int) -> Compute:
 
 
 def _keep_freed_memory() -> None:
-    """Let freed memory stay with the process: each step needs as much again, and new pages cost 3 % of the time.
+    """Keep freed memory in the process: each step needs as much again, and new pages cost 3 % of the time.
 
-    Only glibc has these settings and gives memory back so eagerly; elsewhere nothing changes.
+    Only glibc gives memory back so eagerly, and has these settings.
     """
     with suppress(OSError, TypeError, AttributeError):  # no such library or function
         mallopt = ctypes.CDLL(None).mallopt
@@ -59,8 +64,8 @@ def _keep_freed_memory() -> None:
 def _bf16_support(device: torch.device) -> tuple[bool, bool]:
     """Whether the device multiplies in bf16, and whether that beats fp32: CUDA from Ampere on, and CPUs with AMX.
 
-    AVX-512 BF16 alone does so on some processors only. Intel's that have it beside AVX-512 FP16 run bf16 convolutions
-    at two thirds of their fp32 speed (docs/recipes.md).
+    AVX-512 BF16 alone is faster on some processors only: Intel's that also have AVX-512 FP16 run bf16 convolutions at
+    two thirds of their fp32 speed.
     """
     if device.type == "cuda":
         ampere = torch.cuda.get_device_capability(device) >= (8, 0)

@@ -22,10 +22,16 @@ NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}  # a full disk, a limit on f
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path in the target's folder; rename it to `path` on success, delete it on any failure.
+    """Write a file so that readers see the old one or the new one, never half of one.
 
-    Makes missing parent folders. A reader sees the old file or the new one, never half of one. UserError, naming the
-    file, where there is no room for it.
+    Args:
+        path: The file. Its folder is made if it is missing.
+
+    Yields:
+        A temporary path in the same folder. It is renamed to `path` on success, and deleted on failure.
+
+    Raises:
+        UserError: There is no room for the file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +73,11 @@ class _Tensors(dict[str, Tensor]):
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read what `save_tensors` wrote; UserError, naming the file, where it is missing, damaged or lacks a tensor."""
+    """Read what `save_tensors` wrote.
+
+    Raises:
+        UserError: The file is missing or damaged; or, later, it lacks a tensor that is asked for.
+    """
     try:
         return _Tensors(path)
     except FileNotFoundError:
@@ -79,7 +89,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a header and rows; floats keep every digit."""
+    """Write a CSV file; floats keep every digit."""
     with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
@@ -87,19 +97,24 @@ def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[object
 
 
 def write_json(path: Path, values: Mapping[str, object]) -> None:
-    """Write an indented JSON object with sorted keys."""
+    """Write a JSON object, indented, with sorted keys."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
 
 
 def md5(path: Path) -> str:
-    """The same digest as dvc.lock holds for the file."""
+    """The digest that dvc.lock holds for the file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def tensors_sha256(header: str, tensors: Mapping[str, Tensor]) -> str:
-    """A digest of named tensors on the CPU and of what is said about them: safetensors itself has none."""
+    """A digest of a safetensors file, which itself has none.
+
+    Args:
+        header: What the file says about the tensors.
+        tensors: On the CPU, by name.
+    """
     digest = hashlib.sha256(header.encode())
     for key, value in sorted(tensors.items()):
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())

@@ -91,13 +91,13 @@ def test_killed_anywhere_any_number_of_times(undisturbed, tmp_path_factory, stop
 def test_the_classifier_too(tmp_path, at):
     # BatchNorm's running means and SGD's momentum; three epochs of three batches.
     params = TrainClassifier(batch_size=8, epochs=3, lr=0.1, weight_decay=1e-3, label_smoothing=0.1, max_shift=1)
-    clothes = to_uint8(torch.rand(20, 1, 28, 28, generator=generator(0, "clothes")))
-    labels = (torch.arange(20) % 10).to(torch.uint8)
+    images = to_uint8(torch.rand(20, 1, 8, 8, generator=generator(0, "images")))
+    dataset = ImageDataset(images, (torch.arange(20) % 3).to(torch.uint8), ("hat", "scarf", "glove"))
 
     def learn(resume=None):
         with global_stream(0, "init"):
-            model = Classifier(ClassifierConfig(1, 10))
-        return fit_classifier(model, params, ImageDataset(clothes, labels), 3, Compute(), resume), model.state_dict()
+            model = Classifier(ClassifierConfig(1, 3))
+        return fit_classifier(model, params, dataset, 3, Compute(), resume), model.state_dict()
 
     class Killed(Resume):
         def after_step(self, state, last=False):
@@ -249,28 +249,21 @@ def test_any_list_of_optimizers(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(descend(second, 2), whole, strict=True))
 
 
-def test_what_decides_a_result(tmp_path):
-    data = tmp_path / "train.safetensors"
-    data.write_text("data")
-    values, code = {"seed": 0, "train_tiny": {"lr": 0.1, "mlp": {"hidden_size": 4}}}, {"ddpm.training.loop": "ab"}
+def test_what_decides_a_result_and_what_does_not(tmp_path):
+    data, elsewhere = tmp_path / "train.safetensors", tmp_path / "gone.safetensors"
+    data.write_text("images")
 
-    def found(values=values, code=code, compute=Compute()):
-        return determinants(values, [str(data)], code, compute)
+    def found(code="0", precision="fp32", **values):
+        params = {"threads": 2, "train_tiny": {"lr": 0.1, "mlp": {"hidden_size": 8}} | values}
+        return determinants(params, [str(data), str(elsewhere)], {"ddpm.a": code}, Compute(precision=precision))
 
     first = found()
-
-    def changed(other):
-        return {key for key in first.keys() | other.keys() if first.get(key) != other.get(key)}
-
-    assert found() == first
-    assert changed(found({"seed": 1, "train_tiny": {"lr": 0.1, "mlp": {"hidden_size": 8}}})) == {
-        "seed",
-        "train_tiny.mlp.hidden_size",
-    }
-    assert changed(found(code={"ddpm.training.loop": "cd"})) == {"ddpm.training.loop"}
-    assert changed(found(compute=Compute(precision="bf16"))) == {"resolved precision"}
-    data.write_text("other data")
-    assert changed(found()) == {str(data)}
+    assert {"threads", "train_tiny.lr", "train_tiny.mlp.hidden_size", str(data), "ddpm.a", "torch"} <= first.keys()
+    assert str(elsewhere) not in first
+    data.write_text("other images")
+    second = found(code="1", precision="bf16", lr=0.2)
+    changed = {key for key in first if first[key] != second[key]}
+    assert changed == {"train_tiny.lr", str(data), "ddpm.a", "resolved precision"}
 
 
 def test_an_experiments_copy_keeps_its_state_in_the_main_repository(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""A stage that was killed goes on where it was: its state is kept in `.resume/` until its outputs are written."""
+"""A stage that was stopped resumes: its state is kept in `.resume/` until its outputs are written."""
 
 import hashlib
 import json
@@ -56,19 +56,22 @@ def determinants(
 
 
 class Resume:
-    """Keeps the state of one run of a stage on disk, as a context around its work and the writing of its outputs.
+    """Keeps the state of a run of a stage on disk, as a context around its work and the writing of its outputs.
 
-    The state is removed at the end of the context, and stays if that is left by an exception. SIGTERM, SIGINT, SIGHUP
-    and the end of the dvc that started this process end the stage with its state written, a training after its step;
-    the exit status is 128 + the signal's number.
+    The state is deleted at the end of the context, but not if an exception leaves it. SIGTERM, SIGINT, SIGHUP and the
+    end of the dvc that started this process stop the stage and keep its state, that of a training after its step. The
+    exit status is then 128 + the number of the signal.
     """
 
     def __init__(self, name: str, about: dict[str, str], every: float, folder: Path | None = None) -> None:
-        """name: the stage's. about: its `determinants`.
+        """Name the state; nothing is read or written yet.
 
-        every: seconds between two writings, 0 for each step; they are rarer where they would take more than `SHARE` of
-        the time.
-        folder: `.resume` in the main repository if not given, for an experiment's own copy of it is deleted.
+        Args:
+            name: The stage.
+            about: Its `determinants`. Another run of the stage has another file.
+            every: Seconds between two checkpoints; 0 for each step. They are rarer if they took more than `SHARE` of
+                the time.
+            folder: Where; None for `.resume` in the main repository, since an experiment's copy of it is deleted.
         """
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
         self.path = (folder or repo_root() / ".resume") / f"{name}-{digest[:16]}.safetensors"
@@ -78,7 +81,11 @@ class Resume:
         self._over = threading.Event()
 
     def __enter__(self) -> "Resume":
-        """Raises UserError where another process is at the same run, or the dvc that started this one has ended."""
+        """Begin.
+
+        Raises:
+            UserError: Another process is at the same run, or the dvc that started this one has ended.
+        """
         if has_outlived_dvc():
             raise UserError("stopped: the dvc that started it has ended, so nobody would see what it does")
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +115,7 @@ class Resume:
         self._lock.release()
 
     def start(self, state: State) -> None:
-        """Give `state` back what was kept of this run, and say so; else say why the run starts afresh."""
+        """Load what was kept of this run into `state`, and say so; else say why the run starts afresh."""
         self._due = time.monotonic() + self._every
         if self.path.exists():
             try:
@@ -124,7 +131,12 @@ class Resume:
             logger.info(message, self._name, state.unit, step, path, ", ".join(changed))
 
     def after_step(self, state: State, last: bool = False) -> None:
-        """Write the state where that is due, and stop the process where that was asked for."""
+        """Write the state if that is due, and stop the process if a signal asked for it.
+
+        Args:
+            state: As it is after a step.
+            last: Whether no step follows.
+        """
         if self._signal or last or time.monotonic() >= self._due:
             began = time.monotonic()
             self.save(state)
@@ -135,9 +147,9 @@ class Resume:
             self._stop(self._signal, f" after {state.unit} {state.step}")
 
     def save(self, state: State) -> None:
-        """Write the state; where the disk refuses it, say so and let the stage go on.
+        """Write the state. If the disk refuses it, say so and let the stage go on.
 
-        A state that is not finite leads nowhere: the one before it is kept.
+        A state that is not finite leads nowhere, so the one before it is kept.
         """
         if not state.is_finite():
             return
@@ -148,14 +160,14 @@ class Resume:
             logger.warning(message, self._name, state.unit, state.step, error)
 
     def _end_with_dvc(self, dvc: psutil.Process | None) -> None:
-        """Signal this process once its dvc is no longer there: nobody would see what it still does."""
+        """Signal this process when its dvc has ended: nobody would see what it still does."""
         while not self._over.wait(LOOK_SECONDS):
             if dvc_process() != dvc:
                 os.kill(os.getpid(), next(iter(self._handlers), signal.SIGKILL))
                 return
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        """Stop at once; but amid a training's step, unless asked twice, wait for its end."""
+        """Stop at once, or after the step of a training that is under way, unless this is the second signal."""
         if not self._mid_step or self._signal:
             self._stop(number)
         self._signal = number
@@ -165,7 +177,7 @@ class Resume:
         sys.exit(128 + number)
 
     def _kept_of_another_run(self) -> tuple[tuple[dict[str, str], int], Path] | None:
-        """The newest state of this stage that no process is at and that can be read: (about, step), file."""
+        """The newest readable state of this stage that no process is at: (about, step), file."""
         paths = self.path.parent.glob(f"{self._name}-*.safetensors")
         for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
             with suppress(Timeout, UserError), FileLock(path.with_suffix(".lock"), timeout=0):

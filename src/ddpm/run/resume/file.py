@@ -15,10 +15,12 @@ from ddpm.run.files import atomic_path, tensors_sha256
 
 @runtime_checkable
 class State(Protocol):
-    """How far a stage has come: what `Resume` keeps and gives back.
+    """How far a stage has come: what `Resume` keeps and loads.
 
-    unit: what `step` counts. breakable: whether the work that follows a step may be broken off anywhere, with the
-    state left as it was after the step; a training, which changes its weights in place, may not.
+    Attributes:
+        unit: What `step` counts.
+        breakable: Whether the work that follows a step may be broken off anywhere, because it leaves the state as it
+            was after the step. A training may not, since it changes its weights in place.
     """
 
     unit: ClassVar[str]
@@ -37,7 +39,14 @@ class State(Protocol):
 def write_state(
     path: Path, about: Mapping[str, object], numbers: Mapping[str, object], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Write a state, whole or not at all. about: of which run it is; numbers: "step" and more. Both JSON values."""
+    """Write a state, whole or not at all.
+
+    Args:
+        path: The file.
+        about: Of which run it is: JSON values.
+        numbers: "step" and others: JSON values.
+        tensors: What else belongs to it, by name.
+    """
     header = json.dumps({"about": about, **numbers})
     on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     with atomic_path(path) as temporary:
@@ -45,9 +54,13 @@ def write_state(
 
 
 def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(numbers, tensors), with "about" among the numbers; UserError where the file is damaged.
+    """Read what `write_state` wrote.
 
-    safetensors notices a file cut short; the digest notices any other change.
+    Returns:
+        Numbers, with "about" among them, and tensors.
+
+    Raises:
+        UserError: The file is damaged. safetensors notices a file that is cut short, the digest any other change.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -61,6 +74,10 @@ def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def read_about(path: Path) -> tuple[dict[str, Any], int]:
-    """Of which run a state is, and after how many steps; UserError where the file is damaged."""
+    """Of which run a state is, and after how many steps.
+
+    Raises:
+        UserError: The file is damaged.
+    """
     numbers, _ = read_state(path)
     return numbers["about"], numbers["step"]

@@ -17,11 +17,18 @@ NUMBERS = ("step", "recent", "tallies", "train_loss", "quartile_loss", "eval_los
 
 @dataclass
 class TrainingState:
-    """The networks, their optimisers and the curves after `step` steps.
+    """The networks, their optimisers and the curves after some training steps.
 
     Random numbers, the order of the images and the learning rate are no part of it: they are functions of the seed and
-    the step. recent, tallies: losses, and what `quartiles.tally` gives, since the last row of train_loss; the other
-    lists are those of `loop.History`.
+    the step.
+
+    Attributes:
+        modules: The networks by name.
+        optimizers: Their optimisers.
+        step: Steps taken.
+        recent: Losses since the last row of train_loss.
+        tallies: Losses by quarter of the timesteps (`quartiles.tally`) since then.
+        train_loss: As in `fit.History`, like the other lists.
     """
 
     unit: ClassVar[str] = "step"
@@ -39,11 +46,15 @@ class TrainingState:
     previews: list[UInt8[Tensor, "n c h w"]] = field(default_factory=list)
 
     def save(self, path: Path, about: Mapping[str, object]) -> None:
-        """Write the state, whole or not at all; `about` says of which run it is (JSON values)."""
+        """Write the state, whole or not at all. `about` says of which run it is."""
         write_state(path, about, {name: getattr(self, name) for name in NUMBERS}, self._tensors())
 
     def load(self, path: Path) -> None:
-        """Go back to what `save` wrote; UserError, with nothing changed, where the file is damaged."""
+        """Load what `save` wrote.
+
+        Raises:
+            UserError: The file is damaged; nothing has changed.
+        """
         numbers, tensors = read_state(path)
         for name in NUMBERS:
             rows = numbers[name]
@@ -59,11 +70,11 @@ class TrainingState:
             optimizer.load_state_dict(saved)
 
     def first_loss(self, otherwise: float) -> float:
-        """The loss at the start, a mean over steps once train_loss has a row; `otherwise` before the first step."""
+        """The loss at the start: of the first row of train_loss, else of the first step, else `otherwise`."""
         return self.train_loss[0][1] if self.train_loss else (*self.recent, otherwise)[0]
 
     def is_finite(self) -> bool:
-        """Whether the steps to come can still make anything of it."""
+        """Whether all numbers are finite."""
         return all(value.isfinite().all() for value in self._tensors().values())
 
     def _tensors(self) -> dict[str, Tensor]:
