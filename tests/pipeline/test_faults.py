@@ -16,16 +16,17 @@ from mlflow.exceptions import MlflowException
 from project import NOWHERE, TINY, copy_project, write_params
 from runs import runs
 
+from ddpm.data.dataset import ImageDataset, load_dataset, save_dataset
 from ddpm.data.gradients import gradient_images
 from ddpm.errors import UserError
 from ddpm.figures import pictures
 from ddpm.figures.canvas import save
-from ddpm.run.files import load_tensors, save_tensors
 from ddpm.run.resume.file import read_about
 from ddpm.run.seeding import generator
 from ddpm.run.tracking import delivery
 from ddpm.run.tracking.outbox import OUTBOX
 
+TRAIN, SAMPLE = ["stages/train.py", "train_tiny"], ["stages/sample.py", "sample_tiny"]
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
 
 
@@ -63,16 +64,16 @@ def finished(tmp_path_factory, fashion_mnist_raw):
     folder = tmp_path_factory.mktemp("finished")
     copy_project(folder)
     shutil.rmtree(folder / ".git")
-    write_params(folder, {**TINY, "download_fashion_mnist": {"folder": str(fashion_mnist_raw)}})
-    write_params(folder, {"train_tiny": {"checkpoint_seconds": 0}})
-    for split in ("train", "eval"):
-        stream = generator(0, f"gradients/{split}")
-        save_tensors(folder / f"data/gradients/{split}.safetensors", images=gradient_images(500, (3, 4, 5), stream))
+    path = {"path": str(fashion_mnist_raw)}
+    write_params(folder, TINY | {"data": TINY["data"] | path, "checkpoint_seconds": 0})
+    for split in ("train", "held_out"):
+        images = gradient_images(500, (3, 4, 5), generator(0, split))
+        save_dataset(folder / f"data/gradients/{split}.safetensors", ImageDataset(images))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("DVC_ROOT", str(folder))
         patch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
-        for script in (["stages/train_tiny.py"], ["stages/sample.py", "tiny"], ["stages/evaluate_tiny.py"]):
+        for script in (TRAIN, SAMPLE, ["stages/evaluate_tiny.py"]):
             assert run(*script) == 0
     shutil.rmtree(folder / OUTBOX)
     return folder
@@ -94,13 +95,11 @@ def project(finished, tmp_path, monkeypatch):
     ("script", "room", "named"),
     [
         (["stages/generate_gradients.py"], 5_000, r"data/gradients/\w+\.safetensors"),
-        (["stages/download_fashion_mnist.py"], 1_000_000, r"data/fashion_mnist/raw/train-images-idx3-ubyte\.gz"),
-        (["stages/download_fashion_mnist.py"], 30_000_000, r"data/fashion_mnist/train\.safetensors"),
-        (["stages/train_tiny.py"], 10_000, r"models/tiny\.safetensors"),
-        (["stages/sample.py", "tiny"], 1_000, r"samples/tiny\.safetensors"),
+        (TRAIN, 10_000, r"models/tiny\.safetensors"),
+        (SAMPLE, 1_000, r"samples/tiny\.safetensors"),
         (["stages/evaluate_tiny.py"], 600, r"reports/evaluate_tiny/\w+\.(json|csv)"),
     ],
-    ids=["data", "download", "unpacked", "model", "sample", "report"],
+    ids=["data", "model", "sample", "report"],
 )
 def test_a_full_disk_is_one_line_and_the_old_files_stay(project, script, room, named, capfd):
     before = contents(project)
@@ -111,8 +110,7 @@ def test_a_full_disk_is_one_line_and_the_old_files_stay(project, script, room, n
     assert "Traceback" not in "".join(errors)
     after = contents(project)
     assert {path: after[path] for path in before} == before
-    new = {path.relative_to(project).as_posix() for path in after.keys() - before.keys()}
-    assert all(name.startswith("data/fashion_mnist/raw/") and name.endswith(".gz") for name in new), new
+    assert after.keys() == before.keys()
 
 
 def test_a_figure_that_does_not_fit_leaves_the_old_one(tmp_path):
@@ -129,7 +127,7 @@ def test_a_state_that_does_not_fit_costs_no_training(project, caplog):
     room = (project / "models/tiny.safetensors").stat().st_size  # a state holds the weights four times
     (project / "models/tiny.safetensors").unlink()
     with room_for(room):
-        assert run("stages/train_tiny.py") == 0
+        assert run(*TRAIN) == 0
     assert "cannot be kept" in caplog.text
     assert contents(project) == before
     assert list((project / ".resume").iterdir()) == []
@@ -137,11 +135,11 @@ def test_a_state_that_does_not_fit_costs_no_training(project, caplog):
 
 def test_a_diverging_loss_keeps_the_old_outputs_and_the_last_good_state(project, capfd):
     path = project / "data/gradients/train.safetensors"
-    images = load_tensors(path)["images"]
-    save_tensors(path, images=torch.cat([images[:-1], torch.full_like(images[:1], torch.inf)]))
-    write_params(project, {"train_tiny": {"checkpoint_seconds": 60}})  # none but the fault makes it write its state
+    images = load_dataset(path).images
+    save_dataset(path, ImageDataset(torch.cat([images[:-1], torch.full_like(images[:1], torch.inf)])))
+    write_params(project, {"checkpoint_seconds": 60})  # none but the fault makes it write its state
     before = contents(project)
-    assert run("stages/train_tiny.py") == 2
+    assert run(*TRAIN) == 2
     where = r"the loss at step (\d+) of 8, batch \d of 4 in epoch [12], is \w+"
     pattern = rf"training diverged: {where}, with lr \S+ and (128|116) images; try a smaller lr"
     found = re.search(pattern, capfd.readouterr().err)
@@ -162,7 +160,7 @@ def test_a_bad_server_changes_no_bit(project, fault, monkeypatch, capfd):
     call = "get_experiment_by_name" if fault == "answers 500" else "log_artifact"
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, call, dead)
-        assert run("stages/train_tiny.py") == 0
+        assert run(*TRAIN) == 0
     assert capfd.readouterr().err.count("MLflow fails, so this stage is kept") == 1
     assert contents(project) == before
     assert delivery.send() == 0

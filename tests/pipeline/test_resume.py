@@ -10,13 +10,13 @@ import time
 import pytest
 from project import NOWHERE, TINY, copy_project, write_params
 
+from ddpm.data.dataset import ImageDataset, save_dataset
 from ddpm.data.gradients import gradient_images
 from ddpm.errors import UserError
-from ddpm.run.files import save_tensors
 from ddpm.run.resume.file import read_about
 from ddpm.run.seeding import generator
 
-STAGE = ("python", "stages/train_tiny.py")
+STAGE = ("python", "stages/train.py", "train_tiny")
 OUTPUTS = ("models/tiny.safetensors", "models/tiny_previews.safetensors")
 REPORTS = ("metrics.json", "loss.csv", "eval_loss.csv", "loss_by_timestep.csv")
 # Starts a stage, as dvc does, and sees nothing of what becomes of it.
@@ -32,12 +32,12 @@ def folders(tmp_path):
     for folder in made:
         folder.mkdir()
         copy_project(folder)
-        for split in ("train", "eval"):
-            stream = generator(0, f"gradients/{split}")
-            save_tensors(folder / f"data/gradients/{split}.safetensors", images=gradient_images(500, (3, 4, 5), stream))
+        for split in ("train", "held_out"):
+            images = gradient_images(500, (3, 4, 5), generator(0, split))
+            save_dataset(folder / f"data/gradients/{split}.safetensors", ImageDataset(images))
         seconds = 0 if folder.name == "tormented" else 60
-        more = {"epochs": 40, "batch_size": 16, "img_log_interval": 100, "checkpoint_seconds": seconds}
-        write_params(folder, {**TINY, "train_tiny": {**TINY["train_tiny"], **more}})
+        more = {"epochs": 40, "batch_size": 16, "img_log_interval": 100}
+        write_params(folder, TINY | {"train_tiny": TINY["train_tiny"] | more, "checkpoint_seconds": seconds})
     (made[1] / "dvc").write_text(DVC)
     return made
 
