@@ -4,7 +4,7 @@ import pytest
 import torch
 from analytic import Linear, streams
 from diffusers import DPMSolverMultistepScheduler
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
@@ -15,6 +15,7 @@ from ddpm.sampling.samplers.ddim import DdimOptions
 from ddpm.sampling.spacing import respace, timesteps
 
 
+@settings(deadline=None)
 @given(st.integers(1, 1000), st.data())
 def test_timesteps_are_evenly_spaced_from_none_to_all(max_steps, data):
     n_steps = data.draw(st.integers(1, max_steps))
@@ -25,6 +26,7 @@ def test_timesteps_are_evenly_spaced_from_none_to_all(max_steps, data):
     assert gaps.max() - gaps.min() <= 1 if max_steps % n_steps else gaps.max() == gaps.min()
 
 
+@settings(deadline=None)
 @given(st.integers(2, 1000), st.sampled_from(["linear", "cosine"]), st.data())
 def test_karras_timesteps_rise_from_none_to_all(max_steps, name, data):
     n_steps = data.draw(st.integers(1, max_steps))
