@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from workbench import run
+from workbench import declared, run
 
 from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
 from ddpm.images import denormalize_img, to_uint8
@@ -42,6 +42,7 @@ def models(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["tiny", "unet"])
 def test_each_stage_draws_from_its_own_model_by_its_own_params(name):
+    assert declared(f"sample_{name}")[0].key == f"sample.{name}"
     run(f"sample_{name}", PARAMS, root_seed=3)
     found, model = load_tensors(Path(f"samples/{name}.safetensors")), load_model(f"models/{name}.safetensors")
     assert found.keys() == {"samples", "steps", "num_steps"}
