@@ -5,7 +5,6 @@ import torch
 from scipy.cluster.vq import vq
 
 from ddpm.conditioning.kinds.clusters import Clusters
-from ddpm.images import from_uint8, normalize_img
 from ddpm.run.seeding import generator
 
 SHAPE = (1, 4, 4)
@@ -14,8 +13,8 @@ SHAPE = (1, 4, 4)
 def grouped(n):
     """Images of three far greys with a little noise, 1/2, 1/4 and 1/4 of them; and the groups."""
     groups = torch.tensor([0, 0, 1, 2]).repeat(n // 4)
-    noise = torch.randint(-5, 6, (n, *SHAPE), generator=generator(0, "noise"))
-    return (torch.tensor([20, 120, 230])[groups].reshape(-1, 1, 1, 1) + noise).to(torch.uint8), groups
+    noise = 0.04 * torch.rand(n, *SHAPE, generator=generator(0, "noise"))
+    return torch.tensor([-0.8, 0.0, 0.8])[groups].reshape(-1, 1, 1, 1) + noise, groups
 
 
 def clusters(k=3):
@@ -34,20 +33,20 @@ def test_groups_far_apart_are_found_with_their_frequencies_and_means():
     # cluster. They are of three groups with probability 3! / 2 / 4 / 4 = 0.19, so 200 seeds are more than enough.
     found = (fitted(images, seed=seed) for seed in range(200))
     conditioning = next(conditioning for conditioning in found if conditioning.frequencies.min() > 0.2)
-    numbers = conditioning.encode(normalize_img(from_uint8(images)), None)
+    numbers = conditioning.encode(images, None)
     for group, frequency in enumerate((0.5, 0.25, 0.25)):
         (number,) = numbers[groups == group].unique().tolist()
         assert conditioning.frequencies[number] == frequency
-        mean = normalize_img(from_uint8(images))[groups == group].mean(0)
+        mean = images[groups == group].mean(0)
         assert (conditioning.means[number] - mean).abs().max() < 1e-5  # sums of 200 float32
     assert conditioning.frequencies.sum() == 1
 
 
 def test_the_cluster_of_an_image_is_the_one_whose_mean_is_nearest():
-    images = torch.randint(256, (300, *SHAPE), generator=generator(1, "images"), dtype=torch.uint8)
-    conditioning, points = fitted(images, k=12), normalize_img(from_uint8(images))
-    expected, _ = vq(points.flatten(1).numpy(), conditioning.means.flatten(1).numpy())
-    assert conditioning.encode(points, None).tolist() == expected.tolist()
+    images = torch.rand(300, *SHAPE, generator=generator(1, "images")) * 2 - 1
+    conditioning = fitted(images, k=12)
+    expected, _ = vq(images.flatten(1).numpy(), conditioning.means.flatten(1).numpy())
+    assert conditioning.encode(images, None).tolist() == expected.tolist()
 
 
 def test_the_same_seed_finds_the_same_bits():

@@ -81,13 +81,13 @@ def test_copies_are_looked_for_among_the_training_images():
 
 
 def test_classes_that_were_asked_for_are_scored():
-    asked = torch.arange(300) % 10
+    model, _ = load_classifier(WEIGHTS)
+    asked = describe(model, noise(9, 300)).classes
+    asked[:100] = (asked[:100] + 1) % 10  # misses
     save_file({"samples": noise(9, 300), "labels": asked}, SAMPLES)
     stage = run("evaluate_unet", FEW)
-    model, _ = load_classifier(WEIGHTS)
     found = json.loads((REPORTS / "scores.json").read_text())["metrics"]["label_accuracy_classifier"]
-    hits = describe(model, noise(9, 300)[:258]).classes == asked[:258]
-    assert found["samples"]["value"] == pytest.approx(hits.double().mean().item())
+    assert found["samples"]["value"] == pytest.approx(158 / 258)
     chosen = torch.randperm(SIZES["held_out"], generator=generator(stage.seed, "floor"))[:258]
     real = split("held_out")[chosen]
     assert found["floor"]["value"] == pytest.approx(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from workbench import greys, noise, run, save_split
 
-from ddpm.evaluation.classifier import load_classifier
+from ddpm.evaluation.classifier import describe, load_classifier
 
 FEW = {"epochs": 1, "batch_size": 20}
 
@@ -26,26 +26,32 @@ def test_it_learns_from_the_training_split_and_is_tested_on_the_test_split():
     def fit(model, params, dataset, seed, compute, resume):  # noqa: ARG001
         seen.update(train=dataset, seed=seed)
         model.eval()
-        return [(1, 0.5)]
+        return [(1, 0.9), (2, 0.5)]
 
-    def describe(model, images):
+    def described(model, images):
         seen["test"] = images
-        found = real(model, images)
-        return found
+        return describe(model, images)
 
-    from ddpm.evaluation.classifier import describe as real
-
-    stage = run("train_classifier", FEW, fit_classifier=fit, describe=describe)
+    stage = run("train_classifier", FEW, fit_classifier=fit, describe=described)
     assert seen["train"].images[:, 0, 0, 0].tolist() == list(range(60))
     assert seen["train"].labels.tolist() == [i % 10 for i in range(60)]
     assert seen["test"][:, 0, 0, 0].tolist() == list(range(120, 150))
     assert seen["seed"] == stage.seed
     model, _ = load_classifier(Path("models/classifier.safetensors"))
-    classes = real(model, seen["test"]).classes
+    classes = describe(model, seen["test"]).classes
     accuracy = (classes == torch.arange(30) % 10).double().mean().item()
     metrics = json.loads(Path("reports/train_classifier/metrics.json").read_text())
     assert metrics["test_accuracy"] == stage.log.metrics["test_accuracy"] == accuracy
     assert metrics["train_loss"] == 0.5
+
+
+def test_its_bits_follow_from_the_seed_alone():
+    weights = []
+    for root_seed in (0, 0, 1):
+        torch.randn(1)  # moves torch's global state
+        run("train_classifier", FEW, root_seed)
+        weights.append(Path("models/classifier.safetensors").read_bytes())
+    assert weights[0] == weights[1] != weights[2]
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def test_conditioning_is_fitted_to_the_training_images_with_a_seed_of_its_own():
     train = dataset()
     model = build(7, "clusters", train)
     expected = CONDITIONINGS["clusters"](img_shape=SHAPE, n_classes=3, embedding_size=32, n_clusters=3, dropout=0.2)
-    expected.fit(train.images, derive_seed(7, "clusters"))
+    expected.fit(train.x0, derive_seed(7, "clusters"))
     assert torch.equal(model.conditioning.means, expected.means)
     assert torch.equal(model.conditioning.frequencies, expected.frequencies)
     assert train.x0.min() <= model.conditioning.means.min() <= model.conditioning.means.max() <= train.x0.max()

@@ -2,7 +2,7 @@
 
 A conditioning encodes images and labels as `cond`, one row an image, draws a `cond` for new images, and turns it into
 what a network can use: a vector that is added to the step embedding, or an image that is stacked on x_t. Networks,
-samplers and stages hand `cond` on without knowing which kind it is.
+samplers and stages pass `cond` on without knowing which kind it is.
 """
 
 from abc import ABC, abstractmethod
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from ddpm.registry import Registry
@@ -20,7 +20,12 @@ CONDITIONINGS: Registry[type["Conditioning"]] = Registry("ddpm.conditioning.kind
 
 
 class Given(NamedTuple):
-    """What a network is given: a vector for the step embedding and an image beside x_t, each None if there is none."""
+    """A conditioning as a network uses it.
+
+    Attributes:
+        embedding: Is added to the step embedding; None for nothing.
+        image: Is stacked on x_t, as further channels; None for nothing.
+    """
 
     embedding: Float[Tensor, "b d"] | None = None
     image: Float[Tensor, "b c h w"] | None = None
@@ -33,7 +38,7 @@ class Conditioning(nn.Module, ABC):
         Options: The class of its options in params.yaml; they are arguments of its constructor.
         describes: What samples are given, as in "samples from pure noise, given a class label".
         gives_image: Whether it gives an image, of as many channels as x_t.
-        dropout: Share of the images that training gives the null conditioning, for guidance.
+        dropout: Share of the training images that get the null conditioning, for guidance.
     """
 
     Options: ClassVar[type[Section]]
@@ -41,8 +46,8 @@ class Conditioning(nn.Module, ABC):
     gives_image: ClassVar[bool] = False
     dropout: float = 0.0
 
-    def fit(self, images: UInt8[Tensor, "n c h w"], seed: int) -> None:
-        """Learn from the training images what the kind needs to know of them, before the network is trained."""
+    def fit(self, images: Float[Tensor, "n c h w"], seed: int) -> None:
+        """Learn what the kind needs to know of the training images, in [-1, 1], before the network is trained."""
 
     @abstractmethod
     def encode(self, images: Float[Tensor, "n c h w"], labels: Shaped[Tensor, "n"] | None) -> Shaped[Tensor, "n *rest"]:
@@ -57,12 +62,12 @@ class Conditioning(nn.Module, ABC):
         raise ValueError(f"labels are given ({len(labels)}); this model is conditioned on something else")
 
     def labels(self, cond: Shaped[Tensor, "n *rest"]) -> Shaped[Tensor, " n"] | None:  # noqa: ARG002
-        """The classes that `cond` asks for; None if the kind is not about classes."""
+        """The classes that `cond` stands for; None if the kind is not about classes."""
         return None
 
     @abstractmethod
     def null(self, cond: Shaped[Tensor, "b *rest"]) -> Shaped[Tensor, "b *rest"]:
-        """A `cond` of the same length that says nothing (Ho & Salimans 2022)."""
+        """The null conditioning, which gives no information: as many rows as `cond` (Ho & Salimans 2022)."""
 
     @abstractmethod
     def mix(
@@ -72,10 +77,10 @@ class Conditioning(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, cond: Shaped[Tensor, "b *rest"]) -> Given:
-        """What the network is given. In training, a share `dropout` of it is null."""
+        """What the network is given. In training mode, a share `dropout` of the rows is null."""
 
     def dropped(self, cond: Shaped[Tensor, "b *rest"]) -> Shaped[Tensor, "b *rest"]:
-        """`cond` with a share `dropout` of its rows made null in training; unchanged else."""
+        """`cond` with a share `dropout` of its rows made null; unchanged in eval mode."""
         if not self.training or not self.dropout:
             return cond
         chosen = (torch.rand(len(cond)) < self.dropout).to(cond.device)  # on the CPU: the same rows on any device

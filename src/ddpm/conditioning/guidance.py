@@ -1,4 +1,7 @@
-"""Conditional networks seen from outside as unconditional ones, with classifier-free guidance (Ho & Salimans 2022)."""
+"""A conditional network with its conditioning filled in, and classifier-free guidance (Ho & Salimans 2022).
+
+Training, sampling and evaluation then see a plain `model(x, t)`, conditional or not.
+"""
 
 from collections.abc import Iterable
 from typing import Any

@@ -26,6 +26,9 @@ def simple_loss(model: DiffusionModel, held_out: Examples, seed: int, compute: C
         held_out: Images in [-1, 1].
         seed: Of the noise.
         compute: The device and its precision.
+
+    Raises:
+        ValueError: The model has no noise_schedule.
     """
     num_steps = torch.linspace(1, len(schedule_of(model)), len(held_out.images)).round().long()
     return _losses(model, held_out, num_steps, generator(seed, "eval"), compute).mean().item()
@@ -34,7 +37,18 @@ def simple_loss(model: DiffusionModel, held_out: Examples, seed: int, compute: C
 def loss_by_timestep(
     model: DiffusionModel, held_out: Examples, n_images: int, seed: int, compute: Compute = Compute()
 ) -> list[float]:
-    """The same error at each t = 1..T, on the first `n_images` held-out images; each t has its own noise."""
+    """The same error at each t = 1..T, each with noise of its own.
+
+    Args:
+        model: A network with its noise_schedule.
+        held_out: Images in [-1, 1].
+        n_images: How many are used at each t, from the first on; they repeat if there are fewer.
+        seed: Of the noise.
+        compute: The device and its precision.
+
+    Returns:
+        The mean squared errors of t = 1..T.
+    """
     chosen = torch.arange(n_images) % len(held_out.images)
     own = Examples(held_out.images[chosen], None if held_out.cond is None else held_out.cond[chosen])
     losses = []

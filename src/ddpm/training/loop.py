@@ -93,8 +93,8 @@ def training_steps(
         compute: The device and its precision.
 
     Raises:
-        UserError: The loss or the weights are no longer finite, or the loss is `DIVERGED` times what it was at first.
-            `state` is then as before the step.
+        UserError: The loss or the weights are no longer finite, or the loss is `DIVERGED` times the first one in
+            `state`, where `fit.record_loss` keeps it. `state` is then as before the step.
     """
     model, ema = state.modules["model"], state.modules["average"]
     assert isinstance(model, DiffusionModel)

@@ -60,7 +60,7 @@ def build_model(params: TrainModel, train: ImageDataset, seed: int) -> Diffusion
     with global_stream(seed, "init"):
         model: DiffusionModel = network(config)
     if model.conditioning is not None:
-        model.conditioning.fit(train.images, derive_seed(seed, params.conditioning or ""))
+        model.conditioning.fit(train.x0, derive_seed(seed, params.conditioning or ""))
     return model
 
 

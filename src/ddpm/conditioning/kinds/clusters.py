@@ -10,11 +10,10 @@ from typing import Annotated
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Le, Lt
-from jaxtyping import Float, Float64, Int64, Shaped, UInt8
+from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor
 
 from ddpm.conditioning.conditioning import CONDITIONINGS, Conditioning, Given
-from ddpm.images import from_uint8, normalize_img
 from ddpm.run.params import Section
 from ddpm.run.seeding import generator
 
@@ -58,11 +57,11 @@ class Clusters(Conditioning):
         self.register_buffer("means", torch.zeros(n_clusters, *img_shape))
         self.register_buffer("frequencies", torch.zeros(n_clusters, dtype=torch.float64))
 
-    def fit(self, images: UInt8[Tensor, "n c h w"], seed: int) -> None:
+    def fit(self, images: Float[Tensor, "n c h w"], seed: int) -> None:
         """Lloyd's algorithm on the pixels, from k of the images; needs at least k different ones."""
         from scipy.cluster.vq import kmeans2  # slow to import, and only training needs it
 
-        points = normalize_img(from_uint8(images)).flatten(1).numpy()
+        points = images.flatten(1).numpy()
         means, nearest = kmeans2(points, len(self.means), iter=ITERATIONS, minit="points", rng=seed)
         self.means.copy_(torch.from_numpy(means).reshape(self.means.shape))
         counts = torch.from_numpy(nearest).long().bincount(minlength=len(means))

@@ -1,4 +1,4 @@
-"""Class labels: each class is a learnt vector that is added to the step embedding."""
+"""Class labels: a learnt vector for each class is added to the step embedding."""
 
 from collections.abc import Iterable
 from typing import Annotated
