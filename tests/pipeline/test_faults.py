@@ -175,6 +175,7 @@ def test_two_pipelines_at_once_in_one_folder(project, stage_environment):
     subprocess.run(["git", "init", "-q"], check=True)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     environment = stage_environment | {"MLFLOW_TRACKING_URI": NOWHERE}
+    subprocess.run(["dvc", "repro", "check"], env=environment, check=True, capture_output=True)
     pair = [subprocess.Popen(command, env=environment, **pipes) for _ in range(2)]
     endings = [(process.communicate(timeout=300)[0], process.returncode) for process in pair]
     for output, status in endings:
