@@ -148,6 +148,7 @@ def new_files(tmp_path, monkeypatch):
         (folder / f"{name}.py").write_text(text)
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+        monkeypatch.setitem(vars(registry), "_names", tuple(sorted([*registry, name])))  # listed once a process
         made.append((package, name))
     yield
     for package, name in made:
