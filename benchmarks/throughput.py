@@ -30,7 +30,6 @@ from benchmarks.core.report import insert, table
 from ddpm import recipes
 from ddpm.conditioning.guidance import given
 from ddpm.data.dataset import ImageDataset
-from ddpm.rules import n_train
 from ddpm.run.compute import Compute, set_up
 from ddpm.run.files import write_json
 from ddpm.run.stage import mistakes_in_one_line, peak_memory
@@ -117,7 +116,7 @@ def measured(params: Any, compute: Compute, batch_sizes: list[int], rounds: int,
         "gflop_per_image": gflop,
         "peak_gflops": median(peaks),
         "training": rows,
-        "minutes": total_steps(n_train(params), training) * median(seconds[training.batch_size]) / 60,
+        "minutes": total_steps(params.data.train_size, training) * median(seconds[training.batch_size]) / 60,
         "profile": shares(events.events(), on_cpu),
     }
 

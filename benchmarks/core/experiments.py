@@ -8,13 +8,17 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from functools import reduce
 from math import isfinite
 from operator import getitem
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import psutil
 
 from benchmarks.core.ledger import Ledger
 from ddpm import recipes
@@ -26,6 +30,7 @@ from ddpm.run.params import PARAMS
 from ddpm.run.plan import PLAN
 from ddpm.run.yaml import load_yaml
 
+LOOK_SECONDS = 0.2
 Metrics = Mapping[str, Mapping[str, Any]]  # stage: its metrics.json
 Values = Mapping[str, Any]  # params, section by section
 
@@ -106,8 +111,10 @@ def collect(
                 failure = found if isinstance(found, str) else "; ".join(odd)
                 ledger.add(cell, {"failure": failure, **values})
                 print(*cell.values(), failure, *(f"{key} {value:.4g}" for key, value in values.items()), flush=True)
-        finally:
-            pool.shutdown(cancel_futures=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            end_stages()
+            raise
     if broken:
         raise UserError("\n".join((f"{len(broken)} runs broke off; start again to repeat them", *broken)))
 
@@ -117,12 +124,32 @@ def outcome(name: str, stages: Sequence[str], changes: Values) -> Metrics | str:
     if not (ref := _ref(name)):
         command = ["dvc", "--wait-for-lock", "exp", "run", "--temp", "-s", "--name", name, *recipes.overrides(changes)]
         # -s: the stages before these are as they stand in the workspace, whatever the seed
-        done = subprocess.run([sys.executable, "-m", *command, CHECK, *stages], capture_output=True, text=True)
-        if done.returncode:
-            return reason(done.stdout + done.stderr, stages)
+        with subprocess.Popen(
+            [sys.executable, "-m", *command, CHECK, *stages],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # out of reach of Ctrl-C, see end_stages
+        ) as process:
+            log, _ = process.communicate()
+        if process.returncode:
+            return reason(log, stages)
         ref = _ref(name)
     files = _git("ls-tree", "-r", "--name-only", ref, *(f"reports/{stage}/metrics.json" for stage in stages)).split()
     return {path.split("/")[1]: json.loads(_git("show", f"{ref}:{path}")) for path in files}
+
+
+def end_stages() -> None:
+    """End the stages of all experiments at work, and wait for dvc to end.
+
+    dvc is not interrupted: while it sets an experiment up, the workspace's params.yaml has the experiment's values.
+    """
+    while processes := psutil.Process().children(recursive=True):
+        for process in processes:
+            with suppress(psutil.Error):
+                if any(word.startswith("stages/") for word in process.cmdline()):
+                    process.terminate()
+        time.sleep(LOOK_SECONDS)
 
 
 def reason(log: str, stages: Sequence[str]) -> str:

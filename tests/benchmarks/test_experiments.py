@@ -1,9 +1,14 @@
 """Runs of a pipeline as DVC experiments: a toy pipeline of one stage, whose params say how it ends."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from threading import Thread
 
+import psutil
 import pytest
 from dvc.utils.hydra import apply_overrides
 from project import REPO
@@ -21,16 +26,18 @@ stages:
     deps: [params.yaml]
     outs: [checked]
   train:
-    cmd: {sys.executable} train.py
-    deps: [train.py, data.txt, plan/train.json]
+    cmd: {sys.executable} stages/train.py
+    deps: [stages/train.py, data.txt, plan/train.json]
     params: [seed, train]
     outs: [weights, notes: {{cache: false}}]
     metrics: [{{reports/train/metrics.json: {{cache: false}}}}]
 """
-TRAIN = """import json, os, sys, yaml
+TRAIN = """import json, os, sys, time, yaml
 params = yaml.safe_load(open("params.yaml"))
 lr = params["train"]["lr"]
 open("runs", "a").write(f"{lr}\\n")
+if lr < 1:
+    time.sleep(60)
 if lr > 8:
     sys.exit("train: " + ("training diverged: the loss is nan" if lr > 9 else "no room"))
 os.makedirs("reports/train", exist_ok=True)
@@ -44,10 +51,11 @@ BASE = {"train": {"base": 100.0}}
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "plan").mkdir()
+    for folder in ("plan", "stages"):
+        (tmp_path / folder).mkdir()
     texts = {
         "dvc.yaml": DVC_YAML,
-        "train.py": TRAIN.replace('"runs"', repr(str(tmp_path / "runs"))),
+        "stages/train.py": TRAIN.replace('"runs"', repr(str(tmp_path / "runs"))),
         "params.yaml": "seed: 0\nother: 1\ntrain: {lr: 1.0, base: 0.0}\n",
         "data.txt": "data",
         "plan/train.json": "{}",
@@ -121,6 +129,24 @@ def test_each_run_is_a_row_once_and_its_end_is_told_apart(repository, capsys):
     assert len((repository / "runs").read_text().split()) == 4  # nothing ran again
     assert _ref(wanted[0].name("rows")).startswith("refs/exps/")
     assert json.dumps(outcome(wanted[0].name("rows"), ("train",), {})) == '{"train": {"fid": 102.0}}'
+
+
+def test_ctrl_c_ends_the_stages_and_leaves_the_workspace_as_it_was(repository):
+    """One run sleeps, and another waits for its turn, when the signal comes."""
+    ledger, before = Ledger(repository / "rows.csv", ("name", "seed")), (repository / "params.yaml").read_bytes()
+
+    def interrupt():
+        while not (repository / "runs").exists():
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        collect(ledger, ("train",), [experiment(0.5), experiment(2.0)], lambda metrics: metrics["train"], jobs=1)
+    assert (repository / "runs").read_text().split() == ["0.5"]
+    assert (repository / "params.yaml").read_bytes() == before
+    assert ledger.rows() == []
+    assert psutil.Process().children(recursive=True) == []
 
 
 @pytest.mark.parametrize("name", ["course", "ablation"])

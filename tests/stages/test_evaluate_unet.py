@@ -1,21 +1,26 @@
 """Stage evaluate_unet: which images are compared with which, and what is wrong in one line before it works."""
 
+import csv
 import json
 import re
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from workbench import noise, run, save_split
+from workbench import CLASS_NAMES, noise, run, save_split
 
 from ddpm.data.dataset import load_dataset
 from ddpm.errors import UserError
 from ddpm.evaluation import evaluate
 from ddpm.evaluation.classifier import Classifier, ClassifierConfig, describe, load_classifier, save_classifier
+from ddpm.evaluation.estimate import estimate
 from ddpm.evaluation.frechet import fid
 from ddpm.evaluation.inception import WEIGHTS_SHA256
-from ddpm.evaluation.metric import METRICS
+from ddpm.evaluation.metric import METRICS, frequencies
+from ddpm.evaluation.neighbours import neighbours
 from ddpm.run.seeding import generator, global_stream
 
 SAMPLES, WEIGHTS = Path("samples/unet.safetensors"), Path("models/classifier.safetensors")
@@ -51,8 +56,9 @@ def test_samples_and_unseen_images_are_held_against_the_whole_reference(referenc
     )
     scores = json.loads((REPORTS / "scores.json").read_text())
     found = scores["metrics"]["fid_classifier"]
-    assert found["samples"]["value"] == pytest.approx(fid(target, samples), rel=1e-6)
-    assert found["floor"]["value"] == pytest.approx(fid(target, real), rel=1e-6)
+    for name, features in (("samples", samples), ("floor", real)):
+        expected = estimate(partial(fid, target), features, FEW["n_halves"], stage.seed)
+        assert found[name] == pytest.approx(asdict(expected), rel=1e-6)
     assert (scores["n_samples"], scores["reference"], scores["extractor"]) == (258, reference, extractor)
     metrics = json.loads((REPORTS / "metrics.json").read_text())
     assert metrics["fid_classifier"] == found["samples"]["value"]
@@ -78,6 +84,29 @@ def test_copies_are_looked_for_among_the_training_images():
     assert all(float(row[1]) == 0 for row in rows[:40])
     rate = json.loads((REPORTS / "metrics.json").read_text())["duplicates_pixel"]
     assert rate == pytest.approx(40 / 258, abs=0.02)  # a few more by chance: 1 % of the reference counts as such
+
+
+def test_what_counts_as_a_duplicate_is_set_by_the_reference():
+    run("evaluate_unet", FEW | {"duplicate_quantile": 0.5})
+    scores = json.loads((REPORTS / "scores.json").read_text())
+    reference, train = (split(name).images.flatten(1) / 255 for name in ("test", "train"))
+    closeness = neighbours(reference, train).closeness
+    assert scores["duplicate_threshold_pixel"] == pytest.approx(closeness.median().item(), rel=1e-3)
+    assert scores["metrics"]["duplicates_pixel"]["floor"]["value"] == pytest.approx(0.5, abs=0.17)  # 4 standard errors
+
+
+def test_the_histogram_has_the_shares_of_samples_and_reference():
+    run("evaluate_unet", FEW)
+    model, _ = load_classifier(WEIGHTS)
+    with (REPORTS / "class_histogram.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == list(CLASS_NAMES)
+    for column, classes in (
+        ("samples", describe(model, noise(9, 300)[:258]).classes),
+        ("reference_seen", describe(model, split("test").images).classes),
+        ("reference_labels", split("test").labels),
+    ):
+        assert [float(row[column]) for row in rows] == pytest.approx(frequencies(classes, 10).tolist())
 
 
 def test_classes_that_were_asked_for_are_scored():

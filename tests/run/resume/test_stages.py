@@ -91,8 +91,9 @@ def run(name, most=None):
     return made
 
 
+@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("name", ["sample_tiny", "sample_unet", "paper", "bound", "evaluate_tiny", "study_samplers"])
-def test_a_killed_stage_makes_nothing_twice(folder, name, caplog):
+def test_a_killed_stage_makes_nothing_twice(name, caplog):
     outputs = stages()[name].stage.outputs
     expected = run(name)
     files = {path: path.read_bytes() for path in outputs}

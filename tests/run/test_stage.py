@@ -1,0 +1,237 @@
+"""What a stage gets, what is logged around it, and how it ends when something goes wrong."""
+
+import json
+import subprocess
+import sys
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+from project import REPO
+
+from ddpm.errors import UserError
+from ddpm.run import stage as module
+from ddpm.run.compute import Compute
+from ddpm.run.params import Section
+from ddpm.run.resume.pieces import Pieces
+from ddpm.run.seeding import derive_seed
+from ddpm.run.stage import COMPUTE, Stage, run, run_stage
+from ddpm.run.tracking.record import Run
+from ddpm.run.yaml import dump_yaml
+
+VALUES = {
+    "seed": 7,
+    "device": "cpu",
+    "precision": "fp32",
+    "threads": 1,
+    "checkpoint_seconds": 5.0,
+    "paint": {"color": "red"},
+    "draw": {"wall": {"color": "blue"}},
+}
+
+
+class Paint(Section):
+    color: str
+
+
+class Log(Run):
+    """Remembers in which order what is logged."""
+
+    def __init__(self):
+        self.seen = []
+
+    def log_metrics(self, metrics, step):
+        self.seen.append(("metrics", *metrics, step))
+
+    def log_artifact(self, path):
+        self.seen.append(("output", path.as_posix(), path.read_text()))
+
+    def log_input(self, path):
+        self.seen.append(("input", path.as_posix()))
+
+
+@pytest.fixture
+def log(tmp_path, monkeypatch):
+    """The log of the next stage that runs in an empty project."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    script = tmp_path / "stages/paint.py"
+    script.parent.mkdir()
+    script.write_text("COLORS = 3\n")
+    (tmp_path / "in.txt").write_text("in")
+    (tmp_path / "params.yaml").write_text(dump_yaml(VALUES))
+    monkeypatch.setattr("sys.argv", ["stages/paint.py"])
+    log = Log()
+
+    @contextmanager
+    def opened(name, params):
+        log.seen.append(("open", name, params))
+        try:
+            yield log
+        finally:
+            log.seen.append(("close",))
+
+    monkeypatch.setattr(module, "stage_run", opened)
+    threads = torch.get_num_threads()
+    yield log
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+
+
+def test_a_stage_gets_what_stands_in_the_file(log):
+    got = []
+    run_stage("paint", Stage(got.append, section=Paint))
+    [at_work] = got
+    assert at_work.params == Paint(color="red")
+    assert (at_work.name, at_work.root_seed, at_work.seed) == ("paint", 7, derive_seed(7, "paint"))
+    assert (at_work.compute, at_work.log, at_work.resume) == (Compute(torch.device("cpu"), "fp32"), log, None)
+    assert torch.get_num_threads() == 1
+    assert torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_stage_without_params_gets_none_and_sets_nothing_up(log):
+    got = []
+    before = torch.are_deterministic_algorithms_enabled()
+    run_stage("any", Stage(got.append, general=()))
+    assert got[0].params is None
+    assert torch.are_deterministic_algorithms_enabled() == before
+    assert log.seen[0] == ("open", "any", {})
+
+
+def test_what_is_logged_and_in_which_order(log):
+    def main(stage):
+        stage.log.log_metrics({"loss": 1.0}, 3)
+        for name in ("out.txt", "report.txt", "plot.csv", "metrics.json"):
+            Path(name).write_text(name)
+
+    files = {"outs": ["out.txt"], "reports": ["report.txt"], "metrics": ["metrics.json"], "plots": ["plot.csv"]}
+    run_stage("draw_wall", Stage(main, section=Paint, key="draw.wall", general=("seed",), deps=["in.txt"], **files))
+    assert log.seen == [
+        ("open", "draw_wall", {"seed": 7, "draw.wall": {"color": "blue"}}),
+        ("input", "in.txt"),
+        ("metrics", "loss", 3),
+        *(("output", name, name) for name in ("out.txt", "report.txt", "metrics.json", "plot.csv")),
+        ("metrics", "peak_memory_mib", 0),
+        ("close",),
+    ]
+
+
+def test_general_params_are_those_that_decide(log):
+    run_stage("paint", Stage(lambda _: None, section=Paint))
+    assert COMPUTE == ("seed", "device", "precision", "threads")
+    assert log.seen[0][2].keys() == {*COMPUTE, "paint"}
+
+
+def test_an_untracked_stage_opens_no_run(log):
+    run_stage("paint", Stage(lambda stage: stage.log.log_metrics({"a": 1.0}, 1), tracked=False))
+    assert log.seen == []
+
+
+@pytest.mark.usefixtures("log")
+def test_an_interrupted_stage_goes_on_and_forgets_its_state_in_the_end(tmp_path):
+    made = []
+
+    def main(stage):
+        pieces = Pieces(stage.resume)
+        pieces("one", lambda: made.append(1) or (torch.ones(1),))
+        if len(made) == 1:
+            made.append(0)
+            raise RuntimeError("broken")
+        Path("out.txt").write_text("done")
+
+    stage = Stage(main, section=Paint, deps=["in.txt"], outs=["out.txt"], resumes=True)
+    with pytest.raises(RuntimeError, match="broken"):
+        run_stage("paint", stage)
+    [kept] = (tmp_path / ".resume").glob("*.safetensors")
+    assert kept.name.startswith("paint-")
+    run_stage("paint", stage)
+    assert made == [1, 0]
+    assert list((tmp_path / ".resume").iterdir()) == []
+
+
+@pytest.mark.usefixtures("log")
+def test_what_decides_names_another_state(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(module, "Resume", lambda _, *rest: seen.append(rest) or nullcontext())
+    stage = Stage(lambda _: None, section=Paint, deps=["in.txt"], resumes=True)
+
+    def about(**values):
+        (tmp_path / "params.yaml").write_text(dump_yaml(VALUES | values))
+        run_stage("paint", stage)
+        return seen[-1]
+
+    first, every = about()
+    assert every == 5
+    assert {"paint.color", "seed", "in.txt", "stages/paint.py"} <= first.keys()
+    assert about(checkpoint_seconds=0.0) == (first, 0)
+    assert about(draw={"wall": {"color": "green"}}) == (first, 5)
+    assert about(paint={"color": "green"})[0] != first
+    (tmp_path / "in.txt").write_text("other")
+    assert about()[0]["in.txt"] != first["in.txt"]
+    (tmp_path / "stages/paint.py").write_text("COLORS = 4\n")
+    assert about()[0]["stages/paint.py"] != first["stages/paint.py"]
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan/paint.json").write_text(json.dumps({"stages/paint.py": "of an older version"}))
+    assert about()[0]["stages/paint.py"] != "of an older version"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (UserError("lr is 0; it must be positive"), 2, "paint: lr is 0; it must be positive\n"),
+        (OSError(13, "Permission denied", "a/b"), 2, "paint: a/b: Permission denied; nothing half-written is left\n"),
+        (OSError("odd"), 2, "paint: odd; nothing half-written is left\n"),
+        (MemoryError(), 2, "paint: out of memory; lower the batch size, the model or n_samples in params.yaml\n"),
+        (RuntimeError("CUDA out of memory. Tried"), 2, "paint: out of memory; lower"),
+        (KeyboardInterrupt(), 130, "paint: stopped\n"),
+    ],
+)
+def test_mistakes_and_circumstances_are_one_line(error, status, said, log, capsys):
+    def main(_):
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        run({"paint": Stage(main)})
+    assert end.value.code == status
+    assert capsys.readouterr().err.startswith(said)
+    assert log.seen[-1] == ("close",)
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(log):
+    def main(_):
+        raise RuntimeError("ours")
+
+    with pytest.raises(RuntimeError, match="ours"):
+        run({"paint": Stage(main)})
+    assert log.seen[-1] == ("close",)
+
+
+@pytest.mark.parametrize("words", [["walk"], ["paint", "draw"], ["paint draw"]])
+def test_a_name_that_is_none_lists_the_stages(words, log, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["stages/paint.py", *words])
+    with pytest.raises(SystemExit) as end:
+        run({"paint": Stage(lambda _: None), "draw": Stage(lambda _: None)})
+    assert end.value.code == 2
+    assert f"the stage is {' '.join(words)}; stages/paint.py has paint, draw" in capsys.readouterr().err
+    assert log.seen == []
+
+
+@pytest.mark.usefixtures("log")
+def test_the_stage_that_is_named_runs(monkeypatch):
+    done = []
+    monkeypatch.setattr("sys.argv", ["stages/paint.py", "draw"])
+    run({name: Stage(lambda stage: done.append(stage.name)) for name in ("paint", "draw")})
+    assert done == ["draw"]
+
+
+def test_the_library_imports_where_there_is_no_unix(tmp_path):
+    program = (
+        "import sys, signal; sys.modules['resource'] = None; del signal.SIGHUP\n"
+        "signal.Signals = [s for s in signal.Signals if s.name != 'SIGHUP']\n"
+        "from ddpm.run.stage import peak_memory; import ddpm.run.resume.context, ddpm.run.tracking.delivery\n"
+        "assert peak_memory() == {}\n"
+    )
+    environment = {"PYTHONPATH": str(REPO / "src"), "PATH": ""}
+    subprocess.run([sys.executable, "-c", program], env=environment, cwd=tmp_path, check=True)
