@@ -142,8 +142,8 @@ def test_commands_are_ones_that_exist(page):
             case ["dvc", *others]:
                 asked = get_main_parser().parse_args(others)
                 if others[0] == "repro" or others[:2] == ["exp", "run"]:
-                    new = spans(page) if page == EXTENDING else []
-                    assert all(target in stages() or target in new for target in asked.targets), words
+                    known = stages().keys() | set(re.findall(r"^# stages/(\w+)\.py$", page.read_text(), re.MULTILINE))
+                    assert known >= set(asked.targets), words
 
 
 def overrides() -> Iterator[tuple[str, ...]]:
