@@ -144,11 +144,16 @@ def end_stages() -> None:
 
     dvc is not interrupted: while it sets an experiment up, the workspace's params.yaml has the experiment's values.
     """
-    while processes := psutil.Process().children(recursive=True):
-        for process in processes:
+    while True:
+        at_work = False
+        for process in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
-                if any(word.startswith("stages/") for word in process.cmdline()):
+                words = process.cmdline()
+                at_work |= words[1:3] == ["-m", "dvc"]
+                if any(word.startswith("stages/") for word in words):
                     process.terminate()
+        if not at_work:
+            return
         time.sleep(LOOK_SECONDS)
 
 
