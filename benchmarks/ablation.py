@@ -16,7 +16,7 @@ from statistics import mean
 from typing import Any, get_args
 
 from benchmarks.core.experiments import Experiment, Metrics, Values, collect, settings
-from benchmarks.core.ledger import Ledger, Row, groups, numbers
+from benchmarks.core.ledger import Ledger, Row, groups, latest, numbers
 from benchmarks.core.options import count, parser
 from benchmarks.core.report import figure, insert, real_images, summary
 from ddpm import recipes
@@ -73,7 +73,7 @@ def measures(metrics: Metrics) -> Mapping[str, float]:
 
 def report() -> None:
     """Table and figure of the rows that are there."""
-    if rows := LEDGER.latest(of=(), agree=("settings",)):
+    if rows := latest(LEDGER.rows(), of=(), agree=("settings",)):
         insert(DOC, markdown(rows))
         good = [row for row in rows if not row["failure"]]
         panels = {

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.core.experiments import Experiment, collect, params_with, settings
-from benchmarks.core.ledger import Ledger, Row, groups, numbers
+from benchmarks.core.ledger import Ledger, Row, groups, latest, numbers
 from benchmarks.core.options import count, parser
 from benchmarks.core.report import figure, insert, real_images, summary
 from ddpm import recipes
@@ -81,7 +81,7 @@ def experiment(about: str, guidance_scale: float, sampler: str, spacing: str, n_
 
 def report() -> None:
     """Tables and figure of the rows that are there."""
-    if rows := LEDGER.latest(of=(), agree=("settings",)):
+    if rows := latest(LEDGER.rows(), of=(), agree=("settings",)):
         insert(DOC, markdown(rows))
         scale, mine = next(groups(rows, "guidance_scale"))
         drawn = figure(

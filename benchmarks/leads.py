@@ -17,7 +17,7 @@ from scipy.stats import ttest_ind
 
 from benchmarks.core.ledger import Ledger, Row, groups, numbers
 from benchmarks.core.options import count, positive
-from benchmarks.core.race import KEY, race
+from benchmarks.core.race import KEY, current, race
 from benchmarks.core.rates import Ours, Rates, rate_options
 from benchmarks.core.report import insert, real_images, spread, table
 from ddpm import recipes
@@ -72,7 +72,7 @@ def main() -> None:
 
 def report() -> None:
     """The table of the rows that are there."""
-    if rows := LEDGER.latest(of=("contender", "minutes"), agree=("settings", "n_steps")):
+    if rows := current(LEDGER):
         speeds = {row["contender"]: 1 / float(row["seconds_per_image"]) for row in RATES.rows()}
         insert(DOC, markdown(rows, speeds))
 

@@ -17,7 +17,7 @@ from benchmarks.core.experiments import params_with
 from benchmarks.core.ledger import Ledger, Row, groups, numbers
 from benchmarks.core.options import count, positive
 from benchmarks.core.peer import EVALUATIONS, PEERS, Peer
-from benchmarks.core.race import KEY, race
+from benchmarks.core.race import KEY, current, race
 from benchmarks.core.rates import Ours, Rates, rate_options
 from benchmarks.core.report import figure, insert, real_images, summary, table
 from ddpm import recipes
@@ -53,7 +53,7 @@ def main() -> None:
 
 def report() -> None:
     """Table and figure of the rows that are there."""
-    rows = LEDGER.latest(of=("contender", "minutes"), agree=("settings", "n_steps"))
+    rows = current(LEDGER)
     if not rows:
         return
     rates = {row["contender"]: row for row in RATES.rows()}

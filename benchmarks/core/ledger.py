@@ -50,19 +50,20 @@ class Ledger:
             rows.append({**dict.fromkeys(rows[0] if rows else self.key, ""), **written})
             write_csv(self.path, rows[-1], ([row.get(name, "") for name in rows[-1]] for row in rows))
 
-    def latest(self, of: Sequence[str], agree: Sequence[str]) -> list[Row]:
-        """The rows with the latest settings.
-
-        Args:
-            of: Columns by which rows are grouped.
-            agree: Columns in which a row must agree with the newest row of its group.
-        """
-        rows = self.rows()
-        newest = {tuple(row[name] for name in of): row for row in rows}
-        return [row for row in rows if all(row[a] == newest[tuple(row[n] for n in of)][a] for a in agree)]
-
     def _key(self, row: Mapping[str, object]) -> tuple[str, ...]:
         return tuple(str(row[name]) for name in self.key)
+
+
+def latest(rows: Sequence[Row], of: Sequence[str], agree: Sequence[str]) -> list[Row]:
+    """The rows with the latest settings.
+
+    Args:
+        rows: Oldest first.
+        of: Columns by which rows are grouped.
+        agree: Columns in which a row must agree with the newest row of its group.
+    """
+    newest = {tuple(row[name] for name in of): row for row in rows}
+    return [row for row in rows if all(row[a] == newest[tuple(row[n] for n in of)][a] for a in agree)]
 
 
 def groups(rows: Sequence[Row], *by: str) -> Iterator[tuple[tuple[str, ...], list[Row]]]:

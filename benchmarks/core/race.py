@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.core.experiments import Experiment, Values, collect, digest, params_with, settings
-from benchmarks.core.ledger import KEPT, Ledger
+from benchmarks.core.ledger import KEPT, Ledger, Row, latest
 from benchmarks.core.peer import BATCH, Peer, passes
 from benchmarks.core.rates import Ours, Rates, of_length, steps_in
 from ddpm import recipes
@@ -23,7 +23,7 @@ from ddpm.run.files import md5
 from ddpm.run.seeding import derive_seed
 
 STAGES = "train_unet", "sample_unet", "evaluate_unet"
-KEY = "contender", "settings", "minutes", "seed", "n_steps"
+KEY = "contender", "settings", "judge", "minutes", "seed", "n_steps"
 DATA = {split: Path(f"data/images/{split}.safetensors") for split in SPLITS}
 CLASSIFIER = Path("models/classifier.safetensors")
 
@@ -53,23 +53,27 @@ def race(
     rates.measure(asked, [*ours, *peers], train)
     if asked.phase == "rate":
         return
-    wanted = experiments(rates, ours, seeds, base, len(train), asked.minutes)
-    collect(ledger, STAGES, wanted, lambda metrics: metrics["evaluate_unet"], asked.jobs)
     params = params_with(base)
     judge = digest([params.evaluate_unet.model_dump(), *map(md5, (CLASSIFIER, *DATA.values()))])
+    wanted = experiments(rates, ours, seeds, base, judge, len(train), asked.minutes)
+    collect(ledger, STAGES, wanted, lambda metrics: metrics["evaluate_unet"], asked.jobs)
     for peer in peers:
         for seed in seeds[peer.name]:
-            cells = {}
-            for minutes in sorted(asked.minutes):
-                n_steps = steps_in(minutes, rates.of(peer))
-                values = peer.name, f"{peer.settings}, {judge}", f"{minutes:g}", seed, n_steps
-                cell = dict(zip(KEY, values, strict=True))
-                if cell not in ledger:
-                    cells[n_steps] = cell
-            for n_steps, seconds in passes(peer, train, list(cells), seed, KEPT / f"{peer.settings}-{seed}"):
+            lengths = {f"{minutes:g}": steps_in(minutes, rates.of(peer)) for minutes in sorted(asked.minutes)}
+            values = [(peer.name, peer.settings, judge, *item[:1], seed, *item[1:]) for item in lengths.items()]
+            cells = [cell for each in values if (cell := dict(zip(KEY, each, strict=True))) not in ledger]
+            at = list(dict.fromkeys(cell["n_steps"] for cell in cells))
+            for n_steps, seconds in passes(peer, train, at, seed, KEPT / f"{peer.settings}-{seed}"):
                 n_batches = ceil(params.evaluate_unet.n_samples / BATCH)
                 samples = torch.cat([to_uint8(peer.draw(number, seed)) for number in range(n_batches)])
-                ledger.add(cells[n_steps], {"failure": "", **scored(samples, params, splits), "train_seconds": seconds})
+                scores = scored(samples, params, splits)
+                for cell in (cell for cell in cells if cell["n_steps"] == n_steps):
+                    ledger.add(cell, {"failure": "", **scores, "train_seconds": seconds})
+
+
+def current(ledger: Ledger) -> list[Row]:
+    """The rows that compare: of one judge, and of each contender's latest settings and rate."""
+    return latest(latest(ledger.rows(), (), ("judge",)), ("contender", "minutes"), ("settings", "n_steps"))
 
 
 def scored(samples: Tensor, params: Any, splits: Mapping[str, ImageDataset]) -> dict[str, float]:
@@ -86,6 +90,7 @@ def experiments(
     ours: Sequence[Ours],
     seeds: Mapping[str, Sequence[int]],
     base: Values,
+    judge: str,
     n_images: int,
     minutes: Sequence[float],
 ) -> Iterator[Experiment]:
@@ -95,6 +100,6 @@ def experiments(
         about = settings(STAGES, changes)
         for seed, budget in product(seeds[trainee.name], sorted(minutes)):
             n_steps = steps_in(budget, rate)
-            cell = dict(zip(KEY, (trainee.name, about, f"{budget:g}", seed, n_steps), strict=True))
+            cell = dict(zip(KEY, (trainee.name, about, judge, f"{budget:g}", seed, n_steps), strict=True))
             length = {"seed": seed, "train_unet": of_length(trainee.params.train_unet, n_images, n_steps)}
             yield Experiment(cell, recipes.merged(changes, length))

@@ -6,7 +6,7 @@ import sys
 import pytest
 from project import REPO
 
-from benchmarks.core.ledger import Ledger, groups, numbers
+from benchmarks.core.ledger import Ledger, groups, latest, numbers
 
 KEY = "name", "seed"
 
@@ -97,9 +97,9 @@ def test_the_latest_settings_are_those_of_each_groups_newest_row(tmp_path):
     rows = [("old", "a", 0), ("old", "b", 0), ("new", "a", 0), ("new", "a", 1)]
     for row in rows:
         ledger.add(dict(zip(ledger.key, row, strict=True)), {})
-    kept = ledger.latest(of=("name",), agree=("settings",))
+    kept = latest(ledger.rows(), of=("name",), agree=("settings",))
     assert [tuple(row.values()) for row in kept] == [("old", "b", "0"), ("new", "a", "0"), ("new", "a", "1")]
-    assert [row["settings"] for row in ledger.latest(of=(), agree=("settings",))] == ["new", "new"]
+    assert [row["settings"] for row in latest(ledger.rows(), of=(), agree=("settings",))] == ["new", "new"]
 
 
 def test_groups_keep_the_order_of_their_first_rows():

@@ -47,8 +47,8 @@ def test_a_peers_rows_are_made_once_in_one_training(toy, made, tmp_path, monkeyp
 
     run("run", 2.0, 1.0)
     assert made == [60, 120]  # the longer training goes on from the shorter one
-    run("run", 1.0, 2.0, 5.0)
-    assert made[2:] == [300]
+    run("run", 1.0, 2.0, 5.0, 5.001)
+    assert made[2:] == [300]  # one training and one set of samples for two rows
     monkeypatch.setattr(Rates, "measure", lambda *_: None)
     run("rate", 10.0)
     assert len(made) == 3
@@ -56,7 +56,9 @@ def test_a_peers_rows_are_made_once_in_one_training(toy, made, tmp_path, monkeyp
         ("1", "60", "0.25"),
         ("2", "120", "0.25"),
         ("5", "300", "0.25"),
+        ("5.001", "300", "0.25"),
     ]
+    assert len({row["judge"] for row in ledger.rows()}) == 1
 
 
 def test_runs_of_the_pipeline_last_as_many_steps_as_the_minutes_allow(toy, tmp_path, monkeypatch):
@@ -66,7 +68,7 @@ def test_runs_of_the_pipeline_last_as_many_steps_as_the_minutes_allow(toy, tmp_p
     rates.add({"contender": toy.name, "settings": toy.settings, "measured": "today"}, RATE)
     toy.changes = {"train_unet": {"lr": 0.5}}
     toy.params = Namespace(train_unet=Namespace(epochs=1.0, batch_size=2, ema_decay=0.99, warmup_steps=60))
-    found = list(module.experiments(rates, [toy], {toy.name: [0, 1]}, BASE, 240, [2.0, 1.0]))
+    found = list(module.experiments(rates, [toy], {toy.name: [0, 1]}, BASE, "judge", 240, [2.0, 1.0]))
     assert [(each.cell["minutes"], each.cell["seed"], each.cell["n_steps"]) for each in found] == [
         ("1", 0, 60),
         ("2", 0, 120),
@@ -79,3 +81,17 @@ def test_runs_of_the_pipeline_last_as_many_steps_as_the_minutes_allow(toy, tmp_p
         "seed": 1,
         "train_unet": {"lr": 0.5, "epochs": 0.5, "ema_decay": pytest.approx(0.98), "warmup_steps": 30},
     }
+
+
+def test_rows_compare_only_if_one_judge_scored_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ledger = Ledger(tmp_path / "rows.csv", module.KEY)
+    for values in (
+        ("a", "s", "old", 1, 0, 60),
+        ("a", "s", "new", 1, 0, 60),
+        ("b", "s", "new", 1, 0, 50),  # of a former rate
+        ("b", "s", "new", 1, 0, 60),
+        ("b", "s", "new", 1, 1, 60),
+    ):
+        ledger.add(dict(zip(module.KEY, values, strict=True)), {})
+    assert module.current(ledger) == [row for row in ledger.rows() if (row["judge"], row["n_steps"]) == ("new", "60")]

@@ -9,9 +9,9 @@ import shutil
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import Mock
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from project import NOWHERE, REPO, TINY, write_params
@@ -115,7 +115,7 @@ def errors(patch):
 
 
 def invocation(patch):
-    patch.setattr(context, "dvc_process", lambda: Mock(pid=1))
+    patch.setattr(context, "dvc_process", lambda: psutil.Process(1))
 
 
 def root(patch):

@@ -133,17 +133,19 @@ def test_an_untracked_stage_opens_no_run(log):
 def test_an_interrupted_stage_goes_on_and_forgets_its_state_in_the_end(tmp_path):
     made = []
 
+    def broken():
+        raise RuntimeError("broken")
+
     def main(stage):
         pieces = Pieces(stage.resume)
         pieces("one", lambda: made.append(1) or (torch.ones(1),))
-        if len(made) == 1:
-            made.append(0)
-            raise RuntimeError("broken")
+        pieces("two", broken if len(made) == 1 else lambda: (torch.ones(1),))
         Path("out.txt").write_text("done")
 
     stage = Stage(main, section=Paint, deps=["in.txt"], outs=["out.txt"], resumes=True)
     with pytest.raises(RuntimeError, match="broken"):
         run_stage("paint", stage)
+    made.append(0)
     [kept] = (tmp_path / ".resume").glob("*.safetensors")
     assert kept.name.startswith("paint-")
     run_stage("paint", stage)
@@ -228,7 +230,7 @@ def test_the_stage_that_is_named_runs(monkeypatch):
 
 def test_the_library_imports_where_there_is_no_unix(tmp_path):
     program = (
-        "import sys, signal; sys.modules['resource'] = None; del signal.SIGHUP\n"
+        "import psutil, torch, sys, signal; sys.modules['resource'] = None; del signal.SIGHUP\n"
         "signal.Signals = [s for s in signal.Signals if s.name != 'SIGHUP']\n"
         "from ddpm.run.stage import peak_memory; import ddpm.run.resume.context, ddpm.run.tracking.delivery\n"
         "assert peak_memory() == {}\n"

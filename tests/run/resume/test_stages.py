@@ -92,6 +92,7 @@ def run(name, most=None):
 
 
 @pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("name", ["sample_tiny", "sample_unet", "paper", "bound", "evaluate_tiny", "study_samplers"])
 def test_a_killed_stage_makes_nothing_twice(name, caplog):
     outputs = stages()[name].stage.outputs
