@@ -59,16 +59,19 @@ def race(
     collect(ledger, STAGES, wanted, lambda metrics: metrics["evaluate_unet"], asked.jobs)
     for peer in peers:
         for seed in seeds[peer.name]:
-            lengths = {f"{minutes:g}": steps_in(minutes, rates.of(peer)) for minutes in sorted(asked.minutes)}
-            values = [(peer.name, peer.settings, judge, *item[:1], seed, *item[1:]) for item in lengths.items()]
-            cells = [cell for each in values if (cell := dict(zip(KEY, each, strict=True))) not in ledger]
-            at = list(dict.fromkeys(cell["n_steps"] for cell in cells))
-            for n_steps, seconds in passes(peer, train, at, seed, KEPT / f"{peer.settings}-{seed}"):
+            cells: dict[int, list[dict[str, object]]] = {}
+            for minutes in sorted(asked.minutes):
+                n_steps = steps_in(minutes, rates.of(peer))
+                values = peer.name, peer.settings, judge, f"{minutes:g}", seed, n_steps
+                cell = dict(zip(KEY, values, strict=True))
+                if cell not in ledger:
+                    cells.setdefault(n_steps, []).append(cell)
+            for n_steps, seconds in passes(peer, train, list(cells), seed, KEPT / f"{peer.settings}-{seed}"):
                 n_batches = ceil(params.evaluate_unet.n_samples / BATCH)
                 samples = torch.cat([to_uint8(peer.draw(number, seed)) for number in range(n_batches)])
-                scores = scored(samples, params, splits)
-                for cell in (cell for cell in cells if cell["n_steps"] == n_steps):
-                    ledger.add(cell, {"failure": "", **scores, "train_seconds": seconds})
+                row = {"failure": "", **scored(samples, params, splits), "train_seconds": seconds}
+                for cell in cells[n_steps]:
+                    ledger.add(cell, row)
 
 
 def current(ledger: Ledger) -> list[Row]:
