@@ -1,108 +1,153 @@
-"""dvc.yaml against the truth: each stage runs with nothing but what it declares, and declares nothing unused."""
+"""dvc.yaml is what the scripts declare, and each stage waits for what it reads."""
 
 import json
-import shutil
-import subprocess
+import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from project import NOWHERE, REPO, STAGES, TINY, copy_project, write_params
+from project import REPO
 from ruamel.yaml import YAML
+from whole import VALUES, check, stages
 
-# Runs a stage and then tells which of the folder's files it imported and which params it looked at.
-RECORDER = """
-import atexit, json, os, runpy, sys, types
-from pathlib import Path
-import ddpm.run.params
+from ddpm.errors import UserError
+from ddpm.run.dvc import CHECK, Declared, declared_stages, dvc_yaml, needs, sections, used_by_name, write
+from ddpm.run.params import Section
+from ddpm.run.stage import Stage
+from ddpm.run.yaml import load_yaml
 
-select, looked_at = ddpm.run.params.select, set()
-
-class Watched:
-    def __init__(self, params, prefix=""):
-        self.__dict__.update(params=params, prefix=prefix)
-    def __getattr__(self, name):
-        if name == "model_dump":
-            return self.params.model_dump
-        value = getattr(self.params, name)
-        if type(value).__name__ == "Sample":
-            return Watched(value, f"{name}.")
-        looked_at.add(self.prefix + name)
-        return value
-
-ddpm.run.params.select = lambda params, keys: Watched(select(params, keys))
-
-def record():
-    # vars(), for a lazy module would import itself when asked for an attribute.
-    names = [vars(m).get("__file__") for m in list(sys.modules.values()) if isinstance(m, types.ModuleType)]
-    files = [Path(name).absolute() for name in names if name]
-    modules = sorted(f.relative_to(Path.cwd()).as_posix() for f in files if f.is_relative_to(Path.cwd()))
-    Path(os.environ["RECORD_TO"]).write_text(json.dumps({"modules": modules, "params": sorted(looked_at)}))
-
-atexit.register(record)
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+DECLARED = load_yaml(REPO / "dvc.yaml")
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, fashion_mnist_raw, stage_environment):
-    """The project with each stage run in a sandbox of its declared deps: {stage: (declared, used)}."""
-    project = tmp_path_factory.mktemp("project")
-    copy_project(project)
-    write_params(project, {**TINY, "download_fashion_mnist": {"folder": str(fashion_mnist_raw)}})
-    declared = YAML(typ="safe").load(project / "dvc.yaml")["stages"]
-    (project / "recorder.py").write_text(RECORDER)
-    results = {}
-    for stage in STAGES:
-        sandbox = tmp_path_factory.mktemp(stage)
-        names = [*declared[stage]["deps"], "params.yaml", "dvc.yaml"]
-        names += [str(path.relative_to(project)) for path in project.glob("src/**/__init__.py*")]
-        for name in names:
-            (sandbox / name).parent.mkdir(parents=True, exist_ok=True)
-            copy = shutil.copytree if (project / name).is_dir() else shutil.copy
-            copy(project / name, sandbox / name)
-        script = declared[stage]["cmd"].split("python ")[1].split()
-        report = project / f"{stage}.json"
-        done = subprocess.run(
-            ["python", "-P", project / "recorder.py", *script],
-            cwd=sandbox,
-            env=stage_environment | {"PYTHONPATH": "src", "MLFLOW_TRACKING_URI": NOWHERE, "RECORD_TO": str(report)},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        assert report.exists(), done.stderr
-        results[stage] = (declared[stage], json.loads(report.read_text()))
-        for out in outputs(declared[stage]):
-            copy = shutil.copytree if (sandbox / out).is_dir() else shutil.copy
-            (project / out).parent.mkdir(parents=True, exist_ok=True)
-            copy(sandbox / out, project / out)
-    return results
+def main(_):
+    """A stage that does nothing."""
 
 
-def outputs(stage: dict) -> list[str]:
-    entries = [entry for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])]
-    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+class Own(Section):
+    n: int
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_declared_modules_are_the_imported_ones(finished, stage):
-    declared, used = finished[stage]
-    modules = {dep for dep in declared["deps"] if dep.startswith("src/") and dep.endswith(".py")}
-    assert {m for m in used["modules"] if m.startswith("src/") and not m.endswith("__init__.py")} == modules
+def declare(folder, **scripts):
+    """Write scripts of stages: what `STAGES` is, by the script's name."""
+    folder.mkdir(exist_ok=True)
+    for name, declared in scripts.items():
+        text = f"from ddpm.run.stage import Stage\n\n\ndef main(stage): ...\n\n\nSTAGES = {declared}\n"
+        (folder / f"{name}.py").write_text(text)
+    return declared_stages(folder)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_declared_params_are_the_ones_looked_at(finished, stage):
-    declared, used = finished[stage]
-    assert used["params"] == sorted(declared["params"])
+def test_make_deps_leaves_nothing_to_write():
+    text = (REPO / "dvc.yaml").read_text()
+    assert text.partition("stages:\n")[2] == dvc_yaml(stages()).removeprefix("stages:\n"), "run `make deps`"
+
+
+def test_what_stands_before_the_stages_stays(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    declare(Path("stages"), a='{"a": Stage(main, outs=["a.txt"])}')
+    path = tmp_path / "dvc.yaml"
+    path.write_text("# Ours.\nplots:\n  - a.csv:\n      x: t\n\nstages:\n  old:\n    cmd: true\n")
+    assert write(path) is True
+    assert path.read_text().startswith("# Ours.\nplots:\n  - a.csv:\n      x: t\n\nstages:\n  a:\n    cmd: ")
+    assert load_yaml(path)["stages"].keys() == {"a"}
+    assert write(path) is False
+    path.unlink()
+    assert write(path) is True
+    assert load_yaml(path)["stages"].keys() == {"a"}
+
+
+def test_a_stage_as_dvc_has_it():
+    files = {"outs": ["o"], "reports": ["r"], "metrics": ["m"], "plots": ["p"]}
+    stage = Stage(main, section=Own, key="own.part", deps=["d"], **files)
+    found = {
+        "check": Declared(Stage(main, general=(), deps=["src"], tracked=False), Path("stages/check.py"), True),
+        "one": Declared(stage, Path("stages/s.py"), False),
+        "two": Declared(Stage(main, general=("seed",)), Path("stages/t.py"), True),
+    }
+    plans = "plan/params.json", "plan/one.json", "plan/two.json"
+    assert YAML(typ="safe").load(dvc_yaml(found))["stages"] == {
+        "check": {
+            "cmd": "PYTHONPATH=src python stages/check.py",
+            "deps": ["src"],
+            "outs": [{name: {"persist": True}} for name in plans],
+        },
+        "one": {
+            "cmd": "PYTHONPATH=src python stages/s.py one",
+            "deps": ["plan/one.json", "d"],
+            "params": ["seed", "device", "precision", "threads", "own.part"],
+            "outs": ["o", {"r": {"cache": False}}],
+            "metrics": [{"m": {"cache": False}}],
+            "plots": [{"p": {"cache": False}}],
+        },
+        "two": {"cmd": "PYTHONPATH=src python stages/t.py", "deps": ["plan/two.json"], "params": ["seed"]},
+    }
+    assert sections(found) == {"own.part": Own}
+
+
+def test_stages_stand_after_those_whose_outputs_they_read(tmp_path):
+    found = declare(
+        tmp_path / "stages",
+        a='{"a": Stage(main, deps=["c.txt", "data"])}',
+        b='{"b": Stage(main, outs=["b.txt"]), "d": Stage(main, deps=["b.txt"], plots=["d.csv"])}',
+        c='{"c": Stage(main, deps=["d.csv"], outs=["c.txt"])}',
+        check='{"check": Stage(main)}',
+    )
+    assert list(found) == ["check", "b", "d", "c", "a"]
+    assert needs(found) == {"a": ["c", "check"], "b": ["check"], "c": ["check", "d"], "check": [], "d": ["b", "check"]}
+    assert [declared.alone for declared in found.values()] == [True, False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("scripts", "message"),
+    [
+        ({"a": "{}"}, r"a\.py: declares no stage; it needs a dict STAGES"),
+        ({"a": '{"x": Stage(main)}', "b": '{"x": Stage(main)}'}, r"b\.py: stage x is declared in .*a\.py too"),
+        (
+            {"a": '{"a": Stage(main, outs=["f"])}', "b": '{"b": Stage(main, reports=["f"])}'},
+            "f is an output of stage a and of stage b; it must be of one",
+        ),
+        (
+            {"a": '{"a": Stage(main, deps=["b"], outs=["a"]), "b": Stage(main, deps=["a"], outs=["b"])}'},
+            "stages wait for each other: [ab] -> [ab] -> [ab]",
+        ),
+    ],
+)
+def test_what_cannot_be_declared_is_one_line(scripts, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        declare(tmp_path / "stages", **scripts)
+
+
+def test_a_stage_uses_what_its_params_choose_and_what_its_model_is_made_of():
+    params = check(VALUES)
+    run = {"ddpm.run.seeding", "ddpm.run.compute"}
+    own, model = params.train_unet, {"ddpm.networks.architectures.unet", "ddpm.conditioning.kinds.clusters"}
+    assert {*own.chosen_modules()} == model
+    assert used_by_name("train_unet", stages(), params) == model | run
+    sampler = {f"ddpm.sampling.samplers.{params.sample.unet.sampler}"}
+    assert used_by_name("sample_unet", stages(), params) == sampler | model | run
+    assert used_by_name("sample_tiny", stages(), params) & model == set()
+    assert used_by_name("generate_gradients", stages(), params) == {"ddpm.run.seeding"}
+    changed = replace(stages()["bound"].stage, entries=["ddpm.made.up"])
+    more = {**stages(), "bound": stages()["bound"]._replace(stage=changed)}
+    assert used_by_name("bound", more, params) == used_by_name("bound", stages(), params) | {"ddpm.made.up"}
+
+
+def test_every_stage_depends_on_its_plan_and_on_its_own_params_only():
+    for name, entry in DECLARED["stages"].items():
+        assert name == CHECK or entry["deps"][0] == f"plan/{name}.json"
+        assert not [dep for dep in entry["deps"] if dep.endswith(".py")]
+        section = stages()[name].stage.key or name
+        assert set(entry.get("params", [])) <= {"seed", "device", "precision", "threads", section}
+    assert "checkpoint_seconds" not in json.dumps(DECLARED)
+
+
+def test_dvc_yaml_has_a_stage_for_each_section():
+    keys = {key for key, value in VALUES.items() if isinstance(value, dict)} - {"sample"}
+    assert sections(stages()).keys() == keys | {"sample.tiny", "sample.unet"}
 
 
 def test_package_files_hold_nothing_that_could_change_a_result():
-    # They are not declared: a new public name must not train every model anew.
-    for path in REPO.glob("src/ddpm/*/__init__.py"):
-        assert path.read_text() == ""
-    statements = (REPO / "src/ddpm/__init__.py").read_text().partition('"""\n\n')[2]
-    assert statements.split("\n\n") == [
-        "import lazy_loader",
-        "__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)\n",
-    ]
+    """They are in no plan: a new public name must not train every model anew."""
+    lazy = ["import lazy_loader", "__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)"]
+    for path in (REPO / "src/ddpm").rglob("__init__.py"):
+        code = re.sub(r'""".*?"""', "", path.read_text(), flags=re.DOTALL).split("\n")
+        assert [line for line in code if line] == (lazy if path.parent.name == "ddpm" else [])
