@@ -8,10 +8,9 @@ import torch
 from dvc.utils.hydra import apply_overrides
 from project import REPO
 from ruamel.yaml import YAML
+from whole import check
 
-from ddpm.check import checked_params
 from ddpm.networks.network import NETWORKS
-from ddpm.run.dvc import declared_stages
 from ddpm.run.yaml import load_yaml
 
 NAMES = [path.stem for path in (REPO / "recipes").glob("*.yaml")]
@@ -32,7 +31,7 @@ def test_a_recipe_is_what_dvc_makes_of_it(name, tmp_path):
     assert said[::2] == ["-S"] * (len(said) // 2)
     apply_overrides(str(tmp_path / "params.yaml"), said[1::2])
     # Every key is known, and every value allowed.
-    params = checked_params(declared_stages(REPO / "stages"), load_yaml(tmp_path / "params.yaml"))
+    params = check(load_yaml(tmp_path / "params.yaml"))
     training, shape = params.train_unet, params.data.source.img_shape
     with torch.device("meta"):  # shapes without the arithmetic
         model = NETWORKS[training.network](training.config(shape, len(params.data.source.class_names)))

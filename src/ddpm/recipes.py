@@ -1,49 +1,49 @@
 """Named sets of parameters: `python -m ddpm.recipes NAME` prints them as options of `dvc exp run`."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from ddpm.errors import UserError
+from ddpm.run.params import flatten
+from ddpm.run.yaml import load_yaml
 
 FOLDER = Path("recipes")
 
 
 def load(name: str) -> dict[str, Any]:
-    """The values of recipes/NAME.yaml, section by section.
+    """Read recipes/NAME.yaml.
 
-    Raises UserError, listing the recipes there are, for a name that is none.
+    Args:
+        name: The recipe.
+
+    Returns:
+        Its values, section by section.
+
+    Raises:
+        UserError: There is no such recipe. The message lists those there are.
     """
     names = sorted(path.stem for path in FOLDER.glob("*.yaml"))
     if name not in names:
         raise UserError(f"{name!r} is not a recipe; there are: {', '.join(names)}")
-    return YAML(typ="safe", pure=True).load(FOLDER / f"{name}.yaml")
+    values: dict[str, Any] = load_yaml(FOLDER / f"{name}.yaml")
+    return values
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `changes` in the place of its own, however deep."""
+    """`base` with the values of `changes` in place of its own, at any depth."""
     deeper = {k: merged(base.get(k, {}), v) if isinstance(v, Mapping) else v for k, v in changes.items()}
     return {**base, **deeper}
 
 
 def overrides(values: Mapping[str, Any]) -> list[str]:
-    """`-S key=value` for every value, in words that need no quoting in a shell."""
-    return [word for key, value in _leaves(values) for word in ("-S", f"{key}={_spell(value)}")]
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    """`-S key=value` for every value, in words that need no quotes in a shell."""
+    return [word for key, value in flatten(values) for word in ("-S", f"{key}={_spell(value)}")]
 
 
 def _spell(value: Any) -> str:
-    """A value as Hydra's override grammar, which `dvc exp run -S` reads, spells it."""
+    """A value in Hydra's override grammar, which `dvc exp run -S` reads."""
     if isinstance(value, list):
         return f"[{','.join(map(_spell, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
