@@ -1,9 +1,26 @@
-"""The shape of the house: what importing costs, and who may start what."""
+"""The house: what importing costs, what stands where, and how long a file may be."""
 
+import ast
+import re
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
 
+import pytest
 from project import REPO
+
+from ddpm.registry import Registry
+
+REGISTRIES = {  # where each is defined; the files of its folder are its entries
+    "SAMPLERS": "ddpm.sampling.sampler",
+    "NETWORKS": "ddpm.networks.network",
+    "CONDITIONINGS": "ddpm.conditioning.conditioning",
+    "DATASETS": "ddpm.data.dataset",
+    "METRICS": "ddpm.evaluation.metric",
+    "TOPICS": "ddpm.figures.topic",
+}
+CODE = sorted([*REPO.glob("src/ddpm/**/*.py"), *REPO.glob("stages/*.py")])
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -14,21 +31,80 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_importing_the_package_imports_nothing_else():
-    assert {m for m in loaded_by("import ddpm") if m.startswith("ddpm.")} == set()
-    assert "torch" not in loaded_by("import ddpm")
+    loaded = loaded_by("import ddpm")
+    assert {m for m in loaded if m.startswith("ddpm.")} == set()
+    assert "torch" not in loaded
 
 
 def test_the_maths_imports_the_maths():
     modules = loaded_by("import ddpm.diffusion.forward")
     ours = {m for m in modules if m.startswith("ddpm.")}
     assert ours == {"ddpm.diffusion", "ddpm.diffusion.forward", "ddpm.diffusion.schedule"}
-    assert not modules & {"mlflow", "matplotlib", "pandas", "torchvision"}
+    assert not modules & {"mlflow", "matplotlib", "pandas", "torchvision", "pydantic"}
 
 
-def test_mlflow_is_imported_only_when_a_run_starts():
-    assert "mlflow" not in loaded_by("import ddpm.run.tracking.record, ddpm.training.loop, ddpm.run.stage")
+def test_mlflow_is_imported_by_no_stage_and_torch_by_no_sender():
+    assert "mlflow" not in loaded_by("import ddpm.training.fit, ddpm.run.stage")
+    assert "torch" not in loaded_by("import ddpm.run.tracking.delivery")
 
 
-def test_files_are_short_enough_to_read():
-    lengths = {path.name: len(path.read_text().splitlines()) for path in REPO.glob("src/**/*.py")}
-    assert {name: n for name, n in lengths.items() if n > 350} == {}
+def test_imports_only_go_down():
+    """By the contracts in pyproject.toml."""
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(("pattern", "most"), [("src/**/*.py", 300), ("stages/*.py", 60)])
+def test_files_are_short_enough_to_read(pattern, most):
+    lengths = {path.relative_to(REPO): len(path.read_text().splitlines()) for path in REPO.glob(pattern)}
+    assert {path: n for path, n in lengths.items() if n > most} == {}
+
+
+def entries(name: str) -> Registry:
+    return getattr(import_module(REGISTRIES[name]), name)
+
+
+def test_no_registry_is_left_out():
+    found = {
+        (match[1], path.relative_to(REPO / "src").with_suffix("").as_posix().replace("/", "."))
+        for path in CODE
+        for match in re.finditer(r"^([A-Z]+)\b.*= Registry\(", path.read_text(), re.MULTILINE)
+    }
+    assert found == set(REGISTRIES.items())
+
+
+def strings(path) -> set[str]:
+    """All string constants of a file but docstrings."""
+    tree = ast.parse(path.read_text())
+    documents = {
+        node.body[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None
+    }
+    constants = {node for node in ast.walk(tree) if isinstance(node, ast.Constant)} - documents
+    return {constant.value for constant in constants if isinstance(constant.value, str)}
+
+
+@pytest.mark.parametrize("name", REGISTRIES.keys() - {"TOPICS"})  # which are called as the models are
+def test_the_names_of_a_registry_stand_in_no_other_file(name):
+    """But for one: a default, as in `sampler="ancestral"`."""
+    registry = entries(name)
+    folder = REPO / "src" / registry.package.replace(".", "/")
+    listed = {path.relative_to(REPO): strings(path) & {*registry} for path in CODE if path.parent != folder}
+    assert {path: sorted(names) for path, names in listed.items() if len(names) > 1} == {}
+
+
+def test_a_data_set_is_known_to_its_own_file_alone():
+    """Everything else takes its name, its shape, its sizes and its classes from the data."""
+    datasets = entries("DATASETS")
+    folder = REPO / "src" / datasets.package.replace(".", "/")
+    for name in datasets:
+        source = datasets[name]
+        words = {name, name.replace("_", ""), name.replace("_", "-"), *(w for w in source.class_names if len(w) > 5)}
+        numbers = {source.n_train, source.n_test, *source.img_shape[1:]} - {10_000}  # which limits many a param
+        for path in (path for path in CODE if path.parent != folder):
+            text = path.read_text()
+            assert not [word for word in words if word.lower() in text.lower()], path
+            constants = [node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)]
+            assert not numbers & {value for value in constants if type(value) is int}, path

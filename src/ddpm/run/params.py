@@ -28,7 +28,7 @@ from ddpm.registry import Registry
 from ddpm.run.yaml import load_yaml
 
 PARAMS = Path("params.yaml")
-MOST_NUMBERS = 2**28  # in one tensor: 1 GiB in float32
+MOST_NUMBERS = 256 * 2**20  # in one tensor: 1 GiB in float32
 SHOWN = Repr()
 SHOWN.maxstring = SHOWN.maxlong = SHOWN.maxother = 80
 
