@@ -172,6 +172,15 @@ def test_metrics_that_do_not_apply_say_so():
     assert METRICS["fid_inception"].scores(blind) is None
 
 
+@pytest.mark.parametrize(("name", "space"), [("duplicates_pixel", "pixels"), ("duplicates_classifier", "features")])
+def test_copies_count_in_the_space_in_which_they_are_copies(name, space):
+    train, samples = described(3, 300), described(4)
+    copied = replace(samples, **{space: getattr(train, space)[:N]})
+    rates = {other: METRICS[other].scores(comparison(copied)).samples.value for other in METRICS if "dupl" in other}
+    assert rates.pop(name) == 1
+    assert max(rates.values()) < 0.2  # about the quantile, 0.05
+
+
 def test_label_accuracy_is_the_share_of_hits():
     made, real = described(4, 8), described(1, 8)
     made = replace(made, labels=made.classes.clone())
@@ -191,6 +200,7 @@ def test_class_distance_is_half_the_sum_of_differences():
 def test_the_whole_reference_is_used_by_fid_and_as_many_images_as_samples_by_precision():
     c = comparison(described(4))
     assert METRICS["fid_classifier"].scores(c).samples.value == fid(c.reference.features, c.samples.features)
+    assert METRICS["kid_classifier"].scores(c).samples.value == kid(c.reference.features, c.samples.features, c.seed)
     assert c.equal_reference.shape == (N, 6)
     rows = {tuple(row) for row in c.reference.features.tolist()}
     assert all(tuple(row) in rows for row in c.equal_reference.tolist())

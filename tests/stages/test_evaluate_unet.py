@@ -31,14 +31,17 @@ SIZES = {"train": 300, "held_out": 280, "test": 290}
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """Splits and samples of noise, each from its own seed, and an untrained classifier."""
+    """Splits and samples of noise, each from its own seed, and an untrained classifier that sees several classes."""
     monkeypatch.chdir(tmp_path)
     for seed, (split, n) in enumerate(SIZES.items()):
         save_split(split, noise(seed, n), torch.randint(10, (n,), generator=generator(seed, "labels")).to(torch.uint8))
     SAMPLES.parent.mkdir()
     save_file({"samples": noise(9, 300)}, SAMPLES)
     with global_stream(0, "classifier"):
-        save_classifier(WEIGHTS, Classifier(ClassifierConfig(1, 10)))
+        model = Classifier(ClassifierConfig(1, 10)).eval()
+    mean = describe(model, noise(8, 100)).features.mean(0)
+    model.head.bias.data = -model.head.weight.data @ mean
+    save_classifier(WEIGHTS, model)
 
 
 def split(name):
@@ -82,6 +85,8 @@ def test_copies_are_looked_for_among_the_training_images():
         rows = [line.split(",") for line in file.read().splitlines()[1:]]
     assert [int(row[0]) for row in rows[:40]] == [7 * i for i in range(40)]
     assert all(float(row[1]) == 0 for row in rows[:40])
+    nearest = neighbours(*(images.flatten(1) / 255 for images in (copied[:258], split("train").images)))
+    assert [float(row[1]) for row in rows] == pytest.approx(nearest.distance.tolist(), rel=1e-4)
     rate = json.loads((REPORTS / "metrics.json").read_text())["duplicates_pixel"]
     assert rate == pytest.approx(40 / 258, abs=0.02)  # a few more by chance: 1 % of the reference counts as such
 
@@ -101,12 +106,14 @@ def test_the_histogram_has_the_shares_of_samples_and_reference():
     with (REPORTS / "class_histogram.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == list(CLASS_NAMES)
+    shown = {column: [float(row[column]) for row in rows] for column in rows[0] if column != "class"}
+    assert len(set(map(tuple, shown.values()))) == len(shown)  # columns that can be told apart
     for column, classes in (
         ("samples", describe(model, noise(9, 300)[:258]).classes),
         ("reference_seen", describe(model, split("test").images).classes),
         ("reference_labels", split("test").labels),
     ):
-        assert [float(row[column]) for row in rows] == pytest.approx(frequencies(classes, 10).tolist())
+        assert shown[column] == pytest.approx(frequencies(classes, 10).tolist())
 
 
 def test_classes_that_were_asked_for_are_scored():
