@@ -62,9 +62,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("-j", "--jobs", type=count, default=2, help="runs at a time, each on one core")
     asked = parser.parse_args()
-    ours = [Ours(name, changes) for name, changes in LEADS.items() if name in {DEFAULT, *asked.only}]
     try:
         if asked.phase != "report":
+            ours = [Ours(name, changes) for name, changes in LEADS.items() if name in {DEFAULT, *asked.only}]
             race(asked, LEDGER, RATES, ours, dict.fromkeys(LEADS, asked.seeds), BASE)
     finally:
         report()

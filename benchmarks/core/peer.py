@@ -120,9 +120,11 @@ def passes(
         (n_steps, seconds): The step, and the seconds that the training took. The state is kept in `folder`, so that
         another run goes on from there.
     """
+    if not at:
+        return
     kept = {int(path.stem): path for path in folder.glob("*.safetensors")}
-    first = max((step for step in kept if step <= min(at, default=0)), default=0)
-    state, steps = trainee.start(train, max(at, default=0), seed)
+    first = max((step for step in kept if step <= at[0]), default=0)
+    state, steps = trainee.start(train, at[-1], seed)
     before = 0.0
     if first:
         state.load(kept[first])

@@ -33,8 +33,6 @@ from ddpm.training.loop import start_training, training_steps
 from ddpm.training.train_model import TrainModel, build_model, examples
 
 WARM_UP = 2  # steps that do not count: memory is allocated and kernels are chosen
-
-
 Started = tuple[TrainingState, Iterator[object]]  # a training, and an iterator that takes the steps it has yet to take
 
 
