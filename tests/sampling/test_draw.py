@@ -81,14 +81,14 @@ def test_classes_are_drawn_round_robin_and_kept_with_the_samples():
     conditioning = {"name": "labels", "dropout": 0.1}
     model = Unet(UnetConfig((1, 4, 4), 8, (1,), 2, 20, heads=2, conditioning=conditioning, n_classes=3)).eval()
     model.noise_schedule = NoiseSchedule(20)
-    _, plain = drawn(model)
+    _, plain = drawn(model, batch_size=2)
     assert plain["labels"].tolist() == [0, 1, 2, 0, 1, 2, 0]
     assert torch.equal(plain["cond"], plain["labels"])
-    _, guided = drawn(model, guidance_scale=4.0)
+    _, guided = drawn(model, batch_size=2, guidance_scale=4.0)
     assert not torch.equal(plain["samples"], guided["samples"])
     with torch.no_grad():  # classes 1 and 2 become one: an image depends on its own class
         model.conditioning.embedding.weight[2] = model.conditioning.embedding.weight[1] + 3
-    _, other = drawn(model)
+    _, other = drawn(model, batch_size=2)
     same = [torch.equal(a, b) for a, b in zip(plain["samples"], other["samples"], strict=True)]
     assert same == [label != 2 for label in plain["labels"].tolist()]
 

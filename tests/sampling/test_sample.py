@@ -62,6 +62,16 @@ def test_mode_and_global_state_are_left_alone():
     assert not model.dropout.training
 
 
+def test_dropout_and_gradients_are_off():
+    class Dropped(Linear):
+        def forward(self, images, num_steps):
+            return nn.functional.dropout(super().forward(images, num_steps), training=self.training)
+
+    found, expected = (sample(model.train(), 2, generator=generator(0, "a")) for model in (Dropped(), Linear()))
+    assert torch.equal(found, expected)
+    assert not found.requires_grad
+
+
 def test_without_a_generator_the_global_seed_decides():
     model = Linear()
     draws = []
