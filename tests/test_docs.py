@@ -1,8 +1,11 @@
 """README and docs say what is so: links, commands, parameters, paths, tables, the diagram and code blocks."""
 
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.util import find_spec
@@ -17,15 +20,14 @@ from dvc.cli.parser import get_main_parser
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 from project import NOWHERE, REPO
 
+from ddpm.check import checked_params
 from ddpm.conditioning.conditioning import CONDITIONINGS
 from ddpm.diffusion.loss import Weighting
 from ddpm.diffusion.posterior import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.networks.checkpoint import save_model
 from ddpm.networks.network import NETWORKS
-from ddpm.rules import check_rules
 from ddpm.run.dvc import CHECK, Declared, declared_stages, needs
-from ddpm.run.params import load_params
 from ddpm.run.yaml import load_yaml
 from ddpm.sampling.sampler import SAMPLERS
 
@@ -95,11 +97,6 @@ def stages() -> Mapping[str, Declared]:
         return declared_stages()
 
 
-@cache
-def sections() -> Mapping[str, Any]:
-    return {stage.key or name: stage.section for name, (stage, *_) in stages().items() if stage.section}
-
-
 @every_page
 def test_links_lead_somewhere(page):
     for target in LINK.findall(prose(page)):
@@ -146,21 +143,45 @@ def test_commands_are_ones_that_exist(page):
                     assert known >= set(asked.targets), words
 
 
-def overrides() -> Iterator[tuple[str, ...]]:
-    """What `dvc exp run -S` changes; extending.md's are tried by its own test, with the files that it adds."""
-    for page in PAGES:
-        for words in commands(page) if page != EXTENDING else ():
+def overrides(pages: list[Path]) -> Iterator[tuple[str, ...]]:
+    """What `dvc exp run -S` changes."""
+    for page in pages:
+        for words in commands(page):
             if words[:3] == ["dvc", "exp", "run"] and (changes := get_main_parser().parse_args(words[1:]).set_param):
                 yield tuple(changes)
 
 
-@pytest.mark.parametrize("changes", sorted(set(overrides())), ids=" ".join)
+@pytest.mark.parametrize("changes", sorted(set(overrides([page for page in PAGES if page != EXTENDING]))), ids=" ".join)
 def test_experiments_change_params_to_allowed_values(changes, tmp_path):
     for number, sweep in enumerate(get_hydra_sweeps({"params.yaml": [*changes]})):
         path = tmp_path / f"{number}.yaml"
         shutil.copy(REPO / "params.yaml", path)
         apply_overrides(path, sweep["params.yaml"])
-        check_rules(load_params(sections(), path, whole=True))
+        checked_params(stages(), load_yaml(path))
+
+
+def test_extending_changes_params_to_values_that_its_files_allow(tmp_path):
+    for folder in ("src", "stages"):
+        shutil.copytree(REPO / folder, tmp_path / folder)
+    for code in blocks(EXTENDING, "python"):
+        (tmp_path / code.partition("\n")[0].removeprefix("# ")).write_text(code)
+    tried = list(overrides([EXTENDING]))
+    assert len(tried) == 3  # sampler, data set, network
+    for number, changes in enumerate(tried):
+        shutil.copy(REPO / "params.yaml", tmp_path / f"{number}.yaml")
+        apply_overrides(tmp_path / f"{number}.yaml", [*changes])
+    check = """
+from pathlib import Path
+from ddpm.check import checked_params
+from ddpm.run.dvc import declared_stages
+from ddpm.run.yaml import load_yaml
+stages = declared_stages()
+for path in Path().glob("*.yaml"):
+    checked_params(stages, load_yaml(path))
+"""
+    command, environment = [sys.executable, "-c", check], os.environ | {"PYTHONPATH": "src"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
