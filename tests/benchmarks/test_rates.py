@@ -50,6 +50,8 @@ def test_a_rate_is_the_median_of_rounds_and_belongs_to_its_settings(rates, toy, 
     assert float(row["seconds_per_image"]) == pytest.approx(0.3 / 2)
     assert float(row["slowest"]) == pytest.approx(0.4 / 0.3)
     assert (float(row["set_up_seconds"]), row["set_up_counts"], row["parameters"]) == (3.0, "False", "7")
+    rates.add({"contender": "toy", "settings": "one", "measured": "later"}, {"seconds_per_image": 9.0})
+    assert rates.of(toy)["seconds_per_image"] == "9.0"  # the newest
     toy.settings = "two"
     with pytest.raises(UserError, match="no rate for toy"):
         rates.of(toy)
