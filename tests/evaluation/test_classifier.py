@@ -17,6 +17,7 @@ from ddpm.evaluation.classifier import (
     ClassifierConfig,
     TrainClassifier,
     describe,
+    even_sized,
     fit_classifier,
     load_classifier,
     one_cycle,
@@ -59,6 +60,7 @@ def fitted(seed: int) -> Classifier:
 
 def test_it_learns_what_can_be_separated_and_one_seed_gives_one_model():
     model, again, other = (fitted(seed) for seed in (0, 0, 1))
+    assert not model.training
     images, labels = toy(200, 1).images, toy(200, 1).labels
     found = describe(model, images)
     assert (found.classes == labels).double().mean() >= 0.98
@@ -183,6 +185,16 @@ def test_every_step_has_its_own_shifts():
     image = torch.arange(100, 116, dtype=torch.uint8).reshape(1, 1, 4, 4).expand(6, 1, 4, 4).contiguous()
     fit_classifier(Seen(), params, ImageDataset(image, torch.zeros(6, dtype=torch.uint8)))
     assert len({tuple(batch.flatten().tolist()) for batch in seen}) == 4
+
+
+def test_odd_sizes_are_padded_with_black_and_even_ones_are_left():
+    images = torch.rand(2, 3, 5, 7)
+    padded = even_sized(images)
+    assert padded.shape == (2, 3, 6, 8)
+    assert torch.equal(padded[..., :5, :7], images)
+    assert (padded[..., 5, :] == -1).all()
+    assert (padded[..., 7] == -1).all()
+    assert torch.equal(even_sized(padded), padded)
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 9, 13), (1, 4, 4)])

@@ -8,6 +8,8 @@ import pytest
 import torch
 from workbench import noise, run, save_split
 
+from ddpm.conditioning.kinds.labels import Labels
+from ddpm.diffusion.model import DiffusionModel
 from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
 from ddpm.errors import UserError
 from ddpm.evaluation.bound import VariationalBound
@@ -69,6 +71,30 @@ def test_both_splits_are_measured_with_the_params(clip_sample):
         widths = [(found["high"] - found["low"]) ** 2 for found in (train, test, gap)]
         assert widths[2] == pytest.approx(widths[0] + widths[1])
         assert metrics[variance]["gap"]["bits_per_dim"] == gap["value"]
+
+
+class Grey(DiffusionModel):
+    """Predicts an image of the grey that its class stands for."""
+
+    def __init__(self):
+        super().__init__()
+        self.img_shape, self.prediction = (1, 28, 28), "x0"
+        self.noise_schedule = NoiseSchedule(25, betas=cosine_schedule(25))
+        self.conditioning = Labels((1, 28, 28), 10, 4, 0.1).eval()
+
+    def forward(self, images, num_steps, cond):  # noqa: ARG002
+        return (cond / 9 * 2 - 1)[:, None, None, None].expand_as(images)
+
+
+def test_the_model_is_given_the_conditioning_of_each_image():
+    for split in ("train", "test"):
+        labels = torch.arange(20) % 10
+        greys = (labels / 9 * 255).round().to(torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 1, 28, 28)
+        save_split(split, greys.contiguous(), labels)
+    run("bound", FEW, load_model=lambda _: Grey())
+    with (REPORTS / "test.csv").open() as file:
+        errors = [float(row["distortion"]) for row in csv.DictReader(file)]
+    assert max(errors) < 0.51  # levels: the rounding of the greys
 
 
 def test_more_images_than_a_split_holds_are_refused():

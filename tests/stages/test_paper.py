@@ -21,8 +21,9 @@ from ddpm.evaluation.frechet import fid
 from ddpm.evaluation.metric import Described
 from ddpm.images import denormalize_img, to_uint8
 from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
-from ddpm.networks.checkpoint import save_model
-from ddpm.run.seeding import global_stream
+from ddpm.networks.checkpoint import load_model, save_model
+from ddpm.run.seeding import generator, global_stream
+from ddpm.sampling.chain import Chain
 from ddpm.sampling.spacing import timesteps
 
 FEW = {
@@ -126,12 +127,28 @@ class Oracle(DiffusionModel):
         return self.conditioning(cond).image
 
 
-def drawn_with(model, monkeypatch):
+def drawn_with(model, monkeypatch, params=FEW):
+    """The samples of the stage with another model, and the stage's seed; nothing is scored."""
     monkeypatch.setattr(progressive, "load_classifier", lambda _: (torch.nn.Identity(), "none"))
     monkeypatch.setattr(progressive, "describe", unseeing)
     monkeypatch.setattr(progressive, "fid", lambda *_: 0.0)
-    run("paper", FEW, load_model=lambda _: model)
-    return load_file("samples/paper.safetensors")
+    stage = run("paper", params, load_model=lambda _: model)
+    return load_file("samples/paper.safetensors"), stage.seed
+
+
+@pytest.mark.parametrize("change", [{}, {"variance": "fixed_large"}, {"clip_sample": False}, {"n_steps": 8}])
+def test_each_chain_is_that_of_its_stream_and_the_params(change, monkeypatch):
+    model = load_model(Path("models/unet.safetensors"))
+    for parameter in model.parameters():
+        parameter.data *= 4  # so that its estimates leave [-1, 1]
+    params = FEW | {"variance": "fixed_small", "clip_sample": True} | change
+    made, seed = drawn_with(model, monkeypatch, params)
+    kept = timesteps(model.noise_schedule, params["n_steps"])
+    chain = Chain(model, kept, params["variance"], params["clip_sample"])
+    for i in range(2):
+        *_, x1, _ = chain.walk([generator(seed, "chain", i)])
+        expected = to_uint8(denormalize_img(chain.estimate(x1, 1))).int()
+        assert (made["estimates"][-1, i].int() - expected[0]).abs().max() <= 1  # other batches round otherwise
 
 
 def grey(classes):
@@ -139,7 +156,7 @@ def grey(classes):
 
 
 def test_a_chain_has_one_class_and_a_mixture_that_of_the_nearer_image(monkeypatch):
-    made = drawn_with(Oracle(Labels((1, 28, 28), 10, 4, 0.1).eval()), monkeypatch)
+    made, _ = drawn_with(Oracle(Labels((1, 28, 28), 10, 4, 0.1).eval()), monkeypatch)
     assert torch.equal(made["estimates"].float()[..., 0, 0, 0], grey(range(2)).expand(2, -1))
     assert (made["branches"] == 0).all()  # of the first chain, whose class is 0
     labels = load_dataset(Path("data/images/test.safetensors")).labels[:4].reshape(2, 2)
@@ -155,6 +172,6 @@ def test_a_mixture_of_images_is_given_a_mixture_of_their_clusters_means(monkeypa
     images = load_dataset(Path("data/images/test.safetensors")).images.clone()
     images[:4] = torch.tensor([200, 50, 50, 200], dtype=torch.uint8).reshape(4, 1, 1, 1)
     save_split("test", images)
-    made = drawn_with(Oracle(clusters), monkeypatch)
+    made, _ = drawn_with(Oracle(clusters), monkeypatch)
     expected = to_uint8(denormalize_img(torch.tensor([[0.5, 0.0, -0.5], [-0.5, 0.0, 0.5]])))  # lambda 0, 1/2 and 1
     assert torch.equal(made["interpolation"][..., 0, 0, 0], expected)
