@@ -64,13 +64,7 @@ class Answer(BaseHTTPRequestHandler):
             case "altered":
                 self.send(data[:2000] + bytes([data[2000] ^ 1]) + data[2001:], len(data))
             case "silent":
-                wait(60)
-            case "trickles":
-                self.send(b"", len(data))
-                for byte in data:
-                    self.wfile.write(bytes([byte]))
-                    if wait(0.05):
-                        break
+                wait(600)
             case "endless":
                 self.send(b"")
                 while not self.server.closing.is_set():
