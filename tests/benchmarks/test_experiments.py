@@ -135,14 +135,18 @@ def test_ctrl_c_ends_the_stages_and_leaves_the_workspace_as_it_was(repository):
     """One run sleeps, and another waits for its turn, when the signal comes."""
     ledger, before = Ledger(repository / "rows.csv", ("name", "seed")), (repository / "params.yaml").read_bytes()
 
+    sessions = set()
+
     def interrupt():
         while not (repository / "runs").exists():
             time.sleep(0.1)
+        sessions.update(os.getsid(child.pid) for child in psutil.Process().children(True))
         os.kill(os.getpid(), signal.SIGINT)
 
     Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         collect(ledger, ("train",), [experiment(0.5), experiment(2.0)], lambda metrics: metrics["train"], jobs=1)
+    assert os.getsid(0) not in sessions  # a terminal's Ctrl-C does not reach dvc
     assert (repository / "runs").read_text().split() == ["0.5"]
     assert (repository / "params.yaml").read_bytes() == before
     assert ledger.rows() == []

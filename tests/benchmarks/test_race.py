@@ -66,7 +66,7 @@ def test_runs_of_the_pipeline_last_as_many_steps_as_the_minutes_allow(toy, tmp_p
     rates = Rates(tmp_path / "rates.csv")
     monkeypatch.chdir(tmp_path)
     rates.add({"contender": toy.name, "settings": toy.settings, "measured": "today"}, RATE)
-    toy.changes = {"train_unet": {"lr": 0.5}}
+    toy.changes = {"train_unet": {"lr": 0.5, "warmup_steps": 60}}
     toy.params = Namespace(train_unet=Namespace(epochs=1.0, batch_size=2, ema_decay=0.99, warmup_steps=60))
     found = list(module.experiments(rates, [toy], {toy.name: [0, 1]}, BASE, "judge", 240, [2.0, 1.0]))
     assert [(each.cell["minutes"], each.cell["seed"], each.cell["n_steps"]) for each in found] == [
