@@ -57,6 +57,17 @@ def test_the_same_seed_finds_the_same_bits():
     assert not torch.equal(first.means, other.means)
 
 
+def test_an_empty_cluster_is_never_drawn():
+    # Of two different images, five clusters start from equal ones, of which all but one stay empty.
+    images = torch.tensor([0.5, 0.5, 0.5, 0.5, -0.5]).reshape(-1, 1, 1, 1).expand(5, *SHAPE)
+    conditioning = fitted(images, k=5)
+    assert sorted(conditioning.frequencies.tolist()) == pytest.approx([0, 0, 0, 0.2, 0.8])
+    assert conditioning.means.isfinite().all()
+    drawn = conditioning.draw(0, range(200)).unique()
+    assert (conditioning.frequencies[drawn] > 0).all()
+    assert conditioning.frequencies[conditioning.encode(images, None)].tolist() == pytest.approx([0.8] * 4 + [0.2])
+
+
 def test_clusters_are_drawn_by_their_frequencies():
     conditioning = clusters()
     conditioning.frequencies.copy_(torch.tensor([0.6, 0.0, 0.4]))

@@ -4,6 +4,7 @@ A network that learns p(x | cluster), with the cluster drawn by its frequency, i
 labels (Bao et al. 2022, Hu et al. 2023).
 """
 
+import warnings
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -58,11 +59,13 @@ class Clusters(Conditioning):
         self.register_buffer("frequencies", torch.zeros(n_clusters, dtype=torch.float64))
 
     def fit(self, images: Float[Tensor, "n c h w"], seed: int) -> None:
-        """Lloyd's algorithm on the pixels, from k of the images; needs at least k different ones."""
+        """Lloyd's algorithm on the pixels, from k of the images; needs at least k."""
         from scipy.cluster.vq import kmeans2  # slow to import, and only training needs it
 
         points = images.flatten(1).numpy()
-        means, nearest = kmeans2(points, len(self.means), iter=ITERATIONS, minit="points", rng=seed)
+        with warnings.catch_warnings():  # an empty cluster keeps its mean and is never drawn
+            warnings.filterwarnings("ignore", "One of the clusters is empty")
+            means, nearest = kmeans2(points, len(self.means), iter=ITERATIONS, minit="points", rng=seed)
         self.means.copy_(torch.from_numpy(means).reshape(self.means.shape))
         counts = torch.from_numpy(nearest).long().bincount(minlength=len(means))
         self.frequencies.copy_(counts.double() / len(images))
