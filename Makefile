@@ -15,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Where it is set, as in many containers, each of the pipeline's processes would compile torch and mlflow anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup repro test torture ablation benchmark peers ui send deps mutants lock
+.PHONY: help setup repro test torture ablation benchmark peers compare ui send deps mutants clean lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s  %s\n", $$1, $$2}' Makefile
@@ -30,12 +30,13 @@ $(READY): requirements.txt pyproject.toml
 	@python -m pip install --quiet --disable-pip-version-check $(UV)
 	uv pip sync --quiet requirements.txt
 	uv pip install --quiet --no-deps --editable .
+	@python -X utf8 -c 'from vl_convert import javascript_bundle; print(f"(() => {{{javascript_bundle()}}})()")' > $(VENV)/vega.js
 	@touch $@
 
 repro: setup ## run the pipeline: data, training, samples, pictures
 	dvc repro
 	@echo
-	@echo "Everything: open reports/index.html    Numbers: dvc metrics show    All runs: make ui, then open http://127.0.0.1:5000"
+	@echo "Everything: open reports/index.html    Numbers: dvc metrics show    All runs: make ui"
 
 test: setup ## lint, types and the whole test suite
 	ruff check .
@@ -61,8 +62,11 @@ benchmark: peers ## train us and the peers for the same minutes and compare: mos
 	dvc repro train_classifier
 	python -m benchmarks.minutes
 
+compare: setup ## experiments side by side: parameters, headline metrics, minutes
+	@python -m ddpm.compare
+
 ui: setup ## browse the runs in MLflow, on this machine only
-	MLFLOW_BACKEND_STORE_URI="$$(python -m ddpm.run.tracking)" mlflow ui --host 127.0.0.1
+	python -m ddpm.run.tracking ui
 
 send: setup ## send to MLflow what it could not take when it was logged
 	python -m ddpm.run.tracking send
@@ -72,6 +76,10 @@ deps: setup ## write dvc.yaml from what the scripts in stages/ declare
 
 mutants: setup ## make mistakes in copies of the project, one by one: do the tests notice?
 	python tests/mutants/mutate.py
+
+clean: ## remove all that was built, downloaded or made, MLflow's runs too
+	rm -rf $(VENV) .data .dvc/cache .dvc/tmp .resume .mlflow-outbox mlflow.db* mlartifacts dvc_plots .benchmark \
+	  data models samples plan reports
 
 lock: ## compile requirements.txt anew from pyproject.toml
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --group dev --no-annotate pyproject.toml \

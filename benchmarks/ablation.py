@@ -3,7 +3,8 @@
     python -m benchmarks.ablation            # or: make ablation
 
 Trains 16 cells with three seeds each on the small equal budget of recipes/ablation.yaml: 48 DVC experiments, about 90
-minutes on two cores. Ctrl-C stops it; started again, it goes on. Writes reports/ablation/ and docs/results/ablation.md.
+minutes on two cores. Ctrl-C stops it; started again, it goes on. Writes
+benchmarks/results/ablation/ and docs/results/ablation.md.
 Samples are scored against held-out images of the training split; bits/dim are those of the test split.
 """
 
@@ -27,7 +28,9 @@ from ddpm.run.stage import mistakes_in_one_line
 STAGES = "train_unet", "sample_unet", "evaluate_unet", "bound"  # no others run, so all cells share one classifier
 WEIGHTINGS = "bound", "simple"
 VARIANCES = "fixed_small", "learned"
-LEDGER = Ledger(Path("reports/ablation/ablation.csv"), ("settings", "prediction", "weighting", "variance", "seed"))
+LEDGER = Ledger(
+    Path("benchmarks/results/ablation/ablation.csv"), ("settings", "prediction", "weighting", "variance", "seed")
+)
 DOC = Path("docs/results/ablation.md")
 SCORE = "fid_classifier"
 SHOWN = SCORE, "bits_per_dim", "eval_loss"

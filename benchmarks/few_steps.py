@@ -1,12 +1,12 @@
 """How good are the trained U-Net's samples after few steps, with each sampler and each spacing of its steps?
 
-    python -m benchmarks.few_steps                                            # two hours on two cores
+    python -m benchmarks.few_steps                                            # every sampler and spacing
     python -m benchmarks.few_steps --samplers unipc --evaluations 5 10 --seeds 0 1 2
     python -m benchmarks.few_steps --guidance-scale 1
 
 Each row is a DVC experiment of the stages sample_unet and evaluate_unet. Rows that are there for the same weights and
 settings are not made again. Samples are scored against held-out images of the training split, for this is a search.
-Writes reports/few_steps/ and docs/results/few_steps.md.
+Writes benchmarks/results/few_steps/ and docs/results/few_steps.md.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,11 +31,12 @@ BASE: dict[str, Any] = {
     "evaluate_unet": {"reference": "held_out"},
 }
 LEDGER = Ledger(
-    Path("reports/few_steps/few_steps.csv"), ("settings", "guidance_scale", "sampler", "spacing", "n_steps", "seed")
+    Path("benchmarks/results/few_steps/few_steps.csv"),
+    ("settings", "guidance_scale", "sampler", "spacing", "n_steps", "seed"),
 )
 DOC = Path("docs/results/few_steps.md")
-SCORE = "fid_classifier"
-SHOWN = SCORE, "precision_classifier", "recall_classifier"
+SCORE = "worst_auc"
+SHOWN = SCORE, "fid_classifier", "recall_classifier"
 
 
 def main() -> None:
@@ -86,7 +87,8 @@ def report() -> None:
         scale, mine = next(groups(rows, "guidance_scale"))
         drawn = figure(
             "Quality in few steps of the U-Net",
-            "Frechet distance, in a classifier's features, to held-out images of the training split: lower is better. "
+            "AUC of networks that tell samples from held-out images of the training split, in the worst view: lower is "
+            "better. "
             f"Means over sets of noise; bars: least to most. Guidance scale {scale[0]}.",
             "evaluations of the network",
             SCORE,

@@ -1,12 +1,12 @@
 """What is each choice of the default worth? One thing changed, as many minutes of training, three seeds.
 
-    python -m benchmarks.leads              # half a minute of training each; an hour on two cores
+    python -m benchmarks.leads              # half a minute of training each
     python -m benchmarks.leads rate         # only how fast each trains, on a quiet machine
     python -m benchmarks.leads run --minutes 2 --only min_snr "no first_skip"
     python -m benchmarks.leads report       # only the table of the rows that are there
 
 Each row is a DVC experiment. What a minute is: benchmarks/core/rates.py. Samples are scored against held-out images of
-the training split, for this is a search. Writes reports/leads/ and docs/results/leads.md.
+the training split, for this is a search. Writes benchmarks/results/leads/ and docs/results/leads.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,34 +24,36 @@ from ddpm import recipes
 from ddpm.run.stage import mistakes_in_one_line
 
 BASE = {"threads": 1, "evaluate_unet": {"reference": "held_out"}}
-LEDGER, RATES = Ledger(Path("reports/leads/leads.csv"), KEY), Rates(Path("reports/leads/rates.csv"))
+LEDGER, RATES = (
+    Ledger(Path("benchmarks/results/leads/leads.csv"), KEY),
+    Rates(Path("benchmarks/results/leads/rates.csv")),
+)
 DOC = Path("docs/results/leads.md")
-SCORE = "fid_classifier"
+SCORE = "worst_auc"
 DEFAULT = "the default"
 TRAINING: dict[str, dict[str, Any]] = {
     "Adam for all weights": {"muon_lr": None},
     "constant learning rate": {"lr_decay": "none"},
     "raw weights": {"ema_decay": 0.0},
-    "batch 128": {"batch_size": 128},
-    "full resolution": {"unet": {"patch_size": 1}},
+    "batch 64": {"batch_size": 64},
+    "no head": {"unet": {"head_channels": 0}},
+    "one more convolution": {"unet": {"head_convs": 3}},
+    "full resolution": {"unet": {"patch_size": 1, "head_channels": 0}},
     "no first_skip": {"unet": {"first_skip": False}},
     "attention at 14 too": {"unet": {"max_attention_size": None}},
     "48 channels": {"unet": {"channels": 48}},
-    "v": {"prediction": "v"},
-    "v, loss of x0": {"prediction": "v", "weighting": "x0"},
+    "x0": {"prediction": "x0"},
+    "loss of x0": {"weighting": "x0"},
     "eps, rescaled linear": {"prediction": "eps", "schedule": "rescaled_linear"},
     "rescaled linear": {"schedule": "rescaled_linear"},
     "min_snr": {"weighting": "min_snr"},
-    "stratified": {"step_sampling": "stratified"},
+    "uniform": {"step_sampling": "uniform"},
     "dropout 0.1": {"unet": {"dropout": 0.1}},
-    "100 clusters": {"clusters": {"n_clusters": 100}},
-    "300 clusters": {"clusters": {"n_clusters": 300}},
 }
-UNGUIDED = {"sample": {"unet": {"guidance_scale": 1.0}}}
 LEADS: dict[str, dict[str, Any]] = {
     DEFAULT: {},
-    "no guidance": UNGUIDED,
-    "unconditional": {"train_unet": {"conditioning": None}, **UNGUIDED},
+    "50 steps": {"sample": {"unet": {"n_steps": 50}}},
+    "dpmpp_2m, 25 steps": {"sample": {"unet": {"sampler": "dpmpp_2m", "n_steps": 25}}},
     **{name: {"train_unet": changes} for name, changes in TRAINING.items()},
 }
 
@@ -79,7 +81,7 @@ def report() -> None:
 
 def markdown(rows: Sequence[Row], speeds: Mapping[str, float]) -> str:
     """A line for each number of minutes and lead: speed, scores, and whether it can be told from the default."""
-    shown = SCORE, "precision_classifier", "recall_classifier"
+    shown = SCORE, "auc_16_levels", "auc_high_pass", "fid_classifier", "recall_classifier"
     lines = []
     for (minutes,), alike in groups(sorted(rows, key=lambda row: float(row["minutes"])), "minutes"):
         found = {name: numbers(runs, SCORE) for (name,), runs in groups(alike, "contender")}

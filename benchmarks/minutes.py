@@ -6,7 +6,8 @@
     python -m benchmarks.minutes report                 # only table and figure of the rows that are there
 
 What a minute is: benchmarks/core/rates.py. Ours and the course's are DVC experiments. A peer's learning rate is
-constant, so one training passes through all its minutes. Writes reports/benchmark/ and the result in docs/benchmark.md.
+constant, so one training passes through all its minutes. Writes benchmarks/results/benchmark/ and the result in
+docs/benchmark.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,8 +25,11 @@ from ddpm import recipes
 from ddpm.figures.canvas import save
 from ddpm.run.stage import mistakes_in_one_line
 
-LEDGER, RATES = Ledger(Path("reports/benchmark/minutes.csv"), KEY), Rates(Path("reports/benchmark/rates.csv"))
-DOC, PICTURE = Path("docs/benchmark.md"), Path("reports/benchmark/minutes.png")
+LEDGER, RATES = (
+    Ledger(Path("benchmarks/results/benchmark/minutes.csv"), KEY),
+    Rates(Path("benchmarks/results/benchmark/rates.csv")),
+)
+DOC, PICTURE = Path("docs/benchmark.md"), Path("benchmarks/results/benchmark/minutes.png")
 SCORE = "fid_classifier"
 SHOWN = SCORE, "class_distance_classifier", "precision_classifier", "recall_classifier"
 OURS, COURSE = "ours", "course"

@@ -4,8 +4,8 @@
     python -m benchmarks.throughput --recipe course
 
 Peak and training are measured in turn and compared round by round. Times are of the wall clock; with `threads: 1` on a
-CPU they are the processor's, which other work disturbs less. Images are random numbers. Writes reports/throughput/ and
-docs/results/throughput.md.
+CPU they are the processor's, which other work disturbs less. Images are random numbers. Writes
+benchmarks/results/throughput/ and docs/results/throughput.md.
 """
 
 import time
@@ -36,7 +36,7 @@ from ddpm.run.stage import mistakes_in_one_line, peak_memory
 from ddpm.training.loop import Step, start_training, total_steps, training_steps
 from ddpm.training.train_model import build_model, examples
 
-REPORT, DOC = Path("reports/throughput/throughput.json"), Path("docs/results/throughput.md")
+REPORT, DOC = Path("benchmarks/results/throughput/throughput.json"), Path("docs/results/throughput.md")
 N_IMAGES = 4096
 CONVOLUTIONS = ((64, 14), (128, 14), (256, 14), (128, 28), (256, 28))  # 3x3: channels, size of the maps
 PEAK_SECONDS = 0.3  # on each of them, in each round

@@ -4,7 +4,14 @@ import logging
 from pathlib import Path
 
 from ddpm.data.dataset import load_dataset
-from ddpm.evaluation.rate_distortion import BoundParams, bounds_of_splits, by_timestep, compared, rate_distortion
+from ddpm.evaluation.rate_distortion import (
+    BoundParams,
+    bounds_of_splits,
+    by_timestep,
+    compared,
+    images_of_each,
+    rate_distortion,
+)
 from ddpm.networks.checkpoint import load_model
 from ddpm.run.files import write_csv, write_json
 from ddpm.run.params import flatten
@@ -29,12 +36,12 @@ def main(stage: StageRun) -> None:
         for variance, table in tables.items()
     }
     write_json(REPORTS / "metrics.json", metrics)
-    facts = {"n_images": params.n_images, "stride": params.stride}
+    facts = {"n_images": images_of_each(params, splits), "stride": params.stride}
     coding = rate_distortion(found["test"][params.variances[0]])
     write_json(REPORTS / "bound.json", {**facts, "variances": tables, "rate_distortion": coding})
     for split, bounds in found.items():
         write_csv(REPORTS / f"{split}.csv", *by_timestep(bounds))
-    stage.log.log_metrics(dict(flatten(metrics)), 0)
+    stage.log.log_metrics({key.replace(".", "/"): value for key, value in flatten(metrics)}, 0)
 
 
 STAGES = {
@@ -42,9 +49,7 @@ STAGES = {
         main,
         section=BoundParams,
         deps=[*DATA.values(), MODEL],
-        reports=[f"{REPORTS}/bound.json"],
-        metrics=[f"{REPORTS}/metrics.json"],
-        plots=[f"{REPORTS}/{split}.csv" for split in DATA],
+        outs=[f"{REPORTS}/bound.json", f"{REPORTS}/metrics.json", *(f"{REPORTS}/{split}.csv" for split in DATA)],
         resumes=True,
     )
 }

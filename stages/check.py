@@ -1,17 +1,24 @@
 """Stage check: all of params.yaml, before any work, and which code decides the result of each stage."""
 
 from ddpm.check import checked_params
+from ddpm.errors import UserError
 from ddpm.run.dvc import CHECK, declared_stages, used_by_name
+from ddpm.run.experiment import take_back_overrides
 from ddpm.run.files import write_json
 from ddpm.run.params import PARAMS
 from ddpm.run.plan import PLAN, code_digests, plan_path
 from ddpm.run.stage import Stage, StageRun, run
 from ddpm.run.yaml import load_yaml
 
+TAKEN_BACK = f"{PARAMS} is as it was before; nothing has run"
+
 
 def main(_: StageRun) -> None:
     stages = declared_stages()
-    params = checked_params(stages, load_yaml(PARAMS))
+    try:
+        params = checked_params(stages, load_yaml(PARAMS))
+    except UserError as error:
+        raise UserError(f"{error}\n{TAKEN_BACK}" if take_back_overrides() else str(error)) from None
     write_json(PLAN / "params.json", params.model_dump(exclude={"checkpoint_seconds"}))
     for name, declared in stages.items():
         if name != CHECK:

@@ -1,5 +1,6 @@
 """Stage evaluate_tiny: the tiny model against the exact denoiser of gradient images."""
 
+import re
 from pathlib import Path
 
 from ddpm.data.dataset import load_dataset, to_x0_range
@@ -41,7 +42,7 @@ def main(stage: StageRun) -> None:
         "entropy": entropy(*model.img_shape[1:]),
     }
     write_json(REPORTS / "metrics.json", metrics)
-    stage.log.log_metrics({key: float(value) for key, value in metrics.items()}, 0)
+    stage.log.log_metrics({re.sub("^(tiny|exact)_", r"\1/", key): float(value) for key, value in metrics.items()}, 0)
 
 
 STAGES = {
@@ -49,8 +50,7 @@ STAGES = {
         main,
         section=EvaluateTiny,
         deps=[HELD_OUT, MODEL, SAMPLES],
-        metrics=[f"{REPORTS}/metrics.json"],
-        plots=[f"{REPORTS}/optimal_loss_by_timestep.csv", f"{REPORTS}/bound.csv"],
+        outs=[f"{REPORTS}/{name}" for name in ("metrics.json", "optimal_loss_by_timestep.csv", "bound.csv")],
         resumes=True,
     )
 }

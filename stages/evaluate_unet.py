@@ -8,6 +8,7 @@ from ddpm.evaluation.evaluate import (
     SPACES,
     EvaluateUnet,
     all_scores,
+    as_metrics,
     as_report,
     class_histogram,
     compare,
@@ -31,15 +32,15 @@ def main(stage: StageRun) -> None:
     for name, found in scores.items():
         logging.info("%s: %s, floor %s", name, found.samples, found.floor)
     logging.info("%s", ", ".join(f"{name} {fact}" for name, fact in facts.items()))
-    values = {name: found.samples.value for name, found in scores.items()}
-    metrics = values | {f"{name}_floor": found.floor.value for name, found in scores.items()}
+    metrics = as_metrics(scores)
     write_json(REPORTS / "metrics.json", metrics)
     write_json(REPORTS / "scores.json", as_report(scores, comparison, facts))
     write_csv(REPORTS / "class_histogram.csv", HISTOGRAM, class_histogram(comparison, splits["test"].class_names))
     for space in SPACES:
         write_csv(REPORTS / f"neighbours_{space}.csv", *neighbour_table(comparison, space))
     stage.log.set_tags({name: str(fact) for name, fact in facts.items()})
-    stage.log.log_metrics(metrics, 0)
+    sides = (("samples", ""), ("real", "_floor"))
+    stage.log.log_metrics({f"{side}/{name}": metrics[f"{name}{end}"] for side, end in sides for name in scores}, 0)
 
 
 STAGES = {
@@ -48,11 +49,10 @@ STAGES = {
         section=EvaluateUnet,
         deps=[*DATA.values(), CLASSIFIER, SAMPLES],
         entries=[METRICS.module(name) for name in METRICS],
-        reports=[
-            f"{REPORTS}/{name}"
-            for name in ("scores.json", "class_histogram.csv", *(f"neighbours_{space}.csv" for space in SPACES))
+        outs=[
+            *(f"{REPORTS}/{name}" for name in ("metrics.json", "scores.json", "class_histogram.csv")),
+            *(f"{REPORTS}/neighbours_{space}.csv" for space in SPACES),
         ],
-        metrics=[f"{REPORTS}/metrics.json"],
     )
 }
 

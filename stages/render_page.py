@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from ddpm.figures.page import TEMPLATES, Chapter, picture, render, trajectory
+from ddpm.evaluation.metric import METRICS as RULERS
+from ddpm.evaluation.two_sample import HEADLINE
+from ddpm.figures.page import TEMPLATES, Chapter, Opening, picture, render, trajectory
 from ddpm.figures.reports import read_json
 from ddpm.figures.topic import TOPICS, topics_in_order
 from ddpm.run.files import atomic_path, load_tensors, md5
@@ -16,9 +18,11 @@ METRICS = {
     **{name: Path(f"reports/{name}/metrics.json") for name in ("train_tiny", "train_unet", "train_classifier")},
     **{name: Path(f"reports/{name}/metrics.json") for name in ("study_samplers", "evaluate_tiny")},
     "evaluate_unet": Path("reports/evaluate_unet/scores.json"),
+    "controls": Path("reports/controls/controls.json"),
     "bound": Path("reports/bound/bound.json"),
     "paper": Path("reports/paper/x0_quality.json"),
 }
+FIRST = "unet_samples"  # the figure with which the page opens
 CHAPTERS = topics_in_order()
 FIGURES = [figure.path for topic in CHAPTERS.values() for figure in topic.figures.values()]
 READ = [Path(dep) for topic in CHAPTERS.values() for dep in topic.deps]
@@ -27,8 +31,14 @@ SHOWN = sorted({*FIGURES, *READ, *SAMPLES.values(), *METRICS.values()})
 
 def main(_: StageRun) -> None:
     sampled = {name: load_tensors(path) for name, path in SAMPLES.items()}
+    pictures = {path.stem: picture(path) for path in FIGURES}
+    beside = [
+        name for name, ruler in RULERS.items() if ruler.headline not in ("", HEADLINE)
+    ]  # the page names the worst
+    opening = Opening(pictures.pop(FIRST), beside)
     page = render(
-        {name: Chapter(t.title, [picture(f.path) for f in t.figures.values()]) for name, t in CHAPTERS.items()},
+        opening,
+        {n: Chapter(t.title, [pictures[f] for f in t.figures if f in pictures]) for n, t in CHAPTERS.items()},
         {name: trajectory(tensors["steps"][:, 0], tensors["num_steps"]) for name, tensors in sampled.items()},
         {name: read_json(path) for name, path in METRICS.items()},
         read_json(PARAMS),
@@ -39,8 +49,8 @@ def main(_: StageRun) -> None:
 
 
 DEPS = [*map(str, TEMPLATES), str(PARAMS), *map(str, SHOWN)]
-ENTRIES = [*map(TOPICS.module, TOPICS)]
-STAGES = {"render_page": Stage(main, general=(), deps=DEPS, entries=ENTRIES, reports=[str(PAGE)])}
+ENTRIES = [*map(TOPICS.module, TOPICS), *map(RULERS.module, RULERS)]
+STAGES = {"render_page": Stage(main, general=(), deps=DEPS, entries=ENTRIES, outs=[str(PAGE)])}
 
 if __name__ == "__main__":
     run(STAGES)

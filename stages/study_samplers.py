@@ -26,7 +26,7 @@ def main(stage: StageRun) -> None:
     floor = corner_error_floor(params.n_samples * channels, generator(stage.seed, "floor"))
     metrics = {"samples_floor": floor, "entropy": entropy(height, width)}
     write_json(REPORTS / "metrics.json", metrics)
-    stage.log.log_metrics(metrics, 0)
+    stage.log.log_metrics({f"exact/{name}": value for name, value in metrics.items()}, 0)
 
 
 STAGES = {
@@ -34,8 +34,7 @@ STAGES = {
         main,
         section=StudySamplers,
         deps=[HELD_OUT],
-        metrics=[f"{REPORTS}/metrics.json"],
-        plots=[f"{REPORTS}/sampler_error.csv", f"{REPORTS}/bound.csv"],
+        outs=[f"{REPORTS}/{name}" for name in ("metrics.json", "sampler_error.csv", "bound.csv")],
         resumes=True,
     )
 }

@@ -24,9 +24,11 @@ STAGES = {
         main,
         section=TrainModel,
         deps=[f"data/{data}/{split}.safetensors" for split in ("train", "held_out")],
-        outs=[f"models/{name}.safetensors", f"models/{name}_previews.safetensors"],
-        metrics=[f"reports/train_{name}/metrics.json"],
-        plots=[f"reports/train_{name}/{curve}.csv" for curve in CURVES],
+        outs=[
+            *(f"models/{name}{kind}.safetensors" for kind in ("", "_previews")),
+            f"reports/train_{name}/metrics.json",
+            *(f"reports/train_{name}/{curve}.csv" for curve in CURVES),
+        ],
         resumes=True,
     )
     for name, data in DATA.items()

@@ -35,7 +35,9 @@ def main(stage: StageRun) -> None:
     save_classifier(Path(WEIGHTS), model)
     write_csv(Path(f"{REPORTS}/loss.csv"), ("epoch", "train_loss"), losses)
     write_json(Path(f"{REPORTS}/metrics.json"), metrics)
-    stage.log.log_metrics(metrics, losses[-1][0])
+    for epoch, loss in losses:
+        stage.log.log_metrics({"train/loss": loss}, epoch)
+    stage.log.log_metrics({"test/accuracy": metrics["test_accuracy"], "model/parameters": metrics["parameters"]}, 0)
 
 
 STAGES = {
@@ -43,9 +45,7 @@ STAGES = {
         main,
         section=TrainClassifier,
         deps=[TRAIN, TEST],
-        outs=[WEIGHTS],
-        metrics=[f"{REPORTS}/metrics.json"],
-        plots=[f"{REPORTS}/loss.csv"],
+        outs=[WEIGHTS, f"{REPORTS}/metrics.json", f"{REPORTS}/loss.csv"],
         resumes=True,
     )
 }

@@ -17,8 +17,7 @@ TINY = {
     "generate_gradients": {"n_train": 500, "n_held_out": 64},
     "train_tiny": {"epochs": 2, "max_steps": 25, "img_log_interval": 4, "n_eval_per_step": 4},
     "train_unet": {
-        "unet": {"channels": 16, "groups": 4, "heads": 2},
-        "clusters": {"n_clusters": 10},
+        "unet": {"channels": 16, "groups": 4, "heads": 2, "head_channels": 4},
         "max_steps": 25,
         "n_eval": 8,
         "batch_size": 32,
@@ -32,7 +31,8 @@ TINY = {
     },
     "study_samplers": {"n_samples": 42, "max_steps": [21], "samplers": ["ancestral", "unipc"], "n_bound": 2},
     "evaluate_tiny": {"n_eval_per_step": 4, "n_samples": 42, "n_bound": 2},
-    "evaluate_unet": {"n_samples": 258, "n_halves": 2},
+    "evaluate_unet": {"n_samples": 258, "n_halves": 2, "epochs": 1},
+    "controls": {"n_images": 258, "n_train": 300, "n_halves": 2, "epochs": 1},
     "bound": {"n_images": 10, "stride": 5},
     "paper": {
         "n_samples": 258,
@@ -76,7 +76,7 @@ def copy_project(target: Path) -> None:
         check=True,
     )
     for name in filter(None, listed.stdout.decode().split("\0")):
-        if (REPO / name).is_file() and not name.startswith(("reports/", "tests/", "dvc.lock")):
+        if (REPO / name).is_file() and not name.startswith(("metrics.json", "tests/", "dvc.lock")):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPO / name, target / name)
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "copy"]):

@@ -18,6 +18,7 @@ from typing import Any, get_args
 import pytest
 from dvc.cli.parser import get_main_parser
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
+from mlflow import MlflowClient
 from project import NOWHERE, REPO
 
 from ddpm.check import checked_params
@@ -28,6 +29,7 @@ from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.networks.checkpoint import save_model
 from ddpm.networks.network import NETWORKS
 from ddpm.run.dvc import CHECK, Declared, declared_stages, needs
+from ddpm.run.tracking.model_registry import register
 from ddpm.run.yaml import load_yaml
 from ddpm.sampling.sampler import SAMPLERS
 
@@ -130,8 +132,11 @@ def test_commands_are_ones_that_exist(page):
             case ["python", "-m", "ddpm.recipes", recipe]:
                 assert recipe in RECIPES, words
             case ["python", "-m", module, *others]:
-                assert find_spec(module), words
-                assert all(f'"{word}"' in options for word in others if word.startswith("--")), words
+                spec = find_spec(module)
+                assert spec, words
+                assert spec.origin, words
+                known = Path(spec.origin).read_text() + options
+                assert all(f'"{word}"' in known for word in others if word.startswith("--")), words
             case ["python", path, *_]:
                 assert (REPO / path).is_file(), words
             case ["pytest", *others]:
@@ -139,8 +144,8 @@ def test_commands_are_ones_that_exist(page):
             case ["dvc", *others]:
                 asked = get_main_parser().parse_args(others)
                 if others[0] == "repro" or others[:2] == ["exp", "run"]:
-                    known = stages().keys() | set(re.findall(r"^# stages/(\w+)\.py$", page.read_text(), re.MULTILINE))
-                    assert known >= set(asked.targets), words
+                    there = stages().keys() | set(re.findall(r"^# stages/(\w+)\.py$", page.read_text(), re.MULTILINE))
+                    assert there >= set(asked.targets), words
 
 
 def overrides(pages: list[Path]) -> Iterator[tuple[str, ...]]:
@@ -246,7 +251,8 @@ def test_the_changelog_leads_from_old_keys_to_new_ones():
         assert new == "-" or params >= set(SPAN.findall(new)) != set(), new
 
 
-def test_the_diagram_is_the_pipeline():
+@pytest.mark.parametrize("page", ["README.md", "docs/pipeline.md"])
+def test_the_diagram_is_the_pipeline(page):
     """Its arrows are the transitive reduction of what reads what, `check` aside."""
     before = {stage: set(others) - {CHECK} for stage, others in needs(stages()).items() if stage != CHECK}
 
@@ -254,12 +260,21 @@ def test_the_diagram_is_the_pipeline():
         return before[stage].union(*(ancestors(other) for other in before[stage]))
 
     arrows = {(o, s) for s in before for o in before[s] if not any(o in ancestors(b) for b in before[s])}
-    (diagram,) = blocks(REPO / "docs/pipeline.md", "mermaid")
+    (diagram,) = blocks(REPO / page, "mermaid")
     drawn = set[tuple[str, str]]()
     for line in re.findall(r"^ +(.* --> .*)$", diagram, re.MULTILINE):
         nodes = [set(part.split(" & ")) for part in line.split(" --> ")]
         drawn |= {(a, b) for left, right in pairwise(nodes) for a in left for b in right}
     assert drawn == arrows
+
+
+def registered(path: Path, img_shape: tuple[int, ...]) -> None:
+    """As a run of the pipeline registers its network, in `mlflow.db` of the working folder."""
+    client = MlflowClient("sqlite:///mlflow.db")
+    run = client.create_run(client.create_experiment("ddpm", artifact_location=Path("mlartifacts").absolute().as_uri()))
+    settings = {"sampler": "ddim", "n_steps": 3, "spacing": "even", "clip_sample": True, "guidance_scale": 1.0}
+    about = {"name": "unet", "img_shape": img_shape, "metrics": {"auc": 0.9}, "headline": "auc", "time": 1}
+    register(client, run.info.run_id, path, about | {"settings": settings | {"options": {}}})
 
 
 def examples() -> Iterator[Any]:
@@ -280,5 +295,7 @@ def test_examples_run(code, tmp_path, monkeypatch):
     model.noise_schedule = NoiseSchedule(10)
     (tmp_path / "models").mkdir()
     save_model(tmp_path / "models/unet.safetensors", model, {"step": 1, "seed": 0})
+    if "models:/" in code:
+        registered(tmp_path / "models/unet.safetensors", model.img_shape)
     shorter = re.sub(r'"epochs": \d+', '"epochs": 0.02', code)
     exec(compile(shorter, "<documentation>", "exec"), {"__name__": "example"})

@@ -52,7 +52,8 @@ LIMITS = [
     ),
     (
         "samples_have_steps",
-        {"sample.unet.n_steps": None, "train_unet.schedule": "cosine", "bound.stride": 1, "paper.n_steps": None},
+        {"sample.unet.n_steps": None, "train_unet.schedule": "cosine", "bound.stride": 1, "paper.n_steps": None}
+        | {"sample.unet.sampler": "dpmpp_2m"},
         "train_unet.max_steps",
         2,
         1,
@@ -102,7 +103,7 @@ LIMITS = [
     ),
     (
         "guidance_has_both_sides",
-        {},
+        {"sample.unet.guidance_scale": 1.5},
         "train_unet.conditioning",
         "labels",
         None,
@@ -110,7 +111,7 @@ LIMITS = [
     ),
     (
         "guidance_has_both_sides",
-        {},
+        {"train_unet.conditioning": "clusters", "sample.unet.guidance_scale": 1.5},
         "train_unet.clusters.dropout",
         0.01,
         0.0,
@@ -118,11 +119,28 @@ LIMITS = [
     ),
     (
         "clusters_have_images",
-        {"train_unet.clusters.n_clusters": 1000},
+        {"train_unet.conditioning": "clusters", "train_unet.clusters.n_clusters": 1000},
         "data.n_train",
         1000,
         999,
         "train_unet.clusters.n_clusters is 1000; it cannot exceed the training images (data.n_train), 999",
+    ),
+    (
+        "evaluation_has_images",
+        {},
+        "sample.unet.n_samples",
+        24,
+        23,
+        "sample.unet.n_samples is 23; as many samples are evaluated, so it must be at least 24",
+    ),
+    (
+        "evaluation_has_images",
+        {"evaluate_unet.inception_weights": "weights.pth"},
+        "sample.unet.n_samples",
+        4098,
+        4097,
+        "sample.unet.n_samples is 4097; as many samples are evaluated with "
+        "evaluate_unet.inception_weights, so it must be at least 4098",
     ),
     (
         "evaluation_has_images",
@@ -134,7 +152,7 @@ LIMITS = [
     ),
     (
         "evaluation_has_images",
-        {},
+        {"evaluate_unet.n_samples": 1024},
         "data.n_held_out",
         1024,
         1023,
@@ -143,10 +161,10 @@ LIMITS = [
     (
         "evaluation_has_images",
         {},
-        "paper.n_samples",
-        5000,
-        5001,
-        "paper.n_samples is 5001; it cannot exceed data.n_held_out, 5000",
+        "data.n_held_out",
+        258,
+        257,
+        "data.n_held_out is 257; a distance of them needs at least 258",
     ),
     (
         "evaluation_has_images",
@@ -158,11 +176,11 @@ LIMITS = [
     ),
     (
         "evaluation_has_images",
-        {"train_unet.clusters.n_clusters": 10},
+        {"bound.stride": 150},
         "data.n_train",
-        400,
-        399,
-        "bound.n_images is 400; it cannot exceed the training images (data.n_train), 399",
+        300,
+        299,
+        "2 x bound.stride is 300; it cannot exceed the training images (data.n_train), 299",
     ),
     (
         "evaluation_has_images",
@@ -171,14 +189,6 @@ LIMITS = [
         200,
         201,
         "bound.stride is 201; it cannot exceed train_unet.max_steps, 200",
-    ),
-    (
-        "evaluation_has_images",
-        {},
-        "train_unet.n_eval",
-        5000,
-        5001,
-        "train_unet.n_eval is 5001; it cannot exceed data.n_held_out, 5000",
     ),
     *(
         (
@@ -189,7 +199,7 @@ LIMITS = [
             1001,
             f"{key} is 1001; it cannot exceed generate_gradients.n_held_out, 1000",
         )
-        for key in ("train_tiny.n_eval", "evaluate_tiny.n_bound", "study_samplers.n_bound")
+        for key in ("evaluate_tiny.n_bound", "study_samplers.n_bound")
     ),
     *(
         (
@@ -255,11 +265,11 @@ def test_every_rule_has_a_case():
 
 def test_every_mistake_is_a_line_of_its_own():
     with pytest.raises(UserError) as caught:
-        check(with_values({"paper.n_samples": 5001, "bound.variances": ["learned"], "sample.tiny.n_steps": 101}))
+        check(with_values({"paper.n_steps": 201, "bound.variances": ["learned"], "sample.tiny.n_steps": 101}))
     found = sorted(line.split(" is ")[0] for line in str(caught.value).splitlines())
     assert found == [
         "params.yaml: bound.variances.0",
-        "params.yaml: paper.n_samples",
+        "params.yaml: paper.n_steps",
         "params.yaml: sample.tiny.n_steps",
     ]
 

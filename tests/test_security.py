@@ -6,7 +6,6 @@ import io
 import os
 import pickle
 import shutil
-import subprocess
 import tarfile
 
 import pytest
@@ -23,6 +22,7 @@ from ddpm.networks.checkpoint import load_model
 from ddpm.run.files import load_tensors
 from ddpm.run.resume.file import read_about
 from ddpm.run.resume.state import TrainingState
+from ddpm.run.tracking import __main__ as tracking
 from ddpm.run.tracking.record import stage_run
 
 SECRET = "hunter2"
@@ -195,10 +195,20 @@ def test_the_password_of_a_server_does_not_reach_the_screen(monkeypatch, tmp_pat
     assert "someone" not in shown
 
 
-def test_the_user_interface_listens_on_this_machine_only():
+def test_the_user_interface_listens_on_this_machine_only(monkeypatch, tmp_path, capsys):
     makefile = (REPO / "Makefile").read_text()
-    serving = [line for line in makefile.splitlines() if "mlflow ui" in line or "mlflow server" in line]
-    assert [line.split("mlflow ")[1] for line in serving] == ["ui --host 127.0.0.1"]
-    expanded = subprocess.run(["make", "-n", "ui"], cwd=REPO, capture_output=True, text=True).stdout
-    assert "mlflow ui --host 127.0.0.1" in expanded
-    assert "0.0.0.0" not in expanded
+    assert "python -m ddpm.run.tracking ui" in makefile
+    assert "mlflow ui" not in makefile
+    started = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(tracking, "connect", lambda: (None, "1"))
+    monkeypatch.setattr("os.execv", lambda _, command: started.append(command))
+    tracking.ui()
+    assert started[0][1:4] == ["-m", "mlflow", "ui"]
+    assert started[0][started[0].index("--host") + 1] == "127.0.0.1"
+    assert "0.0.0.0" not in " ".join(started[0])
+    assert capsys.readouterr().out.startswith(
+        "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
+    )

@@ -34,6 +34,12 @@ class Log(Run):
     def set_tags(self, tags):
         self.tags |= tags
 
+    def log_model(self, *model):
+        self.model = model
+
+    def summarize(self, *summary):
+        self.summary = summary
+
 
 def declared(name: str) -> tuple[Stage, dict[str, Any]]:
     """A stage, and the names of its script, which tests may replace."""
@@ -57,8 +63,8 @@ def run(
     stage, names = declared(name)
     key = stage.key or name
     values = load_yaml(REPO / "params.yaml")
-    node = values
-    for part in key.split("."):
+    node = values if stage.section else {}
+    for part in key.split(".") if stage.section else ():
         node = node[part]
     node.update(changes or {})
     Path("params.yaml").write_text(dump_yaml(values))

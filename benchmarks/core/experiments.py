@@ -9,16 +9,18 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import reduce
 from math import isfinite
 from operator import getitem
 from pathlib import Path
+from threading import Event, Lock
 from typing import Any, NamedTuple
 
 import psutil
+from dvc.api import DVCFileSystem
 
 from benchmarks.core.ledger import Ledger
 from ddpm import recipes
@@ -31,6 +33,9 @@ from ddpm.run.plan import PLAN
 from ddpm.run.yaml import load_yaml
 
 LOOK_SECONDS = 0.2
+# One at a time, from dvc's start to its first stage. In between, its experiment lies on a stack that all of DVC's
+# processes share, and each runs whatever lies on top.
+SETTING_UP = Lock()
 Metrics = Mapping[str, Mapping[str, Any]]  # stage: its metrics.json
 Values = Mapping[str, Any]  # params, section by section
 
@@ -97,10 +102,12 @@ def collect(
     wanted = list(experiments)
     left = [experiment for experiment in wanted if experiment.cell not in ledger]
     print(f"{len(wanted) - len(left)} of {len(wanted)} rows are there already", flush=True)
-    broken = []
+    broken, stopped = [], Event()
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            work = {pool.submit(outcome, each.name(ledger.path.stem), stages, each.changes): each for each in left}
+            work = {
+                pool.submit(outcome, each.name(ledger.path.stem), stages, each.changes, stopped): each for each in left
+            }
             for done in as_completed(work):
                 cell, found = work[done].cell, done.result()
                 if isinstance(found, str) and "diverged" not in found:
@@ -112,6 +119,7 @@ def collect(
                 ledger.add(cell, {"failure": failure, **values})
                 print(*cell.values(), failure, *(f"{key} {value:.4g}" for key, value in values.items()), flush=True)
         except BaseException:
+            stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             end_stages()
             raise
@@ -119,24 +127,42 @@ def collect(
         raise UserError("\n".join((f"{len(broken)} runs broke off; start again to repeat them", *broken)))
 
 
-def outcome(name: str, stages: Sequence[str], changes: Values) -> Metrics | str:
-    """Run an experiment unless it has ended: what its stages measured, or the line that says why it failed."""
+def outcome(name: str, stages: Sequence[str], changes: Values, stopped: Event) -> Metrics | str:
+    """Run an experiment unless it has ended: what its stages measured, or the line that says why it failed.
+
+    Once `stopped` is set, none is started.
+    """
     if not (ref := _ref(name)):
         command = ["dvc", "--wait-for-lock", "exp", "run", "--temp", "-s", "--name", name, *recipes.overrides(changes)]
         # -s: the stages before these are as they stand in the workspace, whatever the seed
-        with subprocess.Popen(
-            [sys.executable, "-m", *command, CHECK, *stages],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,  # out of reach of Ctrl-C, see end_stages
-        ) as process:
-            log, _ = process.communicate()
+        with ExitStack() as stack:
+            with SETTING_UP:
+                if stopped.is_set():
+                    return "stopped"
+                process = stack.enter_context(
+                    subprocess.Popen(
+                        [sys.executable, "-m", *command, CHECK, *stages],
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.STDOUT,
+                        text=True,
+                        start_new_session=True,  # out of reach of Ctrl-C, see end_stages
+                    )
+                )
+                lines = iter(process.stdout or ())
+                log = "".join(_until(lambda line: "tage '" in line, lines))
+            log += "".join(lines)
         if process.returncode:
             return reason(log, stages)
         ref = _ref(name)
-    files = _git("ls-tree", "-r", "--name-only", ref, *(f"reports/{stage}/metrics.json" for stage in stages)).split()
-    return {path.split("/")[1]: json.loads(_git("show", f"{ref}:{path}")) for path in files}
+    files, paths = DVCFileSystem(rev=ref), {stage: f"reports/{stage}/metrics.json" for stage in stages}
+    return {stage: json.loads(files.read_text(path)) for stage, path in paths.items() if files.exists(path)}
+
+
+def _until(is_last: Callable[[str], bool], lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        yield line
+        if is_last(line):
+            return
 
 
 def end_stages() -> None:

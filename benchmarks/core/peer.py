@@ -24,6 +24,7 @@ from ddpm.data.dataset import ImageDataset
 from ddpm.data.order import batches
 from ddpm.errors import UserError
 from ddpm.registry import Registry
+from ddpm.run.progress import hidden
 from ddpm.run.resume.file import read_about
 from ddpm.run.resume.state import TrainingState
 from ddpm.run.seeding import global_stream
@@ -131,7 +132,7 @@ def passes(
         before = read_about(kept[first])[0]["seconds"]
     clock = Clock(steps)
     for n_steps in at:
-        for _ in tqdm(range(state.step, n_steps), trainee.name, disable=None):
+        for _ in tqdm(range(state.step, n_steps), trainee.name, disable=hidden()):
             next(clock)
         state.save(folder / f"{n_steps}.safetensors", {"seconds": before + clock.seconds})
         yield n_steps, before + clock.seconds

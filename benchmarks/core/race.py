@@ -67,7 +67,7 @@ def race(
                 if cell not in ledger:
                     cells.setdefault(n_steps, []).append(cell)
             for n_steps, seconds in passes(peer, train, list(cells), seed, KEPT / f"{peer.settings}-{seed}"):
-                n_batches = ceil(params.evaluate_unet.n_samples / BATCH)
+                n_batches = ceil((params.evaluate_unet.n_samples or params.sample.unet.n_samples) / BATCH)
                 samples = torch.cat([to_uint8(peer.draw(number, seed)) for number in range(n_batches)])
                 row = {"failure": "", **scored(samples, params, splits), "train_seconds": seconds}
                 for cell in cells[n_steps]:

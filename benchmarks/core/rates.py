@@ -75,15 +75,10 @@ class Ours(Trainee):
 
 
 def of_length(params: TrainModel, n_images: int, n_steps: int) -> dict[str, Any]:
-    """Changes to `params` for a run of `n_steps`: warm-up and the memory of the EMA keep their shares of the run.
-
-    The memory of an EMA is 1 / (1 - decay) steps.
-    """
+    """Changes to `params` for a run of `n_steps`: the warm-up keeps its share of the run."""
     per_epoch = ceil(n_images / params.batch_size)
     ratio = n_steps / max(1, round(params.epochs * per_epoch))
-    decay = max(0.0, 1 - (1 - params.ema_decay) / ratio) if params.ema_decay else 0.0
-    warmup = round(params.warmup_steps * ratio)
-    return {"epochs": n_steps / per_epoch, "ema_decay": decay, "warmup_steps": warmup}
+    return {"epochs": n_steps / per_epoch, "warmup_steps": round(params.warmup_steps * ratio)}
 
 
 def steps_in(minutes: float, rate: Row) -> int:

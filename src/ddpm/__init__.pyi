@@ -18,5 +18,9 @@ from .networks.architectures.unet import UnetConfig as UnetConfig
 from .networks.checkpoint import load_model as load_model
 from .networks.checkpoint import save_model as save_model
 from .run.tracking.record import log_images as log_images
+from .sampling.encode import encode as encode
+from .sampling.encode import noise_to as noise_to
+from .sampling.inpaint import inpaint as inpaint
+from .sampling.interpolate import interpolate as interpolate
 from .sampling.sample import sample as sample
 from .training.course import train as train

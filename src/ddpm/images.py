@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+FURTHEST = 1.5  # from 0: solvers leave [-1, 1] by a little, 8-bit values by much
+
 
 def normalize_img(img: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Map [0, 1] to [-1, 1], the range in which networks work (Ho et al. 2020, section 3.3)."""
@@ -23,6 +25,27 @@ def to_uint8(img: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
 def from_uint8(img: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Map the levels 0..255 to [0, 1]; the inverse of `to_uint8`."""
     return img.to(torch.get_default_dtype()) / 255
+
+
+def check_images(images: Tensor, img_shape: tuple[int, ...], name: str) -> None:
+    """Check a batch of images that a person gives.
+
+    Args:
+        images: (n, c, h, w), in [-1, 1].
+        img_shape: (c, h, w) of the network.
+        name: Of the argument.
+
+    Raises:
+        ValueError: Their shape, type or range is another.
+    """
+    if tuple(images.shape[1:]) != tuple(img_shape) or images.ndim != 4:
+        expected = ", ".join(("n", *map(str, img_shape)))
+        raise ValueError(f"{name} has shape {tuple(images.shape)}; this network takes ({expected})")
+    if not images.is_floating_point():
+        raise ValueError(f"{name} has type {images.dtype}; it must be floats in [-1, 1]: normalize_img(images / 255)")
+    if len(images) and not images.abs().max() <= FURTHEST:
+        low, high = images.min().item(), images.max().item()
+        raise ValueError(f"{name} has values from {low:g} to {high:g}; they must be in [-1, 1]: see normalize_img")
 
 
 def reconstruction_grid(

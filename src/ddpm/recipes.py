@@ -53,4 +53,7 @@ if __name__ == "__main__":
     try:
         print(*overrides(load(sys.argv[1] if len(sys.argv) == 2 else "")))
     except UserError as error:
+        print(
+            "--no-such-recipe"
+        )  # not an option of dvc, so that `dvc exp run $(python -m ddpm.recipes NAME)` runs nothing
         sys.exit(f"recipes: {error}")

@@ -8,6 +8,7 @@ from math import prod
 from typing import Any
 
 from ddpm.errors import UserError
+from ddpm.evaluation.evaluate import FEWEST, LEAST_INCEPTION_SAMPLES, LEAST_SAMPLES
 from ddpm.exact.quality import MIN_PAIRS
 from ddpm.run.params import PARAMS, check_size
 from ddpm.sampling.sampler import SAMPLERS
@@ -97,17 +98,20 @@ def evaluation_has_images(params: Any) -> Iterator[str]:
     limits["data.n_held_out"] = params.data.n_held_out  # the floor, or the reference
     gradients = "generate_gradients.n_held_out", params.generate_gradients.n_held_out
     for key, most in limits.items():
-        if own.n_samples > most:
+        if (own.n_samples or 0) > most:
             yield f"evaluate_unet.n_samples is {own.n_samples}; it cannot exceed {key}, {most}"
+        least, why = FEWEST, "as many samples are evaluated"
+        if own.inception_weights is not None:
+            least, why = LEAST_INCEPTION_SAMPLES, f"{why} with evaluate_unet.inception_weights"
+        if own.n_samples is None and most < least:
+            yield f"{key} is {most}; {why}, so it must be at least {least}"
+    if params.data.n_held_out < LEAST_SAMPLES:
+        yield f"data.n_held_out is {params.data.n_held_out}; a distance of them needs at least {LEAST_SAMPLES}"
     for key, value, limit, most in (
-        ("paper.n_samples", params.paper.n_samples, "data.n_held_out", params.data.n_held_out),
         ("paper.n_steps", params.paper.n_steps or 1, "train_unet.max_steps", params.train_unet.max_steps),
         ("paper.n_pairs", params.paper.n_pairs, "half the test split", source.n_test // 2),
-        ("bound.n_images", params.bound.n_images, "the training images (data.n_train)", params.data.train_size),
-        ("bound.n_images", params.bound.n_images, "the test split", source.n_test),
+        ("2 x bound.stride", 2 * params.bound.stride, "the training images (data.n_train)", params.data.train_size),
         ("bound.stride", params.bound.stride, "train_unet.max_steps", params.train_unet.max_steps),
-        ("train_unet.n_eval", params.train_unet.n_eval or 1, "data.n_held_out", params.data.n_held_out),
-        ("train_tiny.n_eval", params.train_tiny.n_eval or 1, *gradients),
         ("evaluate_tiny.n_bound", params.evaluate_tiny.n_bound, *gradients),
         ("study_samplers.n_bound", params.study_samplers.n_bound, *gradients),
     ):

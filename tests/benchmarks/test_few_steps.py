@@ -26,10 +26,10 @@ def test_the_cheapest_runs_come_first_and_too_few_evaluations_give_none():
 
 
 def test_a_run_changes_what_its_row_says():
-    experiment = few_steps.experiment("settings", 1.25, "ddim", "karras", 7, 3)
+    experiment = few_steps.experiment("settings", 1.0, "ddim", "karras", 7, 3)
     assert experiment.cell == {
         "settings": "settings",
-        "guidance_scale": 1.25,
+        "guidance_scale": 1.0,
         "sampler": "ddim",
         "spacing": "karras",
         "n_steps": 7,
@@ -38,7 +38,7 @@ def test_a_run_changes_what_its_row_says():
     }
     params = params_with(experiment.changes)
     chosen = params.sample.unet
-    assert (chosen.guidance_scale, chosen.sampler, chosen.spacing, chosen.n_steps) == (1.25, "ddim", "karras", 7)
+    assert (chosen.guidance_scale, chosen.sampler, chosen.spacing, chosen.n_steps) == (1.0, "ddim", "karras", 7)
     assert (params.seed, params.evaluate_unet.reference) == (3, "held_out")
     assert set(SPACINGS) >= {"even", "karras"}
 

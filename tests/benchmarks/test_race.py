@@ -67,7 +67,7 @@ def test_runs_of_the_pipeline_last_as_many_steps_as_the_minutes_allow(toy, tmp_p
     monkeypatch.chdir(tmp_path)
     rates.add({"contender": toy.name, "settings": toy.settings, "measured": "today"}, RATE)
     toy.changes = {"train_unet": {"lr": 0.5, "warmup_steps": 60}}
-    toy.params = Namespace(train_unet=Namespace(epochs=1.0, batch_size=2, ema_decay=0.99, warmup_steps=60))
+    toy.params = Namespace(train_unet=Namespace(epochs=1.0, batch_size=2, warmup_steps=60))
     found = list(module.experiments(rates, [toy], {toy.name: [0, 1]}, BASE, "judge", 240, [2.0, 1.0]))
     assert [(each.cell["minutes"], each.cell["seed"], each.cell["n_steps"]) for each in found] == [
         ("1", 0, 60),
@@ -79,7 +79,7 @@ def test_runs_of_the_pipeline_last_as_many_steps_as_the_minutes_allow(toy, tmp_p
     assert found[2].changes == {
         "evaluate_unet": {"reference": "held_out"},
         "seed": 1,
-        "train_unet": {"lr": 0.5, "epochs": 0.5, "ema_decay": pytest.approx(0.98), "warmup_steps": 30},
+        "train_unet": {"lr": 0.5, "epochs": 0.5, "warmup_steps": 30},
     }
 
 

@@ -10,11 +10,13 @@ from project import REPO
 from scipy import linalg
 from torch import Tensor
 
-from ddpm.evaluation.estimate import estimate
+from ddpm.evaluation.estimate import Estimate, estimate
 from ddpm.evaluation.frechet import fid
-from ddpm.evaluation.manifold import share_in_manifold
-from ddpm.evaluation.metric import METRICS, Comparison, Described, frequencies
+from ddpm.evaluation.manifold import coverage, density, share_in_manifold
+from ddpm.evaluation.metric import METRICS, Comparison, Described, Metric, frequencies
 from ddpm.evaluation.metrics.kid_classifier import kid
+from ddpm.evaluation.metrics.likelihood_gap_classifier import fitted_variances, log_likelihood
+from ddpm.images import to_uint8
 
 N = 150
 
@@ -120,11 +122,14 @@ def described(seed: int, n: int = N, shift: float = 0.0, classes: int = 4) -> De
     """A set of images of a known distribution: standard normal features, moved by `shift`."""
     points = normal(n, 6, seed).float() + shift
     seen = (torch.rand(n, generator=torch.Generator().manual_seed(seed)) ** (1 + shift) * classes).long()
-    return Described(points.sigmoid(), points, seen, labels=seen.clone(), inception=points)
+    images = to_uint8((normal(n, 64, seed + 100).float() + shift).sigmoid()).reshape(n, 1, 8, 8)
+    return Described(images, points, seen, labels=seen.clone(), inception=points)
 
 
 def comparison(samples: Described, real: Described | None = None) -> Comparison:
-    return Comparison(samples, real or described(1), described(2, 400), described(3, 300), 4, 10, 0.05, seed=0)
+    return Comparison(
+        samples, real or described(1), described(2, 400), described(3, 300), 4, 10, 0.05, epochs=6, seed=0
+    )
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -137,9 +142,9 @@ def test_real_images_score_as_the_floor_and_others_worse(name):
     # are of a few images.
     assert abs(same.samples.value - same.floor.value) <= spread + 3 / N
     far = described(4, shift=3.0)
-    if name.startswith("duplicates"):
+    if metric.better == "near the floor":
         train = described(3, 300)
-        far = replace(far, pixels=train.pixels[:N], features=train.features[:N])  # copies
+        far = replace(far, images=train.images[:N], features=train.features[:N])  # copies
     if name.startswith("label"):
         far = replace(far, labels=(far.classes + 1) % 4)
     worse = metric.scores(comparison(far))
@@ -172,7 +177,7 @@ def test_metrics_that_do_not_apply_say_so():
     assert METRICS["fid_inception"].scores(blind) is None
 
 
-@pytest.mark.parametrize(("name", "space"), [("duplicates_pixel", "pixels"), ("duplicates_classifier", "features")])
+@pytest.mark.parametrize(("name", "space"), [("duplicates_pixel", "images"), ("duplicates_classifier", "features")])
 def test_copies_count_in_the_space_in_which_they_are_copies(name, space):
     train, samples = described(3, 300), described(4)
     copied = replace(samples, **{space: getattr(train, space)[:N]})
@@ -201,10 +206,60 @@ def test_the_whole_reference_is_used_by_fid_and_as_many_images_as_samples_by_pre
     c = comparison(described(4))
     assert METRICS["fid_classifier"].scores(c).samples.value == fid(c.reference.features, c.samples.features)
     assert METRICS["kid_classifier"].scores(c).samples.value == kid(c.reference.features, c.samples.features, c.seed)
-    assert c.equal_reference.shape == (N, 6)
-    rows = {tuple(row) for row in c.reference.features.tolist()}
-    assert all(tuple(row) in rows for row in c.equal_reference.tolist())
-    expected = share_in_manifold(c.samples.features, c.equal_reference)
+    assert len(set(c.equal_reference.tolist())) == N
+    equal = c.reference.features[c.equal_reference]
+    expected = share_in_manifold(c.samples.features, equal)
     assert METRICS["precision_classifier"].scores(c).samples.value == expected
-    expected = share_in_manifold(c.equal_reference, c.samples.features)
+    expected = share_in_manifold(equal, c.samples.features)
     assert METRICS["recall_classifier"].scores(c).samples.value == expected
+
+
+def test_density_counts_balls_and_coverage_balls_that_are_hit():
+    # On a line at 0, 1, 2, 3 with k = 1 each ball has radius 1.
+    real = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
+    samples = torch.tensor([[0.5], [0.5], [9.0]])
+    assert density(samples, real, k=1) == pytest.approx((2 + 2 + 0) / 3)
+    assert coverage(samples, real, k=1) == 0.5
+    assert coverage(torch.tensor([[1.5]]), real, k=1) == 0.5
+
+
+def test_density_and_coverage_of_one_distribution():
+    # Naeem et al. 2020, section 3.3: density has mean 1, coverage 1 - (M choose k) / (N + M choose k), here 1 - 2^-5.
+    values = [(normal(200, 4, 2 * i), normal(200, 4, 2 * i + 1)) for i in range(20)]
+    densities, coverages = (torch.tensor([score(x, y, k=5) for x, y in values]) for score in (density, coverage))
+    for found, expected in ((densities, 1.0), (coverages, 1 - 2**-5)):
+        assert abs(found.mean() - expected) < 4 * found.std() / 20**0.5 + 0.005
+
+
+def test_the_likelihood_is_torchs_of_the_same_mixture():
+    means, points, variances = normal(5, 3, 0), normal(20, 3, 1), torch.tensor([0.5, 1, 2, 3, 4]).double()
+    mixture = torch.distributions.MixtureSameFamily(
+        torch.distributions.Categorical(torch.ones(5).double()),
+        torch.distributions.Independent(torch.distributions.Normal(means, variances.sqrt()[:, None].expand(5, 3)), 1),
+    )
+    found = log_likelihood(torch.cdist(points, means).square(), variances, 3)
+    constant = 1.5 * torch.tensor(2 * torch.pi).log()
+    assert torch.allclose(found - constant, mixture.log_prob(points))
+
+
+def test_the_fitted_variance_of_one_gaussian_is_the_mean_square():
+    squares = torch.cdist(normal(50, 3, 0), normal(1, 3, 1)).square()
+    assert fitted_variances(squares, 3).item() == pytest.approx(squares.mean().item() / 3)
+
+
+def test_training_images_are_likelier_under_their_copies():
+    train, unseen = described(3, 300), described(4)
+    gap = METRICS["likelihood_gap_classifier"]
+    copied = comparison(replace(unseen, features=train.features[:N], images=train.images[:N]))
+    found, honest = gap.scores(copied), gap.scores(comparison(unseen))
+    assert found.samples.value > 10 * abs(honest.samples.value)
+    assert abs(honest.samples.value - honest.floor.value) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "same", "fine"), [("lower", 9, 6, 1), ("higher", 1, 4, 9), ("near the floor", 9, 6, 1)]
+)
+def test_only_what_is_worse_by_more_than_both_intervals_is_told_from_real_images(better, worse, same, fine):
+    metric, floor = Metric(lambda *_: None, better, "something"), Estimate(5.0, 4.0, 6.0)
+    told = [metric.tells(Estimate(value, value - 1, value + 1), floor) for value in map(float, (worse, same, fine))]
+    assert told == [True, False, False]

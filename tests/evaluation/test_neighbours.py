@@ -31,8 +31,11 @@ def test_a_copy_is_at_distance_zero_even_far_from_the_origin():
 
 def copies(samples: Tensor, floor: Tensor, reference: Tensor, train: Tensor) -> Copies:
     """Duplicates in feature space, at the 1 % quantile."""
-    sets = (Described(x, x, torch.zeros(len(x), dtype=torch.long)) for x in (samples, floor, reference, train))
-    return Comparison(*sets, 1, 10, 0.01, seed=0).copies("features")
+    sets = (
+        Described(torch.zeros(len(x), 1, 1, 1, dtype=torch.uint8), x, torch.zeros(len(x), dtype=torch.long))
+        for x in (samples, floor, reference, train)
+    )
+    return Comparison(*sets, 1, 10, 0.01, epochs=1, seed=0).copies("features")
 
 
 def test_planted_copies_are_counted():

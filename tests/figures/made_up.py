@@ -29,6 +29,7 @@ SAMPLERS = [f"sampler {i}" for i in range(9)]  # more than there are hand-picked
 SCHEDULES = "linear", "cosine"
 MAX_STEPS = {"tiny": 12, "unet": 16}
 METRICS = {"fid_classifier": "lower", "recall_classifier": "higher", "newcomer": "near the floor"}
+METRICS |= {"auc_one": "lower", "auc_two": "lower"}
 SECTIONS = {
     "render_data": RenderData(forward_img_shape=[3, 6, 7], n_gradients=10, n_noised=4, forward_steps=[1, 5, 20]),
     "render_tiny": RenderTiny(n_noised=5, n_moments=2, grid_rows=2, grid_columns=3, strip_steps=4),
@@ -167,12 +168,21 @@ def _write_quality(folder: Path, values: Iterator[float]) -> None:
         rows = [(first + i, next(values), value) for i, value in enumerate(closeness)]
         write_csv(reports / f"neighbours_{space}.csv", ("index", "distance", "closeness"), rows)
     facts = {"n_samples": 888, "reference": "test", "extractor": "58f213f585c7", "duplicate_threshold": next(values)}
+    facts["headline"] = "auc_two"
     metrics = {
         name: {kind: _interval(values) for kind in ("samples", "floor")}
         | {"better": better, "sees": f"what {name} sees"}
         for name, better in METRICS.items()
     }
     write_json(reports / "scores.json", {"metrics": metrics, **facts})
+    seen = [
+        ("auc_one", True, True),
+        ("newcomer", True, False),
+        ("auc_two", False, True),
+        ("fid_classifier", False, False),
+    ]
+    found = {name: {"seen": is_seen, "must": must} for name, is_seen, must in seen}
+    write_json(folder / "reports/controls/controls.json", {"grey": {"fault": "all grey", "metrics": found}})
     classifier = {"test_accuracy": next(values), "train_loss": next(values), "parameters": 4_321}
     write_json(folder / "reports/train_classifier/metrics.json", classifier)
 

@@ -20,6 +20,7 @@ from PIL import Image
 from project import REPO
 from safetensors.torch import load_file
 
+from ddpm.evaluation.metric import METRICS as RULERS
 from ddpm.figures.canvas import DPI, save
 from ddpm.figures.topic import TOPICS, topics_in_order
 from ddpm.run.files import write_json
@@ -27,6 +28,7 @@ from ddpm.run.files import write_json
 HOSTILE = """</script><script>alert(1)</script><img src=x onerror='alert("2")'>{{ 7 * 7 }}"""
 VOID = {"meta", "img", "input", "link", "br", "hr"}
 FIGURES = [figure for topic in topics_in_order().values() for figure in topic.figures.values()]
+FIGURES.sort(key=lambda figure: figure.name != "unet_samples")  # with which the page opens
 STAGE = runpy.run_path(str(REPO / "stages/render_page.py"))["STAGES"]["render_page"]
 
 
@@ -173,6 +175,41 @@ def test_every_metric_is_in_a_row_with_its_floor_its_direction_and_what_it_sees(
         assert shown == [str(scores[name])]
 
 
+def test_the_page_begins_with_the_headline_and_its_floor():
+    scores = table_of(Path("reports/evaluate_unet/scores.json"))
+    worst = scores["metrics"][scores["headline"]]
+    first = [float(a["value"]) for a, _ in Page(section(build(), "quality")).all("data")][:6]
+    assert first == [worst[kind][key] for kind in ("samples", "floor") for key in ("value", "low", "high")]
+
+
+def test_the_page_opens_with_samples_the_headline_metrics_with_their_floors_and_two_commands():
+    scores = table_of(Path("reports/evaluate_unet/scores.json"))
+    template = scores["metrics"].pop("newcomer")
+    names = ["recall_classifier", "duplicates_pixel", "fid_classifier", "coverage_classifier"]  # the last is none
+    scores["metrics"] |= {name: json.loads(json.dumps(template)) for name in names}
+    for i, name in enumerate(scores["metrics"]):
+        scores["metrics"][name]["samples"]["value"] = 100.5 + i
+        scores["metrics"][name]["floor"]["value"] = 200.5 + i
+    write_json(Path("reports/evaluate_unet/scores.json"), scores)
+    (header,) = re.findall(r"<header>.*?</header>", build(), re.DOTALL)
+    page = Page(header)
+    assert [text for _, text in page.all("dt")] == [scores["headline"], *sorted(names[:3], key=list(RULERS).index)]
+    for name, block in zip(
+        [text for _, text in page.all("dt")], re.findall(r"<dt>.*?</div>", header, re.DOTALL), strict=True
+    ):
+        found = re.findall(r'value="([^"]+)"', block)
+        assert found == [str(scores["metrics"][name][kind]["value"]) for kind in ("samples", "floor")]
+    with Image.open("reports/figures/unet_samples.png") as image:
+        assert [a["alt"] for a, _ in page.all("img")] == [image.info["Alt"]]
+    assert [line.split("#")[0].strip() for line in page.all("pre")[0][1].splitlines()] == ["make repro", "make ui"]
+
+
+def test_a_control_is_in_a_row_with_who_saw_and_who_missed_it():
+    (row,) = [Page(row) for row in rows_of(section(build(), "quality")) if "<code>grey</code>" in row]
+    assert [" ".join(text.split()) for _, text in row.all("td")] == ["auc_one, newcomer", "auc_two"]
+    assert [text for _, text in row.all("span")] == ["all grey"]
+
+
 def test_a_number_stands_in_the_row_and_column_that_name_it():
     rows = rows_of(build())
     bound = table_of(Path("reports/bound/bound.json"))["variances"]
@@ -249,7 +286,8 @@ def test_the_same_input_gives_the_same_bytes(folder):
 
 
 def test_the_page_depends_on_the_topics_whose_names_it_shows():
-    assert set(STAGE.entries) == {TOPICS.module(name) for name in TOPICS}
+    topics, rulers = ({registry.module(name) for name in registry} for registry in (TOPICS, RULERS))
+    assert set(STAGE.entries) == topics | rulers
     templates = {dep for dep in STAGE.deps if dep.startswith("src/")}
     assert templates == {str(path.relative_to(REPO)) for path in REPO.glob("src/ddpm/figures/**/*.html")}
 

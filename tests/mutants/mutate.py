@@ -12,7 +12,12 @@ The mutants are in the YAML files beside this script, one file a room:
 first failure. The result is written to docs/results/mutants.md; arguments choose mutants by a part of file or text.
 """
 
+import multiprocessing
+import os
+import resource
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,10 +29,14 @@ from typing import NamedTuple
 
 import yaml
 
+# Each process is forked from one that has imported what takes seconds to import, and nothing of the project.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["torch", "torchvision", "scipy.stats", "pytest", "pydantic", "mlflow"])
 REPO = Path(__file__).parents[2]
 RESULT = REPO / "docs/results/mutants.md"
 WORKERS = 2
 TIMEOUT = 600  # seconds; a mutant that hangs is killed
+LARGEST = 2**30  # bytes of a file that it may write
 
 
 class Mutant(NamedTuple):
@@ -70,14 +79,31 @@ def copy_project(folder: Path) -> None:
 
 def passes(folder: Path, tests: str) -> bool:
     """Whether the tests pass in a copy of the project."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests.split()]
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    except subprocess.TimeoutExpired:
+    log = folder.with_suffix(".log")
+    process = FORKS.Process(target=run_tests, args=(folder, shlex.split(tests), log))
+    process.start()
+    process.join(TIMEOUT)
+    if process.exitcode is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.join()
         return False
-    if done.returncode not in (0, 1, 2):  # 2: the mutant cannot even be imported
-        raise RuntimeError(f"{tests}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return done.returncode == 0
+    if process.exitcode not in (0, 1, 2):  # 2: the mutant cannot even be imported
+        raise RuntimeError(f"{tests}: exit code {process.exitcode}: {log.read_text()[-2000:]}")
+    return process.exitcode == 0
+
+
+def run_tests(folder: Path, tests: Sequence[str], log: Path) -> None:
+    """Run pytest in a copy of the project and end this process with its exit code."""
+    os.setsid()  # so that a mutant that hangs is killed with the processes that it started
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST, LARGEST))  # one that takes all that it is sent fills no disk
+    os.chdir(folder)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
+    import pytest
+
+    quiet = "-W", "ignore::pytest.PytestAssertRewriteWarning"  # of plugins that are imported already
+    temporary = f"--basetemp={folder.with_suffix('.tmp')}"
+    sys.exit(pytest.main(["-x", "-q", "-n", "0", "-p", "no:cacheprovider", temporary, *quiet, *tests]))
 
 
 def survives(mutant: Mutant, folder: Path) -> bool:

@@ -263,3 +263,55 @@ def test_conditioning_is_neither_missing_nor_ignored() -> None:
         plain(images, num_steps, torch.tensor([0, 1]))
     with pytest.raises(IndexError):
         conditional(images, num_steps, torch.tensor([0, 4]))
+
+
+HEADED = replace(SMALL, patch_size=2, head_channels=6, head_convs=2)
+
+
+def test_a_head_has_the_parameters_of_its_layers() -> None:
+    plain, headed = build(replace(SMALL, patch_size=2)), build(HEADED)
+    head = conv(6 + 1, 6, 3) + linear(32, 2 * 6) + conv(6, 6, 3) + conv(6, 1, 3)
+    unfolded = conv(8, 6 * 4, 1) - conv(8, 1 * 4, 1)
+    count = [sum(parameter.numel() for parameter in model.parameters()) for model in (plain, headed)]
+    assert count[1] - count[0] == head + unfolded
+
+
+def test_a_head_sees_each_pixel_of_x_t_and_the_timestep() -> None:
+    """Without the rest of the network: its maps are zero, so what arrives came through the head alone."""
+    model = build(HEADED)
+    nn.init.zeros_(model.conv_out.weight)
+    nn.init.zeros_(model.conv_out.bias)
+    images, num_steps = noisy(HEADED, 2)
+    images.requires_grad_()
+    # Three 3x3 convolutions: pixel (4, 4) depends on those at most 3 away, and on each of them by itself.
+    (gradient,) = torch.autograd.grad(model(images, num_steps)[0, 0, 4, 4], images)
+    reached = gradient[0, 0].abs() > 0
+    expected = torch.zeros(8, 8, dtype=torch.bool)
+    expected[1:8, 1:8] = True
+    assert torch.equal(reached, expected)
+    assert gradient[1].abs().max() == 0
+    other = model(images, (num_steps + 7) % 50)
+    assert not torch.allclose(other, model(images, num_steps), atol=1e-6)
+
+
+def test_a_head_predicts_the_variance_too_if_it_is_learned() -> None:
+    model = build(replace(HEADED, img_shape=(3, 8, 8), learn_variance=True))
+    images, num_steps = noisy(replace(HEADED, img_shape=(3, 8, 8)), 2)
+    predicted, v = model.with_variance(images, num_steps)
+    assert v is not None
+    assert predicted.shape == v.shape == images.shape
+    assert abs(v.mean() - 0.5) < 0.3  # about 1/2 before training
+
+
+def test_a_head_does_not_see_the_conditioning_image() -> None:
+    """It is of x_t alone: a cluster's mean reaches the pixels through the U-Net."""
+    model = build(replace(HEADED, conditioning=CLUSTERS))
+    assert model.conditioning is not None
+    nn.init.normal_(model.conditioning.means)
+    images, num_steps = noisy(HEADED, 2)
+    clusters = torch.zeros(2, dtype=torch.long), torch.ones(2, dtype=torch.long)
+    first, second = (model(images, num_steps, cond) for cond in clusters)
+    assert not torch.allclose(first, second)
+    nn.init.zeros_(model.conv_out.weight)  # nothing but the head is left
+    first, second = (model(images, num_steps, cond) for cond in clusters)
+    assert torch.equal(first, second)

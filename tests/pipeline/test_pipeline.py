@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +11,27 @@ import pytest
 from project import NOWHERE, STAGES, TINY, copy_project, write_params
 from ruamel.yaml import YAML
 
+from ddpm.run.files import md5
+from ddpm.run.plan import is_neutral
+from ddpm.run.yaml import load_yaml
+
 # Starts a command with a terminal to write to, wide enough for progress bars, and passes on what it says.
 IN_A_TERMINAL = """
 import os, pty, sys
 command = ["sh", "-c", 'stty cols 120 rows 40 && exec "$0" "$@"', *sys.argv[1:]]
 sys.exit(os.waitstatus_to_exitcode(pty.spawn(command)))
 """
+# Python imports it before a stage: it writes down which modules of this project the stage has imported in the end.
+RECORDER = """
+import atexit, json, os, pathlib, sys
 
-
+@atexit.register
+def record():
+    if sys.argv[0].startswith("stages/"):
+        name = sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(sys.argv[0]).stem
+        modules = [module for module in sys.modules if module.startswith("ddpm.")]
+        pathlib.Path(os.environ["RECORD_TO"], f"{name}.json").write_text(json.dumps(modules))
+"""
 TRACKED = [stage for stage in STAGES if stage != "check"]
 
 
@@ -37,16 +51,31 @@ class Clone:
 
     def start(self, *command: str) -> subprocess.Popen:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
-        return subprocess.Popen(command, cwd=self.folder, env=self.environment, text=True, **pipes)
+        return subprocess.Popen(
+            command, cwd=self.folder, env=self.environment, text=True, start_new_session=True, **pipes
+        )
 
-    def run(self, *command: str, status: int = 0) -> str:
-        process = self.start(*command)
-        output, _ = process.communicate(timeout=600)
+    def finish(self, process: subprocess.Popen, status: int = 0) -> str:
+        try:
+            output, _ = process.communicate(timeout=1200)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
         assert process.returncode == status, output
         return output
 
+    def run(self, *command: str, status: int = 0) -> str:
+        return self.finish(self.start(*command), status)
+
     def lock(self) -> dict:
         return YAML(typ="safe").load(self.folder / "dvc.lock")["stages"]
+
+    def files(self) -> dict:
+        """Every output and the lock, by path."""
+        paths = [self.folder / "dvc.lock", self.folder / "metrics.json"]
+        for kind in ("plan", "data", "models", "samples", "reports"):
+            paths += [path for path in (self.folder / kind).rglob("*") if path.is_file()]
+        return {path: md5(path) for path in paths}
 
     def runs(self) -> list:
         from mlflow import MlflowClient
@@ -57,16 +86,17 @@ class Clone:
 
 @pytest.fixture(scope="module")
 def clones(tmp_path_factory, fashion_mnist_raw, stage_environment):
-    """Two clones, each run once: the second in a terminal, and with an MLflow server that is not there."""
+    """Two clones, each run once: the second in a terminal, without an MLflow server, and with a recorder of imports."""
     parent = tmp_path_factory.mktemp("clones")
+    other = {"MLFLOW_TRACKING_URI": NOWHERE, "RECORD_TO": str(tmp_path_factory.mktemp("records"))}
     pair = [
         Clone(parent / "one", fashion_mnist_raw, stage_environment),
-        Clone(parent / "two", fashion_mnist_raw, stage_environment, MLFLOW_TRACKING_URI=NOWHERE),
+        Clone(parent / "two", fashion_mnist_raw, stage_environment, **other),
     ]
+    (pair[1].folder / "src/sitecustomize.py").write_text(RECORDER)
     processes = [pair[0].start("dvc", "repro"), pair[1].start(sys.executable, "-c", IN_A_TERMINAL, "dvc", "repro")]
     for clone, process in zip(pair, processes, strict=True):
-        clone.output, _ = process.communicate(timeout=600)
-        assert process.returncode == 0, clone.output
+        clone.output = clone.finish(process)
     return pair
 
 
@@ -106,7 +136,11 @@ def test_one_parent_run_and_a_child_a_stage(clones):
     assert {run.info.status for run in [parent, *own]} == {"FINISHED"}
     trained = next(run for run in own if run.info.run_name == "train_unet")
     metrics = json.loads((clones[0].folder / "reports/train_unet/metrics.json").read_text())
-    assert {key: trained.data.metrics[key] for key in metrics} == pytest.approx(metrics)
+    logged = {key: trained.data.metrics[key] for key in ("train/loss", "eval/loss", "model/parameters")}
+    assert list(logged.values()) == pytest.approx([metrics[k] for k in ("train_loss", "eval_loss", "parameters")])
+    assert parent.data.metrics == json.loads((clones[0].folder / "metrics.json").read_text())
+    assert parent.data.params["train_unet.unet.channels"] == "16"  # not the committed value
+    assert "seed" not in parent.data.params
     assert trained.data.params["train_unet.unet.channels"] == "16"
     assert trained.data.params["threads"] == "1"  # what the promise of same bits is for
     assert clones[0].lock()["train_unet"]["params"]["params.yaml"]["threads"] == 1
@@ -118,13 +152,62 @@ def test_a_second_repro_runs_nothing(clones):
 
 def test_metrics_and_plots_say_something(clones):
     shown = clones[0].run("dvc", "metrics", "show")
-    assert "eval_loss" in shown
-    assert "reports/train_unet/metrics.json" in shown
+    header, values = (line.split() for line in shown.splitlines())
+    assert dict(zip(header, values, strict=True))["Path"] == "metrics.json"
+    assert {"auc", "recall", "bits_dim", "loss"} < set(header)
+    assert max(map(len, shown.splitlines())) <= 120
     clones[0].run("dvc", "plots", "show")
     page = (clones[0].folder / "dvc_plots/index.html").read_text()
     titles = ("tiny diffuser on gradients", "U-Net on FashionMNIST", "held-out loss by timestep")
     for text in (*titles, "train_loss", "eval_loss", "unet_samples.png"):
         assert text in page
+
+
+def test_a_stage_imports_what_its_plan_lists_and_what_cannot_change_a_result(clones):
+    """Beside those: what the runner imports for stages that have a device, and the topics that render.py declares."""
+    clone, run = clones[1], {"ddpm.images", "ddpm.run.compute", "ddpm.run.files", "ddpm.run.seeding"}
+    is_package = {path.parent for path in (clone.folder / "src/ddpm").rglob("__init__.py")}
+    for stage in TRACKED:
+        modules = json.loads(Path(clone.environment["RECORD_TO"], f"{stage}.json").read_text())
+        listed = json.loads((clone.folder / f"plan/{stage}.json").read_text()).keys()
+        if stage.startswith("render_"):
+            assert f"ddpm.figures.topics.{stage.removeprefix('render_')}" in listed or stage == "render_page"
+            continue
+        used = {module for module in modules if clone.folder / "src" / module.replace(".", "/") not in is_package}
+        assert {module for module in used - listed - run if not is_neutral(module)} == set(), stage
+        assert f"stages/{stage}.py" in listed or f"stages/{stage.partition('_')[0]}.py" in listed
+
+
+def test_words_and_neutral_code_run_the_check_alone(clones):
+    clone = clones[1]
+    for name, old, new in (
+        ("src/ddpm/training/loop.py", '"""', '"""Well: '),
+        ("src/ddpm/training/divergence.py", "training diverged", "training has diverged"),
+        ("src/ddpm/diffusion/schedule.py", "\n\n\n", "\n\n\n# A comment.\n"),
+        ("src/ddpm/run/tracking/record.py", "PREVIEW_PIXELS = 256", "PREVIEW_PIXELS = 128"),
+        ("src/ddpm/run/resume/context.py", "SHARE = 0.01", "SHARE = 0.02"),
+        ("stages/train.py", '"""Stage', '"""The stage'),
+    ):
+        text = (clone.folder / name).read_text()
+        assert old in text
+        (clone.folder / name).write_text(text.replace(old, new, 1))
+    assert stages_run(clone.run("dvc", "repro")) == ["check"]
+
+
+def test_code_runs_the_stages_that_use_it(clones):
+    clone = clones[1]
+    for name, changed in (
+        ("src/ddpm/figures/topics/unet.py", {"render_unet", "render_page"}),
+        ("src/ddpm/exact/quality.py", {"evaluate_tiny", "study_samplers"}),
+    ):
+        path = clone.folder / name
+        text = path.read_text()
+        path.write_text(f"{text}\n\nMORE = 1\n")
+        clone.run("dvc", "repro", "check")
+        found = json.loads(clone.run("dvc", "status", "--json"))
+        path.write_text(text)
+        assert set(found) == changed
+    clone.run("dvc", "repro", "check")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +216,7 @@ def test_metrics_and_plots_say_something(clones):
         ({"render_data": {"n_gradients": 9}}, {"check", "render_data", "render_page"}),
         (
             {"sample": {"tiny": {"n_samples": 43}}},
-            {"check", "sample_tiny", "evaluate_tiny", "render_tiny", "render_exact", "render_page"},
+            {"check", "sample_tiny", "evaluate_tiny", "render_tiny", "render_exact", "render_page", "summary"},
         ),
         ({"checkpoint_seconds": 7}, {"check"}),
     ],
@@ -157,37 +240,60 @@ def test_an_experiment_in_a_temporary_folder_is_its_own_run(clones):
     assert [run.info.run_name for run in parents] == ["slower"]
     children = {run.info.run_name: run for run in new if "mlflow.parentRunId" in run.data.tags}
     assert set(children) == {
-        *("train_tiny", "sample_tiny", "evaluate_tiny", "render_tiny", "render_exact", "render_page")
+        *("train_tiny", "sample_tiny", "evaluate_tiny", "render_tiny", "render_exact", "render_page", "summary")
     }
     assert children["train_tiny"].data.params["train_tiny.lr"] == "0.0005"
+    assert parents[0].data.params == {"train_tiny.lr": "0.0005"}
     assert not any(clone.folder.glob(".dvc/tmp/exps/standalone/tmp*/mlflow.db"))
+    beside = clone.run("env", "PYTHONPATH=src", "python", "-m", "ddpm.compare")
+    rows = {line.split()[0]: line.split()[1:] for line in beside.splitlines()[1:]}
+    assert beside.splitlines()[0].split()[::2] == ["workspace", "slower"]
+    assert rows["train_tiny.lr"] == ["0.003", "0.003", "0.0005"]
+    assert float(rows["minutes"][2]) > 0
+    assert max(map(len, beside.splitlines())) <= 120
+
+
+def test_an_experiment_that_fails_says_how_to_go_back_and_that_works(clones):
+    clone = clones[0]
+    clone.run("git", "add", "-A")
+    clone.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--allow-empty", "-qm", "before")
+    before = clone.files()
+    output = clone.run("dvc", "exp", "run", "-S", "train_tiny.epochs=1", "-S", "data.path=gone", status=255)
+    assert "data.path is" in output
+    assert "Traceback" not in output
+    (line,) = [line for line in output.splitlines() if line.startswith("to go back")]
+    again = clone.run("sh", "-c", line.partition(": ")[2])
+    assert stages_run(again) in ([], ["check"])  # the rest comes from DVC's cache
+    assert clone.files() == before
+    assert clone.run("git", "status", "--short") == ""
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("command", "message"),
     [
-        ({"train_tiny": {"lr": "fast"}}, "params.yaml: train_tiny.lr is 'fast'"),
-        ({"generate_gradients": {"n_held_out": -1}}, "generate_gradients.n_held_out is -1"),
-        ({"train_unet": {"chanels": 3}}, "train_unet.chanels is not a parameter"),
-        ({"train_unet": {"unet": {"dim_mults": [1, 2, 4, 8]}}}, "multiples of 16"),
+        ((), "params.yaml: train_unet.chanels is not a parameter; check its spelling"),
         (
-            {"sample": {"tiny": {"n_steps": 26}}},
+            ("exp", "run", "-S", "sample.tiny.n_steps=26"),
             "sample.tiny.n_steps is 26; train_tiny.max_steps is 25, so sampler ancestral takes 1 to 25",
         ),
     ],
 )
-def test_mistakes_in_params_stop_the_pipeline_in_one_line_before_any_work(clones, change, message):
+def test_mistakes_in_params_stop_the_pipeline_in_one_line_before_any_work(clones, command, message):
     clone = clones[1]
     params = clone.folder / "params.yaml"
-    kept = params.read_text()
-    write_params(clone.folder, change)
+    kept, before = params.read_text(), clone.files()
+    if not command:
+        write_params(clone.folder, {"train_unet": {"chanels": 3}})
     try:
-        output = clone.run("dvc", "repro", status=255)
+        output = clone.run("dvc", *(command or ["repro"]), status=255)
+        written = load_yaml(params)
     finally:
         params.write_text(kept)
     assert message in output
+    assert not command or written == load_yaml(params)  # what -S wrote is taken back
     assert "Traceback" not in output
     assert stages_run(output) == ["check"]
+    assert clone.files() == before
 
 
 def test_unwritable_and_damaged_files_end_in_one_line(clones):

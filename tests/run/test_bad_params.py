@@ -114,6 +114,9 @@ def test_the_projects_own_params_are_valid_and_a_file_that_is_no_mapping_is_not(
         assert re.fullmatch(r"params\.yaml.{1,400}", str(refused.value))
 
 
+GUIDED = {"sample__unet__guidance_scale": 1.5}
+
+
 def with_values(**changes):
     """All values with some changed: keys are dotted, with __ for a dot."""
     values = copy.deepcopy(VALUES)
@@ -168,18 +171,17 @@ def with_values(**changes):
         ),
         ({"train_tiny__max_steps": 1}, "train_tiny.max_steps is 1; the variational bound needs at least 2"),
         (
-            {"train_unet__max_steps": 1},
-            "sample.unet.n_steps is 10; train_unet.max_steps is 1, so sampler dpmpp_2m takes 2 to 1",
+            {"train_unet__max_steps": 1, "sample__unet__sampler": "dpmpp_2m"},
+            "sample.unet.n_steps is 100; train_unet.max_steps is 1, so sampler dpmpp_2m takes 2 to 1",
         ),
         (
-            {"data__n_train": 999},
+            {"data__n_train": 999, "train_unet__conditioning": "clusters", "controls__n_images": 300},
             "train_unet.clusters.n_clusters is 1000; it cannot exceed the training images (data.n_train), 9",
         ),
         (
             {"train_unet__clusters__n_clusters": 0},
             "train_unet.clusters.n_clusters is 0; input should be greater than or equal to 1",
         ),
-        ({"train_unet__n_eval": 5001}, "train_unet.n_eval is 5001; it cannot exceed data.n_held_out, 5000"),
         (
             {"data__n_train": 55_001},
             "data: n_train is 55001 and n_held_out 5000; fashion_mnist has 60000 images in its training split, and",
@@ -203,8 +205,8 @@ def with_values(**changes):
             "generate_gradients: n_train x img_shape is 10000000 x 3 x 4 x 5; at most 268435456 numbers are",
         ),
         (
-            {"sample__unet__n_samples": 512},
-            "evaluate_unet.n_samples is 1024; it cannot exceed sample.unet.n_samples, 512",
+            {"sample__unet__n_samples": 20, "sample__unet__n_trajectories": 2},
+            "sample.unet.n_samples is 20; as many samples are evaluated, so it must be at least 24",
         ),
         (
             {"sample__tiny__n_samples": 41},
@@ -244,11 +246,11 @@ def with_values(**changes):
             "sample.tiny.guidance_scale is 2; train_tiny.conditioning is null, so it must be 1",
         ),
         (
-            {"train_unet__clusters__dropout": 0.0},
+            GUIDED | {"train_unet__conditioning": "clusters", "train_unet__clusters__dropout": 0.0},
             "sample.unet.guidance_scale is 1.5; train_unet.clusters.dropout is 0, so it must be 1",
         ),
         (
-            {"train_unet__conditioning": None},
+            GUIDED,
             "sample.unet.guidance_scale is 1.5; train_unet.conditioning is null, so it must be 1",
         ),
         (
@@ -265,18 +267,15 @@ def with_values(**changes):
             "evaluate_tiny.n_bound is 1001; it cannot exceed generate_gradients.n_held_out, 1000",
         ),
         (
-            {"evaluate_unet__n_samples": 257},
-            "evaluate_unet.n_samples is 257; input should be greater than or equal to 258",
+            {"evaluate_unet__n_samples": 23},
+            "evaluate_unet.n_samples is 23; input should be greater than or equal to 24",
         ),
         (
             {"evaluate_unet__n_samples": 1025},
             "evaluate_unet.n_samples is 1025; it cannot exceed sample.unet.n_samples, 1024",
         ),
-        ({"data__n_held_out": 600}, "evaluate_unet.n_samples is 1024; it cannot exceed data.n_held_out, 600"),
-        (
-            {"evaluate_unet__inception_weights": "weights.pth"},
-            "evaluate_unet: n_samples is 1024; with inception_weights it must be at least 4098, so that half",
-        ),
+        ({"data__n_held_out": 9}, "data.n_held_out is 9; as many samples are evaluated, so it must be at least 24"),
+        ({"evaluate_unet__inception_weights": "w.pth"}, "sample.unet.n_samples is 1024; as many samples are evaluated"),
         (
             {"evaluate_unet__reference": "train"},
             "evaluate_unet.reference is 'train'; input should be 'test' or 'held_out'",
@@ -288,8 +287,8 @@ def with_values(**changes):
         ),
         ({"bound__n_images": 10_001}, "bound.n_images is 10001; input should be less than or equal to 10000"),
         (
-            {"bound__n_images": 400, "data__n_train": 399, "train_unet__clusters__n_clusters": 10},
-            "bound.n_images is 400; it cannot exceed the training images (data.n_train), 399",
+            {"data__n_held_out": 257},
+            "data.n_held_out is 257; a distance of them needs at least 258",
         ),
         ({"bound__variances": []}, "bound.variances is []; list should have at least 1 item after validation, not 0"),
         (
@@ -306,7 +305,6 @@ def with_values(**changes):
         ),
         ({"paper__coarse_depths": [0.5, 1.5]}, "paper.coarse_depths.1 is 1.5; input should be less than or equal to 1"),
         ({"paper__n_steps": 201}, "paper.n_steps is 201; it cannot exceed train_unet.max_steps, 200"),
-        ({"paper__n_samples": 5001}, "paper.n_samples is 5001; it cannot exceed data.n_held_out, 5000"),
         ({"paper__n_pairs": 33}, "paper.n_pairs is 33; input should be less than or equal to 32"),
     ],
 )

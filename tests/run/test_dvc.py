@@ -11,7 +11,19 @@ from ruamel.yaml import YAML
 from whole import VALUES, check, stages
 
 from ddpm.errors import UserError
-from ddpm.run.dvc import CHECK, Declared, declared_stages, dvc_yaml, needs, sections, used_by_name, write
+from ddpm.run.diagram import BEGIN, END, with_diagram
+from ddpm.run.dvc import (
+    CHECK,
+    WITH_DIAGRAM,
+    Declared,
+    declared_stages,
+    diagram,
+    dvc_yaml,
+    needs,
+    sections,
+    used_by_name,
+    write,
+)
 from ddpm.run.params import Section
 from ddpm.run.stage import Stage
 from ddpm.run.yaml import load_yaml
@@ -39,6 +51,10 @@ def declare(folder, **scripts):
 def test_make_deps_leaves_nothing_to_write():
     text = (REPO / "dvc.yaml").read_text()
     assert text.partition("stages:\n")[2] == dvc_yaml(stages()).removeprefix("stages:\n"), "run `make deps`"
+    for page in WITH_DIAGRAM:
+        text = (REPO / page).read_text()
+        assert diagram(stages()) in text
+        assert with_diagram(text, diagram(stages())) == text, "run `make deps`"
 
 
 def test_what_stands_before_the_stages_stays(tmp_path, monkeypatch):
@@ -46,17 +62,27 @@ def test_what_stands_before_the_stages_stays(tmp_path, monkeypatch):
     declare(Path("stages"), a='{"a": Stage(main, outs=["a.txt"])}')
     path = tmp_path / "dvc.yaml"
     path.write_text("# Ours.\nplots:\n  - a.csv:\n      x: t\n\nstages:\n  old:\n    cmd: true\n")
-    assert write(path) is True
+    assert write(path) == [path]
     assert path.read_text().startswith("# Ours.\nplots:\n  - a.csv:\n      x: t\n\nstages:\n  a:\n    cmd: ")
     assert load_yaml(path)["stages"].keys() == {"a"}
-    assert write(path) is False
+    assert write(path) == []
     path.unlink()
-    assert write(path) is True
+    assert write(path) == [path]
     assert load_yaml(path)["stages"].keys() == {"a"}
+
+
+def test_a_page_gets_the_diagram_without_the_check(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check = '{"check": Stage(main, outs=["plan"])}'
+    declare(Path("stages"), check=check, a='{"a": Stage(main, outs=["a.txt"]), "b": Stage(main, deps=["a.txt"])}')
+    page = tmp_path / "page.md"
+    page.write_text(f"# Ours.\n{BEGIN}{END}")
+    write(tmp_path / "dvc.yaml", [page])
+    assert page.read_text() == f"# Ours.\n{BEGIN}```mermaid\ngraph LR\n    a --> b\n```\n{END}"
 
 
 def test_a_stage_as_dvc_has_it():
-    files = {"outs": ["o"], "reports": ["r"], "metrics": ["m"], "plots": ["p"]}
+    files = {"outs": ["o"], "metrics": ["m"], "plots": ["p"]}
     stage = Stage(main, section=Own, key="own.part", deps=["d"], **files)
     found = {
         "check": Declared(Stage(main, general=(), deps=["src"], tracked=False), Path("stages/check.py"), True),
@@ -74,9 +100,9 @@ def test_a_stage_as_dvc_has_it():
             "cmd": "PYTHONPATH=src python stages/s.py one",
             "deps": ["plan/one.json", "d"],
             "params": ["seed", "device", "precision", "threads", "own.part"],
-            "outs": ["o", {"r": {"cache": False}}],
+            "outs": ["o"],
             "metrics": [{"m": {"cache": False}}],
-            "plots": [{"p": {"cache": False}}],
+            "plots": ["p"],
         },
         "two": {"cmd": "PYTHONPATH=src python stages/t.py", "deps": ["plan/two.json"], "params": ["seed"]},
     }
@@ -102,7 +128,7 @@ def test_stages_stand_after_those_whose_outputs_they_read(tmp_path):
         ({"a": "{}"}, r"a\.py: declares no stage; it needs a dict STAGES"),
         ({"a": '{"x": Stage(main)}', "b": '{"x": Stage(main)}'}, r"b\.py: stage x is declared in .*a\.py too"),
         (
-            {"a": '{"a": Stage(main, outs=["f"])}', "b": '{"b": Stage(main, reports=["f"])}'},
+            {"a": '{"a": Stage(main, outs=["f"])}', "b": '{"b": Stage(main, plots=["f"])}'},
             "f is an output of stage a and of stage b; it must be of one",
         ),
         (
@@ -117,7 +143,7 @@ def test_what_cannot_be_declared_is_one_line(scripts, message, tmp_path):
 
 
 def test_a_stage_uses_what_its_params_choose_and_what_its_model_is_made_of():
-    params = check(VALUES)
+    params = check(VALUES | {"train_unet": VALUES["train_unet"] | {"conditioning": "clusters"}})
     run = {"ddpm.run.seeding", "ddpm.run.compute"}
     own, model = params.train_unet, {"ddpm.networks.architectures.unet", "ddpm.conditioning.kinds.clusters"}
     assert {*own.chosen_modules()} == model

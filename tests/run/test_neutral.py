@@ -114,8 +114,20 @@ def errors(patch):
     patch.setattr("ddpm.errors.UserError.__str__", lambda _: "another message")
 
 
+def baseline(patch):
+    patch.setattr("ddpm.run.baseline.committed_params", lambda: "seed: 7")
+
+
+def experiment(patch):
+    patch.setattr("ddpm.run.experiment._command_line", lambda: ["dvc", "exp", "run", "-S", "seed=7"])
+
+
 def invocation(patch):
     patch.setattr(context, "dvc_process", lambda: psutil.Process(1))
+
+
+def progress(patch):
+    patch.setattr("ddpm.training.fit.hidden", lambda: False)
 
 
 def root(patch):
@@ -129,10 +141,13 @@ def package(patch):
 PERTURBED = {
     "ddpm": package,
     "ddpm.errors": errors,
+    "ddpm.run.baseline": baseline,
+    "ddpm.run.experiment": experiment,
     "ddpm.registry": registry,
     "ddpm.run.invocation": invocation,
     "ddpm.run.params": params,
     "ddpm.run.plan": plan,
+    "ddpm.run.progress": progress,
     "ddpm.run.resume": resume,
     "ddpm.run.root": root,
     "ddpm.run.stage": stage,

@@ -106,14 +106,14 @@ def test_what_is_logged_and_in_which_order(log):
         for name in ("out.txt", "report.txt", "plot.csv", "metrics.json"):
             Path(name).write_text(name)
 
-    files = {"outs": ["out.txt"], "reports": ["report.txt"], "metrics": ["metrics.json"], "plots": ["plot.csv"]}
+    files = {"outs": ["out.txt", "report.txt"], "metrics": ["metrics.json"], "plots": ["plot.csv"]}
     run_stage("draw_wall", Stage(main, section=Paint, key="draw.wall", general=("seed",), deps=["in.txt"], **files))
     assert log.seen == [
         ("open", "draw_wall", {"seed": 7, "draw.wall": {"color": "blue"}}),
         ("input", "in.txt"),
         ("metrics", "loss", 3),
         *(("output", name, name) for name in ("out.txt", "report.txt", "metrics.json", "plot.csv")),
-        ("metrics", "peak_memory_mib", 0),
+        ("metrics", "system/peak_memory_mib", 0),
         ("close",),
     ]
 

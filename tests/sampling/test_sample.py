@@ -205,7 +205,7 @@ def test_what_is_not_allowed_is_named_with_what_is(arguments, message):
     [
         (torch.tensor([0, 3]), "labels are .*; allowed: whole numbers 0 to 2"),
         (torch.tensor([0, -1]), "allowed: whole numbers 0 to 2"),
-        (torch.tensor([0]), "labels has 1 rows; n_samples is 2, so it must have as many"),
+        (torch.tensor([0]), "labels has 1 rows; there are 2 images, so it must have as many"),
     ],
 )
 def test_labels_that_do_not_exist_are_named(labels, message):

@@ -25,7 +25,7 @@ from ddpm.run.seeding import generator, global_stream
 
 SAMPLES, WEIGHTS = Path("samples/unet.safetensors"), Path("models/classifier.safetensors")
 REPORTS = Path("reports/evaluate_unet")
-FEW = {"n_samples": 258, "n_halves": 2}
+FEW = {"n_samples": 258, "n_halves": 2, "epochs": 1}
 SIZES = {"train": 300, "held_out": 280, "test": 290}
 
 
@@ -66,7 +66,33 @@ def test_samples_and_unseen_images_are_held_against_the_whole_reference(referenc
     metrics = json.loads((REPORTS / "metrics.json").read_text())
     assert metrics["fid_classifier"] == found["samples"]["value"]
     assert metrics["fid_classifier_floor"] == found["floor"]["value"]
-    assert stage.log.metrics == metrics
+    assert stage.log.metrics == {
+        f"real/{name.removesuffix('_floor')}" if name.endswith("_floor") else f"samples/{name}": value
+        for name, value in metrics.items()
+        if not name.startswith("worst")
+    }
+
+
+def test_null_takes_as_many_samples_as_there_are_real_images_beside_them():
+    run("evaluate_unet", FEW | {"n_samples": None})
+    scores = json.loads((REPORTS / "scores.json").read_text())
+    assert scores["n_samples"] == SIZES["held_out"] < 300
+
+
+def test_few_samples_have_every_score_but_those_that_need_a_covariance():
+    run("evaluate_unet", FEW | {"n_samples": 24})
+    found = json.loads((REPORTS / "scores.json").read_text())["metrics"]
+    assert METRICS.keys() - found.keys() == {"fid_classifier", "fid_inception", "label_accuracy_classifier"}
+
+
+def test_the_headline_is_the_worst_of_the_networks_with_the_floor_of_the_same_view():
+    run("evaluate_unet", FEW)
+    scores = json.loads((REPORTS / "scores.json").read_text())
+    values = {name: found["samples"]["value"] for name, found in scores["metrics"].items() if name.startswith("auc_")}
+    assert len(values) == 3
+    metrics = json.loads((REPORTS / "metrics.json").read_text())
+    assert values[scores["headline"]] == max(values.values()) == metrics["worst_auc"]
+    assert metrics["worst_auc_floor"] == scores["metrics"][scores["headline"]]["floor"]["value"]
 
 
 def test_every_metric_that_applies_is_written_with_its_direction():
@@ -153,7 +179,7 @@ def test_inceptions_features_are_used_where_its_weights_are(monkeypatch):
 
 def test_weights_of_inception_that_are_not_there_stop_before_any_work(monkeypatch):
     monkeypatch.setattr(evaluate, "LEAST_INCEPTION_SAMPLES", 10)
-    with pytest.raises(UserError, match=r"inception_weights is gone.pth: No such file or directory; give the"):
+    with pytest.raises(UserError, match=r"inception_weights is .*gone.pth: No such file or directory; give the"):
         run("evaluate_unet", FEW | {"inception_weights": "gone.pth"})
     assert not REPORTS.exists()
 

@@ -82,12 +82,20 @@ def test_what_it_writes_fits_together():
     floor = fid(*(describe(classifier, images).features for images in (test, held_out)))
     assert abs(facts["fid_classifier_floor"]["value"] / floor - 1) < 1e-3  # other batches round otherwise
     assert stage.log.tags == {"n_samples": "258", "reference": "test", "extractor": extractor}
-    for row in rows:  # by the number of steps from pure noise
-        assert stage.log.steps[25 - int(row["num_steps"])]["fid_classifier"] == pytest.approx(
-            float(row["fid_classifier"])
-        )
+    last = min(rows, key=lambda row: int(row["num_steps"]))
+    assert stage.log.metrics["x0_estimates/fid_classifier"] == pytest.approx(float(last["fid_classifier"]))
+    assert stage.log.metrics["real/fid_classifier"] == facts["fid_classifier_floor"]["value"]
     # An untrained network is further from the images, which are noise here, than they are from one another.
     assert all(float(row["low"]) > facts["fid_classifier_floor"]["high"] for row in rows)
+
+
+def test_as_many_samples_as_held_out_images_at_most():
+    """More are asked for than there are: as if so many had been asked for."""
+    run("paper", FEW | {"n_samples": 1000})
+    facts = json.loads(Path("reports/paper/x0_quality.json").read_text())
+    assert facts["n_samples"] == 300
+    run("paper", FEW | {"n_samples": 300})
+    assert json.loads(Path("reports/paper/x0_quality.json").read_text()) == facts
 
 
 def test_a_sample_is_the_same_whatever_the_batch():
@@ -110,7 +118,7 @@ def test_images_that_do_not_fit_are_refused_before_any_work():
 
 def unseeing(_, images):
     n = len(images)
-    return Described(torch.zeros(n, 784), torch.zeros(n, 2), torch.zeros(n, dtype=torch.long))
+    return Described(images, torch.zeros(n, 2), torch.zeros(n, dtype=torch.long))
 
 
 class Oracle(DiffusionModel):
@@ -141,7 +149,7 @@ def test_each_chain_is_that_of_its_stream_and_the_params(change, monkeypatch):
     model = load_model(Path("models/unet.safetensors"))
     for parameter in model.parameters():
         parameter.data *= 4  # so that its estimates leave [-1, 1]
-    params = FEW | {"variance": "fixed_small", "clip_sample": True} | change
+    params = FEW | {"variance": "fixed_small", "clip_sample": True, "n_split": 2, "split_depths": [0.15]} | change
     made, seed = drawn_with(model, monkeypatch, params)
     kept = timesteps(model.noise_schedule, params["n_steps"])
     chain = Chain(model, kept, params["variance"], params["clip_sample"])
@@ -149,6 +157,19 @@ def test_each_chain_is_that_of_its_stream_and_the_params(change, monkeypatch):
         *_, x1, _ = chain.walk([generator(seed, "chain", i)])
         expected = to_uint8(denormalize_img(chain.estimate(x1, 1))).int()
         assert (made["estimates"][-1, i].int() - expected[0]).abs().max() <= 1  # other batches round otherwise
+        # Branches of this depth have one step left, which adds no noise.
+        assert (made["branches"][i, -1].int() - expected[0]).abs().max() <= 1
+
+
+def test_each_pair_is_noised_by_noise_of_its_own(monkeypatch):
+    """Two pairs of equal images, mixed where one step is left, which adds no noise: what differs was noised."""
+    images = load_dataset(Path("data/images/test.safetensors")).images.clone()
+    images[2:4] = images[:2]
+    save_split("test", images)
+    made, _ = drawn_with(load_model(Path("models/unet.safetensors")), monkeypatch, FEW | {"interpolation_depth": 0.2})
+    assert made["interpolation_t"].tolist() == [5]
+    assert torch.equal(made["sources"][0], made["sources"][1])
+    assert not torch.equal(made["interpolation"][0], made["interpolation"][1])
 
 
 def grey(classes):
@@ -156,9 +177,12 @@ def grey(classes):
 
 
 def test_a_chain_has_one_class_and_a_mixture_that_of_the_nearer_image(monkeypatch):
-    made, _ = drawn_with(Oracle(Labels((1, 28, 28), 10, 4, 0.1).eval()), monkeypatch)
-    assert torch.equal(made["estimates"].float()[..., 0, 0, 0], grey(range(2)).expand(2, -1))
-    assert (made["branches"] == 0).all()  # of the first chain, whose class is 0
+    params = FEW | {"n_split": 3, "n_trajectories": 12, "batch_size": 5}
+    made, _ = drawn_with(Oracle(Labels((1, 28, 28), 10, 4, 0.1).eval()), monkeypatch, params)
+    classes = [i % 10 for i in range(12)]
+    assert torch.equal(made["estimates"].float()[..., 0, 0, 0], grey(classes).expand(2, -1))
+    for chain in range(3):
+        assert (made["branches"][chain].float() == grey([chain])).all()
     labels = load_dataset(Path("data/images/test.safetensors")).labels[:4].reshape(2, 2)
     expected = grey(labels[:, [0, 0, 1]])  # lambda 0, 1/2 and 1
     assert torch.equal(made["interpolation"].float()[..., 0, 0, 0], expected)

@@ -41,7 +41,7 @@ def test_it_learns_from_the_training_split_and_is_tested_on_the_test_split():
     classes = describe(model, seen["test"]).classes
     accuracy = (classes == torch.arange(30) % 10).double().mean().item()
     metrics = json.loads(Path("reports/train_classifier/metrics.json").read_text())
-    assert metrics["test_accuracy"] == stage.log.metrics["test_accuracy"] == accuracy
+    assert metrics["test_accuracy"] == stage.log.metrics["test/accuracy"] == accuracy
     assert metrics["train_loss"] == 0.5
 
 

@@ -118,8 +118,8 @@ def test_training_logs_to_mlflow_and_sampling_follows():
     runs = client.search_runs([client.get_experiment_by_name("ddpm").experiment_id])
     run = next(run for run in runs if run.info.run_name == "train")
     assert run.data.params["lr"] == "0.001"
-    assert run.data.metrics["train_loss"] > 0
-    assert run.data.metrics["eval_loss"] > 0
+    assert run.data.metrics["train/loss"] > 0
+    assert run.data.metrics["eval/loss"] > 0
     assert any(artifact.path == "images" for artifact in client.list_artifacts(run.info.run_id))
 
     assert ddpm.sample(model, 5).shape == (5, 3, 4, 5)
@@ -134,6 +134,53 @@ def test_a_misspelt_key_is_an_error_before_training():
     model = ddpm.TinyDiffuser(ddpm.TinyDiffuserConfig((3, 4, 5), 16, 100))
     with pytest.raises(UserError, match="config_dict: bach_size is not a parameter"):
         ddpm.train(model, {**CONFIG, "bach_size": 3}, TensorDataset(torch.zeros(1, 3, 4, 5)))
+
+
+def test_untracked_training_writes_nothing(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    images = ddpm.normalize_img(ddpm.gradient_images(10, (3, 4, 5)))
+    ddpm.train(tiny(), CONFIG, TensorDataset(images), track=False)
+    assert list(tmp_path.iterdir()) == []
+    assert "logs to" not in capfd.readouterr().err
+
+
+def test_tracked_training_says_where_it_logs(untracked, capfd):
+    ddpm.train(tiny(), CONFIG, TensorDataset(ddpm.normalize_img(ddpm.gradient_images(10, (3, 4, 5)))))
+    assert capfd.readouterr().err.splitlines()[0] == f"train: logs to {tracking_uri()}"
+    assert len(untracked) == 1
+
+
+@pytest.mark.parametrize(
+    ("images", "changes", "said"),
+    [
+        (torch.zeros(4, 3, 4, 5).byte(), {}, "trainset has type torch.uint8; it must be floats in"),
+        (torch.full((4, 3, 4, 5), 255.0), {}, "trainset has values from 255 to 255; they must be in"),
+        (torch.zeros(4, 3, 5, 4), {}, r"trainset has shape \(4, 3, 5, 4\); this network takes \(n, 3, 4, 5\)"),
+        (torch.zeros(4, 3, 4, 5), {"max_steps": 10}, "max_steps is 10; the network was built for 100"),
+        (torch.zeros(4, 3, 4, 5), {"device": "mps"}, "device is mps; .* it must be cpu or cuda"),
+    ],
+)
+def test_what_does_not_fit_is_named_before_training(images, changes, said, untracked):
+    with pytest.raises(UserError, match=said):
+        ddpm.train(tiny(), {**CONFIG, **changes}, TensorDataset(images))
+    assert untracked == []
+
+
+@pytest.mark.usefixtures("untracked")
+def test_a_class_conditional_network_is_trained_with_the_labels(monkeypatch):
+    images, labels = torch.zeros(6, 1, 4, 4), torch.tensor([1, 0, 1, 1, 0, 0])
+    config = {"img_shape": (1, 4, 4), "max_steps": 20, "channels": 8, "dim_mults": (1, 2), "groups": 2, "heads": 1}
+    model = ddpm.Unet(ddpm.UnetConfig(**config, conditioning={"name": "labels", "dropout": 0.0}, n_classes=2))
+    given, seen = {"lr": 0.01, "epochs": 1, "max_steps": 20, "batch_size": 3}, []
+    monkeypatch.setattr("ddpm.training.course.fit", lambda _, __, *sets, **___: seen.append(sets[:2]))
+    ddpm.train(model, given, TensorDataset(images, labels), TensorDataset(images, 1 - labels))
+    [(trained, held_out)] = seen
+    assert torch.equal(trained.cond, labels)
+    assert torch.equal(held_out.cond, 1 - labels)
+    with pytest.raises(UserError, match="trainset has one tensor; this network needs a second one"):
+        ddpm.train(model, given, TensorDataset(images))
+    with pytest.raises(UserError, match="trainset: labels are"):
+        ddpm.train(model, given, TensorDataset(images, labels + 5))
 
 
 @pytest.fixture

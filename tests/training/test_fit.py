@@ -147,12 +147,12 @@ def test_everything_recorded_is_logged():
         return [(step, metrics[name]) for step, metrics in log.metrics if name in metrics]
 
     assert [step for step, _ in history.train_loss] == [3, 6, 9, 10]
-    assert logged("train_loss") == history.train_loss
-    assert logged("eval_loss") == history.eval_loss
-    assert dict(logged("lr")) == pytest.approx({step: 0.01 * (1 - (step - 1) / 10) for step in (3, 6, 9, 10)})
+    assert logged("train/loss") == history.train_loss
+    assert logged("eval/loss") == history.eval_loss
+    assert dict(logged("train/lr")) == pytest.approx({step: 0.01 * (1 - (step - 1) / 10) for step in (3, 6, 9, 10)})
     for quartile in range(4):
         expected = [(step, losses[quartile]) for step, losses in history.quartile_loss if losses[quartile] is not None]
-        assert logged(f"train_loss_q{quartile + 1}") == expected
+        assert logged(f"train/loss_q{quartile + 1}") == expected
     assert [(step, key) for step, key, _ in log.images] == [(step, "reconstructions") for step in (4, 8, 10)]
     for (*_, image), previews in zip(log.images, history.previews, strict=True):
         assert image.shape == (3, 3 * 8, 15)  # one below the other

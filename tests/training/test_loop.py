@@ -17,7 +17,7 @@ from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.errors import UserError
 from ddpm.run.compute import Compute
 from ddpm.run.seeding import generator
-from ddpm.training.loop import Examples, loss_of_batch, start_training, total_steps, training_steps
+from ddpm.training.loop import Examples, ema_with_warmup, loss_of_batch, start_training, total_steps, training_steps
 
 
 def train(model, own, data, seed=0, cond=None):
@@ -37,11 +37,23 @@ def adam_by_hand(w, data, own, seed, factors):
         grad = (2 * (w * xt - eps) * xt).mean().item()
         m, v = beta1 * m + (1 - beta1) * grad, beta2 * v + (1 - beta2) * grad**2
         w -= own.lr * factor * (m / (1 - beta1**step)) / (math.sqrt(v / (1 - beta2**step)) + 1e-8)
-        average = w if average is None else own.ema_decay * average + (1 - own.ema_decay) * w
+        n = step - 1  # averages so far
+        decay = min(own.ema_decay, (1 + n) / (10 + n))
+        average = w if average is None else decay * average + (1 - decay) * w
         yield loss, w, average
 
 
-@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+@pytest.mark.parametrize("n_steps", [20, 300, 8000])
+@pytest.mark.parametrize("decay", [0.9, 0.999, 0.9999])
+def test_the_ema_weights_are_young_however_short_the_run(n_steps, decay):
+    """Of weights that grow by 1 a step, the average is younger than a fifth of the run."""
+    update, average = ema_with_warmup(decay), [torch.zeros(1, dtype=torch.float64)]
+    for n in range(1, n_steps + 1):
+        update(average, [torch.full((1,), float(n), dtype=torch.float64)], n)
+    assert 0 < n_steps - average[0].item() < min(n_steps / 5, 1 / (1 - decay))
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.3, 0.9])
 @pytest.mark.parametrize("adam_betas", [[0.9, 0.999], [0.5, 0.8]])
 @pytest.mark.parametrize(
     ("shape", "factors"),

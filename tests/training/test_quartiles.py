@@ -28,4 +28,4 @@ def test_means_are_over_all_images_of_several_steps():
 
 
 def test_metrics_are_numbered_from_1_and_leave_out_what_is_not_there():
-    assert named([0.5, None, 0.25, None]) == {"train_loss_q1": 0.5, "train_loss_q3": 0.25}
+    assert named([0.5, None, 0.25, None]) == {"train/loss_q1": 0.5, "train/loss_q3": 0.25}

@@ -271,4 +271,4 @@ def test_what_a_training_stage_writes(ema_decay, kept, tmp_path, monkeypatch):
         "steps": 5,
         "parameters": sum(p.numel() for p in model.parameters()),
     }
-    assert stage.log.metrics == {**metrics, "at": 5}
+    assert stage.log.metrics == {"model/parameters": metrics["parameters"], "at": 0}

@@ -23,6 +23,7 @@ from ddpm.images import from_uint8, normalize_img
 from ddpm.registry import Registry
 from ddpm.run.files import atomic_path, load_tensors
 from ddpm.run.params import Chooses, PathName
+from ddpm.run.root import from_root
 
 SPLITS = "train", "held_out", "test"
 
@@ -151,7 +152,7 @@ def split(params: Data) -> dict[str, ImageDataset]:
         UserError: The data set cannot be loaded, or is another than its file declares.
     """
     source = params.source
-    train, test = source.load(None if params.path is None else Path(params.path))
+    train, test = source.load(None if params.path is None else from_root(params.path))
     for dataset, n in ((train, source.n_train), (test, source.n_test)):
         loaded = len(dataset), dataset.img_shape, dataset.class_names
         declared = n, source.img_shape, source.class_names

@@ -18,6 +18,7 @@ from ddpm.diffusion.model import DiffusionModel, evaluation_mode, schedule_of
 from ddpm.diffusion.posterior import Variance, reverse_variance, to_x0
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.run.compute import Compute
+from ddpm.run.progress import hidden
 from ddpm.run.seeding import generator
 
 Rows = tuple[Float64[Tensor, "n"], ...]
@@ -137,7 +138,7 @@ class VariationalBound:
         Returns:
             The bound with each of the variances.
         """
-        timesteps = tqdm(range(1, len(self.schedule) + 1), "bound", disable=None)
+        timesteps = tqdm(range(1, len(self.schedule) + 1), "bound", disable=hidden())
         errors, *terms = (
             torch.stack(rows) for rows in zip(*(once(str(t), partial(self.at, t)) for t in timesteps), strict=True)
         )

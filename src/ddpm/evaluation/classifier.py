@@ -29,6 +29,7 @@ from ddpm.images import from_uint8, normalize_img
 from ddpm.run.compute import Compute
 from ddpm.run.files import atomic_path, load_tensors
 from ddpm.run.params import Section
+from ddpm.run.progress import hidden
 from ddpm.run.resume.context import Resume
 from ddpm.run.resume.state import TrainingState
 from ddpm.run.seeding import generator
@@ -133,7 +134,7 @@ def describe(
             found = model.features(even_sized(normalize_img(from_uint8(batch.to(device)))))
             classes.append(model.head(found).argmax(dim=1).cpu())
         features.append(found.cpu())
-    return Described(from_uint8(images).flatten(1), torch.cat(features), torch.cat(classes), labels)
+    return Described(images, torch.cat(features), torch.cat(classes), labels)
 
 
 def save_classifier(path: Path, model: Classifier) -> None:
@@ -201,7 +202,7 @@ def fit_classifier(
     if resume:
         resume.start(state)
     order = islice(batches(len(images), params.batch_size, seed, first=state.step), total - state.step)
-    progress = tqdm(order, "train classifier", total, initial=state.step, disable=None)
+    progress = tqdm(order, "train classifier", total, initial=state.step, disable=hidden())
     for step, chosen in enumerate(progress, start=state.step + 1):
         chosen = chosen.to(compute.device)
         [group] = optimizer.param_groups

@@ -16,27 +16,36 @@ from ddpm.evaluation.classifier import N_FEATURES, describe, load_classifier
 from ddpm.evaluation.estimate import Scores, estimate
 from ddpm.evaluation.inception import WEIGHTS_SHA256, describe_inception, load_inception
 from ddpm.evaluation.metric import METRICS, Comparison, Described, frequencies
+from ddpm.evaluation.two_sample import HEADLINE
 from ddpm.run.compute import Compute
 from ddpm.run.params import PathName, Section
+from ddpm.run.root import from_root
 from ddpm.run.seeding import generator
 
+FEWEST = 24  # so that half of the samples have neighbours
 LEAST_SAMPLES = 2 * (N_FEATURES + 1)  # so that half of the samples have a covariance of all features
 LEAST_INCEPTION_SAMPLES = 2 * (2048 + 1)  # the same for Inception's features
 SPACES: dict[str, Literal["pixels", "features"]] = {"pixel": "pixels", "classifier": "features"}
 
 
-class EvaluateUnet(Section):
-    """Section `evaluate_unet`."""
+class Judging(Section):
+    """How metrics are taken, of samples and of controls."""
 
-    n_samples: Annotated[int, Ge(LEAST_SAMPLES), Le(10_000)]
-    reference: Literal["test", "held_out"]
     n_halves: Annotated[int, Ge(2), Le(10_000)]
     duplicate_quantile: Annotated[float, Gt(0), Lt(1)]
+    epochs: Annotated[int, Ge(1), Le(1000)]
+
+
+class EvaluateUnet(Judging):
+    """Section `evaluate_unet`. n_samples: null for as many as there are samples, and real images for the floor."""
+
+    n_samples: Annotated[int, Ge(FEWEST), Le(10_000)] | None
+    reference: Literal["test", "held_out"]
     inception_weights: PathName | None
 
     @model_validator(mode="after")
     def _covariances_have_images(self) -> "EvaluateUnet":
-        if self.inception_weights is not None and self.n_samples < LEAST_INCEPTION_SAMPLES:
+        if self.inception_weights is not None and (self.n_samples or LEAST_INCEPTION_SAMPLES) < LEAST_INCEPTION_SAMPLES:
             raise ValueError(
                 f"n_samples is {self.n_samples}; with inception_weights it must be at least {LEAST_INCEPTION_SAMPLES}, "
                 "so that half of the images have a covariance of 2048 features"
@@ -68,8 +77,10 @@ def compare(
     Raises:
         UserError: The samples do not fit the params or the data, or a file is missing or wrong.
     """
-    images, labels, n = samples["samples"], samples.get("labels"), params.n_samples
-    test = splits["test"]
+    images, labels, test = samples["samples"], samples.get("labels"), splits["test"]
+    reference = splits[params.reference]
+    others = splits["held_out" if params.reference == "test" else "test"]
+    n = params.n_samples or min(len(images), len(others))
     if n > len(images):
         raise UserError(
             f"params.yaml: evaluate_unet.n_samples is {n}; there are {len(images)} samples, so at most that"
@@ -81,11 +92,9 @@ def compare(
     facts = {"n_samples": n, "reference": params.reference, "extractor": extractor}
     inception = None
     if params.inception_weights is not None:
-        inception = load_inception(Path(params.inception_weights)).to(compute.device)
+        inception = load_inception(from_root(params.inception_weights)).to(compute.device)
         facts["extractor_inception"] = WEIGHTS_SHA256[: len(extractor)]
 
-    reference = splits[params.reference]
-    others = splits["held_out" if params.reference == "test" else "test"]
     real = others[torch.randperm(len(others), generator=generator(seed, "floor"))[:n]]
     sets = ImageDataset(images[:n], None if labels is None else labels[:n]), real, reference
 
@@ -97,14 +106,37 @@ def compare(
 
     made, floor, references = map(described, sets)
     train = describe(model, splits["train"].images)
-    n_classes, n_halves, quantile = model.config.n_classes, params.n_halves, params.duplicate_quantile
-    return Comparison(made, floor, references, train, n_classes, n_halves, quantile, seed), facts
+    numbers = params.n_halves, params.duplicate_quantile, params.epochs, seed
+    return Comparison(made, floor, references, train, model.config.n_classes, *numbers), facts
 
 
 def all_scores(comparison: Comparison) -> dict[str, Scores]:
     """Every metric that applies, by name."""
     found = {name: metric.scores(comparison) for name, metric in METRICS.items()}
     return {name: scores for name, scores in found.items() if scores is not None}
+
+
+def headline(scores: Mapping[str, Scores]) -> str:
+    """The name of the two-sample test that gives the samples away most."""
+    tests = (name for name in scores if METRICS[name].headline == HEADLINE)
+    return max(tests, key=lambda name: scores[name].samples.value)
+
+
+def headlines(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The headline metrics by their short names, from what `as_metrics` returned."""
+    found: dict[str, float] = {}
+    for name, metric in METRICS.items():
+        if metric.headline and name in metrics:
+            worse = min if metric.better == "higher" else max
+            found[metric.headline] = worse(metrics[name], found.get(metric.headline, metrics[name]))
+    return found
+
+
+def as_metrics(scores: Mapping[str, Scores]) -> dict[str, float]:
+    """metrics.json: each metric of the samples and its floor; and as `worst_auc` those of the headline."""
+    named = {**scores, "worst_auc": scores[headline(scores)]}
+    values = {name: found.samples.value for name, found in named.items()}
+    return values | {f"{name}_floor": found.floor.value for name, found in named.items()}
 
 
 def as_report(scores: Mapping[str, Scores], comparison: Comparison, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,7 +146,7 @@ def as_report(scores: Mapping[str, Scores], comparison: Comparison, facts: Mappi
         for name, found in scores.items()
     }
     thresholds = {f"duplicate_threshold_{name}": comparison.copies(space).threshold for name, space in SPACES.items()}
-    return {**facts, **thresholds, "metrics": metrics}
+    return {**facts, **thresholds, "headline": headline(scores), "metrics": metrics}
 
 
 def class_histogram(

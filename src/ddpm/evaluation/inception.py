@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ddpm.errors import UserError
 from ddpm.run.compute import Compute
+from ddpm.run.progress import hidden
 
 WEIGHTS = "pt_inception-2015-12-05-6726825d.pth"
 WEIGHTS_SIZE = 95_628_359
@@ -97,7 +98,7 @@ def describe_inception(
         images: 8-bit.
         compute: The device of the network. Its precision is not used.
     """
-    batches = tqdm(images.split(BATCH), "Inception", disable=None)
+    batches = tqdm(images.split(BATCH), "Inception", disable=hidden())
     return torch.cat([network(resized(batch.to(compute.device))).cpu() for batch in batches])
 
 

@@ -1,16 +1,17 @@
-"""Metrics of sample quality by name. Each is a file in `metrics/`: a function of a `Comparison`, and what it sees."""
+"""Metrics of sample quality by name. Each is a file in `metrics/`: a function of images, and what it sees."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Float64, Int64, Integer, Shaped
+from jaxtyping import Float, Float64, Int64, Integer, Shaped, UInt8
 from torch import Tensor
 
-from ddpm.evaluation.estimate import Scores, estimate
+from ddpm.evaluation.estimate import Estimate, Scores, estimate
 from ddpm.evaluation.neighbours import Neighbours, duplicate_rate, neighbours
+from ddpm.images import from_uint8
 from ddpm.registry import Registry
 from ddpm.run.seeding import generator
 
@@ -22,18 +23,23 @@ class Described:
     """A set of images as metrics see it.
 
     Attributes:
-        pixels: In [0, 1].
+        images: 8-bit.
         features: Of the classifier.
         classes: What the classifier sees in each image.
         labels: The true class of real images, or the class that samples were asked for; None if there is none.
         inception: Features of Inception; None without its weights.
     """
 
-    pixels: Float[Tensor, "n pixels"]
+    images: UInt8[Tensor, "n c h w"]
     features: Float[Tensor, "n features"]
     classes: Int64[Tensor, " n"]
     labels: Integer[Tensor, " n"] | None = None
     inception: Float[Tensor, "n inception"] | None = None
+
+    @cached_property
+    def pixels(self) -> Float[Tensor, "n pixels"]:
+        """In [0, 1]."""
+        return from_uint8(self.images).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class Comparison:
         n_classes: Classes of the data set.
         n_halves: Random halves behind each interval.
         duplicate_quantile: Share of the reference that counts as duplicates of training images.
+        epochs: For which the networks of the two-sample tests learn.
         seed: Of all that is random.
     """
 
@@ -67,24 +74,22 @@ class Comparison:
     n_classes: int
     n_halves: int
     duplicate_quantile: float
+    epochs: int
     seed: int
     _copies: dict[str, Copies] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def beside_floor(
-        self, score: Callable[[Tensor], float], points: Callable[[Described], Shaped[Tensor, "n *rest"]]
-    ) -> Scores:
-        """`score` of the samples and of the real images, each with its interval; points: what it takes of a set."""
-        sets = (points(described) for described in (self.samples, self.real))
-        return Scores(*(estimate(score, found, self.n_halves, self.seed) for found in sets))
+    def estimate(self, score: Callable[[Tensor], float], points: Shaped[Tensor, "n *rest"]) -> Estimate:
+        """The score of some points, one an image, with its interval."""
+        return estimate(score, points, self.n_halves, self.seed)
 
-    @property
-    def equal_reference(self) -> Float[Tensor, "n features"]:
-        """Features of as many reference images as samples, at random (Kynkaanniemi et al. 2019 ask for equal sets)."""
-        chosen = torch.randperm(len(self.reference.features), generator=generator(self.seed, "reference"))
-        return self.reference.features[chosen[: len(self.samples.features)]]
+    @cached_property
+    def equal_reference(self) -> Int64[Tensor, " n"]:
+        """Numbers of as many reference images as samples, at random, for metrics that ask for sets of equal size."""
+        chosen = torch.randperm(len(self.reference.images), generator=generator(self.seed, "reference"))
+        return chosen[: len(self.samples.images)]
 
     def copies(self, space: Literal["pixels", "features"]) -> Copies:
-        """Duplicates of training images among the samples, by distance in a space."""
+        """Training images among the samples and among the real images, by distance in a space."""
         if space not in self._copies:
             samples, real, reference, train = (
                 getattr(described, space) for described in (self.samples, self.real, self.reference, self.train)
@@ -99,38 +104,60 @@ class Comparison:
         return self._copies[space]
 
 
+Score = Callable[[Comparison, Described], Estimate | None]
+
+
 @dataclass(frozen=True)
 class Metric:
     """A metric of sample quality.
 
     Attributes:
-        scores: The function; None where it does not apply, such as without labels.
+        score: The function: the score of images, which are the samples or the real images of a comparison; None where
+            it does not apply, such as without labels.
         better: Which way is better.
         sees: What it sees, in a line.
+        catches: The controls (`ddpm.evaluation.controls`) that it must tell from real images.
+        headline: Its short name among the headline metrics, if it is one. Of several with one name the worst counts.
     """
 
-    scores: Callable[[Comparison], Scores | None]
+    score: Score
     better: Better
     sees: str
+    catches: tuple[str, ...] = ()
+    headline: str = ""
+
+    def scores(self, comparison: Comparison) -> Scores | None:
+        """Of the samples, and of the real images: the floor."""
+        found = (self.score(comparison, images) for images in (comparison.samples, comparison.real))
+        samples, floor = found
+        return None if samples is None or floor is None else Scores(samples, floor)
+
+    def tells(self, images: Estimate, floor: Estimate) -> bool:
+        """Whether images score worse than real images by more than the two intervals allow."""
+        worse = floor.value - images.value if self.better == "higher" else images.value - floor.value
+        margins = images.high - images.value, floor.high - floor.value
+        return worse > (margins[0] ** 2 + margins[1] ** 2) ** 0.5
 
 
 METRICS: Registry[Metric] = Registry("ddpm.evaluation.metrics", "metric")
 
 
 def metric(
-    module: str, better: Better, sees: str
-) -> Callable[[Callable[[Comparison], Scores | None]], Callable[[Comparison], Scores | None]]:
+    module: str, better: Better, sees: str, catches: tuple[str, ...] = (), headline: str = ""
+) -> Callable[[Score], Score]:
     """Decorator: make a function the metric of the file `module` (its `__name__`).
 
     Args:
         module: The file.
         better: Which way is better.
         sees: What it sees, in a line for tables.
+        catches: The controls that it must tell from real images; stage controls checks it.
+        headline: Its short name among the headline metrics, if it is one.
     """
 
-    def register(scores: Callable[[Comparison], Scores | None]) -> Callable[[Comparison], Scores | None]:
-        METRICS.register(module, Metric(scores, better, sees))
-        return scores
+    def register(score: Score) -> Score:
+        METRICS.register(module, Metric(score, better, sees, catches, headline))
+        return score
 
     return register
 

@@ -22,6 +22,7 @@ from ddpm.evaluation.evaluate import LEAST_SAMPLES
 from ddpm.evaluation.frechet import fid
 from ddpm.images import denormalize_img, to_uint8
 from ddpm.run.params import Count, Section
+from ddpm.run.progress import hidden
 from ddpm.run.resume.pieces import Pieces
 from ddpm.run.seeding import generator
 from ddpm.run.stage import StageRun
@@ -32,7 +33,7 @@ Depths = Annotated[list[Annotated[float, Ge(0), Le(1)]], Len(1, 16)]
 
 
 class Paper(Section):
-    """Section `paper`."""
+    """Section `paper`. n_samples: at most, as many as there are held-out images."""
 
     n_samples: Annotated[int, Ge(LEAST_SAMPLES), Le(10_000)]
     batch_size: Count
@@ -80,7 +81,7 @@ class Study:
         """Figures 6, 10 and 14: the x_0 estimate (equation 15) at some moments of `n_samples` chains."""
         n, size, last = self.params.n_samples, self.params.batch_size, len(self.chain.timesteps) - 1
         firsts, made = range(0, n, size), list[Tensor]()
-        with tqdm(total=len(firsts) * (last + 1), desc="paper", disable=None) as progress:
+        with tqdm(total=len(firsts) * (last + 1), desc="paper", disable=hidden()) as progress:
             for first in firsts:
                 images = range(first, min(first + size, n))
                 made += self.pieces(f"estimates/{first}", partial(self._estimates, images, progress))

@@ -22,7 +22,7 @@ Splits = Mapping[str, Mapping[str, Bound]]  # split -> variance -> bound
 
 
 class BoundParams(Section):
-    """Section `bound`."""
+    """Section `bound`. n_images: of each split, at most."""
 
     n_images: Annotated[int, Ge(2), Le(10_000)]
     stride: Annotated[int, Ge(1), Le(10_000)]
@@ -40,21 +40,20 @@ class BoundParams(Section):
 
 
 def bounds_of_splits(stage: StageRun, model: DiffusionModel, splits: Mapping[str, ImageDataset]) -> Splits:
-    """The bound of the first `n_images` images of each split.
+    """The bound of the first `n_images` images of each split, or as many as the smaller one has.
 
     Raises:
-        UserError: The images do not fit the model, or a split has too few.
+        UserError: The images do not fit the model.
     """
     params, pieces, found = stage.params, Pieces(stage.resume), dict[str, dict[str, Bound]]()
+    n = images_of_each(params, splits)
     for split, dataset in splits.items():
         if model.img_shape != dataset.img_shape:
             raise UserError(
                 f"the model makes images of shape {model.img_shape}; the {split} split has {dataset.img_shape}"
             )
-        if params.n_images > len(dataset):
-            raise UserError(f"params.yaml: bound.n_images is {params.n_images}; the {split} split has {len(dataset)}")
     for split, dataset in splits.items():
-        images = dataset[: params.n_images]
+        images = dataset[:n]
         bound = VariationalBound(
             model,
             images.images,
@@ -68,6 +67,11 @@ def bounds_of_splits(stage: StageRun, model: DiffusionModel, splits: Mapping[str
         )
         found[split] = bound.run(pieces.within(split))
     return found
+
+
+def images_of_each(params: BoundParams, splits: Mapping[str, ImageDataset]) -> int:
+    """How many images of each split there are to measure."""
+    return min(params.n_images, *map(len, splits.values()))
 
 
 def compared(train: Bound, test: Bound) -> dict[str, dict[str, Any]]:

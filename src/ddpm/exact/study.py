@@ -19,6 +19,7 @@ from ddpm.exact.quality import GradientQuality, measure
 from ddpm.registry import Registry
 from ddpm.run.compute import Compute
 from ddpm.run.params import Chooses, Section
+from ddpm.run.progress import hidden
 from ddpm.run.resume.pieces import Piece, Pieces
 from ddpm.run.seeding import generator
 from ddpm.sampling.chain import sample_steps
@@ -120,6 +121,6 @@ def sampler_error(
         found = measure(draw(model, params.n_samples, seed, compute, sampler, options))
         return (torch.tensor(list(vars(found).values()), dtype=torch.float64),)
 
-    for cell in tqdm(params.cells, "sampler error", disable=None):
+    for cell in tqdm(params.cells, "sampler error", disable=hidden()):
         (values,) = pieces("/".join(map(str, cell)), partial(quality, *cell))
         yield *cell, *values.tolist()

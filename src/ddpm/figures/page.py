@@ -1,7 +1,7 @@
 """The page: figures, tables, params and hashes in one HTML file that needs no network. Its words are in page.html."""
 
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -52,6 +52,19 @@ class Chapter:
 
 
 @dataclass(frozen=True)
+class Opening:
+    """What the page begins with.
+
+    Attributes:
+        picture: Samples.
+        metrics: Names of the metrics that are shown beside it, as far as they were measured.
+    """
+
+    picture: Picture
+    metrics: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Trajectory:
     """One sampling chain, x_T to x_0: each moment as a data URI, and the noise steps left, T to 0."""
 
@@ -75,6 +88,7 @@ def trajectory(images: UInt8[Tensor, "moments c h w"], num_steps: Int[Tensor, " 
 
 
 def render(
+    opening: Opening,
     chapters: Mapping[str, Chapter],
     trajectories: Mapping[str, Trajectory],
     metrics: Mapping[str, Mapping[str, Any]],
@@ -84,6 +98,7 @@ def render(
     """The page as HTML; the same arguments give the same text.
 
     Args:
+        opening: What it begins with.
         chapters: By topic, in the order in which they are shown.
         trajectories: By the topic that shows them.
         metrics: What a stage measured, by stage.
@@ -99,6 +114,7 @@ def render(
     )
     environment.filters["shown"] = _shown
     return environment.get_template("page.html").render(
+        opening=opening,
         chapters=chapters,
         trajectories=trajectories,
         metrics=metrics,

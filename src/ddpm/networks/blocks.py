@@ -116,3 +116,34 @@ class Stack(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c_in h w"], step: Float[Tensor, "b s"]) -> Float[Tensor, "b c_out h w"]:
         return self.attention(self.residual2(self.residual1(x, step), step))
+
+
+class PixelHead(nn.Module):
+    """The end of a U-Net that works on patches: convolutions at full resolution that see x_t beside its maps.
+
+    Without it a network on 2x2 patches draws a grid, and no clean ground: each pixel's noise has to pass through maps
+    of a quarter of the pixels.
+
+    Args:
+        channels: Feature maps at full resolution.
+        channels_in: Channels of x_t.
+        channels_out: Channels of the prediction.
+        step_channels: Length of the step embedding, which scales and shifts the maps (Perez et al. 2018).
+        n_convs: 3x3 convolutions before the last.
+    """
+
+    def __init__(self, channels: int, channels_in: int, channels_out: int, step_channels: int, n_convs: int) -> None:
+        super().__init__()
+        self.conv_in = nn.Conv2d(channels + channels_in, channels, 3, padding=1)
+        self.step = nn.Sequential(nn.SiLU(), nn.Linear(step_channels, 2 * channels))
+        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(n_convs - 1))
+        self.conv_out = nn.Conv2d(channels, channels_out, 3, padding=1)
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], xt: Float[Tensor, "b c_in h w"], step: Float[Tensor, "b s"]
+    ) -> Float[Tensor, "b c_out h w"]:
+        scale, shift = rearrange(self.step(step), "b (two c) -> two b c 1 1", two=2)
+        h = F.silu(self.conv_in(torch.cat((x, xt.to(x.dtype)), dim=1)) * (1 + scale) + shift)
+        for conv in self.convs:
+            h = F.silu(conv(h))
+        return self.conv_out(h)

@@ -1,13 +1,17 @@
-"""dvc.yaml, written from what the scripts in `stages/` declare: `make deps`, or `python -m ddpm.run.dvc`."""
+"""dvc.yaml, written from what the scripts in `stages/` declare: `make deps`, or `python -m ddpm.run.dvc`.
+
+README and docs/pipeline.md get a diagram of the stages.
+"""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ddpm.errors import UserError
+from ddpm.run.diagram import mermaid, with_diagram
 from ddpm.run.files import atomic_path
 from ddpm.run.params import section
 from ddpm.run.plan import PLAN, plan_path
@@ -15,6 +19,7 @@ from ddpm.run.stage import Stage
 from ddpm.run.yaml import dump_yaml
 
 DVC_YAML, STAGES = Path("dvc.yaml"), Path("stages")
+WITH_DIAGRAM = Path("README.md"), Path("docs/pipeline.md")
 CHECK = "check"  # the first stage, for which every other one waits
 USED_BY_RUN = {"seed": "ddpm.run.seeding", "device": "ddpm.run.compute"}  # what `run` does with general params
 
@@ -105,18 +110,27 @@ def dvc_yaml(stages: Stages) -> str:
     return dump_yaml({"stages": entries})
 
 
-def write(path: Path = DVC_YAML) -> bool:
-    """Write the stages into a dvc.yaml, and keep what stands before them.
+def diagram(stages: Stages) -> str:
+    """The stages as a mermaid graph, but for `check`, from which an arrow would lead to each."""
+    before = needs(stages)
+    return mermaid({name: {*before[name]} - {CHECK} for name in stages if name != CHECK})
+
+
+def write(path: Path = DVC_YAML, pages: Iterable[Path] = WITH_DIAGRAM) -> list[Path]:
+    """Write the stages into a dvc.yaml, and keep what stands before them; write the diagram into pages that exist.
 
     Returns:
-        Whether that has changed the file.
+        The files that have changed.
     """
-    before = path.read_text() if path.exists() else ""
-    after = before.partition("stages:\n")[0] + dvc_yaml(declared_stages())
-    if after != before:
-        with atomic_path(path) as temporary:
-            temporary.write_text(after)
-    return after != before
+    stages = declared_stages()
+    before = {file: file.read_text() if file.exists() else "" for file in (path, *pages)}
+    after = {page: with_diagram(before[page], diagram(stages)) for page in pages}
+    after[path] = before[path].partition("stages:\n")[0] + dvc_yaml(stages)
+    changed = [file for file in before if after[file] != before[file]]
+    for file in changed:
+        with atomic_path(file) as temporary:
+            temporary.write_text(after[file])
+    return changed
 
 
 def _declared_in(script: Path) -> dict[str, Stage]:
@@ -137,15 +151,15 @@ def _entry(name: str, declared: Declared) -> dict[str, Any]:
         "cmd": f"PYTHONPATH=src python {script.as_posix()}{'' if alone else f' {name}'}",
         "deps": [*([] if name == CHECK else [plan_path(name).as_posix()]), *stage.deps],
         "params": [*stage.general, *([stage.key or name] if stage.section else [])],
-        "outs": [*stage.outs, *({path: {"cache": False}} for path in stage.reports)],
+        "outs": [*stage.outs],
         "metrics": [{path: {"cache": False}} for path in stage.metrics],
-        "plots": [{path: {"cache": False}} for path in stage.plots],
+        "plots": [*stage.plots],
     }
     return {key: value for key, value in entry.items() if value}
 
 
 if __name__ == "__main__":
     try:
-        print(f"{DVC_YAML}: {'written' if write() else 'nothing to write'}")
+        print(f"written: {', '.join(map(str, write())) or 'nothing'}")
     except UserError as error:
         sys.exit(f"make deps: {error}")

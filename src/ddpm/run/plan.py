@@ -27,9 +27,12 @@ NEUTRAL = (
     "ddpm",
     "ddpm.errors",
     "ddpm.registry",
+    "ddpm.run.baseline",
+    "ddpm.run.experiment",
     "ddpm.run.invocation",
     "ddpm.run.params",
     "ddpm.run.plan",
+    "ddpm.run.progress",
     "ddpm.run.resume",
     "ddpm.run.root",
     "ddpm.run.stage",
@@ -37,7 +40,7 @@ NEUTRAL = (
     "ddpm.run.yaml",
 )
 SAYS = re.compile(
-    r"print|warnings\.warn|logger\.(debug|info|warning|error)|(\w+\.)?log\.(log_\w+|set_tags)|progress\.(update|set_postfix)"
+    r"print|warnings\.warn|logger\.(debug|info|warning|error)|(\w+\.)?log\.(log_\w+|set_tags|summarize)|progress\.(update|set_postfix)"
 )
 
 

@@ -1,4 +1,7 @@
-"""Where the main repository is. Nothing of torch is imported here, so that tracking's sender starts at once."""
+"""Where the main repository is: paths in params.yaml are taken from it.
+
+Nothing of torch is imported here, so that tracking's sender starts at once.
+"""
 
 import os
 from pathlib import Path
@@ -13,3 +16,8 @@ def repo_root() -> Path:
         return Path(named)
     here = Path.cwd()
     return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
+
+
+def from_root(path: str) -> Path:
+    """A path of params.yaml. A relative one means the same in the workspace and in the copy of an experiment."""
+    return repo_root() / path

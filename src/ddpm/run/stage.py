@@ -8,7 +8,7 @@ run go on where it was, and turns a mistake of the user into one line.
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from ddpm.errors import UserError
 from ddpm.run.compute import Compute, set_up
+from ddpm.run.experiment import WAY_BACK, is_in_workspace
 from ddpm.run.params import load_params, section
 from ddpm.run.plan import current_digests
 from ddpm.run.resume.context import Resume, determinants
@@ -39,9 +40,8 @@ class Stage:
         deps: Files that it reads. Code is found by `ddpm.run.plan` and not listed.
         entries: Modules of registry entries that it uses whatever its params; those that they choose are found.
         outs: Outputs that DVC caches.
-        reports: Outputs that are kept in git.
-        metrics: JSON files for `dvc metrics show`, kept in git.
-        plots: CSV files and pictures for `dvc plots show`, kept in git.
+        metrics: JSON files for `dvc metrics show` and `dvc exp show`, kept in git.
+        plots: Pictures for `dvc plots show`, which DVC caches; its curves stand at the top of dvc.yaml.
         resumes: Whether an interrupted run goes on where it was.
         tracked: Whether it is a run in MLflow.
     """
@@ -53,7 +53,6 @@ class Stage:
     deps: Sequence[str] = ()
     entries: Sequence[str] = ()
     outs: Sequence[str] = ()
-    reports: Sequence[str] = ()
     metrics: Sequence[str] = ()
     plots: Sequence[str] = ()
     resumes: bool = False
@@ -62,7 +61,7 @@ class Stage:
     @property
     def outputs(self) -> list[Path]:
         """All files and folders that it writes."""
-        return [Path(path) for path in (*self.outs, *self.reports, *self.metrics, *self.plots)]
+        return [Path(path) for path in (*self.outs, *self.metrics, *self.plots)]
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,8 @@ def run(stages: Mapping[str, Stage]) -> None:
     names = sys.argv[1:] or list(stages)
     name = names[0]
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with mistakes_in_one_line(name):
+    outside = way_back() if name in stages and stages[name].tracked else nullcontext()  # `check` undoes what it refuses
+    with outside, mistakes_in_one_line(name):
         if len(names) > 1 or name not in stages:
             raise UserError(f"the stage is {' '.join(names)}; {sys.argv[0]} has {', '.join(stages)}")
         run_stage(name, stages[name])
@@ -162,6 +162,17 @@ def mistakes_in_one_line(name: str) -> Iterator[None]:
         sys.exit(130)
 
 
+@contextmanager
+def way_back() -> Iterator[None]:
+    """If the block fails or is stopped in an experiment in the workspace, say how to get the workspace back."""
+    try:
+        yield
+    except BaseException:
+        if is_in_workspace():
+            print(WAY_BACK, file=sys.stderr)
+        raise
+
+
 def peak_memory() -> dict[str, float]:
     """The most memory that this process has held so far, in MiB, as a metric; none where the system does not say."""
     try:
@@ -169,4 +180,4 @@ def peak_memory() -> dict[str, float]:
     except ImportError:
         return {}
     per_mib = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
-    return {"peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mib}
+    return {"system/peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mib}

@@ -57,12 +57,29 @@ def load_yaml(path: Path) -> Any:
         UserError: The file cannot be read, is not valid YAML, or has a key that stands twice.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Read YAML text.
+
+    Args:
+        text: The text.
+        where: How a message begins.
+
+    Raises:
+        UserError: It is not valid YAML, or has a key that stands twice.
+    """
+    try:
+        return yaml.load(text, _Loader)
     # PyYAML lets Python's errors through, as for 5000 digits, `!!bool x` or 500 brackets.
     except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def dump_yaml(values: Any) -> str:

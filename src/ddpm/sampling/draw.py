@@ -14,6 +14,7 @@ from ddpm.diffusion.model import DiffusionModel, schedule_of
 from ddpm.images import denormalize_img, to_uint8
 from ddpm.registry import Registry
 from ddpm.run.params import Chooses, Count
+from ddpm.run.progress import hidden
 from ddpm.run.resume.pieces import Pieces
 from ddpm.run.seeding import generator
 from ddpm.run.stage import StageRun
@@ -66,7 +67,7 @@ def draw_samples(stage: StageRun, model: DiffusionModel) -> dict[str, Tensor]:
     cond = draw_cond(model, stage.seed, range(params.n_samples))
     firsts = range(0, params.n_samples, params.batch_size)
     pieces, made = Pieces(stage.resume), list[tuple[Tensor, ...]]()
-    with tqdm(total=len(firsts) * len(steps), desc=stage.name.replace("_", " "), disable=None) as progress:
+    with tqdm(total=len(firsts) * len(steps), desc=stage.name.replace("_", " "), disable=hidden()) as progress:
         for first in firsts:
             images = range(first, min(first + params.batch_size, params.n_samples))
             batch = given(model, cond, slice(images.start, images.stop), params.guidance_scale)

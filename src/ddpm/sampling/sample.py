@@ -4,17 +4,26 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Integer, Shaped
-from pydantic import ValidationError
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm.conditioning.guidance import draw_cond, given
-from ddpm.diffusion.model import DiffusionModel, schedule_of
+from ddpm.conditioning.guidance import given
+from ddpm.diffusion.model import DiffusionModel
 from ddpm.run.compute import Compute
-from ddpm.run.params import Section
+from ddpm.run.progress import hidden
+from ddpm.sampling.arguments import (
+    check_batch_size,
+    check_guidance,
+    cond_of,
+    device_of,
+    latents_of,
+    noise_seeds,
+    noise_streams,
+    options_of,
+    steps_below,
+)
 from ddpm.sampling.chain import sample_steps
 from ddpm.sampling.sampler import SAMPLERS
-from ddpm.sampling.spacing import timesteps
 
 
 def sample(
@@ -30,6 +39,8 @@ def sample(
     labels: Integer[Tensor, " n"] | None = None,
     guidance_scale: float = 1.0,
     clip_sample: bool = False,
+    start: Float[Tensor, "n c h w"] | None = None,
+    num_steps: int | None = None,
     batch_size: int = 256,
     **options: Any,
 ) -> Float[Tensor, "n c h w"] | list[Float[Tensor, "n c h w"]]:
@@ -50,6 +61,8 @@ def sample(
         labels: Class numbers, for a class-conditional model.
         guidance_scale: Classifier-free guidance, for a model that was trained with it; 1 for none.
         clip_sample: Clip each x_0 estimate to [-1, 1].
+        start: x_t to go on from, as `noise_to` and `encode` give it; None for pure noise.
+        num_steps: t of `start`, from 1 to T; None for T. Steps above it are left out.
         batch_size: Images at a time; it changes memory and speed, not the noise.
         options: Options of the sampler, such as `variance="fixed_small"` of ancestral or `eta=1.0` of ddim.
 
@@ -62,60 +75,28 @@ def sample(
     """
     if n_samples < 0:
         raise ValueError(f"n_samples is {n_samples}; it must be at least 0")
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-    own, steps = _options(sampler, options), timesteps(schedule_of(model), n_steps, spacing)
+    check_batch_size(batch_size)
+    own, steps = options_of(sampler, options), steps_below(model, num_steps, n_steps, spacing)
     if len(steps) <= SAMPLERS[sampler].min_steps:
         raise ValueError(f"n_steps is {len(steps) - 1}; sampler {sampler} takes at least {SAMPLERS[sampler].min_steps}")
-    if guidance_scale != 1 and not getattr(model.conditioning, "dropout", 0):
-        raise ValueError(
-            f"guidance_scale is {guidance_scale:g}; this model was not trained with and without conditioning, so it "
-            "must be 1"
-        )
-    if generator is None:
-        generator = torch.Generator()
-        generator.set_state(torch.get_rng_state())
-    seeds = torch.randint(2**63 - 1, (max(n_samples, 1),), generator=generator, device=generator.device).tolist()
-    cond = _cond(model, n_samples, cond, labels, seeds[0])  # whatever n_samples is, image i is the same
-    device = next(model.parameters(), torch.empty(0)).device
+    check_guidance(model, guidance_scale)
+    if num_steps is not None and start is None:
+        raise ValueError(f"num_steps is {num_steps}; it is the t of start, which must be given too")
+    latents = None if start is None else latents_of(model, start, n_samples)
+    seeds = noise_seeds(n_samples, generator)
+    cond = cond_of(model, n_samples, cond, labels, seeds[0])  # whatever n_samples is, image i is the same
+    device = device_of(model)
     batches: list[list[Tensor]] = []
     firsts = range(0, max(n_samples, 1), batch_size)
-    with tqdm(total=len(firsts) * len(steps), desc="sample", disable=None) as progress:
+    with tqdm(total=len(firsts) * len(steps), desc="sample", disable=hidden()) as progress:
         for first in firsts:
             chosen = slice(first, min(first + batch_size, n_samples))
-            streams = [torch.Generator().manual_seed(seed) for seed in seeds[chosen]]
+            streams, xt = noise_streams(seeds[chosen]), None if latents is None else latents[chosen]
             images = given(model, cond, chosen, guidance_scale)
             kept: list[Tensor] = []
-            for x in sample_steps(images, streams, steps, sampler, own, clip_sample, Compute(device)):
+            for x in sample_steps(images, streams, steps, sampler, own, clip_sample, Compute(device), xt):
                 kept = [*kept, x] if return_all_steps else [x]
                 progress.update()
             batches.append(kept)
     moments = [torch.cat(moment) for moment in zip(*batches, strict=True)]
     return moments if return_all_steps else moments[-1]
-
-
-def _options(sampler: str, options: dict[str, Any]) -> Section:
-    """The options of a sampler; ValueError if there is no such sampler, or it takes no such options."""
-    model = SAMPLERS[SAMPLERS.checked(sampler)].Options
-    try:
-        return model(**options)
-    except ValidationError as error:
-        allowed = ", ".join(model.model_fields) or "none"
-        mistakes = "; ".join(f"{'.'.join(map(str, m['loc']))} is {m['input']!r}: {m['msg']}" for m in error.errors())
-        raise ValueError(f"{mistakes}; options of sampler {sampler}: {allowed}") from None
-
-
-def _cond(
-    model: DiffusionModel, n_samples: int, cond: Tensor | None, labels: Tensor | None, seed: int
-) -> Shaped[Tensor, "n *rest"] | None:
-    """The conditioning of each image: as it is given, of the labels, or drawn."""
-    for name, rows in {"cond": cond, "labels": labels}.items():
-        if rows is not None and model.conditioning is None:
-            raise ValueError(f"{name} is given; this model is unconditional, so it must be None")
-        if rows is not None and len(rows) != n_samples:
-            raise ValueError(f"{name} has {len(rows)} rows; n_samples is {n_samples}, so it must have as many")
-    if labels is None:
-        return draw_cond(model, seed, range(n_samples)) if cond is None else cond
-    if cond is not None:
-        raise ValueError("cond and labels are given; one of them must be None")
-    return model.conditioning.of_labels(labels)

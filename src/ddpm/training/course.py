@@ -1,14 +1,20 @@
 """The course's `train`: Algorithm 1 with Adam, from a dict of hyper-parameters and two TensorDatasets."""
 
+import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from ddpm.diffusion.model import DiffusionModel
+from ddpm.errors import UserError
+from ddpm.images import check_images
 from ddpm.run.compute import Compute
 from ddpm.run.params import validated
+from ddpm.run.tracking.outbox import tracking_uri, without_secrets
 from ddpm.run.tracking.record import stage_run
 from ddpm.training.fit import fit
 from ddpm.training.loop import Examples
@@ -38,29 +44,72 @@ def train(
     config_dict: Mapping[str, Any],
     trainset: TensorDataset,
     testset: TensorDataset | None = None,
+    track: bool = True,
 ) -> DiffusionModel:
     """Train `model` by Algorithm 1 with Adam and log to MLflow.
+
+    Gradients are neither accumulated nor clipped: choose another `batch_size` or `lr`.
 
     Args:
         model: A new network; it is trained in place.
         config_dict: Hyper-parameters by the names of `ddpm.training.params.Training`. lr, epochs, batch_size and
             max_steps are required; the others default to `COURSE_DEFAULTS`. Also device and seed. The course's
             image_shape, hidden_size, n_images and n_eval_images are only logged.
-        trainset: Its first tensor is images in [-1, 1], (n, channels, height, width).
+        trainset: Its first tensor is images in [-1, 1], (n, channels, height, width); for a class-conditional model
+            its second is their classes, (n,).
         testset: The same, for evaluation during training.
+        track: Log to MLflow, and say where. If False, nothing is written.
 
     Returns:
         `model`, with its noise_schedule set.
 
     Raises:
-        UserError: A key is unknown or missing, or a value is not allowed.
+        UserError: A key is unknown or missing, or a value or a set does not fit; nothing is trained then.
     """
     own = {"device", "seed"} | DESCRIPTIVE
     params = validated(
         Training, COURSE_DEFAULTS | {k: v for k, v in config_dict.items() if k not in own}, "config_dict"
     )
-    compute = Compute(torch.device(config_dict.get("device", "cpu")))
-    held_out = None if testset is None else Examples(testset.tensors[0])
-    with stage_run("train", config_dict) as log:
-        fit(model, params, Examples(trainset.tensors[0]), held_out, config_dict.get("seed", 0), compute, log)
+    built_for, seed = getattr(model.config, "max_steps", params.max_steps), config_dict.get("seed", 0)
+    if params.max_steps != built_for:
+        raise UserError(f"config_dict: max_steps is {params.max_steps}; the network was built for {built_for}")
+    compute = Compute(_device(config_dict.get("device", "cpu")))
+    if model.conditioning is not None:
+        model.conditioning.fit(_images(model, trainset, "trainset"), seed)
+    examples = _examples(model, trainset, "trainset")
+    held_out = None if testset is None else _examples(model, testset, "testset")
+    if track:
+        print(f"train: logs to {without_secrets(tracking_uri())}", file=sys.stderr)
+    with stage_run("train", config_dict) if track else nullcontext() as log:
+        fit(model, params, examples, held_out, seed, compute, log)
     return model
+
+
+def _device(name: str | torch.device) -> torch.device:
+    device = torch.device(name)
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"config_dict: device is {device}; the noise schedule is float64, so it must be cpu or cuda")
+    return device
+
+
+def _examples(model: DiffusionModel, dataset: TensorDataset, name: str) -> Examples:
+    images = _images(model, dataset, name)
+    if model.conditioning is None:
+        return Examples(images)
+    if len(dataset.tensors) < 2:
+        try:
+            return Examples(images, model.conditioning.encode(images, None))
+        except ValueError:
+            raise UserError(f"{name} has one tensor; this network needs a second one, the images' classes") from None
+    try:
+        return Examples(images, model.conditioning.of_labels(dataset.tensors[1]))
+    except ValueError as error:
+        raise UserError(f"{name}: {error}") from None
+
+
+def _images(model: DiffusionModel, dataset: TensorDataset, name: str) -> Tensor:
+    try:
+        check_images(dataset.tensors[0], model.img_shape, name)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return dataset.tensors[0]

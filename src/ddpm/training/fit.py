@@ -16,6 +16,7 @@ from ddpm.diffusion.posterior import to_eps, to_x0
 from ddpm.errors import UserError
 from ddpm.images import reconstruction_grid, to_uint8
 from ddpm.run.compute import Compute
+from ddpm.run.progress import hidden
 from ddpm.run.resume.context import Resume
 from ddpm.run.resume.state import TrainingState
 from ddpm.run.seeding import generator
@@ -91,7 +92,7 @@ def fit(
     if held_out is not None:
         readers.append(evaluate(state, params, held_out, seed, compute, log))
     steps = training_steps(state, params, train, seed, compute)
-    progress = tqdm(steps, "train", total_steps(len(train.images), params), initial=state.step, disable=None)
+    progress = tqdm(steps, "train", total_steps(len(train.images), params), initial=state.step, disable=hidden())
     try:
         for step in progress:
             for read in readers:
@@ -123,7 +124,7 @@ def record_loss(state: TrainingState, params: Training, log: Log | None = None) 
         state.tallies.clear()
         if log:
             by_quartile = named(state.quartile_loss[-1][1])
-            log.log_metrics({"train_loss": state.train_loss[-1][1], "lr": step.lr, **by_quartile}, step.number)
+            log.log_metrics({"train/loss": state.train_loss[-1][1], "train/lr": step.lr, **by_quartile}, step.number)
 
     return read
 
@@ -144,7 +145,7 @@ def evaluate(
         state.preview_steps.append(step.number)
         state.previews.append(to_uint8(pictures))
         if log:
-            log.log_metrics({"eval_loss": loss}, step.number)
+            log.log_metrics({"eval/loss": loss}, step.number)
             log.log_image(torch.cat(list(pictures), dim=-2), "reconstructions", step.number)
 
     return read
@@ -170,7 +171,7 @@ def _ema(state: TrainingState) -> DiffusionModel:
 
 def _log_curves(state: TrainingState, log: Log) -> None:
     """Log what a resumed run had recorded before in its new tracking run too."""
-    for name, rows in (("train_loss", state.train_loss), ("eval_loss", state.eval_loss)):
+    for name, rows in (("train/loss", state.train_loss), ("eval/loss", state.eval_loss)):
         for step, loss in rows:
             log.log_metrics({name: loss}, step)
     for step, losses in state.quartile_loss:

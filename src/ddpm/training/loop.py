@@ -1,6 +1,6 @@
 """Algorithm 1 (Ho et al. 2020), one optimiser step at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from math import ceil
 from typing import NamedTuple
@@ -25,6 +25,8 @@ from ddpm.training.divergence import diverged, is_diverged, loss_at
 from ddpm.training.optimizers import lr_factor, make_optimizers, set_lr
 from ddpm.training.params import Training
 from ddpm.training.quartiles import tally
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class Examples(NamedTuple):
@@ -69,8 +71,21 @@ def start_training(model: DiffusionModel, params: Training, compute: Compute) ->
     model.prediction = params.prediction
     model.to(compute.device).to(memory_format=torch.channels_last).train()
     # A decay of 0 makes the average follow the weights exactly: one path for both.
-    ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(params.ema_decay), use_buffers=False)
+    ema = AveragedModel(model, multi_avg_fn=ema_with_warmup(params.ema_decay), use_buffers=False)
     return TrainingState({"model": model, "average": ema}, make_optimizers(model, params))
+
+
+def ema_with_warmup(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+    """An update of EMA weights whose decay after n steps is the least of `decay` and (1 + n) / (10 + n).
+
+    The memory of the average, 1 / (1 - decay) steps, is at most about a tenth of the run so far, so that it fits a run
+    of any length.
+    """
+
+    def update(averaged: Tensors, weights: Tensors, n: Tensor | int) -> None:
+        get_ema_multi_avg_fn(min(decay, (1 + int(n)) / (10 + int(n))))(averaged, weights, n)
+
+    return update
 
 
 def total_steps(n_images: int, params: Training) -> int:

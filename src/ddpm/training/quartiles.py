@@ -30,5 +30,5 @@ def means(tallies: Iterable[Sequence[float]]) -> list[float | None]:
 
 
 def named(losses: Sequence[float | None]) -> dict[str, float]:
-    """The losses as metrics train_loss_q1 to train_loss_q4, without those that are None."""
-    return {f"train_loss_q{i}": loss for i, loss in enumerate(losses, start=1) if loss is not None}
+    """The losses as metrics train/loss_q1 to train/loss_q4, without those that are None."""
+    return {f"train/loss_q{i}": loss for i, loss in enumerate(losses, start=1) if loss is not None}

@@ -111,4 +111,4 @@ def write_outputs(stage: StageRun, model: DiffusionModel, history: History, held
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
     write_json(reports / "metrics.json", metrics)
-    stage.log.log_metrics(metrics, history.steps)
+    stage.log.log_metrics({"model/parameters": metrics["parameters"]}, 0)

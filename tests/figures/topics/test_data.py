@@ -8,8 +8,10 @@ from figures.drawn import assert_shows, columns, random_images, signed
 from figures.made_up import SECTIONS, SEED, TINY, stage_run
 from safetensors.torch import load_file
 
+from ddpm.diffusion.forward import q_eq2, q_eq4
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.figures.topics import data
+from ddpm.run.seeding import generator
 
 pytestmark = pytest.mark.usefixtures("outputs")
 
@@ -23,6 +25,14 @@ def test_gradients_are_the_first_held_out_ones_in_reading_order(inputs):
     held_out = load_file("data/gradients/held_out.safetensors")["images"]
     assert_shows(data.gradients(inputs), [list(held_out[:8]), list(held_out[8:10])])
     assert f"{TINY[1]} by {TINY[2]} pixels" in data.gradients(inputs).texts[1].get_text()
+
+
+def test_each_equation_noises_the_first_image_to_each_number_of_steps(inputs):
+    stage = stage_run("render_data")
+    betas, stream = NoiseSchedule(max(inputs.forward_steps)).betas, generator(stage.seed, "forward_process")
+    for q, shown in ((q_eq2, inputs.eq2), (q_eq4, inputs.eq4)):
+        for t, image in zip(inputs.forward_steps, shown, strict=True):
+            assert torch.equal(image, q(inputs.x0[0], t, betas, stream))
 
 
 def test_the_normalised_row_is_clipped_and_the_denormalised_row_is_the_original(inputs, caplog):

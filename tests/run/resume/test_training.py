@@ -38,7 +38,7 @@ class Saboteur:
         self.step, self.act = step, act
 
     def log_metrics(self, metrics, step):
-        if step == self.step and "train_loss" in metrics:
+        if step == self.step and "train/loss" in metrics:
             self.act()
 
     def log_image(self, image, key, step):

@@ -83,8 +83,15 @@ def test_inputs_outputs_and_images(tmp_path):
     assert sizes == [(5, 4), (5, 4), (256, 171), (600, 400)]
 
 
-def test_code_version_is_the_commit_and_whether_code_differs_from_it():
+@pytest.mark.parametrize("inside_another", [False, True])
+def test_code_version_is_the_commit_and_whether_code_differs_from_it(inside_another, monkeypatch):
     git("init", "--quiet")
+    if inside_another:  # the project is a folder of a repository that has code of its own
+        Path("src").mkdir()
+        Path("src/theirs.py").touch()
+        Path("project").mkdir()
+        monkeypatch.setenv("DVC_ROOT", str(Path.cwd()))
+        monkeypatch.chdir("project")
     git("commit", "--quiet", "--allow-empty", "--message", "start")
     commit = git("rev-parse", "HEAD")
     Path("dvc.lock").write_text("what a pipeline writes as it runs is not a change of the code")

@@ -1,14 +1,21 @@
 """A failure of MLflow is never the stage's."""
 
+import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
+from project import REPO
 from runs import closed_port, runs, under_dvc
 
-from ddpm.run.tracking.outbox import read, waiting
+from ddpm.run.tracking.delivery import send
+from ddpm.run.tracking.outbox import read, tracking_uri, waiting
 from ddpm.run.tracking.record import stage_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
@@ -68,10 +75,88 @@ def test_the_stages_own_error_survives_a_dead_store(monkeypatch, capfd):
 
 @pytest.mark.parametrize(
     ("words", "status", "said"),
-    [([], 0, "sqlite:///{}/mlflow.db\n"), (["send"], 0, "nothing to send\n"), (["sned"], 1, "the command is sned")],
+    [([], 1, "must be ui or send"), (["send"], 0, "nothing to send\n"), (["sned"], 1, "the command is 'sned'")],
 )
-def test_the_command_line(words, status, said, repository):
+def test_the_command_line(words, status, said):
     command = [sys.executable, "-m", "ddpm.run.tracking", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == status
-    assert said.format(repository) in done.stdout + done.stderr
+    assert said in done.stdout + done.stderr
+
+
+STAGE = """
+import sys
+from pathlib import Path
+from ddpm.run.tracking.record import stage_run
+with stage_run(sys.argv[1], {}) as run:
+    run.log_metrics({"loss": 1.0}, 1)
+    Path("note").write_text(sys.argv[1])
+    run.log_artifact(Path("note"))
+"""
+
+
+def errors_of_a_stage(name):
+    """In a process of its own, with a sender of its own, which has not seen the store before."""
+    environment = os.environ | {"PYTHONPATH": str(REPO / "src")}
+    command = [sys.executable, "-c", STAGE, name]
+    errors = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stderr
+    return "".join(line for line in errors.splitlines() if "warning" in line)
+
+
+@contextmanager
+def deleted_experiment(client):
+    experiment_id = client.get_experiment_by_name("ddpm").experiment_id
+    client.delete_experiment(experiment_id)
+    yield
+    client.restore_experiment(experiment_id)
+
+
+@contextmanager
+def older_schema(_):
+    with closing(sqlite3.connect("mlflow.db")) as connection:
+        [(newest,)] = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+        for version in ("cc1f77228345", newest):
+            with connection:
+                connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
+            if version != newest:
+                yield
+
+
+@contextmanager
+def read_only_database(_):
+    Path("mlflow.db").chmod(0o400)
+    yield
+    Path("mlflow.db").chmod(0o600)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (deleted_experiment, "mlflow experiments restore --experiment-id"),
+        (older_schema, "mlflow db upgrade"),
+        (read_only_database, "readonly"),
+    ],
+)
+def test_a_store_that_takes_nothing_says_the_remedy_and_nothing_is_lost(harm, said):
+    if harm is read_only_database and os.geteuid() == 0:
+        pytest.skip("root writes everywhere")
+    client = MlflowClient(tracking_uri())
+    assert errors_of_a_stage("first") == ""
+    with harm(client):
+        assert said in errors_of_a_stage("second")
+    assert send() == 0
+    _, children = runs()
+    assert [run.info.run_name for run in children] == ["first", "second"]
+    assert children[1].data.metrics == {"loss": 1.0}
+
+
+@pytest.mark.parametrize("lost", ["mlartifacts", "mlflow.db"])
+def test_a_store_that_lost_a_part_goes_on_with_the_rest(lost):
+    errors_of_a_stage("first")
+    Path(lost).rename("elsewhere")
+    errors_of_a_stage("second")
+    assert waiting() == []
+    _, children = runs()
+    assert "second" in [run.info.run_name for run in children]
+    client = MlflowClient(tracking_uri())
+    assert client.download_artifacts(children[-1].info.run_id, "note")

@@ -1,14 +1,16 @@
 """Total variation distance between the class frequencies of samples and of real images."""
 
-from ddpm.evaluation.estimate import Scores
-from ddpm.evaluation.metric import Comparison, frequencies, metric
+from ddpm.evaluation.estimate import Estimate
+from ddpm.evaluation.metric import Comparison, Described, frequencies, metric
 
 
-@metric(__name__, better="lower", sees="the share of each class, from 0 (equal) to 1 (disjoint)")
-def class_distance_classifier(comparison: Comparison) -> Scores:
+@metric(
+    __name__, better="lower", sees="the share of each class, from 0 (equal) to 1 (disjoint)", catches=("class_missing",)
+)
+def class_distance_classifier(comparison: Comparison, images: Described) -> Estimate:
     """As the classifier sees both."""
     n_classes = comparison.n_classes
     real = frequencies(comparison.reference.classes, n_classes)
-    return comparison.beside_floor(
-        lambda classes: (frequencies(classes, n_classes) - real).abs().sum().item() / 2, lambda images: images.classes
+    return comparison.estimate(
+        lambda classes: (frequencies(classes, n_classes) - real).abs().sum().item() / 2, images.classes
     )

@@ -1,10 +1,17 @@
 """Share of the samples that are as close to a training image, in pixels, as a duplicate (Carlini et al. 2023)."""
 
-from ddpm.evaluation.estimate import Scores
-from ddpm.evaluation.metric import Comparison, metric
+from ddpm.evaluation.estimate import Estimate
+from ddpm.evaluation.metric import Comparison, Described, metric
 
 
-@metric(__name__, better="near the floor", sees="copies of training images, in pixels")
-def duplicates_pixel(comparison: Comparison) -> Scores:
+@metric(
+    __name__,
+    better="near the floor",
+    sees="copies of training images, in pixels",
+    catches=("copies",),
+    headline="copies",
+)
+def duplicates_pixel(comparison: Comparison, images: Described) -> Estimate:
     """Far above the floor, the model has memorised images."""
-    return comparison.copies("pixels").rate
+    rate = comparison.copies("pixels").rate
+    return rate.samples if images is comparison.samples else rate.floor

@@ -2,12 +2,20 @@
 
 from functools import partial
 
-from ddpm.evaluation.estimate import Scores
+from ddpm.evaluation.estimate import Estimate
 from ddpm.evaluation.frechet import fid
-from ddpm.evaluation.metric import Comparison, metric
+from ddpm.evaluation.metric import Comparison, Described, metric
 
 
-@metric(__name__, better="lower", sees="kinds and outlines, hardly texture")
-def fid_classifier(comparison: Comparison) -> Scores:
-    """Against all reference images."""
-    return comparison.beside_floor(partial(fid, comparison.reference.features), lambda images: images.features)
+@metric(
+    __name__,
+    better="lower",
+    sees="kinds and outlines, hardly texture",
+    catches=("cluster_means", "class_missing"),
+    headline="fid",
+)
+def fid_classifier(comparison: Comparison, images: Described) -> Estimate | None:
+    """Against all reference images; None for so few that half of them have no covariance of all features."""
+    if len(images.features) // 2 <= images.features.shape[1]:
+        return None
+    return comparison.estimate(partial(fid, comparison.reference.features), images.features)

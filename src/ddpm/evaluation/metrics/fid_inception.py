@@ -2,21 +2,14 @@
 
 from functools import partial
 
-import torch
-
-from ddpm.evaluation.estimate import Scores
+from ddpm.evaluation.estimate import Estimate
 from ddpm.evaluation.frechet import fid
 from ddpm.evaluation.metric import Comparison, Described, metric
 
 
 @metric(__name__, better="lower", sees="what photographs are made of, on the scale of published values")
-def fid_inception(comparison: Comparison) -> Scores | None:
+def fid_inception(comparison: Comparison, images: Described) -> Estimate | None:
     """None without Inception's weights."""
-    if comparison.reference.inception is None:
+    if comparison.reference.inception is None or images.inception is None:
         return None
-    return comparison.beside_floor(partial(fid, comparison.reference.inception), _features)
-
-
-def _features(images: Described) -> torch.Tensor:
-    assert images.inception is not None
-    return images.inception
+    return comparison.estimate(partial(fid, comparison.reference.inception), images.inception)

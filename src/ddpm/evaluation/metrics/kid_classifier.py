@@ -6,19 +6,24 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from ddpm.evaluation.estimate import Scores
+from ddpm.evaluation.estimate import Estimate
 from ddpm.evaluation.frechet import GivenFeatures
-from ddpm.evaluation.metric import Comparison, metric
+from ddpm.evaluation.metric import Comparison, Described, metric
 from ddpm.run.seeding import global_stream
 
 SUBSETS, SUBSET_SIZE = 10, 1000
 
 
-@metric(__name__, better="lower", sees="as fid_classifier, without its bias at few samples")
-def kid_classifier(comparison: Comparison) -> Scores:
+@metric(
+    __name__,
+    better="lower",
+    sees="as fid_classifier, without its bias at few samples",
+    catches=("cluster_means", "class_missing"),
+)
+def kid_classifier(comparison: Comparison, images: Described) -> Estimate:
     """Against all reference images."""
     score = partial(kid, comparison.reference.features, seed=comparison.seed)
-    return comparison.beside_floor(score, lambda images: images.features)
+    return comparison.estimate(score, images.features)
 
 
 def kid(reference: Float[Tensor, "m d"], samples: Float[Tensor, "n d"], seed: int = 0) -> float:

@@ -2,13 +2,19 @@
 
 from functools import partial
 
-from ddpm.evaluation.estimate import Scores
+from ddpm.evaluation.estimate import Estimate
 from ddpm.evaluation.manifold import share_in_manifold
-from ddpm.evaluation.metric import Comparison, metric
+from ddpm.evaluation.metric import Comparison, Described, metric
 
 
-@metric(__name__, better="higher", sees="how much of the variety of real images is there")
-def recall_classifier(comparison: Comparison) -> Scores:
+@metric(
+    __name__,
+    better="higher",
+    sees="how much of the variety of real images is there",
+    catches=("cluster_means",),
+    headline="recall",
+)
+def recall_classifier(comparison: Comparison, images: Described) -> Estimate:
     """Of as many reference images."""
-    score = partial(share_in_manifold, comparison.equal_reference)
-    return comparison.beside_floor(score, lambda images: images.features)
+    score = partial(share_in_manifold, comparison.reference.features[comparison.equal_reference])
+    return comparison.estimate(score, images.features)

@@ -95,7 +95,7 @@ def load(_: StageRun) -> Inputs:
 
 TOPIC = TOPICS.register(
     __name__,
-    Topic("Exact limit of the tiny model", 3, [MODEL, METRICS, TINY_BOUND, ERRORS, EXACT_BOUND, STUDY], load),
+    Topic("Exact limit of the tiny model", 5, [MODEL, METRICS, TINY_BOUND, ERRORS, EXACT_BOUND, STUDY], load),
 )
 
 

@@ -86,7 +86,7 @@ def load(stage: StageRun) -> Inputs:
 
 TOPIC = TOPICS.register(
     __name__,
-    Topic("Sample quality", 5, [MODEL, SAMPLES, TRAIN, SCORES, CLASSES, BY_PIXEL, BY_FEATURE], load, RenderQuality),
+    Topic("Sample quality", 4, [MODEL, SAMPLES, TRAIN, SCORES, CLASSES, BY_PIXEL, BY_FEATURE], load, RenderQuality),
 )
 
 

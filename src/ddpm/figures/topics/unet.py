@@ -19,7 +19,7 @@ def load(stage: StageRun) -> Trained:
     return load_trained("unet", stage.params, load_dataset(Path(TEST)))
 
 
-TOPIC = TOPICS.register(__name__, Topic("U-Net", 4, [TEST, *trained_deps("unet")], load, RenderModel))
+TOPIC = TOPICS.register(__name__, Topic("U-Net", 3, [TEST, *trained_deps("unet")], load, RenderModel))
 
 
 @TOPIC.figure(

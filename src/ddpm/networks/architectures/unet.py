@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ddpm.conditioning.conditioning import build_conditioning, image_channels
 from ddpm.diffusion.model import DiffusionModel
-from ddpm.networks.blocks import AttentionBlock, ResidualBlock, Stack, StepEmbedding
+from ddpm.networks.blocks import AttentionBlock, PixelHead, ResidualBlock, Stack, StepEmbedding
 from ddpm.networks.network import NETWORKS, options_of
 
 MOST_CHANNELS = 2048  # a 3x3 convolution of so many has 38 million weights
@@ -36,6 +36,8 @@ class UnetConfig:
         dropout: Dropout rate of the residual blocks (0.1 in the paper on CIFAR-10).
         first_skip: Whether the last block sees the first level's maps too, as in the paper's network.
         learn_variance: Whether it predicts the variance of p(x_{t-1} | x_t) too (Nichol & Dhariwal 2021).
+        head_channels: Feature maps of a `PixelHead`; 0: none, the last block's maps are unfolded into pixels.
+        head_convs: Convolutions of the head before the last.
         conditioning: "name" and options of its conditioning (`ddpm.conditioning`); None for an unconditional network.
         n_classes: Classes of the data set, for a conditioning that needs them.
     """
@@ -51,6 +53,8 @@ class UnetConfig:
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     first_skip: bool = False
     learn_variance: bool = False
+    head_channels: Annotated[int, Ge(0), Le(1024)] = 0
+    head_convs: Annotated[int, Ge(1), Le(8)] = 2
     conditioning: Mapping[str, Any] | None = None
     n_classes: int = 0
 
@@ -118,7 +122,12 @@ class Unet(DiffusionModel):
         self.up = nn.ModuleList(Stack(2 * out, below, step_channels, groups, h, dropout) for below, out, h in rising)
         self.upsample = nn.ModuleList(nn.ConvTranspose2d(below, below, 4, 2, 1) for below, _, _ in rising)
         self.last = ResidualBlock((1 + config.first_skip) * widths[0][1], channels, step_channels, groups, dropout)
-        self.conv_out = nn.Conv2d(channels, (1 + config.learn_variance) * pixel_channels, 1)
+        predicted = (1 + config.learn_variance) * config.img_shape[0]
+        self.conv_out = nn.Conv2d(channels, (config.head_channels or predicted) * config.patch_size**2, 1)
+        self.head = None
+        if config.head_channels:
+            widths_out = config.head_channels, config.img_shape[0], predicted
+            self.head = PixelHead(*widths_out, step_channels, config.head_convs)
         # Last, so that the other weights start out the same whatever the conditioning.
         self.conditioning = build_conditioning(config.conditioning, self.img_shape, config.n_classes, step_channels)
 
@@ -140,7 +149,7 @@ class Unet(DiffusionModel):
         Raises:
             ValueError: A `cond` is missing, or there is one that the network cannot use.
         """
-        step = self.step(num_steps)
+        step, xt = self.step(num_steps), images
         if len(cond) != (self.conditioning is not None):
             needed = "no cond" if self.conditioning is None else "a cond (see ddpm.conditioning)"
             raise ValueError(f"cond has {len(cond)} tensors; this network takes {needed}")
@@ -161,6 +170,8 @@ class Unet(DiffusionModel):
         if self.config.first_skip:
             x = torch.cat((x, skips.pop()), dim=1)
         out = F.pixel_shuffle(self.conv_out(self.last(x, step)), self.config.patch_size)
+        if self.head is not None:
+            out = self.head(out, xt, step)
         if not self.config.learn_variance:
             return out, None
         predicted, v = out.chunk(2, dim=1)

@@ -1,14 +1,18 @@
-"""From the outbox to MLflow: the sender of each stage, and `make send`.
+"""From the outbox to MLflow: the sender of a pipeline's stages, and `make send`.
 
 The sender is a process with little priority. It outlives a stage that is killed, so that MLflow shows the stage as
 KILLED. It imports neither torch nor, while no server answers, mlflow.
 """
 
+import json
 import os
 import sys
 import threading
-import time
+from contextlib import suppress
 from pathlib import Path
+from socket import socket
+
+import psutil
 
 from ddpm.run.tracking import outbox
 from ddpm.run.tracking.outbox import reason, tracking_uri, without_secrets
@@ -16,52 +20,103 @@ from ddpm.run.tracking.store import Store
 
 HURRIED, PATIENT = 3, 60  # seconds for a request
 PAUSE_SECONDS = 5.0  # between two looks at the journal
+LOOK_SECONDS = 0.5  # between two looks whether dvc still runs
 CONNECT_SECONDS, END_SECONDS = 120.0, 10.0  # after the stage's end: to import mlflow and make its tables; to send
 
 
-def follow(folder: Path) -> int:
-    """Deliver a journal while its stage writes it, and what earlier runs have left for the same store.
-
-    The stage holds the standard input of this process open as long as it lives. What fails is tried again. What does
-    not arrive in the end is named on stdout.
+def serve(listener: socket, owner: psutil.Process) -> None:
+    """Deliver the journals of the stages that connect, one after the other, until no stage can come any more.
 
     Args:
-        folder: The run's.
-
-    Returns:
-        The exit status: 0 if nothing of the run stays in the outbox.
+        listener: Where they connect.
+        owner: The process that they belong to: their dvc.
     """
     os.nice(10)
-    over, connected = threading.Event(), threading.Event()
-    threading.Thread(target=_end_in_time, args=(over, connected), daemon=True).start()
-    store, trouble, last = None, "", False
+    listener.settimeout(LOOK_SECONDS)
+    store = None
+    while True:
+        try:
+            line, _ = listener.accept()
+        except TimeoutError:
+            if has_ended(owner):
+                break
+            continue
+        with line:
+            store = follow(line, store)
+    Path(listener.getsockname()).unlink(missing_ok=True)
+    if store:
+        deliver_rest(store)
+
+
+def deliver_rest(store: Store) -> None:
+    """Deliver what earlier stages have left for the same store."""
+    for folder in outbox.waiting():
+        with suppress(Exception):  # another sender is at work, or MLflow fails
+            if not outbox.is_running(folder) and outbox.head(folder)["store"] == store.name:
+                store.deliver(folder, over=True)
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether a process is no more, or dead and waits for its parent to notice."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def follow(line: socket, store: Store | None) -> Store | None:
+    """Deliver a journal while its stage writes it.
+
+    What fails is tried again. What does not arrive in the end is named in the answer to the stage.
+
+    Args:
+        line: The stage names its journal, and closes its end of the line when it ends.
+        store: The one that the stage before was delivered to.
+
+    Returns:
+        The store, for the next stage; None if something failed.
+    """
+    folder = Path(line.makefile().readline().strip())
+    over, connected, through = threading.Event(), threading.Event(), threading.Event()
+    threading.Thread(target=_end_in_time, args=(line, over, connected, through), daemon=True).start()
+    trouble, last, monitor = "", False, None
     while not last:
         last = over.is_set()
+        if last and monitor:
+            monitor.finish()
         try:
             store = store or Store(HURRIED)
             connected.set()
             store.deliver(folder, over=last)
-            for other in outbox.waiting():
-                if not over.is_set() and not outbox.is_running(other) and outbox.head(other)["store"] == store.name:
-                    store.deliver(other, over=True)
+            monitor = monitor or (None if last else store.monitor(folder))
             trouble = ""
         except Exception as error:
             trouble = reason(error)
         if not last:
             over.wait(PAUSE_SECONDS)
-    print(trouble or "; ".join(store.refused if store else ()))
-    return 1 if trouble else 0
+    through.set()
+    _answer(line, not trouble, trouble or "; ".join(store.refused if store else ()))
+    if store:
+        store.refused.clear()
+    return None if trouble else store
 
 
-def _end_in_time(over: threading.Event, connected: threading.Event) -> None:
+def _end_in_time(line: socket, over: threading.Event, connected: threading.Event, through: threading.Event) -> None:
     """Wait for the stage's end, and end this process soon after: nobody should wait for a slow server."""
-    while os.read(sys.stdin.fileno(), 1):
-        pass
+    with suppress(ConnectionError):
+        while line.recv(1):
+            pass
     over.set()
     connected.wait(CONNECT_SECONDS)
-    time.sleep(END_SECONDS)
-    print(f"it took longer than {END_SECONDS:.0f} seconds", flush=True)
-    os._exit(1)
+    if not through.wait(END_SECONDS):
+        _answer(line, False, f"it took longer than {END_SECONDS:.0f} seconds")
+        Path(line.getsockname()).unlink(missing_ok=True)  # the listener's, so the next stage starts another sender
+        os._exit(1)
+
+
+def _answer(line: socket, delivered: bool, said: str) -> None:
+    with suppress(OSError):  # the stage was killed
+        line.sendall(json.dumps([delivered, said]).encode())
 
 
 def send() -> int:
@@ -96,4 +151,4 @@ def send() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(follow(Path(sys.argv[1])))
+    serve(socket(fileno=int(sys.argv[1])), psutil.Process(int(sys.argv[2])))

@@ -1,8 +1,8 @@
 """What is logged, on disk until MLflow has it: a folder for each run, in `.mlflow-outbox/` of the main repository.
 
 `journal.jsonl` holds a JSON object a line: first the run itself, then what is logged, last how it ended. `files/` holds
-its artifacts, each whole before a line names it. The stage holds `running.lock` as long as it lives. The folder is
-removed when MLflow has all of it.
+its artifacts, each whole before a line names it. A line with `of_parent` is of the run of the whole pipeline. The stage
+holds `running.lock` as long as it lives. The folder is removed when MLflow has all of it.
 """
 
 import errno
@@ -22,6 +22,7 @@ from ddpm.run.root import repo_root
 
 OUTBOX, SQLITE = ".mlflow-outbox", "sqlite:///"
 JOURNAL, LOCK = "journal.jsonl", "running.lock"
+RUN_ID = "{run_id}"  # in a tag: stands for the id that MLflow gives the run
 
 
 def tracking_uri() -> str:
@@ -40,7 +41,7 @@ def without_secrets(text: str) -> str:
 
 def reason(error: Exception) -> str:
     """An error in one line."""
-    return without_secrets(str(error)).strip().partition("\n")[0][:200] or type(error).__name__
+    return without_secrets(str(error)).strip().partition("\n")[0][:400] or type(error).__name__
 
 
 def now() -> int:

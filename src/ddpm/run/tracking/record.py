@@ -1,7 +1,7 @@
 """What a stage logs: one run in MLflow for a run of the pipeline, with a child run for each stage.
 
-A stage only writes to a file (`outbox`). Another process, its sender (`delivery`), reads the file and calls MLflow
-(`store`). MLflow's asynchronous logging, or one sending at the end, would be less code but would not do, because
+A stage only writes to a file (`outbox`). Another process, its sender (`sender`, `delivery`), reads the file and calls
+MLflow (`store`). MLflow's asynchronous logging, or one sending at the end, would be less code but would not do, because
 
 - a stage must not wait for MLflow, nor fail or change its result with it. In the stage's own process importing mlflow
   takes 6 seconds of a core, logging a step 0.4 ms, and the thread of the queue competes with the training;
@@ -12,8 +12,10 @@ A stage only writes to a file (`outbox`). Another process, its sender (`delivery
 - curves must be there while a model trains, which takes hours in some recipes. One sending at the end has none.
 """
 
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -32,7 +34,8 @@ from ddpm.images import reconstruction_grid, to_uint8
 from ddpm.run.files import atomic_path, md5
 from ddpm.run.invocation import invocation
 from ddpm.run.params import flatten
-from ddpm.run.tracking.outbox import OUTBOX, Journal, now, reason
+from ddpm.run.tracking.outbox import OUTBOX, RUN_ID, Journal, now, reason
+from ddpm.run.tracking.sender import Sender
 
 if TYPE_CHECKING:
     import mlflow
@@ -106,7 +109,7 @@ class Run:
     """The record of a stage, or of nothing until it is started. No method raises or waits."""
 
     _journal: Journal | None = None
-    _sender: "Sender | None" = None
+    _sender: Sender | None = None
     _warned = False
 
     @_cannot_fail
@@ -136,8 +139,7 @@ class Run:
         """Log a file under its path in the repository, and its MD5 as the tag `output.PATH`."""
         if self._journal:
             name = _name(path)
-            with atomic_path(self._journal.file(name)) as temporary:
-                shutil.copyfile(path, temporary)
+            _keep(path, self._journal.file(name))
             self._journal.write(artifact=name, tags={f"output.{name}": md5(path)})
 
     @_cannot_fail
@@ -152,6 +154,37 @@ class Run:
         """Set tags of the run."""
         if self._journal:
             self._journal.write(tags=dict(tags))
+
+    @_cannot_fail
+    def summarize(self, metrics: Mapping[str, float], params: Mapping[str, Any], picture: Path) -> None:
+        """Log to the run of the whole pipeline, so that experiments can be compared, sorted and found by it.
+
+        Args:
+            metrics: The headline metrics.
+            params: The parameters that differ from the committed ones.
+            picture: Samples, for the run's description.
+        """
+        if self._journal:
+            _keep(picture, self._journal.file(picture.name))
+            self._journal.write(of_parent=True, artifact=picture.name)
+            about = description(params, _git("rev-parse", "HEAD"), picture.name)
+            values = {key: float(value) for key, value in metrics.items()}
+            self._journal.write(of_parent=True, metrics=values, step=0, tags={"mlflow.note.content": about})
+            # Alone: MLflow refuses another value of a param that it has, and all that comes with it.
+            self._journal.write(of_parent=True, params={key: str(value) for key, value in params.items()})
+
+    @_cannot_fail
+    def log_model(self, path: Path, about: Mapping[str, Any]) -> None:
+        """Log a trained network as an MLflow model of the run of the whole pipeline.
+
+        Args:
+            path: Its file.
+            about: What `ddpm.run.tracking.model_registry.register` wants to know of it, as JSON values.
+        """
+        if self._journal:
+            name = _name(path)
+            _keep(path, self._journal.file(name))
+            self._journal.write(of_parent=True, model={"file": name, "time": now(), **about})
 
     @_cannot_fail
     def _start(self, stage: str, params: Mapping[str, Any]) -> None:
@@ -180,31 +213,23 @@ class Run:
                     print(REFUSED if delivered else KEPT, said, file=sys.stderr)
 
 
-class Sender:
-    """The process that delivers a journal. It notices by itself when this process ends, in whatever way."""
+def description(params: Mapping[str, Any], commit: str, picture: str) -> str:
+    """What MLflow shows of a run, in Markdown: samples, and how to repeat it."""
+    values = (f"-S {shlex.quote(f'{key}={_spell(value)}')}" for key, value in params.items())
+    commands = [f"git checkout {commit}"] if commit else []
+    commands.append(" ".join(("dvc exp run", *values)) if params else "make repro")
+    repeat = "\n".join(("```sh", *commands, "```"))
+    return f"![samples](get-artifact?path={picture}&run_uuid={RUN_ID})\n\nTo repeat it:\n\n{repeat}\n"
 
-    def __init__(self, folder: Path) -> None:
-        # A process group of its own, since Ctrl-C is meant for the stage.
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "ddpm.run.tracking.delivery", str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            process_group=0,
-        )
 
-    def finish(self) -> tuple[bool, str]:
-        """Wait until it ends. Returns whether all has been delivered, and what it has to say."""
-        said, _ = self._process.communicate()
-        status = self._process.returncode
-        return status == 0, said.strip() or (f"its sender ended with status {status}" if status else "")
+def _spell(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def _tags() -> dict[str, str]:
     """Who runs which code for which experiment. What is unknown is left out."""
     commit = _git("rev-parse", "HEAD")
-    changed = _git("--no-optional-locks", "status", "--porcelain", "--", ":(top)src", ":(top)stages")
+    changed = _git("--no-optional-locks", "status", "--porcelain", "--", "src", "stages")
     tags = {
         "mlflow.user": psutil.Process().username(),
         "mlflow.source.name": sys.argv[0],
@@ -222,6 +247,12 @@ def _git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=5).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
+
+
+def _keep(path: Path, kept: Path) -> None:
+    """Copy a file, whole or not at all."""
+    with atomic_path(kept) as temporary:
+        shutil.copyfile(path, temporary)
 
 
 def _name(path: Path) -> str:

@@ -6,28 +6,28 @@ is made, and a param, metric, tag, input or artifact that MLflow has already is 
 
 import json
 import os
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 from filelock import FileLock
 
 from ddpm.run.root import repo_root
 from ddpm.run.tracking import outbox
-from ddpm.run.tracking.outbox import SQLITE, reason, tracking_uri, without_secrets
+from ddpm.run.tracking.connection import connect
+from ddpm.run.tracking.model_registry import register
+from ddpm.run.tracking.outbox import RUN_ID, reason, tracking_uri, without_secrets
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-EXPERIMENT = "ddpm"
 INVOCATION, JOURNAL = "dvc.invocation", "ddpm.journal"  # tags by which a parent and a stage's run are found again
 SETTINGS = {  # read by MLflow; the user's own values win
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the sender itself tries again
 }
 LINES = 1000  # of a journal, delivered together
@@ -56,12 +56,10 @@ class Store:
             OSError: Nothing listens; mlflow is not imported then.
             Exception: MLflow's own.
         """
-        uri = tracking_uri()
-        self.name = without_secrets(uri)
+        self.name = without_secrets(tracking_uri())
         self.refused: list[str] = []
-        _check_that_something_listens(uri)
         os.environ.update(SETTINGS | {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout)} | os.environ)
-        self._client, self._experiment = _connect(uri)
+        self._client, self._experiment = connect()
         self._progress: dict[Path, Progress] = {}
         # One sender of this repository at a time, so that they make a parent only once.
         self._lock = FileLock(repo_root() / outbox.OUTBOX / "sending.lock")
@@ -94,6 +92,17 @@ class Store:
                     self._progress.pop(folder, None)
                 raise
 
+    def monitor(self, folder: Path) -> "SystemMetricsMonitor | None":
+        """Start to log the machine's load to the run of a journal, every ten seconds until `finish` is called."""
+        from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        if folder not in self._progress or not MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
+            return None
+        monitor = SystemMetricsMonitor(self._progress[folder].run, tracking_uri=tracking_uri())
+        monitor.start()
+        return monitor
+
     def _open(self, folder: Path) -> Progress:
         """Find the stage's run and its parent, or make them."""
         head = outbox.head(folder)
@@ -111,11 +120,15 @@ class Store:
 
     def _send(self, folder: Path, progress: Progress, records: list[tuple[dict[str, Any], int]]) -> None:
         """Send params, metrics and tags in one request; then artifacts, inputs and the end in their order."""
-        self._log_batch(progress.run, [record for record, _ in records])
+        for of_parent, run in ((False, progress.run), (True, progress.parent)):
+            self._log_batch(run, [record for record, _ in records if bool(record.get("of_parent")) == of_parent])
         for record, position in records:
             match record:
                 case {"artifact": name}:
-                    self._log_artifact(progress.run, folder / "files" / name, name)
+                    run = progress.parent if record.get("of_parent") else progress.run
+                    self._log_artifact(run, folder / "files" / name, name)
+                case {"model": about}:
+                    self._log_model(progress.parent, folder / "files" / about["file"], about)
                 case {"input": about}:
                     self._log_input(progress.run, about)
                 case {"end": status, "time": ended}:
@@ -129,7 +142,7 @@ class Store:
         from mlflow.entities import Metric, Param, RunTag
 
         params = [Param(*pair) for record in records for pair in record.get("params", {}).items()]
-        tags = {key: value for record in records for key, value in record.get("tags", {}).items()}
+        tags = {key: value.replace(RUN_ID, run) for record in records for key, value in record.get("tags", {}).items()}
         metrics = [
             Metric(key, value, record["time"], record["step"])
             for record in records
@@ -153,14 +166,20 @@ class Store:
         dataset = Dataset(about["name"], about["digest"], source_type="local", source=source)
         self._took(lambda: self._client.log_inputs(run, [DatasetInput(dataset)]))
 
+    def _log_model(self, run: str, path: Path, about: Mapping[str, Any]) -> None:
+        if path.is_file():
+            self._took(lambda: register(self._client, run, path, about))
+        else:
+            self.refused.append(f"{path} is missing")
+
     def _took(self, call: Callable[[], object], parts: int = 1) -> bool:
-        """Whether MLflow took what was sent: not if it never will, because a value is not allowed."""
+        """Whether MLflow took what was sent: not if it never will, because a value is not allowed, or it is too old."""
         from mlflow.exceptions import MlflowException
 
         try:
             call()
         except MlflowException as error:
-            if error.error_code != "INVALID_PARAMETER_VALUE":
+            if error.error_code not in ("INVALID_PARAMETER_VALUE", "ENDPOINT_NOT_FOUND"):
                 raise
             if parts == 1:
                 self.refused.append(reason(error))
@@ -184,34 +203,3 @@ class Store:
         else:
             status = "FINISHED" if statuses == {"FINISHED"} else "FAILED"
             self._client.set_terminated(parent, status, max(stage.end_time for stage in stages))
-
-
-def _check_that_something_listens(uri: str) -> None:
-    """Raise OSError if a server's port is closed or out of reach. A server behind a proxy is not asked."""
-    address = urlsplit(uri)
-    port = address.port or {"http": 80, "https": 443}.get(address.scheme)
-    if address.scheme in ("http", "https") and not {address.scheme, "all"} & getproxies().keys():
-        try:
-            socket.create_connection((address.hostname or "", port or 0), timeout=3).close()
-        except OSError as error:
-            raise ConnectionError(f"{address.hostname}:{port}: {error.strerror or error}") from error
-
-
-def _connect(uri: str) -> tuple["MlflowClient", str]:
-    """A client, and the id of the experiment. The lock lets two first senders at once make the tables only once."""
-    from mlflow import MlflowClient
-    from mlflow.store.db.utils import create_sqlalchemy_engine
-
-    is_database = uri.startswith(("sqlite", "postgresql", "mysql", "mssql"))
-    beside = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else repo_root() / "mlflow.db"
-    beside.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(beside.with_name(f"{beside.name}.lock"), timeout=60):
-        if is_database:  # one try: if it cannot be opened, MLflow itself goes on trying for 100 seconds
-            with create_sqlalchemy_engine(uri).connect() as connection:
-                connection.detach()  # from the pool, so that it is closed here
-        client = MlflowClient(uri)
-        if experiment := client.get_experiment_by_name(EXPERIMENT):
-            return client, str(experiment.experiment_id)
-        # MLflow's own choice, a folder in the working folder, is lost with an experiment's copy of the repository.
-        location = (repo_root() / "mlartifacts").as_uri() if is_database else None
-        return client, str(client.create_experiment(EXPERIMENT, artifact_location=location))

@@ -1,0 +1,98 @@
+"""A ruler that nothing was chosen by: distance and recall in the features of another classifier.
+
+    python -m benchmarks.second_evaluator            # three minutes; samples and data of the pipeline must be there
+
+It has another shape, another seed and other training than the pipeline's classifier. Use it to check a conclusion,
+never to choose a parameter: then it would be no check any more. Writes docs/results/second_evaluator.md.
+"""
+
+from itertools import islice
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from benchmarks.core.options import parser
+from benchmarks.core.rates import machine
+from benchmarks.core.report import insert, table
+from ddpm.data.dataset import ImageDataset, load_dataset
+from ddpm.data.order import batches
+from ddpm.evaluation.frechet import fid
+from ddpm.evaluation.manifold import share_in_manifold
+from ddpm.images import from_uint8
+from ddpm.run.files import load_tensors
+from ddpm.run.progress import hidden
+from ddpm.run.seeding import global_stream
+from ddpm.run.stage import mistakes_in_one_line
+
+DOC = Path("docs/results/second_evaluator.md")
+SEED, EPOCHS, BATCH_SIZE, LR = 1234, 4, 128, 1e-3
+
+
+class Evaluator(nn.Module):
+    """Strided 5x5 and 3x3 convolutions, and a hidden layer of 64 features, under a linear layer for the classes."""
+
+    def __init__(self, channels: int, n_classes: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, width, kernel, stride in ((channels, 32, 5, 1), (32, 64, 3, 2), (64, 96, 3, 2)):
+            layers += [nn.Conv2d(before, width, kernel, stride, kernel // 2), nn.BatchNorm2d(width), nn.ReLU()]
+        layers += [nn.Flatten(), nn.Dropout(0.3)]
+        self.features = nn.Sequential(*layers, nn.LazyLinear(64), nn.Tanh())
+        self.classes = nn.Linear(64, n_classes)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
+        return self.classes(self.features(x))
+
+
+def trained(train: ImageDataset) -> Evaluator:
+    """The evaluator after `EPOCHS` of training."""
+    assert train.labels is not None
+    with global_stream(SEED, "second evaluator"):
+        model = Evaluator(train.img_shape[0], len(train.class_names))
+        model(from_uint8(train.images[:1]))
+        optimizer = torch.optim.NAdam(model.parameters(), LR)
+        total = EPOCHS * -(-len(train) // BATCH_SIZE)
+        for step, chosen in enumerate(tqdm(islice(batches(len(train), BATCH_SIZE, SEED), total), disable=hidden())):
+            optimizer.param_groups[0]["lr"] = LR * (1 - step / total)
+            loss = F.cross_entropy(model(from_uint8(train.images[chosen])), train.labels[chosen].long())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model.eval()
+
+
+@torch.no_grad()
+def features(model: Evaluator, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+    """The hidden layer."""
+    return torch.cat([model.features(from_uint8(batch)) for batch in images.split(500)])
+
+
+def main() -> None:
+    parser(__doc__).parse_args()
+    train, held_out, test = (
+        load_dataset(Path(f"data/images/{name}.safetensors")) for name in ("train", "held_out", "test")
+    )
+    samples = load_tensors(Path("samples/unet.safetensors"))["samples"]
+    model = trained(train)
+    with torch.no_grad():
+        guesses = torch.cat([model(from_uint8(batch)).argmax(1) for batch in test.images.split(500)])
+    assert test.labels is not None
+    accuracy = guesses.eq(test.labels).double().mean().item()
+    reference = features(model, test.images)
+    rows = []
+    for name, images in (("samples", samples), ("real images", held_out.images[: len(samples)])):
+        found = features(model, images)
+        recall = share_in_manifold(reference[: len(found)], found)
+        rows.append((name, f"{fid(reference, found):.3f}", f"{recall:.3f}"))
+    about = f"{len(samples)} images each, against {len(reference)} test images, on {machine()}."
+    text = f"{about} The classifier gets {accuracy:.1%} of the test images right.\n\n"
+    insert(DOC, text + table(("", "distance", "recall"), rows))
+
+
+if __name__ == "__main__":
+    with mistakes_in_one_line("second_evaluator"):
+        main()

@@ -1,0 +1,64 @@
+"""`python -m ddpm.draw models/unet.safetensors FOLDER` draws images from a trained network as PNG files."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddpm.errors import UserError
+from ddpm.images import denormalize_img, to_uint8
+from ddpm.networks.checkpoint import load_model
+from ddpm.run.stage import mistakes_in_one_line
+from ddpm.sampling.sample import sample
+from ddpm.sampling.sampler import SAMPLERS
+from ddpm.sampling.spacing import SPACINGS
+
+
+def main() -> None:
+    """Draw what the command line asks for."""
+    parser = argparse.ArgumentParser("ddpm.draw", description="draw images from a trained network as PNG files")
+    parser.add_argument("model", type=Path, help="a safetensors file, such as models/unet.safetensors")
+    parser.add_argument("folder", type=Path, help="where the files go; it is made if it is missing")
+    parser.add_argument("-n", type=int, default=16, help="how many images (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
+    parser.add_argument("--sampler", choices=list(SAMPLERS), default="ancestral", help="(%(default)s)")
+    parser.add_argument("--n-steps", type=int, help="steps of the sampler (all)")
+    parser.add_argument("--spacing", choices=list(SPACINGS), default="even", help="of the steps (%(default)s)")
+    parser.add_argument("--label", type=int, help="class of all images, for a class-conditional network")
+    parser.add_argument("--guidance-scale", type=float, default=1.0, help="(%(default)s)")
+    with mistakes_in_one_line("draw"):
+        draw(**vars(parser.parse_args()))
+
+
+def draw(model: Path, folder: Path, n: int, seed: int, label: int | None, **options: Any) -> None:
+    """Draw images into files `0.png` to `N.png`, all with the same number of digits.
+
+    Args:
+        model: The network's file.
+        folder: Where the files go.
+        n: How many images.
+        seed: Of the noise: image i is the same whatever n is.
+        label: Their class; None: the model draws its own conditioning.
+        options: Of `ddpm.sample`.
+
+    Raises:
+        UserError: The file is no model, or an option is not allowed. Nothing is written then.
+    """
+    from PIL import Image
+
+    network, labels = load_model(model), None if label is None else torch.full((max(n, 0),), label)
+    try:
+        stream = torch.Generator().manual_seed(seed)
+        images = sample(network, n, generator=stream, labels=labels, clip_sample=True, **options)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = to_uint8(denormalize_img(torch.as_tensor(images))).permute(0, 2, 3, 1).numpy()
+    for i, image in enumerate(pixels):
+        name = folder / f"{i:0{len(str(n - 1))}}.png"
+        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(name)
+
+
+if __name__ == "__main__":
+    main()

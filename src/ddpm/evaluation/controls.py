@@ -1,0 +1,160 @@
+"""Controls: images with a known fault. A metric that claims to see the fault must tell them from real images.
+
+A control is a function of unseen images, training images, a seed and n; it returns n images.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Ge, Le
+from jaxtyping import UInt8
+from torch import Tensor
+
+from ddpm.data.dataset import ImageDataset
+from ddpm.evaluation.classifier import Classifier, describe
+from ddpm.evaluation.evaluate import LEAST_SAMPLES, Judging
+from ddpm.evaluation.metric import METRICS, Comparison
+from ddpm.evaluation.patches import pyramid
+from ddpm.images import from_uint8, to_uint8
+from ddpm.run.seeding import derive_seed, generator
+
+N_CLUSTERS, ITERATIONS = 1000, 5
+KEPT = 0.1  # of the class that is nearly missing
+DARKER = 0.9
+NOISE = 0.1  # standard deviation, of the range
+
+Images = UInt8[Tensor, "n c h w"]
+Control = Callable[[ImageDataset, ImageDataset, int, int], Images]
+CONTROLS: dict[str, Control] = {}
+FAULTS: dict[str, str] = {}
+
+
+def control(fault: str) -> Callable[[Control], Control]:
+    """Decorator: add a function to the controls, with its fault in words for tables."""
+
+    def add(function: Control) -> Control:
+        CONTROLS[function.__name__], FAULTS[function.__name__] = function, fault
+        return function
+
+    return add
+
+
+class ControlsParams(Judging):
+    """Section `controls`. n_images: of each control; n_train: training images in which copies are looked for.
+
+    Of both at most as many as there are.
+    """
+
+    n_images: Annotated[int, Ge(LEAST_SAMPLES), Le(10_000)]
+    n_train: Annotated[int, Ge(2), Le(10_000_000)]
+
+
+@control("real images")
+def real(unseen: ImageDataset, _: ImageDataset, seed: int, n: int) -> Images:
+    return unseen.images[torch.randperm(len(unseen), generator=generator(seed, "real"))[:n]]
+
+
+@control("half of the finest detail taken away")
+def half_detail(unseen: ImageDataset, train: ImageDataset, seed: int, n: int) -> Images:
+    images = real(unseen, train, seed, n)
+    return to_uint8(from_uint8(images) - pyramid(images)[0] / 2)
+
+
+@control("blurred by half a pixel")
+def blurred(unseen: ImageDataset, train: ImageDataset, seed: int, n: int) -> Images:
+    from torchvision.transforms.functional import gaussian_blur  # takes as long to import as torch
+
+    return to_uint8(gaussian_blur(from_uint8(real(unseen, train, seed, n)), [3, 3], [0.5, 0.5]))
+
+
+@control("a 2x2 grid of two levels of grey laid over")
+def grid(unseen: ImageDataset, train: ImageDataset, seed: int, n: int) -> Images:
+    images = real(unseen, train, seed, n).to(torch.int16)
+    images[..., ::2, ::2] += 2
+    return images.clamp(max=255).to(torch.uint8)
+
+
+@control("a ground of 2 in the place of 0")
+def ground(unseen: ImageDataset, train: ImageDataset, seed: int, n: int) -> Images:
+    return real(unseen, train, seed, n).clamp(min=2)
+
+
+@control("darker by a tenth")
+def darker(unseen: ImageDataset, train: ImageDataset, seed: int, n: int) -> Images:
+    return to_uint8(from_uint8(real(unseen, train, seed, n)) * DARKER)
+
+
+@control("noise added, of a tenth of the range")
+def noisy(unseen: ImageDataset, train: ImageDataset, seed: int, n: int) -> Images:
+    images = from_uint8(real(unseen, train, seed, n))
+    return to_uint8(images + NOISE * torch.randn(images.shape, generator=generator(seed, "noise")))
+
+
+@control("the means of 1,000 clusters of training images")
+def cluster_means(_: ImageDataset, train: ImageDataset, seed: int, n: int) -> Images:
+    from scipy.cluster.vq import kmeans2  # slow to import
+
+    points, stream = train.images.flatten(1).float().numpy(), derive_seed(seed, "clusters")
+    means, _nearest = kmeans2(points, min(N_CLUSTERS, len(points)), iter=ITERATIONS, minit="points", rng=stream)
+    chosen = torch.randint(len(means), (n,), generator=generator(seed, "means"))
+    return torch.from_numpy(means).round().clamp(0, 255).to(torch.uint8)[chosen].unflatten(1, train.img_shape)
+
+
+@control("90 % of one class missing")
+def class_missing(unseen: ImageDataset, train: ImageDataset, seed: int, n: int) -> Images:
+    assert unseen.labels is not None
+    kept = torch.rand(len(unseen), generator=generator(seed, "kept")) < KEPT
+    return real(unseen[(unseen.labels != 0) | kept], train, seed, n)
+
+
+@control("training images")
+def copies(_: ImageDataset, train: ImageDataset, seed: int, n: int) -> Images:  # noqa: ARG001
+    return train.images[:n]  # the first, so that they are among those that copies are looked for in
+
+
+def judge(
+    params: ControlsParams, splits: dict[str, ImageDataset], classifier: Classifier, seed: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What metrics make of the controls that they must tell from real images, and of real images.
+
+    Args:
+        params: How many images.
+        splits: "train", "held_out" and "test": real images and controls are held-out ones, the reference is "test".
+        classifier: Gives the features.
+        seed: Of all that is random.
+
+    Yields:
+        The control's name; and "fault", its words, and "metrics": by name, the value with its interval, the floor,
+        whether the metric tells the control from real images ("seen"), and whether it must ("must").
+    """
+    train, unseen = splits["train"], splits["held_out"]
+    n = min(params.n_images, params.n_train, len(unseen), len(train))
+    sets = (ImageDataset(real(unseen, train, derive_seed(seed, "floor"), n)), splits["test"], train[: params.n_train])
+    floor, reference, known = (describe(classifier, split.images, split.labels) for split in sets)
+    n_classes = classifier.config.n_classes
+    numbers = params.n_halves, params.duplicate_quantile, params.epochs, seed
+    base = Comparison(floor, floor, reference, known, n_classes, *numbers)
+    floors = {name: metric.score(base, floor) for name, metric in METRICS.items()}
+    for name, make in CONTROLS.items():
+        images = describe(classifier, make(unseen, train, seed, n))
+        comparison, found = replace(base, samples=images), {}
+        for key, metric in METRICS.items():
+            must, floor_score = name in metric.catches, floors[key]
+            if not (must or name == real.__name__) or floor_score is None:
+                continue  # networks that learn to see nothing cost minutes
+            if (score := metric.score(comparison, images)) is not None:
+                is_seen = metric.tells(score, floor_score)
+                found[key] = {**vars(score), "floor": floor_score.value, "seen": is_seen, "must": must}
+        yield name, {"fault": FAULTS[name], "metrics": found}
+
+
+def missed(report: dict[str, dict[str, Any]]) -> list[str]:
+    """ "METRIC: CONTROL" for each control that a metric must tell from real images and does not."""
+    return [
+        f"{metric}: {control}"
+        for control, entry in report.items()
+        for metric, found in entry["metrics"].items()
+        if found["must"] and not found["seen"]
+    ]

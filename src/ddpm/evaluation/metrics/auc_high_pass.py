@@ -1,0 +1,18 @@
+"""A classifier two-sample test (Lopez-Paz & Oquab 2017) of images without their low frequencies."""
+
+from ddpm.evaluation.estimate import Estimate
+from ddpm.evaluation.metric import Comparison, Described, metric
+from ddpm.evaluation.two_sample import HEADLINE, high_pass, two_sample
+
+
+@metric(
+    __name__,
+    better="lower",
+    sees="whatever differs in texture and edges",
+    catches=("half_detail", "blurred", "grid", "cluster_means"),
+    headline=HEADLINE,
+)
+def auc_high_pass(comparison: Comparison, images: Described) -> Estimate:
+    """0.5: it cannot tell. 1: it always can."""
+    real = comparison.reference.images[comparison.equal_reference]
+    return two_sample(images.images, real, high_pass, comparison.epochs, comparison.seed)

@@ -1,0 +1,16 @@
+"""Density: precision that an outlier among the real images does not inflate (Naeem et al. 2020, equation 4)."""
+
+from functools import partial
+
+from ddpm.evaluation.estimate import Estimate
+from ddpm.evaluation.manifold import density
+from ddpm.evaluation.metric import Comparison, Described, metric
+
+K = 5  # of the paper
+
+
+@metric(__name__, better="higher", sees="how densely real images lie around each sample", catches=("noisy",))
+def density_classifier(comparison: Comparison, images: Described) -> Estimate:
+    """Among as many reference images; typical samples score above real images."""
+    reference = comparison.reference.features[comparison.equal_reference]
+    return comparison.estimate(partial(density, others=reference, k=K), images.features)

@@ -1,0 +1,53 @@
+"""Overfitting as a gap of likelihoods: are training images likelier than unseen ones (Jiralerspong et al. 2023)?"""
+
+from math import log
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ddpm.evaluation.estimate import Estimate
+from ddpm.evaluation.metric import Comparison, Described, metric
+
+N_REAL = 2048  # images of either kind, at most
+ITERATIONS = 10  # of expectation maximisation
+LEAST = 0.01  # the least variance of a Gaussian, as a share of the median: a copy's would fall to 0
+
+
+@metric(__name__, better="near the floor", sees="samples that lie closer to training images", catches=("copies",))
+def likelihood_gap_classifier(comparison: Comparison, images: Described) -> Estimate:
+    """In nats a feature, under Gaussians around the samples whose variances fit the training images."""
+    train, unseen = (
+        torch.cdist(real.features[:N_REAL], images.features).square()
+        for real in (comparison.train, comparison.reference)
+    )
+    d = images.features.shape[1]
+
+    def gap(part: Tensor) -> float:
+        variances = fitted_variances(train[:, part], d)  # anew for each half: the fit is a part of the error
+        seen, not_seen = (log_likelihood(found[:, part], variances, d).mean() for found in (train, unseen))
+        return (seen - not_seen).item() / d
+
+    return comparison.estimate(gap, torch.arange(len(images.features)))
+
+
+def log_likelihood(squares: Float[Tensor, "m n"], variances: Float[Tensor, " n"], d: int) -> Float[Tensor, " m"]:
+    """Of m points under a mixture of n equal Gaussians, but for a constant.
+
+    Args:
+        squares: Squared distances between points and means.
+        variances: One a Gaussian.
+        d: Dimensions.
+    """
+    terms = squares * (-0.5 / variances) - d / 2 * variances.log()
+    return torch.logsumexp(terms, dim=1) - log(len(variances))
+
+
+def fitted_variances(squares: Float[Tensor, "m n"], d: int) -> Float[Tensor, " n"]:
+    """The variances under which m points are likeliest, by expectation maximisation; arguments as `log_likelihood`."""
+    variances = (squares.min(dim=1).values.mean() / d).expand(squares.shape[1])
+    for _ in range(ITERATIONS):
+        weights = (squares * (-0.5 / variances) - d / 2 * variances.log()).softmax(dim=1)
+        found = (weights * squares).sum(dim=0) / (d * weights.sum(dim=0).clamp(min=1e-12))
+        variances = found.clamp(min=LEAST * found.median().item())
+    return variances

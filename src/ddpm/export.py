@@ -1,0 +1,187 @@
+"""`python -m ddpm.export models/unet.safetensors FOLDER --to onnx`: a trained network for other programs.
+
+- `hub`: the safetensors file, diffusers' config of the noise schedule, and a model card.
+- `onnx`: the same with the network as an ONNX graph, which runs without this package.
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ddpm.conditioning.guidance import draw_cond
+from ddpm.diffusion.model import DiffusionModel, schedule_of
+from ddpm.errors import UserError
+from ddpm.networks.checkpoint import load_model
+from ddpm.run.files import atomic_path
+from ddpm.run.stage import mistakes_in_one_line
+
+KINDS = "hub", "onnx"
+PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}  # in diffusers' words
+SCORES, PARAMS = Path("reports/evaluate_unet/scores.json"), Path("plan/params.json")
+OURS = Path("models/unet.safetensors")  # whose scores and params those are
+
+
+def main() -> None:
+    """Export what the command line asks for."""
+    parser = argparse.ArgumentParser("ddpm.export", description="write a trained network for other programs")
+    parser.add_argument("model", type=Path, help="a safetensors file, such as models/unet.safetensors")
+    parser.add_argument("folder", type=Path, help="where the files go; it must be new or empty")
+    parser.add_argument("--to", choices=KINDS, required=True, help="what is written: see docs/library.md")
+    with mistakes_in_one_line("export"):
+        export(**vars(parser.parse_args()))
+
+
+def export(model: Path, folder: Path, to: str) -> None:
+    """Write a network to a folder.
+
+    Args:
+        model: Its file.
+        folder: New or empty.
+        to: One of KINDS.
+
+    Raises:
+        UserError: The file is no model, the folder holds something, a package is missing, or diffusers has no word for
+            what the network predicts. Nothing is written then.
+    """
+    network = load_model(model)
+    if network.prediction not in PREDICTIONS:
+        allowed = ", ".join(PREDICTIONS)
+        raise UserError(f"{model}: the network predicts {network.prediction}; only {allowed} can be exported")
+    if to == "onnx" and not all(map(find_spec, ("onnx", "onnxscript"))):
+        raise UserError("--to onnx needs the packages onnx and onnxscript")
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise UserError(f"{folder} is there and not empty; name a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    if to == "onnx":
+        write_onnx(network, folder / "model.onnx")
+    shutil.copyfile(model, folder / "model.safetensors")
+    (folder / "scheduler_config.json").write_text(json.dumps(scheduler_config(network), indent=2) + "\n")
+    (folder / "README.md").write_text(card(network, model, to))
+
+
+def scheduler_config(model: DiffusionModel) -> dict[str, Any]:
+    """The noise schedule and the prediction as diffusers' schedulers read them; its timestep t is ours less 1."""
+    betas = schedule_of(model).betas
+    return {
+        "_class_name": "DDPMScheduler",
+        "num_train_timesteps": len(betas),
+        "trained_betas": betas.tolist(),
+        "prediction_type": PREDICTIONS[model.prediction],
+        "variance_type": "fixed_small",
+        "timestep_spacing": "trailing",
+        "clip_sample": True,
+        "clip_sample_range": 1.0,
+    }
+
+
+class _Diffusers(nn.Module):
+    """A network that counts timesteps from 0 to T - 1, as diffusers does."""
+
+    def __init__(self, model: DiffusionModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, sample: Float[Tensor, "n c h w"], timestep: Int[Tensor, " n"], *cond: Tensor
+    ) -> Float[Tensor, "n c h w"]:
+        return self.model(sample, timestep + 1, *cond)
+
+
+def write_onnx(model: DiffusionModel, path: Path) -> None:
+    """Write a network as an ONNX graph: sample and timestep, and cond if it is conditional, to prediction."""
+    cond = draw_cond(model, 0, range(2))
+    given = (torch.zeros(2, *model.img_shape), torch.zeros(2, dtype=torch.int64), *([] if cond is None else [cond]))
+    names = ("sample", "timestep", "cond")[: len(given)]
+    n = torch.export.Dim("n")
+    shapes = {"sample": {0: n}, "timestep": {0: n}, **({} if cond is None else {"cond": ({0: n},)})}
+    with warnings.catch_warnings(), atomic_path(path) as temporary:
+        warnings.simplefilter("ignore")  # of torch's own exporter
+        torch.onnx.export(
+            _Diffusers(model),
+            given,
+            str(temporary),
+            input_names=names,
+            output_names=["prediction"],
+            dynamic_shapes=shapes,
+            external_data=False,
+            verbose=False,
+        )
+
+
+def card(model: DiffusionModel, path: Path, to: str) -> str:
+    """A model card: what the network is, where it comes from, how good it is, how to use it."""
+    facts = {
+        "network": type(model).__name__,
+        "images": model.img_shape,
+        "predicts": model.prediction,
+        "conditioning": model.config.conditioning if model.conditioning else None,
+        **model.facts,
+        "SHA-256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+    rows = "\n".join(f"| {key} | `{value}` |" for key, value in facts.items())
+    parts = [
+        f"# {path.stem}",
+        "A denoising diffusion network (Ho et al. 2020).",
+        f"| what | value |\n|---|---|\n{rows}",
+    ]
+    if path.resolve() == OURS.resolve() and SCORES.is_file():
+        parts.append(_scores(json.loads(SCORES.read_text())))
+    if path.resolve() == OURS.resolve() and PARAMS.is_file():
+        values = json.dumps(json.loads(PARAMS.read_text()), indent=1)
+        parts.append(f"## Parameters\n\n```json\n{values}\n```")
+    parts.append(USE[to])
+    return "\n\n".join(parts) + "\n"
+
+
+def _scores(scores: Mapping[str, Any]) -> str:
+    rows = "\n".join(
+        f"| {name} | {found['samples']['value']:.4g} | {found['floor']['value']:.4g} | {found['better']} | "
+        f"{found['sees']} |"
+        for name, found in scores["metrics"].items()
+    )
+    return (
+        f"## Scores\n\n{scores['n_samples']} samples against the {scores['reference']} split.\n\n"
+        f"| metric | samples | real images | better | sees |\n|---|---|---|---|---|\n{rows}"
+    )
+
+
+USE = {
+    "hub": """## Use
+
+```python
+from ddpm import load_model, sample
+
+images = sample(load_model("model.safetensors"), 8, clip_sample=True)
+```""",
+    "onnx": """## Use
+
+```python
+import json
+
+import onnxruntime
+import torch
+from diffusers import DDPMScheduler
+
+network = onnxruntime.InferenceSession("model.onnx")
+scheduler = DDPMScheduler.from_pretrained(".")
+shape = network.get_inputs()[0].shape[1:]
+x = torch.randn(8, *shape)
+for t in scheduler.timesteps:
+    inputs = {"sample": x.numpy(), "timestep": t.expand(8).numpy()}
+    x = scheduler.step(torch.from_numpy(network.run(None, inputs)[0]), t, x).prev_sample
+```""",
+}
+
+
+if __name__ == "__main__":
+    main()

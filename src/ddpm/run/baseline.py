@@ -1,0 +1,38 @@
+"""params.yaml as it is committed, beside what a person or `dvc exp run -S` has made of it."""
+
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+from ddpm.errors import UserError
+from ddpm.run.params import PARAMS, flatten
+from ddpm.run.yaml import load_yaml, parse_yaml
+
+
+def committed_params() -> str | None:
+    """The text of params.yaml in the last commit, which is the baseline of an experiment; None without git."""
+    command = ["git", "show", f"HEAD:./{PARAMS}"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def changed_params() -> dict[str, Any]:
+    """The params that are not as they are committed: dotted keys and present values; None for one that is left out."""
+    text = committed_params()
+    if text is None:
+        return {}
+    try:
+        before, now = _flat(parse_yaml(text, f"HEAD:{PARAMS}")), _flat(load_yaml(PARAMS))
+    except UserError:
+        return {}
+    return {
+        key: now.get(key)
+        for key in sorted({*before, *now})
+        if (key in now, now.get(key)) != (key in before, before.get(key))
+    }
+
+
+def _flat(values: Any) -> dict[str, Any]:
+    return dict(flatten(values)) if isinstance(values, Mapping) else {}

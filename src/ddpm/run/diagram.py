@@ -1,0 +1,40 @@
+"""The pipeline as a picture in README and docs: a mermaid graph, which GitHub draws, between two comments."""
+
+from collections.abc import Collection, Mapping
+from functools import cache
+
+BEGIN, END = "<!-- diagram, written by `make deps` -->\n", "<!-- end of diagram -->\n"
+
+
+def arrows(before: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+    """Leave out arrows that follow from others: the transitive reduction of a graph without cycles.
+
+    Args:
+        before: For each stage, the stages whose outputs it reads.
+
+    Returns:
+        For each stage, those that arrows lead to from it.
+    """
+
+    @cache
+    def ancestors(stage: str) -> frozenset[str]:
+        return frozenset(before[stage]).union(*(ancestors(other) for other in before[stage]))
+
+    kept = {
+        stage: [other for other in others if not any(other in ancestors(between) for between in others)]
+        for stage, others in before.items()
+    }
+    return {stage: [later for later in before if stage in kept[later]] for stage in before}
+
+
+def mermaid(before: Mapping[str, Collection[str]]) -> str:
+    """A graph from left to right, as a fenced block of Markdown; one line for the arrows from each stage."""
+    lines = [f"    {stage} --> {' & '.join(after)}" for stage, after in arrows(before).items() if after]
+    return "\n".join(["```mermaid", "graph LR", *lines, "```", ""])
+
+
+def with_diagram(page: str, diagram: str) -> str:
+    """A page of Markdown with a new diagram, if it has a place for one."""
+    head, begin, rest = page.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    return f"{head}{begin}{diagram}{end}{tail}" if end else page

@@ -1,0 +1,88 @@
+"""An experiment in the workspace: what `dvc exp run -S` has written into params.yaml, and how to get rid of it.
+
+DVC writes the overrides before any stage runs, and leaves them there if one fails. A later command would inherit them.
+"""
+
+import os
+from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ddpm.errors import UserError
+from ddpm.run.baseline import committed_params
+from ddpm.run.invocation import dvc_process
+from ddpm.run.params import PARAMS
+from ddpm.run.root import repo_root
+from ddpm.run.yaml import load_yaml, parse_yaml
+
+OPTIONS = "-S", "--set-param"
+WAY_BACK = f"to go back to the last commit's parameters and their results: git checkout HEAD {PARAMS} && dvc repro"
+
+
+def is_in_workspace() -> bool:
+    """Whether this process belongs to an experiment that runs in the workspace, not in a copy of it."""
+    return "DVC_EXP_NAME" in os.environ and Path.cwd().resolve() == repo_root().resolve()
+
+
+def take_back_overrides() -> bool:
+    """Give the keys that the experiment's command line overrides their committed values again.
+
+    Returns:
+        Whether that was done: not outside of an experiment in the workspace, or if its command line cannot be read.
+    """
+    keys = list(overridden(_command_line()))
+    committed = committed_params()
+    if not is_in_workspace() or not keys or committed is None:
+        return False
+    from dvc.utils.serialize import modify_yaml  # keeps comments
+
+    with suppress(UserError, OSError):
+        before = parse_yaml(committed, f"HEAD:{PARAMS}")
+        if not isinstance(load_yaml(PARAMS), dict):
+            return False
+        with modify_yaml(str(PARAMS)) as values:
+            for key in keys:
+                _give_back(values, before, key.split("."))
+        if load_yaml(PARAMS) == before:
+            PARAMS.write_text(committed, encoding="utf-8")  # DVC has laid the file out anew
+        return True
+    return False
+
+
+def overridden(command: Sequence[str]) -> Iterator[str]:
+    """The dotted keys of params.yaml that a `dvc exp run` overrides: `-S key=value`, and with a + or ~ before it."""
+    words = iter(command)
+    for word in words:
+        for option in OPTIONS:
+            if word == option:
+                value = next(words, "")
+            elif word.startswith(option) and (rest := word.removeprefix(option)):
+                value = rest.removeprefix("=")
+            else:
+                continue
+            key = value.partition("=")[0].removeprefix(f"{PARAMS}:").lstrip("+~")
+            if key and ":" not in key:  # another file
+                yield key
+            break
+
+
+def _command_line() -> list[str]:
+    with suppress(psutil.Error):
+        if process := dvc_process():
+            return process.cmdline()
+    return []
+
+
+def _give_back(values: MutableMapping[str, Any], before: Any, keys: Sequence[str]) -> None:
+    """Set values at the path `keys` to what they were, or remove what was not there."""
+    first, *rest = keys
+    was_there = isinstance(before, dict) and first in before
+    if rest and was_there and isinstance(values.get(first), MutableMapping):
+        _give_back(values[first], before[first], rest)
+    elif was_there:
+        values[first] = before[first]
+    else:
+        values.pop(first, None)

@@ -1,0 +1,140 @@
+"""Arguments that the public sampling functions share: checked, and made into what the reverse process takes."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int, Integer, Shaped
+from pydantic import ValidationError
+from torch import Tensor
+
+from ddpm.conditioning.guidance import draw_cond
+from ddpm.diffusion.model import DiffusionModel, schedule_of
+from ddpm.images import check_images
+from ddpm.run.params import Section
+from ddpm.sampling.sampler import SAMPLERS
+from ddpm.sampling.spacing import timesteps
+
+
+def device_of(model: DiffusionModel) -> torch.device:
+    """Where the model's parameters are."""
+    return next(model.parameters(), torch.empty(0)).device
+
+
+def noise_seeds(n: int, generator: torch.Generator | None) -> list[int]:
+    """A seed for each of n images. Without a generator, torch's global state is read but not advanced."""
+    if generator is None:
+        generator = torch.Generator()
+        generator.set_state(torch.get_rng_state())
+    return torch.randint(2**63 - 1, (max(n, 1),), generator=generator, device=generator.device).tolist()
+
+
+def noise_streams(seeds: list[int]) -> list[torch.Generator]:
+    """A noise stream for each seed, on the CPU."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def latents_of(model: DiffusionModel, start: Tensor, n: int) -> Float[Tensor, "n c h w"]:
+    """x_t on the model's device; ValueError if it is not of n images of the model's shape and of floats."""
+    if tuple(start.shape) != (n, *model.img_shape) or not start.is_floating_point():
+        expected = (n, *model.img_shape)
+        raise ValueError(f"start has shape {tuple(start.shape)} and type {start.dtype}; it must be floats, {expected}")
+    return start.to(device_of(model))
+
+
+def images_of(model: DiffusionModel, images: Tensor, name: str = "images") -> Float[Tensor, "n c h w"]:
+    """Images on the model's device; ValueError as `check_images`."""
+    check_images(images, model.img_shape, name)
+    return images.to(device_of(model))
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raise ValueError unless a batch has at least one image."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+
+
+def check_guidance(model: DiffusionModel, guidance_scale: float) -> None:
+    """Raise ValueError for guidance of a model that was not trained for it."""
+    if guidance_scale != 1 and not getattr(model.conditioning, "dropout", 0):
+        raise ValueError(
+            f"guidance_scale is {guidance_scale:g}; this model was not trained with and without conditioning, so it "
+            "must be 1"
+        )
+
+
+def options_of(sampler: str, options: dict[str, Any]) -> Section:
+    """The options of a sampler.
+
+    Raises:
+        ValueError: There is no such sampler, or it takes no such options.
+    """
+    model = SAMPLERS[SAMPLERS.checked(sampler)].Options
+    try:
+        return model(**options)
+    except ValidationError as error:
+        allowed = ", ".join(model.model_fields) or "none"
+        mistakes = "; ".join(f"{'.'.join(map(str, m['loc']))} is {m['input']!r}: {m['msg']}" for m in error.errors())
+        raise ValueError(f"{mistakes}; options of sampler {sampler}: {allowed}") from None
+
+
+def steps_below(
+    model: DiffusionModel, num_steps: int | None, n_steps: int | None, spacing: str
+) -> Int[Tensor, "n_plus_1"]:
+    """The timesteps of a chain from t = `num_steps` to 0.
+
+    Args:
+        model: A trained network.
+        num_steps: t, from 1 to T; None for T.
+        n_steps: Steps from T, as in `spacing.timesteps`; of these, those below t are taken, and t.
+        spacing: Of the steps.
+
+    Raises:
+        ValueError: An argument is not allowed.
+    """
+    steps, highest = timesteps(schedule_of(model), n_steps, spacing), len(schedule_of(model))
+    if num_steps is None:
+        return steps
+    return torch.cat((steps[steps < checked_step(num_steps, highest)], torch.tensor([num_steps])))
+
+
+def checked_step(num_steps: int, highest: int) -> int:
+    """Return `num_steps` if it is in 1..highest; ValueError if not."""
+    if not 1 <= num_steps <= highest:
+        raise ValueError(f"num_steps is {num_steps}; it must be in 1..{highest}, the steps of this model's schedule")
+    return num_steps
+
+
+def cond_of_images(
+    model: DiffusionModel, images: Float[Tensor, "n c h w"], labels: Integer[Tensor, " n"] | None
+) -> Shaped[Tensor, "n *rest"] | None:
+    """The conditioning of images that are there: of their classes, or what the model makes of the images.
+
+    Raises:
+        ValueError: Labels are needed, or are not wanted, or are not of n images.
+    """
+    if labels is not None or model.conditioning is None:
+        return cond_of(model, len(images), None, labels, 0)
+    try:
+        return model.conditioning.encode(images, None)
+    except ValueError:
+        raise ValueError(f"labels is None; this model needs the classes of the {len(images)} images") from None
+
+
+def cond_of(
+    model: DiffusionModel, n: int, cond: Tensor | None, labels: Integer[Tensor, " n"] | None, seed: int
+) -> Shaped[Tensor, "n *rest"] | None:
+    """The conditioning of n images: as it is given, of the labels, or drawn.
+
+    Raises:
+        ValueError: The model is unconditional, both are given, or they are not of n images.
+    """
+    for name, rows in {"cond": cond, "labels": labels}.items():
+        if rows is not None and model.conditioning is None:
+            raise ValueError(f"{name} is given; this model is unconditional, so it must be None")
+        if rows is not None and len(rows) != n:
+            raise ValueError(f"{name} has {len(rows)} rows; there are {n} images, so it must have as many")
+    if labels is None:
+        return draw_cond(model, seed, range(n)) if cond is None else cond
+    if cond is not None:
+        raise ValueError("cond and labels are given; one of them must be None")
+    return model.conditioning.of_labels(labels)

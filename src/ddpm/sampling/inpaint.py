@@ -1,0 +1,118 @@
+"""Parts of images filled in: RePaint (Lugmayr et al. 2022). The network needs no training for it."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Integer, Shaped
+from torch import Tensor
+from tqdm import tqdm
+
+from ddpm.conditioning.guidance import given
+from ddpm.diffusion.model import DiffusionModel, schedule_of
+from ddpm.diffusion.posterior import posterior_mean, reverse_variance
+from ddpm.run.compute import Compute
+from ddpm.run.progress import hidden
+from ddpm.sampling.arguments import (
+    check_batch_size,
+    check_guidance,
+    cond_of,
+    device_of,
+    images_of,
+    noise_seeds,
+    noise_streams,
+)
+from ddpm.sampling.denoiser import NetworkDenoiser
+from ddpm.sampling.levels import levels
+from ddpm.sampling.spacing import respace, timesteps
+
+
+def inpaint(
+    model: DiffusionModel,
+    images: Shaped[Tensor, "n c h w"],
+    mask: Shaped[Tensor, "*mask"],
+    generator: torch.Generator | None = None,
+    *,
+    n_resamples: int = 10,
+    n_steps: int | None = None,
+    spacing: str = "even",
+    cond: Shaped[Tensor, "n *rest"] | None = None,
+    labels: Integer[Tensor, " n"] | None = None,
+    guidance_scale: float = 1.0,
+    clip_sample: bool = False,
+    batch_size: int = 256,
+) -> Float[Tensor, "n c h w"]:
+    """Fill in the pixels under a mask, so that they fit the others.
+
+    Each step of Algorithm 2 is taken for the masked pixels. The others are noised to the same t (equation 4). So that
+    the two parts come to agree, a step is undone by fresh noise and repeated.
+
+    Args:
+        model: A trained network.
+        images: x_0 in [-1, 1]; what lies under the mask does not matter.
+        mask: True where pixels are to be filled in: (h, w) for all images, or (n, 1, h, w).
+        generator: Seeds the noise of each image, as in `sample`.
+        n_resamples: How often each step is taken, from 1. More harmonise better and take as much longer.
+        n_steps: Steps of the chain, from 1 to T; None for all T.
+        spacing: Of the steps, a function of `ddpm/sampling/spacing.py`.
+        cond: The conditioning, one row an image, as in `sample`.
+        labels: Class numbers, for a class-conditional model.
+        guidance_scale: Classifier-free guidance, for a model that was trained with it; 1 for none.
+        clip_sample: Clip each x_0 estimate to [-1, 1].
+        batch_size: Images at a time.
+
+    Returns:
+        The images with the masked pixels filled in, and the others as they were.
+
+    Raises:
+        ValueError: An argument is not allowed; the message says what is.
+    """
+    x0, kept = images_of(model, images), timesteps(schedule_of(model), n_steps, spacing)
+    check_batch_size(batch_size)
+    check_guidance(model, guidance_scale)
+    if n_resamples < 1:
+        raise ValueError(f"n_resamples is {n_resamples}; it must be at least 1")
+    size = model.img_shape[1:]
+    if mask.dtype != torch.bool or tuple(mask.shape) not in (size, (len(x0), 1, *size)):
+        expected = f"{size} or {(len(x0), 1, *size)}"
+        raise ValueError(f"mask has shape {tuple(mask.shape)} and type {mask.dtype}; it must be bool, {expected}")
+    masks = mask.to(x0.device).expand(len(x0), 1, *size)
+    seeds = noise_seeds(len(x0), generator)
+    cond = cond_of(model, len(x0), cond, labels, seeds[0])
+    firsts, found = range(0, len(x0), batch_size), [x0[:0]]
+    with tqdm(total=len(firsts) * (len(kept) - 1) * n_resamples, desc="inpaint", disable=hidden()) as progress:
+        for first in firsts:
+            chosen = slice(first, min(first + batch_size, len(x0)))
+            batch = given(model, cond, chosen, guidance_scale)
+            denoise = NetworkDenoiser(batch, kept, clip_sample, Compute(device_of(model)))
+            found.append(_filled(denoise, x0[chosen], masks[chosen], seeds[chosen], n_resamples, progress))
+    return torch.cat(found)
+
+
+def _filled(
+    denoise: NetworkDenoiser,
+    x0: Float[Tensor, "b c h w"],
+    mask: Bool[Tensor, "b 1 h w"],
+    seeds: list[int],
+    n_resamples: int,
+    progress: "tqdm[Any]",
+) -> Float[Tensor, "b c h w"]:
+    """Algorithm 1 of Lugmayr et al. 2022, with jumps of one step."""
+    schedule = respace(denoise.schedule, torch.tensor(denoise.timesteps))
+    at, streams = levels(schedule), noise_streams(seeds)
+
+    def noise() -> Tensor:
+        return torch.stack([torch.randn(x0.shape[1:], generator=stream) for stream in streams]).to(x0)
+
+    x = noise()
+    for t in range(len(schedule), 0, -1):
+        num_steps = torch.full((len(x0),), t, device=x0.device)
+        deviation = reverse_variance("fixed_small", num_steps, schedule).sqrt().to(x0)
+        for left in reversed(range(n_resamples)):
+            unknown = posterior_mean(denoise(x, t), x, num_steps, schedule) + deviation * noise()
+            known = at.alpha[t - 1] * x0 + at.sigma[t - 1] * noise()
+            x = torch.where(mask, unknown, known)
+            if left:
+                share = at.alpha[t] / at.alpha[t - 1]  # sqrt(1 - beta_t) of this schedule
+                x = share * x + (1 - share**2) ** 0.5 * noise()
+            progress.update()
+    return x

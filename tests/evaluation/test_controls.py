@@ -1,0 +1,109 @@
+"""Controls: each has the fault that it is named for, and the metrics that claim to see it do, on real images."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ddpm.data.dataset import DATASETS
+from ddpm.evaluation.classifier import N_FEATURES, Classifier, ClassifierConfig
+from ddpm.evaluation.controls import CONTROLS, ControlsParams, judge, missed
+from ddpm.evaluation.metric import METRICS, Comparison, Described
+from ddpm.evaluation.patches import pyramid
+
+N = 384
+CHEAP = [name for name in METRICS if name.startswith("patches")]
+TRAINED = [("auc_8_bit", "ground", 1024), ("auc_16_levels", "half_detail", N), ("auc_high_pass", "grid", N)]
+
+
+@pytest.fixture(scope="module")
+def splits(fashion_mnist_raw):
+    train, test = DATASETS["fashion_mnist"].load(fashion_mnist_raw)
+    return {"train": train[:20_000], "held_out": train[-2000:], "test": test[:2000]}
+
+
+@pytest.fixture(scope="module")
+def controls(splits):
+    return {name: control(splits["held_out"], splits["train"], 0, N) for name, control in CONTROLS.items()}
+
+
+def test_each_control_has_its_fault(splits, controls):
+    real = controls["real"].int()
+    unseen, train = ({bytes(image) for image in splits[name].images.numpy()} for name in ("held_out", "train"))
+    assert {bytes(image) for image in controls["real"].numpy()} <= unseen
+    assert {bytes(image) for image in controls["copies"].numpy()} <= train
+    assert controls["ground"].min() == 2
+    assert torch.equal((controls["ground"].int() - real).clamp(min=0), (2 - real).clamp(min=0))
+    overlay = controls["grid"].int() - real
+    assert (overlay[..., 1::2, :] == 0).all()
+    assert (overlay[..., ::2, ::2][real[..., ::2, ::2] < 254] == 2).all()
+    detail = [pyramid(controls[name])[0].std() for name in ("real", "half_detail", "blurred")]
+    assert 0.4 < detail[1] / detail[0] < 0.8
+    assert detail[2] < 0.9 * detail[0]
+    assert (controls["darker"].int() - 0.9 * real).abs().max() <= 0.51
+    added = (controls["noisy"].int() - real)[(real > 100) & (real < 156)] / 255  # where nothing is cut off at 4 sd
+    assert added.std().item() == pytest.approx(0.1, rel=0.05)  # of at least 10,000 pixels: 1 %
+    assert abs(added.mean().item()) < 0.004
+    means = controls["cluster_means"]
+    assert len({bytes(image) for image in means.numpy()} & train) < N // 2  # but for clusters of one
+    labels = splits["held_out"].labels
+    of = {bytes(image): int(label) for image, label in zip(splits["held_out"].images.numpy(), labels, strict=True)}
+    shares = [sum(of[bytes(image)] == 0 for image in controls[name].numpy()) / N for name in ("real", "class_missing")]
+    assert shares[0] > 0.06
+    assert shares[1] < 0.03
+
+
+def comparison(splits, images) -> Comparison:
+    """Features of nothing: for metrics that look at pixels."""
+
+    def described(images):
+        return Described(images, torch.zeros(len(images), 2), torch.zeros(len(images), dtype=torch.long))
+
+    real = splits["held_out"].images[-N:]
+    sets = (described(images) for images in (images, real, splits["test"].images, splits["train"].images))
+    return Comparison(*sets, 10, 10, 0.01, epochs=8, seed=0)
+
+
+@pytest.mark.parametrize("name", CHEAP)
+def test_patches_tell_what_they_claim_from_real_images(name, splits, controls):
+    metric = METRICS[name]
+    for control in ("real", *metric.catches):
+        found = metric.scores(comparison(splits, controls[control]))
+        assert metric.tells(found.samples, found.floor) == (control in metric.catches), control
+
+
+@pytest.mark.parametrize(("name", "control", "n"), TRAINED)
+def test_a_network_tells_what_it_claims_from_real_images(name, control, n, splits):
+    metric = METRICS[name]
+    assert control in metric.catches
+    c = comparison(splits, CONTROLS[control](splits["held_out"], splits["train"], 0, n))
+    found = metric.score(c, c.samples)
+    assert found.low > 0.6  # real images: 0.5, with a standard error of 0.02
+
+
+def test_every_control_but_real_images_is_caught_by_a_metric():
+    caught = {control for metric in METRICS.values() for control in metric.catches}
+    assert caught == CONTROLS.keys() - {"real"}
+
+
+def test_every_metric_must_see_a_control():
+    needs_more = {"fid_inception", "label_accuracy_classifier"}  # weights, and classes that were asked for
+    assert {name for name, metric in METRICS.items() if not metric.catches} == needs_more
+
+
+def test_the_report_says_what_was_seen_and_what_was_missed(splits, monkeypatch):
+    def describe(_, images, labels=None):
+        return Described(images, torch.zeros(len(images), N_FEATURES), torch.zeros(len(images)).long(), labels)
+
+    monkeypatch.setattr("ddpm.evaluation.controls.describe", describe)
+    fine = replace(METRICS["patches_fine"], catches=("half_detail", "blurred"))
+    blind = replace(METRICS["patches_coarse"], catches=("grid",))
+    monkeypatch.setattr("ddpm.evaluation.controls.METRICS", {"fine": fine, "blind": blind})
+    params = ControlsParams(n_images=258, n_train=1500, n_halves=5, duplicate_quantile=0.01, epochs=1)
+    report = dict(judge(params, splits, Classifier(ClassifierConfig(1, 10)), seed=0))
+    assert report.keys() == CONTROLS.keys()
+    assert report["blurred"]["metrics"]["fine"]["seen"]
+    assert not report["real"]["metrics"]["fine"]["seen"]
+    assert report["blurred"]["metrics"]["fine"]["must"]
+    assert missed(report) == ["blind: grid"]
+    assert report["copies"]["fault"] == "training images"

@@ -1,0 +1,49 @@
+"""Patch distances against SciPy's Wasserstein distance, closed forms and the pyramid's inverse."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.stats import wasserstein_distance
+
+from ddpm.evaluation.patches import N_LEVELS, patches, pyramid, sliced_wasserstein
+from ddpm.images import from_uint8
+
+
+def noise(n, shape, seed=0):
+    return torch.randint(256, (n, *shape), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 9, 13), (1, 4, 4)])
+def test_the_levels_add_up_to_the_image(shape):
+    images = noise(3, shape)
+    *details, x = pyramid(images)
+    assert len(details) == N_LEVELS - 1
+    for detail in reversed(details):
+        x = detail + F.interpolate(x, detail.shape[-2:], mode="bilinear")
+    assert torch.allclose(x, from_uint8(images), atol=1e-5)
+
+
+def test_a_level_holds_one_scale():
+    checkers = (torch.arange(32)[:, None] + torch.arange(32)) % 2
+    waves = torch.cos(torch.arange(32) * 2 * torch.pi / 32).expand(32, 32)
+    for images, level in ((checkers, 0), (waves / 2 + 0.5, 2)):
+        found = [part.std() for part in pyramid((images * 255).to(torch.uint8)[None, None])]
+        assert max(found) == found[level]
+        assert found[level] > 1.5 * sorted(found)[-2]
+
+
+def test_the_distance_is_scipys_in_one_dimension():
+    x, y = torch.randn(200, 3), torch.randn(200, 3) * 2 + 1
+    expected = sum(wasserstein_distance(x[:, i], y[:, i]) for i in range(3)) / 3
+    assert sliced_wasserstein(x, y.sort(dim=0).values) == pytest.approx(expected, rel=1e-5)
+
+
+def test_patches_are_pieces_of_their_own_image():
+    images = torch.arange(4).reshape(4, 1, 1, 1).expand(4, 2, 9, 9).float()
+    found = patches(images, torch.Generator().manual_seed(0))
+    assert found.shape[0] == 4
+    assert found.shape[2] == 2 * 5 * 5
+    assert all((found[i] == i).all() for i in range(4))
+    ramp = torch.arange(81.0).reshape(1, 1, 9, 9)
+    corners = patches(ramp, torch.Generator().manual_seed(0))[0, :, 0]
+    assert len(corners.unique()) > 10  # from all over the image

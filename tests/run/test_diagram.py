@@ -1,0 +1,45 @@
+"""The diagram of the stages: as few arrows as say the same, in its place on a page."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddpm.run.diagram import BEGIN, END, arrows, mermaid, with_diagram
+
+
+@st.composite
+def graphs(draw):
+    """Stages, each after some of those before it."""
+    names = [f"s{i}" for i in range(draw(st.integers(1, 8)))]
+    return {name: draw(st.sets(st.sampled_from(names[:i]))) if i else set() for i, name in enumerate(names)}
+
+
+def reachable(after):
+    """All (a, b) such that arrows lead from a to b."""
+    pairs = {(a, b) for a, others in after.items() for b in others}
+    while longer := {(a, d) for a, b in pairs for c, d in pairs if b == c} - pairs:
+        pairs |= longer
+    return pairs
+
+
+@given(graphs())
+def test_arrows_say_what_waits_for_what_and_none_can_be_spared(before):
+    kept = arrows(before)
+    wanted = reachable({a: {b for b in before if a in before[b]} for a in before})
+    assert reachable(kept) == wanted
+    for a, others in kept.items():
+        for b in others:
+            assert reachable(kept | {a: [c for c in others if c != b]}) != wanted
+
+
+def test_a_line_for_the_arrows_from_each_stage():
+    before = {"data": set(), "train": {"data"}, "score": {"data"}, "page": {"data", "train", "score"}}
+    assert mermaid(before) == (
+        "```mermaid\ngraph LR\n    data --> train & score\n    train --> page\n    score --> page\n```\n"
+    )
+
+
+def test_only_what_stands_between_the_comments_changes():
+    page = f"# Title\n\n{BEGIN}old\n{END}\nText.\n"
+    assert with_diagram(page, "new\n") == f"# Title\n\n{BEGIN}new\n{END}\nText.\n"
+    for without in ("", "# Title\n", f"# Title\n{BEGIN}no end\n"):
+        assert with_diagram(without, "new\n") == without

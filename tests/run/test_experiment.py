@@ -1,0 +1,81 @@
+"""What `dvc exp run -S` wrote into params.yaml is taken back after a mistake, and nothing else."""
+
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddpm.run import experiment
+from ddpm.run.baseline import changed_params, committed_params
+from ddpm.run.experiment import overridden, take_back_overrides
+from ddpm.run.yaml import load_yaml
+
+COMMITTED = "# a comment\nseed: 0     # of all\ntrain:\n  lr: 1e-3\n  betas: [0.9, 0.99]\n  unet: {channels: 64}\n"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An experiment in the workspace, which is a folder of somebody else's repository."""
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "params.yaml").write_text(COMMITTED)
+    for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "all"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    monkeypatch.setenv("DVC_EXP_NAME", "bold-name")
+    return project
+
+
+def overrides(monkeypatch, *words):
+    monkeypatch.setattr(experiment, "_command_line", lambda: ["python", "dvc", "exp", "run", *words])
+
+
+def test_the_file_is_the_committed_one_again_to_the_byte(folder, monkeypatch):
+    overrides(monkeypatch, "-S", "train.lr=abc", "--set-param=train.unet.channels=7", "-S", "+train.new=1")
+    changed = "seed: 0\ntrain:\n  lr: abc\n  betas:\n  - 0.9\n  - 0.99\n  unet:\n    channels: 7\n  new: 1\n"
+    (folder / "params.yaml").write_text(changed)
+    assert changed_params() == {"train.lr": "abc", "train.new": 1, "train.unet.channels": 7}
+    assert take_back_overrides()
+    assert (folder / "params.yaml").read_text() == COMMITTED
+    assert changed_params() == {}
+
+
+def test_changes_by_hand_stay(folder, monkeypatch):
+    overrides(monkeypatch, "-Strain.lr=abc", "--queue", "-S", "~train.betas", "-S", "other.yaml:seed=3")
+    (folder / "params.yaml").write_text("# mine\nseed: 5\ntrain:\n  lr: abc\n  unet: {channels: 32}\n")
+    assert take_back_overrides()
+    assert load_yaml(folder / "params.yaml") == {
+        "seed": 5,
+        "train": {"lr": 1e-3, "unet": {"channels": 32}, "betas": [0.9, 0.99]},
+    }
+    assert (folder / "params.yaml").read_text().startswith("# mine\n")
+
+
+@pytest.mark.parametrize("why", ["no experiment", "a copy", "no git", "no overrides", "not even YAML"])
+def test_it_is_left_alone_if_there_is_nothing_to_take_back(why, folder, tmp_path, monkeypatch):
+    overrides(monkeypatch, *([] if why == "no overrides" else ["-S", "seed=abc"]))
+    text = "seed: [" if why == "not even YAML" else "seed: abc\n"
+    (folder / "params.yaml").write_text(text)
+    if why == "no experiment":
+        monkeypatch.delenv("DVC_EXP_NAME")
+    if why == "a copy":
+        monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    if why == "no git":
+        monkeypatch.setenv("GIT_DIR", str(tmp_path / "none"))
+        assert committed_params() is None
+        assert changed_params() == {}
+    assert not take_back_overrides()
+    assert (folder / "params.yaml").read_text() == text
+
+
+KEYS = st.from_regex(r"[a-z_]+(\.[a-z_]+){0,2}", fullmatch=True)
+
+
+@given(st.lists(st.tuples(KEYS, st.sampled_from(["-S", "--set-param"]), st.sampled_from(["", "+", "~", "++"]))))
+def test_keys_are_found_however_they_are_spelt(asked):
+    command = ["dvc", "exp", "run", "--name", "run"]
+    for key, option, sign in asked:
+        command += [option, f"{sign}{key}=1"] if sign else [f"{option}={key}=1", "-f"]
+    assert list(overridden(command)) == [key for key, *_ in asked]

@@ -1,0 +1,150 @@
+"""A store that was moved or copied with its folder still finds its artifacts; experiments open on the right page."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from runs import parent_id, runs, under_dvc
+
+from ddpm.run.tracking import connection
+from ddpm.run.tracking.connection import COLUMNS, connect, moved, page, relocate
+from ddpm.run.tracking.record import stage_run
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
+
+
+def log(text):
+    Path("notes.txt").write_text(text)
+    with stage_run("train_tiny", {}) as run:
+        run.log_artifact(Path("notes.txt"))
+
+
+def contents(root):
+    """The texts of all runs in the store of a folder, found by MLflow's own client."""
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    found = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    children = [run for run in found if "mlflow.parentRunId" in run.data.tags]
+    return sorted(Path(client.download_artifacts(run.info.run_id, "notes.txt")).read_text() for run in children)
+
+
+@pytest.mark.parametrize("how", ["moved", "copied"])
+def test_a_folder_that_was_moved_or_copied_keeps_its_artifacts_and_takes_new_ones(how, repository, monkeypatch):
+    log("first")
+    other = repository.with_name("another (place)")
+    if how == "moved":
+        monkeypatch.chdir(repository.parent)
+        repository.rename(other)
+    else:
+        shutil.copytree(repository, other)
+    monkeypatch.chdir(other)
+    log("second")
+    assert contents(other) == ["first", "second"]
+    assert repository.exists() == (how == "copied")
+    if how == "copied":
+        assert contents(repository) == ["first"]
+
+
+def test_artifacts_that_are_elsewhere_and_not_here_stay(tmp_path):
+    log("first")
+    (tmp_path / "new").mkdir()
+    shutil.copy("mlflow.db", tmp_path / "new/mlflow.db")
+    (tmp_path / "new/mlartifacts").mkdir()  # without the artifacts
+    relocate(tmp_path / "new/mlflow.db", tmp_path / "new/mlartifacts")
+    assert contents(tmp_path / "new") == ["first"]
+
+
+def test_a_store_without_its_folder_begins_a_new_one_beside_it(repository, tmp_path, monkeypatch):
+    log("first")
+    other = tmp_path / "other"
+    (other / ".dvc").mkdir(parents=True)
+    shutil.copy("mlflow.db", other / "mlflow.db")
+    monkeypatch.chdir(other)
+    log("second")
+    assert len(list((repository / "mlartifacts").iterdir())) == 1
+    assert len(list((other / "mlartifacts").iterdir())) == 1
+    assert contents(other) == ["first", "second"]
+
+
+def test_nothing_is_changed_in_a_store_that_is_where_it_was(repository):
+    log("first")
+    before = (repository / "mlflow.db").read_bytes()
+    assert relocate(repository / "mlflow.db", repository / "mlartifacts") == 0
+    assert relocate(repository / "none.db", repository / "mlartifacts") == 0
+    assert (repository / "mlflow.db").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("file:///a/mlartifacts", "file:///new%20x/mlartifacts"),
+        ("file:///a/mlartifacts/1/artifacts", "file:///new%20x/mlartifacts/1/artifacts"),
+        ("file:///mlartifacts/a/mlartifacts/1", "file:///new%20x/mlartifacts/1"),
+        ("file:///mlartifacts-old/mlartifacts/1", "file:///new%20x/mlartifacts/1"),
+        ("file:///new%20x/mlartifacts/1/artifacts", "file:///new%20x/mlartifacts/1/artifacts"),
+        ("file:///a/mlartifacts2/1", "file:///a/mlartifacts2/1"),
+        ("s3://bucket/mlartifacts/1", "s3://bucket/mlartifacts/1"),
+        ("/a/mlruns/0", "/a/mlruns/0"),
+        ("", ""),
+    ],
+)
+def test_only_addresses_of_files_in_such_a_folder_are_moved(place, expected):
+    assert moved(place, Path("/new x/mlartifacts")) == expected
+
+
+def test_the_experiment_has_the_users_name_and_opens_on_its_runs(monkeypatch):
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "team-a")
+    client, identity = connect()
+    assert connect()[1] == identity
+    experiment = client.get_experiment(identity)
+    assert experiment.name == "team-a"
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    (view,) = [value for key, value in experiment.tags.items() if key.endswith(f".{connection.VIEW}")]
+    assert {f"metrics.`{name}`" for name in COLUMNS} < set(json.loads(view)["selectedColumns"])
+    assert page(identity).startswith(f"/#/experiments/{identity}/runs?workflowType=machine_learning")
+
+
+def test_the_parent_has_headlines_params_and_a_description_with_a_picture(repository):
+    (repository / "samples.png").write_bytes(b"a picture")
+    with stage_run("summary", {}) as run:
+        run.summarize(
+            {"auc": 0.7, "recall": 0.8},
+            {"train_tiny.lr": 0.01, "unet.dim_mults": [1, 2], "n": None},
+            Path("samples.png"),
+        )
+    _, (child,) = runs()
+    client = MlflowClient(f"sqlite:///{repository / 'mlflow.db'}")
+    parent = client.get_run(parent_id(child))
+    assert parent.data.metrics == {"auc": 0.7, "recall": 0.8}
+    assert parent.data.params == {"train_tiny.lr": "0.01", "unet.dim_mults": "[1, 2]", "n": "None"}
+    assert "auc" not in child.data.metrics
+    about = parent.data.tags["mlflow.note.content"]
+    assert f"get-artifact?path=samples.png&run_uuid={parent.info.run_id})" in about
+    assert "dvc exp run -S train_tiny.lr=0.01 -S 'unet.dim_mults=[1,2]' -S n=null" in about
+    assert Path(client.download_artifacts(parent.info.run_id, "samples.png")).read_bytes() == b"a picture"
+
+
+def test_a_second_summary_in_one_parent_brings_its_metrics(repository, monkeypatch):
+    under_dvc(monkeypatch, "one")
+    (repository / "samples.png").write_bytes(b"a picture")
+    for auc, lr in ((0.9, 0.1), (0.7, 0.2)):
+        with stage_run("summary", {}) as run:
+            run.summarize({"auc": auc}, {"train_tiny.lr": lr}, Path("samples.png"))
+    (parent,), _ = runs()
+    assert parent.data.metrics == {"auc": 0.7}
+    assert parent.data.params == {"train_tiny.lr": "0.1"}  # MLflow keeps the first value of a param
+
+
+def test_make_ui_says_where_a_server_is_and_what_is_wrong_with_it():
+    def ui(uri):
+        environment = os.environ | {"MLFLOW_TRACKING_URI": uri}
+        command = [sys.executable, "-m", "ddpm.run.tracking", "ui"]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    done = ui("http://someone:secret@127.0.0.1:9")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "ui: http://127.0.0.1:9: 127.0.0.1:9: Connection refused\n"

@@ -1,0 +1,149 @@
+"""The sender that the stages of a dvc share: real processes, and an SQLite store."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+from runs import runs
+
+import ddpm
+from ddpm.run.tracking import sender
+from ddpm.run.tracking.outbox import tracking_uri, waiting
+from ddpm.run.tracking.store import Progress, Store
+
+STAGE = """
+import sys
+from ddpm.run.tracking.record import stage_run
+for stage in sys.argv[1:]:
+    with stage_run(stage, {}) as run:
+        run.log_metrics({"loss": 1.0}, 0)
+        if stage == "waits":
+            print("waits", flush=True)
+            sys.stdin.readline()
+"""
+DVC = """
+import subprocess, sys
+for stage in sys.argv[1:]:
+    subprocess.run([sys.executable, "stage.py", stage], check=True)
+"""
+
+
+@pytest.fixture
+def temporary():
+    """A folder with a short path, as the path of a socket must be."""
+    with TemporaryDirectory(dir="/tmp") as folder:
+        yield folder
+
+
+@pytest.fixture
+def start(repository, monkeypatch, temporary):
+    """Start `dvc` or `stage.py` with stages, one that waits among them; the process, once that one waits."""
+    (repository / "stage.py").write_text(STAGE)
+    (repository / "dvc").write_text(DVC)
+    monkeypatch.setenv("PYTHONPATH", str(Path(ddpm.__file__).parents[1]))
+    monkeypatch.setenv("TMPDIR", temporary)
+
+    def start(script, *stages):
+        pipe = subprocess.PIPE
+        process = subprocess.Popen([sys.executable, script, *stages], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        assert process.stdout.readline() == "waits\n"
+        return process
+
+    return start
+
+
+def senders():
+    found = psutil.process_iter(["cmdline", "cwd"])
+    return [
+        process for process in found if process.info["cwd"] == str(Path.cwd()) and is_sender(process.info["cmdline"])
+    ]
+
+
+def is_sender(command):
+    return "ddpm.run.tracking.delivery" in (command or ())
+
+
+def end(process):
+    _, errors = process.communicate("\n", timeout=120)
+    assert process.returncode == 0, errors
+    deadline = time.monotonic() + 30
+    while senders():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert list(Path(os.environ["TMPDIR"]).glob("*/*")) == []
+    return errors
+
+
+@pytest.mark.parametrize("script", ["dvc", "stage.py"])
+def test_stages_share_one_sender_which_ends_with_their_dvc(start, script):
+    process = start(script, "one", "waits", "three")
+    [first] = senders()
+    assert first.nice() == 10
+    assert end(process) == ""
+    _, children = runs()
+    assert {(run.info.run_name, run.info.status) for run in children} == {
+        ("one", "FINISHED"),
+        ("waits", "FINISHED"),
+        ("three", "FINISHED"),
+    }
+
+
+def test_another_takes_the_place_of_a_sender_that_died(start):
+    process = start("dvc", "one", "waits", "three")
+    [first] = senders()
+    first.send_signal(signal.SIGKILL)
+    errors = end(process)
+    assert errors.count("MLflow fails, so this stage is kept") == 1
+    assert "its sender has ended" in errors
+    _, children = runs()  # the next sender brings what the first had left
+    assert {run.info.status for run in children} == {"FINISHED"}
+    assert len(children) == 3
+    assert waiting() == []
+
+
+def loads():
+    """How often the load of the CPU was logged, by the stage's name."""
+    client = MlflowClient(tracking_uri())
+    key = "system/cpu_utilization_percentage"
+    if not client.get_experiment_by_name("ddpm"):
+        return {}
+    return {run.info.run_name: len(client.get_metric_history(run.info.run_id, key)) for run in runs()[1]}
+
+
+def test_the_load_of_the_machine_is_logged_while_a_stage_works(start, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    process = start("dvc", "waits", "short")
+    deadline = time.monotonic() + 60
+    while loads().get("waits", 0) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    found = loads()["waits"]
+    end(process)
+    assert loads()["waits"] - found < 20  # it ends with its stage
+
+
+def test_mlflows_own_switch_turns_the_load_off(repository, monkeypatch):
+    store = Store(3)
+    folder = repository / "a journal"
+    store._progress[folder] = Progress(store._client.create_run(store._experiment).info.run_id, "")
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+    assert store.monitor(folder) is None
+
+
+def test_another_users_folder_is_not_used(monkeypatch, repository, temporary):
+    monkeypatch.setattr(sender.os, "getuid", lambda: 12345)
+    monkeypatch.setattr(sender, "gettempdir", lambda: temporary)
+    with pytest.raises(PermissionError, match="belongs to another user"):
+        sender.Sender(repository)
+
+
+def test_a_long_path_to_temporary_files_is_none_for_a_socket(monkeypatch):
+    monkeypatch.setattr(sender, "gettempdir", lambda: f"/tmp/{'x' * 100}")
+    assert len(str(sender._address(psutil.Process()))) < 104

@@ -1,0 +1,59 @@
+"""From one image to another through a timestep (Ho et al. 2020, section 4.4)."""
+
+import pytest
+import torch
+from analytic import SHAPE, Linear
+
+from ddpm import interpolate
+from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
+from ddpm.exact.denoiser import ExactDenoiser
+from ddpm.run.seeding import generator
+
+
+def gradient(first, second):
+    """A grey gradient image of 3x4 pixels between two values."""
+    model = exact()
+    return (first + (second - first) * model.g)[None]
+
+
+def exact():
+    return ExactDenoiser((1, 3, 4), NoiseSchedule(50, betas=SCHEDULES["cosine"](50)), "x0")
+
+
+def test_with_little_noise_it_is_a_mixture_of_the_pixels():
+    """At t = 1 of 50 next to nothing is lost: the exact denoiser gives back what is mixed, itself a gradient."""
+    ends = gradient(-0.8, 0.2), gradient(0.6, 0.4)
+    found = interpolate(exact(), *ends, n=5, num_steps=1, generator=generator(0, "noise"))
+    for image, weight in zip(found, torch.linspace(0, 1, 5), strict=True):
+        assert (image - torch.lerp(*ends, weight.double())).abs().max() < 0.05
+
+
+def test_with_all_noise_nothing_of_the_images_is_left():
+    """At T of a cosine schedule every mixture is the same noise, and becomes the same gradient."""
+    found = interpolate(exact(), gradient(-0.8, 0.2), gradient(0.6, 0.4), n=4, num_steps=50)
+    assert (found - found[:1]).abs().max() < 0.05
+
+
+def test_defaults():
+    model, one = Linear(), torch.zeros(SHAPE)
+    assert interpolate(model, one, one).shape == (9, *SHAPE)
+    half = interpolate(model, one, one, num_steps=10, generator=generator(0, "noise"))
+    assert torch.equal(interpolate(model, one, one, generator=generator(0, "noise")), half)
+    shorter = interpolate(model, one, one, num_steps=10, n_steps=5, generator=generator(0, "noise"))
+    assert not torch.equal(shorter, half)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"n": 1}, "n is 1; it must be at least 2"),
+        ({"second": torch.zeros(3, 4, 4)}, r"first has shape \(3, 4, 5\), second \(3, 4, 4\); they must be equal"),
+        ({"first": torch.full(SHAPE, 9.0)}, "the pair of images has values from 0 to 9"),
+        ({"num_steps": 21}, r"num_steps is 21; it must be in 1\.\.20"),
+        ({"labels": torch.tensor([0, 1])}, "labels is given; this model is unconditional"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_what_is_allowed(arguments, said):
+    good = {"first": torch.zeros(SHAPE), "second": torch.zeros(SHAPE)}
+    with pytest.raises(ValueError, match=said):
+        interpolate(Linear(), **good | arguments)

@@ -1,0 +1,146 @@
+"""`python -m ddpm.export`: other programs compute what this one computes."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler
+
+from ddpm import NoiseSchedule, TinyDiffuser, TinyDiffuserConfig, Unet, UnetConfig, load_model, sample, save_model
+from ddpm.diffusion.schedule import SCHEDULES
+from ddpm.errors import UserError
+from ddpm.export import export
+from ddpm.run.files import write_json
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),  # of torch's exporter
+]
+T = 12
+UNET = {"img_shape": (2, 8, 12), "max_steps": T, "channels": 8, "dim_mults": (1, 2), "groups": 2, "heads": 1}
+LABELS = {"conditioning": {"name": "labels", "dropout": 0.0}, "n_classes": 3}
+MEANS = {"conditioning": {"name": "clusters", "n_clusters": 3, "dropout": 0.1}}
+NETWORKS = {
+    "unet": lambda: Unet(UnetConfig(**UNET, head_channels=4, patch_size=2)),
+    "labels": lambda: Unet(UnetConfig(**UNET, **LABELS)),
+    "clusters": lambda: Unet(UnetConfig(**UNET, **MEANS)),
+    "mlp": lambda: TinyDiffuser(TinyDiffuserConfig((2, 8, 12), 16, T)),
+}
+
+
+def saved(name, prediction="v", path="models/unet.safetensors"):
+    torch.manual_seed(0)
+    model = NETWORKS[name]()
+    for parameter in model.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)  # no layer is zero
+    if name == "clusters":
+        model.conditioning.means.uniform_(-1, 1)
+        model.conditioning.frequencies.fill_(1 / 3)
+    model.noise_schedule, model.prediction = NoiseSchedule(T, betas=SCHEDULES["cosine"](T)), prediction
+    save_model(Path(path), model, {"step": 7, "seed": 3})
+    return load_model(path)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_graph_computes_what_the_network_computes(name):
+    model = saved(name)
+    export(Path("models/unet.safetensors"), Path("out"), "onnx")
+    graph = onnxruntime.InferenceSession("out/model.onnx")
+    n = 5
+    x, t = torch.randn(n, 2, 8, 12), torch.tensor([1, T, 3, 4, 9])
+    cond = [torch.tensor([0, 1, 2, 2, 1])] if model.conditioning else []
+    names = ("sample", "timestep", "cond")
+    inputs = dict(zip(names, (x.numpy(), (t - 1).numpy(), *(c.numpy() for c in cond)), strict=False))
+    (found,) = graph.run(None, inputs)
+    assert np.abs(found - model(x, t, *cond).numpy()).max() < 1e-5
+    assert {node.name for node in graph.get_inputs()} == set(inputs)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+def test_diffusers_draws_with_the_graph_what_the_library_draws(prediction):
+    """The deterministic sampler from the same noise; x_0 is not clipped, for the end of a clipped chain is the same."""
+    model = saved("mlp", prediction)
+    export(Path("models/unet.safetensors"), Path("out"), "onnx")
+    graph = onnxruntime.InferenceSession("out/model.onnx")
+    x = start = torch.randn(3, 2, 8, 12, generator=torch.Generator().manual_seed(1))
+    scheduler = DDIMScheduler.from_pretrained("out", clip_sample=False, set_alpha_to_one=True)
+    scheduler.set_timesteps(T)
+    for t in scheduler.timesteps:
+        (predicted,) = graph.run(None, {"sample": x.numpy(), "timestep": t.expand(3).numpy()})
+        x = scheduler.step(torch.from_numpy(predicted), t, x).prev_sample
+    expected = sample(model, 3, start=start, sampler="ddim")
+    assert (x - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+def test_the_schedule_is_read_by_diffusers():
+    model = saved("unet")
+    export(Path("models/unet.safetensors"), Path("out"), "hub")
+    scheduler = DDPMScheduler.from_pretrained("out")
+    assert len(scheduler) == T
+    assert (scheduler.alphas_cumprod - model.noise_schedule.alpha_bars).abs().max() < 1e-6
+    assert scheduler.config.prediction_type == "v_prediction"
+
+
+def test_a_hub_folder_loads_to_the_same_bits_and_its_card_says_what_it_is():
+    model = saved("unet")
+    score = {"samples": {"value": 0.671}, "floor": {"value": 0.478}, "better": "lower", "sees": "whatever differs"}
+    write_json(
+        Path("reports/evaluate_unet/scores.json"), {"n_samples": 9, "reference": "test", "metrics": {"auc": score}}
+    )
+    write_json(Path("plan/params.json"), {"seed": 42, "train_unet": {"lr": 0.125}})
+    export(Path("models/unet.safetensors"), Path("out"), "hub")
+    found = load_model("out/model.safetensors")
+    assert all(torch.equal(value, found.state_dict()[key]) for key, value in model.state_dict().items())
+    card = Path("out/README.md").read_text()
+    for words in ("| auc | 0.671 | 0.478 | lower | whatever differs |", "9 samples against the test split", "0.125"):
+        assert words in card
+    for key, value in {"network": "Unet", "predicts": "v", "step": 7, "seed": 3}.items():
+        assert f"| {key} | `{value}` |" in card
+
+
+def test_scores_of_another_network_are_not_claimed():
+    saved("unet", path="other.safetensors")
+    write_json(Path("reports/evaluate_unet/scores.json"), {"n_samples": 9, "reference": "test", "metrics": {}})
+    export(Path("other.safetensors"), Path("out"), "hub")
+    assert "## Scores" not in Path("out/README.md").read_text()
+
+
+@pytest.mark.parametrize("to", ["hub", "onnx"])
+def test_the_cards_example_runs(to, monkeypatch):
+    saved("unet")
+    export(Path("models/unet.safetensors"), Path("out"), to)
+    (code,) = re.findall(r"```python\n(.*?)```", Path("out/README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir("out")
+    exec(compile(code, "<card>", "exec"), {"__name__": "card"})
+
+
+def test_what_cannot_be_exported_is_said_and_nothing_is_written(monkeypatch):
+    saved("mlp", "mean")
+    with pytest.raises(UserError, match="the network predicts mean; only eps, x0, v can be exported"):
+        export(Path("models/unet.safetensors"), Path("out"), "hub")
+    saved("mlp")
+    monkeypatch.setattr("ddpm.export.find_spec", lambda _: None)
+    with pytest.raises(UserError, match="--to onnx needs the packages onnx and onnxscript"):
+        export(Path("models/unet.safetensors"), Path("out"), "onnx")
+    assert not Path("out").exists()
+    with pytest.raises(UserError, match="models is there and not empty; name a new folder"):
+        export(Path("models/unet.safetensors"), Path("models"), "hub")
+
+
+def test_the_command_line():
+    saved("mlp")
+    words = [sys.executable, "-m", "ddpm.export", "models/unet.safetensors", "out", "--to", "hub"]
+    assert subprocess.run(words, capture_output=True, check=True).stderr == b""
+    assert json.loads(Path("out/scheduler_config.json").read_text())["num_train_timesteps"] == T
+    again = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (again.returncode, again.stderr) == (2, "export: out is there and not empty; name a new folder\n")
