@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import signal
+import time
 
 import pytest
 import torch
@@ -36,6 +39,29 @@ def test_tensors_come_back(tmp_path):
     x = torch.arange(6, dtype=torch.uint8).reshape(2, 3).T
     save_tensors(tmp_path / "x.safetensors", x=x)
     assert torch.equal(load_tensors(tmp_path / "x.safetensors")["x"], x)
+
+
+def test_a_process_killed_while_it_writes_leaves_only_what_carries_the_name_of_the_file(tmp_path):
+    """What is left is named after its file, so that the next run can tell it from others' and remove it."""
+    target = tmp_path / "x.safetensors"
+    if (writer := os.fork()) == 0:
+        tensor = torch.zeros(1_000_000)
+        while True:
+            save_tensors(target, x=tensor)
+    try:
+        for _ in range(500):  # a moment in which the file is being written
+            time.sleep(0.01)
+            os.kill(writer, signal.SIGSTOP)
+            left = [path.name for path in tmp_path.iterdir() if path != target]
+            if target.exists() and left:
+                break
+            os.kill(writer, signal.SIGCONT)
+    finally:
+        os.kill(writer, signal.SIGKILL)
+        os.waitpid(writer, 0)
+    assert left
+    assert all(name.startswith(".x.safetensors.") for name in left)
+    assert torch.equal(load_tensors(target)["x"], torch.zeros(1_000_000))
 
 
 @pytest.mark.parametrize("content", [b"", b"not safetensors at all", b"\xff" * 100])

@@ -15,13 +15,12 @@ from annotated_types import Ge, Le
 from jaxtyping import Float, Integer, Shaped
 from pydantic import AfterValidator, model_validator
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ddpm.errors import UserError
 from ddpm.images import from_uint8, normalize_img
 from ddpm.registry import Registry
-from ddpm.run.files import atomic_path, load_tensors
+from ddpm.run.files import load_tensors, write_tensors
 from ddpm.run.params import Chooses, PathName
 from ddpm.run.root import from_root
 
@@ -68,9 +67,7 @@ def to_x0_range(images: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def save_dataset(path: Path, dataset: ImageDataset) -> None:
     """Write a split to a safetensors file."""
     tensors = {"images": dataset.images} | ({} if dataset.labels is None else {"labels": dataset.labels})
-    with atomic_path(path) as temporary:
-        metadata = {"class_names": json.dumps(dataset.class_names)}
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=metadata)
+    write_tensors(path, tensors, {"class_names": json.dumps(dataset.class_names)})
 
 
 def load_dataset(path: Path) -> ImageDataset:

@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le, Lt
 from jaxtyping import Float, Integer, UInt8
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -27,7 +26,7 @@ from ddpm.errors import UserError
 from ddpm.evaluation.metric import Described
 from ddpm.images import from_uint8, normalize_img
 from ddpm.run.compute import Compute
-from ddpm.run.files import atomic_path, load_tensors
+from ddpm.run.files import load_tensors, write_tensors
 from ddpm.run.params import Section
 from ddpm.run.progress import hidden
 from ddpm.run.resume.context import Resume
@@ -139,9 +138,7 @@ def describe(
 
 def save_classifier(path: Path, model: Classifier) -> None:
     """Write the weights, and the config in the header."""
-    tensors = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"config": json.dumps(asdict(model.config), sort_keys=True)})
+    write_tensors(path, model.state_dict(), {"config": json.dumps(asdict(model.config), sort_keys=True)})
 
 
 def load_classifier(path: Path) -> tuple[Classifier, str]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ddpm.diffusion.model import DiffusionModel
@@ -15,7 +14,7 @@ from ddpm.diffusion.posterior import Prediction
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.errors import UserError
 from ddpm.networks.network import NETWORKS
-from ddpm.run.files import atomic_path, tensors_sha256
+from ddpm.run.files import tensors_sha256, write_tensors
 
 
 def save_model(path: Path, model: DiffusionModel, facts: Mapping[str, Any]) -> None:
@@ -37,9 +36,7 @@ def save_model(path: Path, model: DiffusionModel, facts: Mapping[str, Any]) -> N
     header = {"network": name, "config": asdict(model.config), "prediction": model.prediction, **facts}
     tensors = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
     header["digest"] = _digest(header, tensors)
-    with atomic_path(path) as temporary:
-        # One metadata key: safetensors writes several in an order that changes from run to run.
-        save_file(tensors, temporary, metadata={"ddpm": json.dumps(header, sort_keys=True)})
+    write_tensors(path, tensors, {"ddpm": json.dumps(header, sort_keys=True)})
 
 
 def load_model(path: str | Path) -> DiffusionModel:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ddpm.errors import UserError
@@ -55,10 +55,24 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write named tensors to a safetensors file.
+
+    Args:
+        path: The file.
+        tensors: On any device.
+        metadata: What the file says about them. One key: safetensors writes several in an order that changes from run
+            to run.
+    """
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        # save_file would write to a temporary file of its own, which a killed process leaves behind.
+        temporary.write_bytes(save(on_cpu, metadata))
+
+
 def save_tensors(path: Path, **tensors: Tensor) -> None:
     """Write named tensors to a safetensors file."""
-    with atomic_path(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+    write_tensors(path, tensors)
 
 
 class _Tensors(dict[str, Tensor]):

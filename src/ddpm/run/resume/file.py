@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ddpm.errors import UserError
-from ddpm.run.files import atomic_path, tensors_sha256
+from ddpm.run.files import tensors_sha256, write_tensors
 
 
 @runtime_checkable
@@ -49,8 +48,7 @@ def write_state(
     """
     header = json.dumps({"about": about, **numbers})
     on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(on_cpu, temporary, metadata={"state": header, "digest": tensors_sha256(header, on_cpu)})
+    write_tensors(path, on_cpu, {"state": header, "digest": tensors_sha256(header, on_cpu)})
 
 
 def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
