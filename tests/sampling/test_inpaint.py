@@ -97,3 +97,12 @@ def test_what_does_not_fit_is_named_with_what_is_allowed(arguments, said):
     good = {"images": torch.zeros(2, *SHAPE), "mask": torch.ones(4, 5, dtype=torch.bool)}
     with pytest.raises(ValueError, match=said):
         inpaint(Linear(), **good | arguments)
+
+
+def test_every_step_is_shown_while_the_pixels_are_filled_in():
+    images, mask, seen = torch.zeros(2, *SHAPE), torch.ones(4, 5, dtype=torch.bool), []
+    filled = inpaint(
+        Linear(20), images, mask, generator(0, "a"), n_steps=4, n_resamples=3, on_step=lambda t, x: seen.append((t, x))
+    )
+    assert [t for t, _ in seen] == [20, 15, 10, 5, 0]
+    assert torch.equal(seen[-1][1], filled)

@@ -211,3 +211,10 @@ def test_what_is_not_allowed_is_named_with_what_is(arguments, message):
 def test_labels_that_do_not_exist_are_named(labels, message):
     with pytest.raises(ValueError, match=message):
         sample(conditional(dropout=0.1), 2, labels=labels)
+
+
+def test_every_step_is_shown_while_the_images_are_drawn():
+    seen = []
+    steps = sample(Linear(20), 3, True, generator(0, "a"), n_steps=6, on_step=lambda t, x: seen.append((t, x)))
+    assert [t for t, _ in seen] == timesteps(Linear(20).noise_schedule, 6).flip(0).tolist()
+    assert all(map(torch.equal, [x for _, x in seen], steps))

@@ -1,6 +1,7 @@
 """Arguments that the public sampling functions share: checked, and made into what the reverse process takes."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float, Int, Integer, Shaped
@@ -13,6 +14,8 @@ from ddpm.images import check_images
 from ddpm.run.params import Section
 from ddpm.sampling.sampler import SAMPLERS
 from ddpm.sampling.spacing import timesteps
+
+OnStep: TypeAlias = Callable[[int, Float[Tensor, "n c h w"]], None]  # called with t and x_t
 
 
 def device_of(model: DiffusionModel) -> torch.device:

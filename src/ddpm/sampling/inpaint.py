@@ -13,6 +13,7 @@ from ddpm.diffusion.posterior import posterior_mean, reverse_variance
 from ddpm.run.compute import Compute
 from ddpm.run.progress import hidden
 from ddpm.sampling.arguments import (
+    OnStep,
     check_batch_size,
     check_guidance,
     cond_of,
@@ -40,6 +41,7 @@ def inpaint(
     guidance_scale: float = 1.0,
     clip_sample: bool = False,
     batch_size: int = 256,
+    on_step: OnStep | None = None,
 ) -> Float[Tensor, "n c h w"]:
     """Fill in the pixels under a mask, so that they fit the others.
 
@@ -59,6 +61,7 @@ def inpaint(
         guidance_scale: Classifier-free guidance, for a model that was trained with it; 1 for none.
         clip_sample: Clip each x_0 estimate to [-1, 1].
         batch_size: Images at a time.
+        on_step: Called with t and the batch's x_t, from T to 0, while the pixels are filled in.
 
     Returns:
         The images with the masked pixels filled in, and the others as they were.
@@ -84,7 +87,7 @@ def inpaint(
             chosen = slice(first, min(first + batch_size, len(x0)))
             batch = given(model, cond, chosen, guidance_scale)
             denoise = NetworkDenoiser(batch, kept, clip_sample, Compute(device_of(model)))
-            found.append(_filled(denoise, x0[chosen], masks[chosen], seeds[chosen], n_resamples, progress))
+            found.append(_filled(denoise, x0[chosen], masks[chosen], seeds[chosen], n_resamples, progress, on_step))
     return torch.cat(found)
 
 
@@ -95,6 +98,7 @@ def _filled(
     seeds: list[int],
     n_resamples: int,
     progress: "tqdm[Any]",
+    on_step: OnStep | None,
 ) -> Float[Tensor, "b c h w"]:
     """Algorithm 1 of Lugmayr et al. 2022, with jumps of one step."""
     schedule = respace(denoise.schedule, torch.tensor(denoise.timesteps))
@@ -104,6 +108,8 @@ def _filled(
         return torch.stack([torch.randn(x0.shape[1:], generator=stream) for stream in streams]).to(x0)
 
     x = noise()
+    if on_step:
+        on_step(denoise.timesteps[-1], x)
     for t in range(len(schedule), 0, -1):
         num_steps = torch.full((len(x0),), t, device=x0.device)
         deviation = reverse_variance("fixed_small", num_steps, schedule).sqrt().to(x0)
@@ -115,4 +121,6 @@ def _filled(
                 share = at.alpha[t] / at.alpha[t - 1]  # sqrt(1 - beta_t) of this schedule
                 x = share * x + (1 - share**2) ** 0.5 * noise()
             progress.update()
+        if on_step:
+            on_step(denoise.timesteps[t - 1], x)
     return x

@@ -12,6 +12,7 @@ from ddpm.diffusion.model import DiffusionModel
 from ddpm.run.compute import Compute
 from ddpm.run.progress import hidden
 from ddpm.sampling.arguments import (
+    OnStep,
     check_batch_size,
     check_guidance,
     cond_of,
@@ -42,6 +43,7 @@ def sample(
     start: Float[Tensor, "n c h w"] | None = None,
     num_steps: int | None = None,
     batch_size: int = 256,
+    on_step: OnStep | None = None,
     **options: Any,
 ) -> Float[Tensor, "n c h w"] | list[Float[Tensor, "n c h w"]]:
     """Draw images, by default by Algorithm 2, on the model's device.
@@ -64,6 +66,7 @@ def sample(
         start: x_t to go on from, as `noise_to` and `encode` give it; None for pure noise.
         num_steps: t of `start`, from 1 to T; None for T. Steps above it are left out.
         batch_size: Images at a time; it changes memory and speed, not the noise.
+        on_step: Called with t and the batch's x_t, from T to 0, while the images are drawn.
         options: Options of the sampler, such as `variance="fixed_small"` of ancestral or `eta=1.0` of ddim.
 
     Returns:
@@ -94,9 +97,12 @@ def sample(
             streams, xt = noise_streams(seeds[chosen]), None if latents is None else latents[chosen]
             images = given(model, cond, chosen, guidance_scale)
             kept: list[Tensor] = []
-            for x in sample_steps(images, streams, steps, sampler, own, clip_sample, Compute(device), xt):
+            chain = sample_steps(images, streams, steps, sampler, own, clip_sample, Compute(device), xt)
+            for t, x in zip(steps.flip(0).tolist(), chain, strict=True):
                 kept = [*kept, x] if return_all_steps else [x]
                 progress.update()
+                if on_step:
+                    on_step(t, x)
             batches.append(kept)
     moments = [torch.cat(moment) for moment in zip(*batches, strict=True)]
     return moments if return_all_steps else moments[-1]
