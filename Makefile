@@ -15,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Where it is set, as in many containers, each of the pipeline's processes would compile torch and mlflow anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup repro test torture ablation benchmark peers compare ui send deps mutants clean lock
+.PHONY: help setup repro test torture ablation benchmark peers compare play ui send deps mutants clean lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s  %s\n", $$1, $$2}' Makefile
@@ -64,6 +64,9 @@ benchmark: peers ## train us and the peers for the same minutes and compare: mos
 
 compare: setup ## experiments side by side: parameters, headline metrics, minutes
 	@python -m ddpm.compare
+
+play: setup ## draw with the trained U-Net in the browser, on this machine only
+	@python -m ddpm.play
 
 ui: setup ## browse the runs in MLflow, on this machine only
 	python -m ddpm.run.tracking ui

@@ -1,0 +1,78 @@
+"""The networks that the page can draw with: model files, and what DVC's experiments have trained."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ddpm.conditioning.guidance import draw_cond
+from ddpm.data.dataset import DATASETS, Data
+from ddpm.diffusion.model import DiffusionModel, schedule_of
+from ddpm.errors import UserError
+from ddpm.networks.checkpoint import load_model
+from ddpm.run.params import load_params
+
+OURS = Path("models/unet.safetensors")
+Networks = Mapping[str, Callable[[], DiffusionModel]]  # each is loaded when it is first chosen
+
+
+def on_offer(paths: Sequence[Path]) -> Networks:
+    """The networks of these files by their paths; without any, the pipeline's, and those of its experiments by name.
+
+    Raises:
+        UserError: The first of the files is missing, or no model.
+    """
+    found = {str(path): cache(partial(load_model, path)) for path in paths or [OURS]}
+    next(iter(found.values()))()
+    return found if paths else found | {name: cache(partial(of_experiment, name)) for name in experiments()}
+
+
+def experiments() -> list[str]:
+    """The names of DVC's experiments; none where DVC knows none."""
+    command = [sys.executable, "-m", "dvc", "exp", "list", "--all-commits", "--name-only"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.split() if done.returncode == 0 else []
+
+
+def of_experiment(name: str) -> DiffusionModel:
+    """The network of an experiment, from DVC's cache.
+
+    Raises:
+        UserError: The cache has none, or one of another version of the code.
+    """
+    from dvc.api import DVCFileSystem  # slow to import, and only experiments need it
+    from dvc.exceptions import DvcException
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder, OURS.name)
+        try:
+            DVCFileSystem(rev=name).get_file(OURS.as_posix(), str(path))
+        except (DvcException, OSError):
+            raise UserError(f"experiment {name} has no {OURS} in DVC's cache; try `dvc exp apply {name}`") from None
+        return load_model(path)
+
+
+def about(model: DiffusionModel) -> dict[str, Any]:
+    """What the page has to know of a network, as JSON."""
+    return {
+        "img_shape": list(model.img_shape),
+        "max_steps": len(schedule_of(model)),
+        "classes": class_names(model),
+        "guided": bool(getattr(model.conditioning, "dropout", 0)),
+    }
+
+
+def class_names(model: DiffusionModel) -> list[str]:
+    """The classes that can be asked for: by name if the data set of params.yaml has as many, else by number."""
+    cond = draw_cond(model, 0, range(1))
+    if cond is None or model.conditioning.labels(cond) is None:
+        return []
+    n_classes = model.config.n_classes
+    try:
+        names = DATASETS[load_params({"data": Data}).data.name].class_names
+    except UserError:  # the file has come from elsewhere
+        names = ()
+    return list(names if len(names) == n_classes else map(str, range(n_classes)))

@@ -1,0 +1,115 @@
+"""`make play`: where it listens, what it draws with, how it begins and ends."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from dvc.repo import Repo
+from play.small import HOST, LABELS, network
+from project import REPO
+
+from ddpm import save_model
+from ddpm.errors import UserError
+from ddpm.play.__main__ import listening, main
+from ddpm.play.networks import OURS, class_names, experiments, of_experiment, on_offer
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def write(seed: int, path: Path = OURS) -> torch.Tensor:
+    model = network(seed=seed)
+    save_model(path, model, {})
+    return model.conv_out.weight
+
+
+def test_the_next_free_port_is_taken():
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        server = listening(port, {})
+        server.server_close()
+        assert port < server.server_port <= port + 100
+
+
+@pytest.mark.parametrize("port", [-1000, 70_000])
+def test_a_port_that_cannot_be_is_named(port):
+    with pytest.raises(UserError, match=f"port is {port}; no port from there on is free"):
+        listening(port, {})
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], f"play: {OURS}: no such file; run `dvc repro` to train the model first"),
+        (["a.safetensors"], "play: a.safetensors: no such file"),
+    ],
+)
+def test_without_a_network_it_says_in_a_line_how_to_get_one(monkeypatch, capsys, words, says):
+    monkeypatch.setattr("sys.argv", ["play", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    shown = capsys.readouterr()
+    assert (end.value.code, shown.out, shown.err.count("\n")) == (2, "", 1)
+    assert shown.err.startswith(says)
+
+
+def test_it_prints_its_address_and_ctrl_c_ends_it_quietly():
+    write(0, Path("a.safetensors"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ddpm.play", "a.safetensors", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline().startswith(f"http://{HOST}:")
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == 0
+
+
+def test_files_are_offered_by_their_paths():
+    weights = {name: write(seed, Path(name)) for seed, name in enumerate(["a.safetensors", "b.safetensors"])}
+    found = on_offer([Path(name) for name in weights])
+    assert list(found) == list(weights)
+    assert all(torch.equal(found[name]().conv_out.weight, weights[name]) for name in weights)
+    assert found["a.safetensors"]() is found["a.safetensors"]()  # loaded once
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # in DVC
+def test_the_networks_of_experiments_are_offered_by_name():
+    assert experiments() == []  # no repository
+    subprocess.run(["git", "init", "-q"], check=True)
+    repo, ours = Repo.init(), write(1)
+    repo.add(str(OURS))
+    subprocess.run(["git", "add", "-A"], check=True)
+    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "first"], check=True)
+    theirs = write(2)
+    repo.add(str(OURS))
+    repo.experiments.save(name="wide")
+    write(1)
+    found = on_offer([])
+    assert list(found) == [str(OURS), "wide"]
+    assert torch.equal(found[str(OURS)]().conv_out.weight, ours)
+    assert torch.equal(found["wide"]().conv_out.weight, theirs)
+    with pytest.raises(UserError, match=r"experiment none has no models/unet\.safetensors in DVC's cache"):
+        of_experiment("none")
+
+
+def test_classes_have_the_names_of_the_data_set_if_there_are_as_many(monkeypatch):
+    monkeypatch.chdir(REPO)
+    ten = network(**LABELS | {"n_classes": 10})
+    assert class_names(ten)[::9] == ["T-shirt/top", "Ankle boot"]
+    assert class_names(network(**LABELS)) == ["0", "1", "2"]
+    assert class_names(network()) == []
+
+
+def test_make_says_what_it_is_for():
+    said = subprocess.run(["make", "help"], cwd=REPO, env=os.environ, capture_output=True, text=True, check=True).stdout
+    assert "make play" in said
