@@ -103,8 +103,10 @@ class Tab:
     def mistakes(self) -> list[Any]:
         """What the page's scripts and its policy have complained of, and answers that were errors."""
         self.js("0")
-        found = [e["params"] for e in self.events if e.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded")]
-        return found
+        told = [(event["method"], event["params"]) for event in self.events]
+        logged = [params["entry"] for method, params in told if method == "Log.entryAdded"]
+        thrown = [params for method, params in told if method == "Runtime.exceptionThrown"]
+        return thrown + [entry for entry in logged if entry["level"] == "error"]
 
     def requests(self) -> list[str]:
         """The addresses that the page has asked for."""
@@ -122,7 +124,7 @@ def tab(profile: Path) -> Iterator[Tab]:
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
     options = [f"--user-data-dir={profile}", "--no-first-run", "--hide-scrollbars", "about:blank"]
     process = subprocess.Popen(
-        ["sh", "-c", redirect, *command, *options],
+        ["bash", "-c", redirect, *command, *options],
         pass_fds=(theirs_in, theirs_out),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
