@@ -42,19 +42,21 @@ function sampling() {
   return { ...words(), sampler: controls.sampler.value, options, spacing: controls.spacing.value };
 }
 
+function say(part, words, mistake = false) {
+  $(`${part}-said`).textContent = words;
+  $(`${part}-said`).classList.toggle("mistake", mistake);
+}
+
 // Draw with a word on how it goes. Returns the last frame, or null if there is none.
 async function told(part, path, asked, show) {
-  const said = $(`${part}-said`);
   const start = performance.now();
-  said.classList.remove("mistake");
-  said.textContent = "Drawing ...";
+  say(part, "Drawing ...");
   try {
     const last = await draw(part, path, asked, show);
-    if (last) said.textContent = `Drawn in ${((performance.now() - start) / 1000).toFixed(1)} s.`;
+    if (last) say(part, `Drawn in ${((performance.now() - start) / 1000).toFixed(1)} s.`);
     return last;
   } catch (error) {
-    said.classList.add("mistake");
-    said.textContent = error.message;
+    say(part, error.message, true);
     return null;
   }
 }
@@ -152,11 +154,14 @@ function options() {
 async function choose() {
   ["drawn", "filled", "mixed"].forEach(end);
   drawn = null;
+  say("drawn", "Loading ...");
+  const name = controls.network.value;
   try {
-    network = await get(`network?${encodeURIComponent(controls.network.value)}`);
+    const found = await get(`network?${encodeURIComponent(name)}`);
+    if (name !== controls.network.value) return; // another has been chosen since
+    network = found;
   } catch (error) {
-    $("drawn-said").classList.add("mistake");
-    $("drawn-said").textContent = error.message;
+    say("drawn", error.message, true);
     return;
   }
   controls.n_steps.max = network.max_steps;
