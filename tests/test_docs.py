@@ -25,7 +25,7 @@ from ddpm.check import checked_params
 from ddpm.conditioning.conditioning import CONDITIONINGS
 from ddpm.diffusion.loss import Weighting
 from ddpm.diffusion.posterior import Prediction
-from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.networks.checkpoint import save_model
 from ddpm.networks.network import NETWORKS
 from ddpm.run.dvc import CHECK, Declared, declared_stages, needs
@@ -156,8 +156,21 @@ def overrides(pages: list[Path]) -> Iterator[tuple[str, ...]]:
                 yield tuple(changes)
 
 
+@pytest.fixture(scope="module")
+def with_init(tmp_path_factory) -> Path:
+    """A project where the default U-Net has been copied to where the documentation starts from it."""
+    folder, params = tmp_path_factory.mktemp("with_init"), checked_params(stages(), load_yaml(REPO / "params.yaml"))
+    own, network = params.train_unet, NETWORKS[params.train_unet.network]
+    model = network(own.config(params.data.source.img_shape, 10))
+    model.noise_schedule = NoiseSchedule(own.max_steps, betas=SCHEDULES[own.schedule](own.max_steps))
+    model.prediction = own.prediction
+    save_model(folder / "init/start.safetensors", model, {})
+    return folder
+
+
 @pytest.mark.parametrize("changes", sorted(set(overrides([page for page in PAGES if page != EXTENDING]))), ids=" ".join)
-def test_experiments_change_params_to_allowed_values(changes, tmp_path):
+def test_experiments_change_params_to_allowed_values(changes, with_init, tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(with_init))
     for number, sweep in enumerate(get_hydra_sweeps({"params.yaml": [*changes]})):
         path = tmp_path / f"{number}.yaml"
         shutil.copy(REPO / "params.yaml", path)

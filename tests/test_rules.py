@@ -7,7 +7,10 @@ from project import REPO
 from whole import VALUES, check
 
 from ddpm import rules
+from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
 from ddpm.errors import UserError
+from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
+from ddpm.networks.checkpoint import save_model
 from ddpm.recipes import load, merged
 
 
@@ -41,6 +44,14 @@ LIMITS = [
         None,
         "labels",
         "train_tiny: conditioning is labels; network mlp takes none, so it must be null",
+    ),
+    (
+        "init_can_be_trained",
+        {"train_tiny.init": "start.safetensors"},
+        "train_tiny.prediction",
+        "x0",
+        "v",
+        "train_tiny.init: init/start.safetensors: its prediction is x0, and this training's is v; they must be equal",
     ),
     (
         "samples_have_steps",
@@ -249,6 +260,17 @@ LIMITS = [
 NAMES = [f"{key}={refused}" for _, _, key, _, refused, _ in LIMITS]
 
 
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """A project with weights for the default tiny model to start from."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", ".")
+    model = TinyDiffuser(TinyDiffuserConfig(img_shape=(3, 4, 5), hidden_size=128, max_steps=100))
+    model.noise_schedule, model.prediction = NoiseSchedule(100, betas=cosine_schedule(100)), "x0"
+    save_model(tmp_path / "init/start.safetensors", model, {"schedule": "cosine"})
+
+
+@pytest.mark.usefixtures("start")
 @pytest.mark.parametrize(("rule", "others", "key", "allowed", "refused", "message"), LIMITS, ids=NAMES)
 def test_a_limit_is_allowed_and_what_lies_beyond_is_refused(rule, others, key, allowed, refused, message, monkeypatch):
     check(with_values({**others, key: allowed}))

@@ -4,14 +4,18 @@ A rule is a function of all params that yields a line for each mistake: key, val
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from math import prod
 from typing import Any
 
 from ddpm.errors import UserError
 from ddpm.evaluation.evaluate import FEWEST, LEAST_INCEPTION_SAMPLES, LEAST_SAMPLES
 from ddpm.exact.quality import MIN_PAIRS
+from ddpm.networks.network import NETWORKS
 from ddpm.run.params import PARAMS, check_size
+from ddpm.run.root import from_root
 from ddpm.sampling.sampler import SAMPLERS
+from ddpm.training.init import load_init
 
 Rule = Callable[[Any], Iterator[str]]
 MODELS = "tiny", "unet"
@@ -40,6 +44,20 @@ def networks_can_be_built(params: Any) -> Iterator[str]:
             getattr(params, f"train_{name}").config(shape, n_classes[name])
         except ValueError as error:
             yield f"train_{name}: {error}"
+
+
+def init_can_be_trained(params: Any) -> Iterator[str]:
+    """Weights to start from are of the same network, schedule and prediction."""
+    n_classes = {"tiny": 0, "unet": len(params.data.source.class_names)}
+    for name, shape in img_shapes(params).items():
+        training = getattr(params, f"train_{name}")
+        for path in training.files:
+            with suppress(ValueError):  # another rule's concern
+                config = training.config(shape, n_classes[name])
+                try:
+                    load_init(from_root(path), NETWORKS[training.network], config, training)
+                except UserError as error:
+                    yield f"train_{name}.init: {error}"
 
 
 def samples_have_steps(params: Any) -> Iterator[str]:
@@ -184,6 +202,7 @@ def tensors_fit(params: Any) -> Iterator[str]:
 
 RULES: tuple[Rule, ...] = (
     networks_can_be_built,
+    init_can_be_trained,
     samples_have_steps,
     variance_was_learned,
     guidance_has_both_sides,

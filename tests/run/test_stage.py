@@ -100,6 +100,26 @@ def test_a_stage_without_params_gets_none_and_sets_nothing_up(log):
     assert log.seen[0] == ("open", "any", {})
 
 
+def test_a_file_that_the_params_name_is_an_input_and_a_part_of_what_the_run_is(log, monkeypatch):
+    class Framed(Paint):
+        @property
+        def files(self):
+            return [f"frames/{self.color}.txt"]
+
+    abouts = []
+    monkeypatch.setattr(module, "Resume", lambda _, about, __: abouts.append(about) or nullcontext())
+    path = Path("frames/red.txt").resolve()
+    path.parent.mkdir()
+    for text in ("oak", "pine", "pine"):
+        path.write_text(text)
+        run_stage("paint", Stage(lambda _: None, section=Framed, deps=["in.txt"], resumes=True))
+    assert [("input", name) for name in ("in.txt", "red.txt")] == [
+        (kind, Path(name).name) for kind, name in (entry for entry in log.seen if entry[0] == "input")
+    ][:2]
+    assert abouts[0] != abouts[1] == abouts[2]
+    assert {key for key in abouts[0] if abouts[0][key] != abouts[1][key]} == {str(path)}
+
+
 def test_what_is_logged_and_in_which_order(log):
     def main(stage):
         stage.log.log_metrics({"loss": 1.0}, 3)

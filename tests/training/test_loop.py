@@ -79,6 +79,25 @@ def test_training_is_adam_on_equation_14(ema_decay, adam_betas, shape, factors):
     assert (step.number, step.total, step.last) == (6, 6, True)
 
 
+@pytest.mark.parametrize("most", [None, 1e6, 1e-2])
+def test_gradients_are_scaled_down_to_their_largest_norm_and_never_up(most, monkeypatch):
+    """Of all weights together, as in Pascanu et al. 2013, algorithm 1."""
+    norms = {True: [], False: []}
+    for clipped in (False, True):
+        monkeypatch.setattr(
+            torch.optim.Adam,
+            "step",
+            lambda self, clipped=clipped: norms[clipped].append(
+                torch.cat([p.grad.flatten() for group in self.param_groups for p in group["params"]])
+            ),
+        )
+        train(tiny(), params(max_grad_norm=most if clipped else None), images(20))
+    for before, after in zip(norms[False], norms[True], strict=True):
+        factor = min(1.0, (most or math.inf) / before.norm().item())
+        assert torch.allclose(after, before * factor, rtol=1e-4, atol=0)
+    assert (most == 1e-2) == (not torch.equal(norms[False][0], norms[True][0]))
+
+
 @pytest.mark.parametrize(("n_images", "epochs", "expected"), [(20, 2.0, 6), (24, 2.0, 6), (20, 0.4, 1), (20, 0.01, 1)])
 def test_total_steps_are_whole_and_at_least_one(n_images, epochs, expected):
     assert total_steps(n_images, params(epochs=epochs)) == expected

@@ -41,7 +41,9 @@ def train_params(network="unet", conditioning=None, **changes):
     if conditioning is not None:
         subsections[conditioning] = small_options(CONDITIONINGS, conditioning)
     own = params(**{"max_steps": 30, "schedule": "cosine", "log_interval": 50, **changes}).model_dump()
-    return TrainModel(**own, network=network, conditioning=conditioning, n_eval=4, n_eval_per_step=3, **subsections)
+    return TrainModel(
+        **own, network=network, conditioning=conditioning, init=None, n_eval=4, n_eval_per_step=3, **subsections
+    )
 
 
 def dataset(n=24, first=0):

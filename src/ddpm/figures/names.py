@@ -10,7 +10,8 @@ def run_label(model: str, step: int, seed: int) -> str:
 
 def label_of(model: DiffusionModel) -> str:
     """The words by which titles name a trained model."""
-    return run_label(type(model).__name__, model.facts["step"], model.facts["seed"])
+    words = run_label(type(model).__name__, model.facts["step"], model.facts["seed"])
+    return f"{words}, from given weights" if "init" in model.facts else words
 
 
 def origin(model: DiffusionModel) -> str:

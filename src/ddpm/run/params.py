@@ -70,6 +70,11 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    @property
+    def files(self) -> list[str]:
+        """Files that the values name and that the result depends on: paths from the main repository."""
+        return []
+
 
 class General(Section):
     """The values at the top of params.yaml, which belong to no section."""

@@ -21,6 +21,7 @@ from ddpm.run.experiment import WAY_BACK, is_in_workspace
 from ddpm.run.params import load_params, section
 from ddpm.run.plan import current_digests
 from ddpm.run.resume.context import Resume, determinants
+from ddpm.run.root import from_root
 from ddpm.run.seeding import derive_seed
 from ddpm.run.tracking.record import Run, stage_run
 
@@ -124,11 +125,12 @@ def run_stage(name: str, stage: Stage) -> None:
     with ExitStack() as around:
         log = around.enter_context(stage_run(name, values)) if stage.tracked else Run()
         compute = set_up(params.device, params.precision, params.threads) if "device" in stage.general else Compute()
-        for path in stage.deps:
+        inputs = [*stage.deps, *(str(from_root(path)) for path in getattr(own, "files", ()))]
+        for path in inputs:
             log.log_input(Path(path))
         resume = None
         if stage.resumes:
-            about = determinants(values, stage.deps, current_digests(name, Path(sys.argv[0])), compute)
+            about = determinants(values, inputs, current_digests(name, Path(sys.argv[0])), compute)
             resume = around.enter_context(Resume(name, about, params.checkpoint_seconds))
         stage.main(StageRun(name, own, params.seed, compute, log, resume))
         for output in stage.outputs:

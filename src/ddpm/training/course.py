@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from ddpm.run.params import validated
 from ddpm.run.tracking.outbox import tracking_uri, without_secrets
 from ddpm.run.tracking.record import stage_run
 from ddpm.training.fit import fit
+from ddpm.training.init import load_init
 from ddpm.training.loop import Examples
 from ddpm.training.params import Training
 
@@ -29,6 +31,7 @@ COURSE_DEFAULTS = {
     "muon_lr": None,
     "lr_decay": "none",
     "warmup_steps": 0,
+    "max_grad_norm": None,
     "adam_betas": [0.9, 0.999],
     "ema_decay": 0.0,
     "log_interval": 50,
@@ -45,13 +48,14 @@ def train(
     trainset: TensorDataset,
     testset: TensorDataset | None = None,
     track: bool = True,
+    init: str | Path | None = None,
 ) -> DiffusionModel:
     """Train `model` by Algorithm 1 with Adam and log to MLflow.
 
-    Gradients are neither accumulated nor clipped: choose another `batch_size` or `lr`.
+    Gradients are not accumulated: choose a `batch_size` that fits.
 
     Args:
-        model: A new network; it is trained in place.
+        model: The network; it is trained in place, from the weights that it has.
         config_dict: Hyper-parameters by the names of `ddpm.training.params.Training`. lr, epochs, batch_size and
             max_steps are required; the others default to `COURSE_DEFAULTS`. Also device and seed. The course's
             image_shape, hidden_size, n_images and n_eval_images are only logged.
@@ -59,6 +63,8 @@ def train(
             its second is their classes, (n,).
         testset: The same, for evaluation during training.
         track: Log to MLflow, and say where. If False, nothing is written.
+        init: A model file of the same network, schedule and prediction, whose weights `model` gets first. MLflow keeps
+            its MD5.
 
     Returns:
         `model`, with its noise_schedule set.
@@ -73,14 +79,22 @@ def train(
     built_for, seed = getattr(model.config, "max_steps", params.max_steps), config_dict.get("seed", 0)
     if params.max_steps != built_for:
         raise UserError(f"config_dict: max_steps is {params.max_steps}; the network was built for {built_for}")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError("the network's weights are frozen, as `load_model` returns them: call model.requires_grad_()")
     compute = Compute(_device(config_dict.get("device", "cpu")))
-    if model.conditioning is not None:
+    if init is not None:
+        trained = load_init(Path(init), type(model), model.config, params)
+        model.noise_schedule = trained.noise_schedule
+        model.load_state_dict(trained.state_dict())
+    elif model.conditioning is not None:
         model.conditioning.fit(_images(model, trainset, "trainset"), seed)
     examples = _examples(model, trainset, "trainset")
     held_out = None if testset is None else _examples(model, testset, "testset")
     if track:
         print(f"train: logs to {without_secrets(tracking_uri())}", file=sys.stderr)
     with stage_run("train", config_dict) if track else nullcontext() as log:
+        if log and init is not None:
+            log.log_input(Path(init))
         fit(model, params, examples, held_out, seed, compute, log)
     return model
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ddpm.conditioning.guidance import given
@@ -133,6 +134,8 @@ def training_steps(
             raise diverged(loss_at(number, total, per_epoch, numbers[0]), params.lr * factor, len(chosen))
         model.zero_grad()
         loss.backward()
+        if params.max_grad_norm is not None:
+            clip_grad_norm_(model.parameters(), params.max_grad_norm)
         for optimizer in state.optimizers:
             optimizer.step()
         ema.update_parameters(model)

@@ -33,6 +33,7 @@ class Training(Section):
     muon_lr: Annotated[float, Gt(0), Le(10)] | None
     lr_decay: Literal["none", "linear"]
     warmup_steps: Annotated[int, Ge(0), Le(10_000_000)]
+    max_grad_norm: Annotated[float, Gt(0), Le(1e6)] | None
     adam_betas: Annotated[list[Annotated[float, Ge(0), Lt(1)]], Len(2, 2)]
     ema_decay: Annotated[float, Ge(0), Lt(1)]
     batch_size: Count

@@ -14,12 +14,14 @@ from ddpm.diffusion.model import DiffusionModel
 from ddpm.networks.checkpoint import save_model
 from ddpm.networks.network import NETWORKS, network_config
 from ddpm.registry import Registry
-from ddpm.run.files import save_tensors, write_csv, write_json
+from ddpm.run.files import md5, save_tensors, write_csv, write_json
 from ddpm.run.params import Chooses, Count
+from ddpm.run.root import from_root
 from ddpm.run.seeding import derive_seed, global_stream
 from ddpm.run.stage import StageRun
 from ddpm.training.evaluate import loss_by_timestep
 from ddpm.training.fit import History
+from ddpm.training.init import FOLDER, InitFile, load_init
 from ddpm.training.loop import Examples
 from ddpm.training.params import Training
 
@@ -31,6 +33,7 @@ class TrainModel(Training, Chooses):
 
     network: Annotated[str, AfterValidator(NETWORKS.checked)]
     conditioning: Annotated[str, AfterValidator(CONDITIONINGS.checked)] | None
+    init: InitFile | None
     n_eval: Annotated[int, Ge(1), Le(10_000_000)] | None
     n_eval_per_step: Count
 
@@ -38,6 +41,11 @@ class TrainModel(Training, Chooses):
     def registries(cls) -> dict[str, Registry[Any]]:
         """Where the names come from."""
         return {"network": NETWORKS, "conditioning": CONDITIONINGS}
+
+    @property
+    def files(self) -> list[str]:
+        """The model file whose weights training starts from."""
+        return [] if self.init is None else [f"{FOLDER}/{self.init}"]
 
     def config(self, img_shape: tuple[int, ...], n_classes: int) -> Any:
         """The config of the network for images of a data set; ValueError if there can be no such network."""
@@ -48,7 +56,7 @@ class TrainModel(Training, Chooses):
 
 
 def build_model(params: TrainModel, train: ImageDataset, seed: int) -> DiffusionModel:
-    """A new network for the images of `train`, its conditioning fitted to them.
+    """A network for the images of `train`: a new one, its conditioning fitted to them, or the one in `params.init`.
 
     Args:
         params: Which network, and its options.
@@ -57,6 +65,8 @@ def build_model(params: TrainModel, train: ImageDataset, seed: int) -> Diffusion
     """
     config: Any = params.config(train.img_shape, len(train.class_names))
     network: Any = NETWORKS[params.network]
+    if params.files:
+        return load_init(from_root(params.files[0]), network, config, params)
     with global_stream(seed, "init"):
         model: DiffusionModel = network(config)
     if model.conditioning is not None:
@@ -94,6 +104,8 @@ def write_outputs(stage: StageRun, model: DiffusionModel, history: History, held
         "weighting": params.weighting,
         "weights": f"EMA {params.ema_decay}" if params.ema_decay else "raw",
     }
+    if params.files:
+        facts["init"] = md5(from_root(params.files[0]))
     save_model(Path(f"models/{name}.safetensors"), model, facts)
     save_tensors(
         Path(f"models/{name}_previews.safetensors"), images=history.previews, steps=torch.tensor(history.preview_steps)

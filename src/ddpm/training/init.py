@@ -1,0 +1,61 @@
+"""Training that starts from given weights: those of a trained model's file."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import AfterValidator
+
+from ddpm.diffusion.model import DiffusionModel, schedule_of
+from ddpm.diffusion.schedule import SCHEDULES
+from ddpm.errors import UserError
+from ddpm.networks.checkpoint import load_model
+from ddpm.run.root import from_root
+from ddpm.training.params import Training
+
+FOLDER = "init"  # of the files that params.yaml may name: stage `check` depends on it, so a changed file is noticed
+
+
+def _a_file(name: str) -> str:
+    there = sorted(path.name for path in from_root(FOLDER).glob("*.safetensors"))
+    if name not in there:
+        raise ValueError(f"{name!r} is no model file in the folder {FOLDER}; there: {', '.join(there) or 'none'}")
+    return name
+
+
+InitFile = Annotated[str, AfterValidator(_a_file)]
+
+
+def load_init(path: Path, network: type[DiffusionModel], config: Any, params: Training) -> DiffusionModel:
+    """A trained model whose weights can be trained further.
+
+    Args:
+        path: Its file.
+        network: The class of the network that is to be trained.
+        config: Its config.
+        params: The hyper-parameters of the training to come.
+
+    Raises:
+        UserError: The file is missing, damaged, or not a model; or it holds another network, or one that was trained
+            with another schedule or prediction.
+    """
+    model = load_model(path)
+    pairs = [("network", type(model).__name__, network.__name__)]
+    if type(model) is network:
+        theirs, ours = _values(model.config), _values(config)
+        pairs += [(key, theirs[key], ours[key]) for key in ours]
+        pairs += [("prediction", model.prediction, params.prediction)]
+        if not torch.equal(schedule_of(model).betas, SCHEDULES[params.schedule](params.max_steps)):
+            pairs += [("schedule", model.facts.get("schedule", "of its own"), params.schedule)]
+    for key, its_own, wanted in pairs:
+        if its_own != wanted:
+            raise UserError(f"{path}: its {key} is {its_own}, and this training's is {wanted}; they must be equal")
+    return model.requires_grad_()
+
+
+def _values(config: Any) -> dict[str, Any]:
+    """The values of a config as a file gives them back."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return values
