@@ -39,7 +39,7 @@ def main(_: StageRun) -> None:
     page = render(
         opening,
         {n: Chapter(t.title, [pictures[f] for f in t.figures if f in pictures]) for n, t in CHAPTERS.items()},
-        {name: trajectory(tensors["steps"][:, 0], tensors["num_steps"]) for name, tensors in sampled.items()},
+        {name: trajectory(t["steps"][:, 0], t["estimates"][:, 0], t["num_steps"]) for name, t in sampled.items()},
         {name: read_json(path) for name, path in METRICS.items()},
         read_json(PARAMS),
         {path.as_posix(): md5(path) for path in SHOWN},

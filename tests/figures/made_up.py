@@ -124,6 +124,7 @@ def _write_samples(folder: Path, name: str, labelled: bool, draw: torch.Generato
     tensors = {
         "samples": _images(draw, n, *shape),
         "steps": _images(draw, 6, 2, *shape),
+        "estimates": _images(draw, 6, 2, *shape),
         "num_steps": torch.arange(10, -1, -2),
     }
     if labelled:

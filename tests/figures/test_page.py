@@ -26,7 +26,7 @@ from ddpm.figures.topic import TOPICS, topics_in_order
 from ddpm.run.files import write_json
 
 HOSTILE = """</script><script>alert(1)</script><img src=x onerror='alert("2")'>{{ 7 * 7 }}"""
-VOID = {"meta", "img", "input", "link", "br", "hr"}
+VOID = {"meta", "img", "input", "link", "br", "hr", "source"}
 FIGURES = [figure for topic in topics_in_order().values() for figure in topic.figures.values()]
 FIGURES.sort(key=lambda figure: figure.name != "unet_samples")  # with which the page opens
 STAGE = runpy.run_path(str(REPO / "stages/render_page.py"))["STAGES"]["render_page"]
@@ -266,8 +266,9 @@ def test_trajectories_are_those_of_the_samples():
     for walk, name in zip(walks, ("tiny", "unet"), strict=True):
         chain, kept = json.loads(walk), load_file(f"samples/{name}.safetensors")
         assert chain["steps"] == kept["num_steps"].tolist()
-        frames = torch.stack([torch.tensor(decoded(uri)) for uri in chain["frames"]])
-        assert torch.equal(frames, kept["steps"][:, 0].permute(0, 2, 3, 1).squeeze(-1))
+        for uris, what in zip(chain["shown"], ("steps", "estimates"), strict=True):
+            frames = torch.stack([torch.tensor(decoded(uri)) for uri in uris])
+            assert torch.equal(frames, kept[what][:, 0].permute(0, 2, 3, 1).squeeze(-1))
 
 
 def test_hostile_words_stay_words():
@@ -313,6 +314,6 @@ def test_the_slider_walks_the_chain_in_a_browser(folder):
     dom = Page(done.stdout)
     chains = [json.loads(a["data-chain"]) for a, _ in dom.all("figure") if "data-chain" in a]
     shown = [attributes["src"] for attributes, _ in dom.all("img") if attributes.get("class") == "pixels"]
-    assert shown == [chain["frames"][3] for chain in chains]
+    assert shown == [uris[3] for chain in chains for uris in chain["shown"]]
     assert [text for _, text in dom.all("output")] == [f"{chain['steps'][3]} noise steps left" for chain in chains]
     assert [a["aria-valuetext"] for a, _ in dom.all("input")] == [text for _, text in dom.all("output")]

@@ -12,6 +12,7 @@ from ddpm.run.seeding import generator
 from ddpm.run.stage import StageRun
 from ddpm.run.tracking.record import Run
 from ddpm.sampling.chain import sample_steps
+from ddpm.sampling.denoiser import NetworkDenoiser
 from ddpm.sampling.draw import SampleModel, draw_samples
 from ddpm.sampling.sampler import SAMPLERS
 from ddpm.sampling.samplers.ancestral import AncestralOptions
@@ -43,13 +44,16 @@ def test_samples_and_trajectories_are_those_of_the_params():
     for i in range(7):
         options = AncestralOptions(variance="fixed_small")
         chain = list(sample_steps(model, [generator(stage.seed, "noise", i)], steps, options=options, clip_sample=True))
+        denoise = NetworkDenoiser(model, steps, clip_sample=True)
+        estimates = [*(denoise(x, left)[0] for x, left in zip(chain, range(5, 0, -1), strict=False)), chain[-1][0]]
         pixels = [to_uint8(denormalize_img(x[0])) for x in chain]
         assert torch.equal(found["samples"][i], pixels[-1])
         if i < 2:
             assert torch.equal(found["steps"][:, i], torch.stack(pixels))
+            assert torch.equal(found["estimates"][:, i], to_uint8(denormalize_img(torch.stack(estimates))))
     assert found["samples"].shape == (7, *SHAPE)
     assert found["steps"].shape == (6, 2, *SHAPE)
-    assert found.keys() == {"samples", "steps", "num_steps"}
+    assert found.keys() == {"samples", "steps", "estimates", "num_steps"}
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_each_stage_draws_from_its_own_model_by_its_own_params(name):
     assert declared(f"sample_{name}")[0].key == f"sample.{name}"
     run(f"sample_{name}", PARAMS, root_seed=3)
     found, model = load_tensors(Path(f"samples/{name}.safetensors")), load_model(f"models/{name}.safetensors")
-    assert found.keys() == {"samples", "steps", "num_steps"}
+    assert found.keys() == {"samples", "steps", "estimates", "num_steps"}
     kept = timesteps(NoiseSchedule(20, betas=cosine_schedule(20)), 6, "karras")
     assert found["num_steps"].tolist() == kept.tolist()[::-1]
     assert (found["num_steps"][0], found["num_steps"][-1]) == (20, 0)

@@ -1,5 +1,6 @@
 """What all figures share: the look, tables of images, axes for curves, and files that are the same on every run."""
 
+import json
 from collections.abc import Sequence
 from colorsys import hsv_to_rgb
 from itertools import accumulate
@@ -68,11 +69,18 @@ def save(figure: Figure, path: str | Path, caption: str = "", alt: str = "") -> 
         figure: The figure.
         path: Where to.
         caption: What the figure shows and what it means; kept in the file.
-        alt: What can be seen, for readers who cannot; kept in the file.
+        alt: What can be seen, for readers who cannot; kept in the file, as are the places of the images in it.
     """
-    words = {"Caption": caption, "Alt": alt}
+    words = {"Caption": caption, "Alt": alt, "Images": json.dumps(image_boxes(figure))}
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None, **words})
+
+
+def image_boxes(figure: Figure) -> list[list[int]]:
+    """(left, top, right, bottom) of each image in a figure, in dots from its upper left corner."""
+    boxes = [image.get_window_extent() for axes in figure.axes for image in axes.images]
+    height = figure.bbox.height
+    return [[round(box) for box in (b.x0, height - b.y1, b.x1, height - b.y0)] for b in boxes]
 
 
 @styled

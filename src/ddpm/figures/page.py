@@ -1,5 +1,6 @@
 """The page: figures, tables, params and hashes in one HTML file that needs no network. Its words are in page.html."""
 
+import json
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,15 +8,18 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy
+import torch
 from jaxtyping import Int, UInt8
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from PIL import Image, ImageColor
 from torch import Tensor
 
 from ddpm.figures.canvas import DPI
 
 HERE, SOURCE = Path(__file__).parent, Path("src/ddpm/figures")
 TEMPLATES = sorted(SOURCE / path.relative_to(HERE) for path in HERE.rglob("*.html"))
+DARK = "#171b22"  # the ground of a page in dark mode
 CSS_DPI = 75  # half the dots of a figure, so that dense screens show every dot
 
 
@@ -25,6 +29,7 @@ class Picture:
 
     Attributes:
         uri: The picture as a data URI.
+        dark: The same for a dark page.
         width: On the page, in CSS pixels.
         height: On the page, in CSS pixels.
         caption: What it shows and what it means.
@@ -32,6 +37,7 @@ class Picture:
     """
 
     uri: str
+    dark: str
     width: int
     height: int
     caption: str
@@ -66,9 +72,16 @@ class Opening:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One sampling chain, x_T to x_0: each moment as a data URI, and the noise steps left, T to 0."""
+    """One sampling chain at moments that are evenly spaced in t, from T to 0.
+
+    Attributes:
+        frames: x_t as data URIs.
+        estimates: What the network takes x_0 to be then.
+        num_steps: The noise steps left, t.
+    """
 
     frames: list[str]
+    estimates: list[str]
     num_steps: list[int]
 
 
@@ -78,13 +91,42 @@ def picture(path: Path) -> Picture:
         words = image.info
         pixels = image.convert("RGB")  # a figure is opaque
     width, height = (size * CSS_DPI // DPI for size in pixels.size)
-    return Picture(_data_uri(pixels, "webp", lossless=True), width, height, words["Caption"], words["Alt"])
+    both = pixels, darkened(pixels, json.loads(words["Images"]))
+    uri, dark = (_data_uri(each, "webp", lossless=True) for each in both)
+    return Picture(uri, dark, width, height, words["Caption"], words["Alt"])
 
 
-def trajectory(images: UInt8[Tensor, "moments c h w"], num_steps: Int[Tensor, " moments"]) -> Trajectory:
-    """The moments of one sample, pixel by pixel; 1 channel is grey, 3 are colours."""
-    frames = (Image.fromarray(image.permute(1, 2, 0).squeeze(-1).numpy()) for image in images)
-    return Trajectory([_data_uri(frame, "png") for frame in frames], num_steps.tolist())
+def darkened(figure: Image.Image, images: Sequence[Sequence[int]]) -> Image.Image:
+    """A figure for a dark page: light becomes dark and keeps its hue. The images in it stay as they are.
+
+    Args:
+        figure: On a white ground.
+        images: (left, top, right, bottom) of each image in it, in dots.
+    """
+    light = numpy.asarray(figure) / 255
+    flipped = light + 1 - light.max(-1, keepdims=True) - light.min(-1, keepdims=True)  # of HSL's lightness
+    ground = numpy.array(ImageColor.getrgb(DARK)) / 255
+    dark = ground + (1 - ground) * flipped
+    for left, top, right, bottom in images:
+        dark[top:bottom, left:right] = light[top:bottom, left:right]
+    return Image.fromarray((dark * 255).round().astype(numpy.uint8))
+
+
+def trajectory(
+    images: UInt8[Tensor, "moments c h w"],
+    estimates: UInt8[Tensor, "moments c h w"],
+    num_steps: Int[Tensor, " moments"],
+) -> Trajectory:
+    """The moments of one sample, pixel by pixel; of those that lie close together in t, some are left out."""
+    even = torch.linspace(int(num_steps[0]), 0, len(num_steps))
+    chosen = (num_steps - even[:, None]).abs().argmin(dim=1).unique()
+    frames, found = ([pixels_uri(image) for image in of[chosen]] for of in (images, estimates))
+    return Trajectory(frames, found, num_steps[chosen].tolist())
+
+
+def pixels_uri(image: UInt8[Tensor, "c h w"]) -> str:
+    """An image, pixel by pixel, as a data URI; 1 channel is grey, 3 are colours."""
+    return _data_uri(Image.fromarray(image.permute(1, 2, 0).squeeze(-1).numpy()), "png")
 
 
 def render(
@@ -105,15 +147,7 @@ def render(
         params: All validated params, as plan/params.json has them.
         hashes: MD5 by path.
     """
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["shown"] = _shown
-    return environment.get_template("page.html").render(
+    return template(HERE / "page.html").render(
         opening=opening,
         chapters=chapters,
         trajectories=trajectories,
@@ -122,6 +156,20 @@ def render(
         sections=dict(sections(params)),
         hashes=hashes,
     )
+
+
+def template(path: Path) -> Template:
+    """A page's template, which finds the look of all pages, `style.html`, and values are escaped in."""
+    environment = Environment(
+        loader=FileSystemLoader([path.parent, HERE]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["shown"] = _shown
+    environment.globals["dark"] = DARK
+    return environment.get_template(path.name)
 
 
 def sections(params: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

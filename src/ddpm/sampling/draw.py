@@ -19,6 +19,7 @@ from ddpm.run.resume.pieces import Pieces
 from ddpm.run.seeding import generator
 from ddpm.run.stage import StageRun
 from ddpm.sampling.chain import sample_steps
+from ddpm.sampling.denoiser import NetworkDenoiser
 from ddpm.sampling.sampler import SAMPLERS
 from ddpm.sampling.spacing import check_spacing, timesteps
 
@@ -58,9 +59,9 @@ def draw_samples(stage: StageRun, model: DiffusionModel) -> dict[str, Tensor]:
         model: A trained network.
 
     Returns:
-        samples: (n, c, h, w). steps: the trajectories of the first ones, (n_steps + 1, n_trajectories, c, h, w).
-        num_steps: t at each step, from T to 0. cond: the conditioning, and labels: the classes that were asked for, if
-        there are any.
+        samples: (n, c, h, w). steps: the trajectories of the first ones, (n_steps + 1, n_trajectories, c, h, w), at
+        the timesteps num_steps, from T to 0. estimates: what the network takes their x_0 to be at each of them. cond:
+        the conditioning, and labels: the classes that were asked for, if there are any.
     """
     params = stage.params
     steps = timesteps(schedule_of(model), params.n_steps, params.spacing)
@@ -70,28 +71,45 @@ def draw_samples(stage: StageRun, model: DiffusionModel) -> dict[str, Tensor]:
     with tqdm(total=len(firsts) * len(steps), desc=stage.name.replace("_", " "), disable=hidden()) as progress:
         for first in firsts:
             images = range(first, min(first + params.batch_size, params.n_samples))
-            batch = given(model, cond, slice(images.start, images.stop), params.guidance_scale)
-            made.append(pieces(f"from {first}", partial(_draw_batch, stage, batch, steps, images, progress)))
+            kept = images[: max(0, params.n_trajectories - first)]
+            batch, few = (given(model, cond, slice(i.start, i.stop), params.guidance_scale) for i in (images, kept))
+            denoise = NetworkDenoiser(few, steps, params.clip_sample, stage.compute) if kept else None
+            made.append(pieces(f"from {first}", partial(_draw_batch, stage, batch, steps, images, denoise, progress)))
             progress.update(len(made) * len(steps) - progress.n)  # a batch that was drawn before
-    samples, trajectories = zip(*made, strict=True)
+    samples, trajectories, estimates = zip(*made, strict=True)
     labels = None if cond is None else model.conditioning.labels(cond)
     found = {"cond": cond, "labels": labels}
     return {
         "samples": torch.cat(samples),
         "steps": torch.cat(trajectories, dim=1),
+        "estimates": torch.cat(estimates, dim=1),
         "num_steps": steps.flip(0),
         **{name: tensor for name, tensor in found.items() if tensor is not None},
     }
 
 
 def _draw_batch(
-    stage: StageRun, model: DiffusionModel, steps: Tensor, images: range, progress: "tqdm[Any]"
-) -> tuple[Tensor, Tensor]:
-    """The samples with the numbers `images`, and every step of those whose trajectory is kept."""
-    params, trajectory = stage.params, list[Tensor]()
+    stage: StageRun,
+    model: DiffusionModel,
+    steps: Tensor,
+    images: range,
+    denoise: NetworkDenoiser | None,
+    progress: "tqdm[Any]",
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The samples with the numbers `images`, and every step of those whose trajectory is kept, with its x_0 estimate.
+
+    `denoise` is the network for these; None if there are none.
+    """
+    params, trajectory, estimates = stage.params, list[Tensor](), list[Tensor]()
     streams = [generator(stage.seed, "noise", i) for i in images]
-    options = params.options("sampler")
+    options, left = params.options("sampler"), len(steps)
     for x in sample_steps(model, streams, steps, params.sampler, options, params.clip_sample, stage.compute):
-        trajectory.append(to_uint8(denormalize_img(x[: max(0, params.n_trajectories - images.start)])))
+        left, kept = left - 1, x[: max(0, params.n_trajectories - images.start)]
+        trajectory.append(_pixels(kept))
+        estimates.append(_pixels(denoise(kept, left) if denoise and left else kept))
         progress.update()
-    return to_uint8(denormalize_img(x)), torch.stack(trajectory)
+    return _pixels(x), torch.stack(trajectory), torch.stack(estimates)
+
+
+def _pixels(images: Tensor) -> Tensor:
+    return to_uint8(denormalize_img(images))
