@@ -1,19 +1,29 @@
 """Experiments side by side: `make compare`, or `python -m ddpm.compare NAME ...`.
 
 A row for each parameter and each headline metric that differs, a column for each experiment: what `dvc exp show
---only-changed` prints, turned so that it fits a terminal, and the minutes that MLflow has.
+--only-changed` prints, turned so that it fits a terminal, and the minutes that MLflow has. The same with the samples of
+each experiment goes to a page, `reports/experiments.html`.
 """
 
 import csv
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from ddpm.errors import UserError
+from ddpm.run.files import atomic_path
 from ddpm.run.stage import mistakes_in_one_line
 
 FILES = r".*/|params\.yaml"  # columns with the hashes of files
 WIDTH = 120  # characters
+WORKSPACE = "workspace"  # as DVC calls it
+PAGE, TEMPLATE = Path("reports/experiments.html"), Path(__file__).with_suffix(".html")
+NETWORKS = {"unet": "U-Net", "tiny": "tiny model"}  # whose samples are shown
+N_SHOWN, N_COLUMNS = 32, 8  # samples of each
+N_BASELINE = 2  # the workspace and the last commit, which are no experiments
+HOW_TO = "compare: there is no experiment yet; this makes one: dvc exp run -S train_tiny.lr=3e-4"
 ABOUT = "Experiment", "rev", "typ", "Created", "parent", "State", "Executor"
 
 Table = Mapping[str, Mapping[str, str]]  # values by experiment and row
@@ -46,19 +56,29 @@ def chosen(found: Table, names: Sequence[str]) -> Table:
     return {name: found[name] for name in names} if names else found
 
 
-def side_by_side(table: Table, minutes: Mapping[str, float], width: int = WIDTH) -> str:
-    """The table as text, a line for each value that differs.
+def differences(table: Table, minutes: Mapping[str, float]) -> list[list[str]]:
+    """A row for each value that differs: its name, and the value of each experiment.
 
     Args:
         table: Values by experiment.
         minutes: By experiment, where they are known.
-        width: Characters of a line, at most: the first experiments that fit are shown, at least two.
     """
     keys = list(dict.fromkeys(key for values in table.values() for key in values))
     rows = [[key, *(values.get(key) or "-" for values in table.values())] for key in keys]
     rows = [row for row in rows if len({*row[1:]}) > 1]
     if known := minutes.keys() & table.keys():
         rows.append(["minutes", *(f"{minutes[name]:.1f}" if name in known else "-" for name in table)])
+    return rows
+
+
+def side_by_side(table: Table, rows: Sequence[Sequence[str]], width: int = WIDTH) -> str:
+    """The table as text.
+
+    Args:
+        table: Whose keys are the experiments.
+        rows: What `differences` returned.
+        width: Characters of a line, at most: the first experiments that fit are shown, at least two.
+    """
     lines = [["", *table], *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     fit = [end for end in range(3, len(widths) + 1) if sum(widths[:end]) + 2 * (end - 1) <= width]
@@ -66,16 +86,51 @@ def side_by_side(table: Table, minutes: Mapping[str, float], width: int = WIDTH)
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
+def samples_of(experiment: str) -> dict[str, str]:
+    """The first samples of each network, as a picture in a data URI; none of a network whose samples DVC has not."""
+    import dvc.api
+    from dvc.exceptions import DvcException
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+    from torchvision.utils import make_grid
+
+    from ddpm.figures.page import pixels_uri
+
+    revision, pictures = None if experiment == WORKSPACE else experiment, {}
+    for network in NETWORKS:
+        with suppress(DvcException, OSError, SafetensorError):
+            images = load(dvc.api.read(f"samples/{network}.safetensors", rev=revision, mode="rb"))["samples"]
+            pictures[network] = pixels_uri(make_grid(images[:N_SHOWN], N_COLUMNS, padding=1, pad_value=128))
+    return pictures
+
+
+def write_page(table: Table, rows: Sequence[Sequence[str]]) -> None:
+    """Write the table and the samples of all its experiments as a page that needs no network."""
+    from ddpm.figures.page import template
+
+    pictures = {name: samples_of(name) for name in table}
+    shown = {network: words for network, words in NETWORKS.items() if any(network in of for of in pictures.values())}
+    with atomic_path(PAGE) as temporary:
+        text = template(TEMPLATE).render(experiments=pictures, networks=shown, rows=rows)
+        temporary.write_text(text, encoding="utf-8")
+
+
 def main(names: Sequence[str]) -> None:
     from ddpm.run.tracking.durations import minutes_of_experiments  # imports mlflow, which is slow
 
-    table = chosen(experiments(), names)
+    found = experiments()
+    table = chosen(found, names)
     try:
         minutes = minutes_of_experiments()
     except Exception as error:  # a server that does not answer: the rest is there without it
         print(f"compare: MLflow fails, so there are no minutes: {str(error).splitlines()[0]}", file=sys.stderr)
         minutes = {}
-    print(side_by_side(table, minutes))
+    rows = differences(table, minutes)
+    print(side_by_side(table, rows))
+    if len(found) <= N_BASELINE:
+        print(HOW_TO, file=sys.stderr)
+    write_page(table, rows)
+    print(f"With samples: open {PAGE}")
 
 
 if __name__ == "__main__":

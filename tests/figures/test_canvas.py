@@ -1,5 +1,6 @@
 """Colours, tables of images and axes that all figures share."""
 
+import json
 from itertools import combinations
 from pathlib import Path
 
@@ -35,6 +36,22 @@ def test_colours_never_run_out_and_differ(n: int) -> None:
     # In one channel at least, two colours are a tenth of its range apart: enough to tell lines of them apart.
     apart = [max(abs(a - b) for a, b in zip(*map(to_rgb, pair), strict=True)) for pair in combinations(found, 2)]
     assert min(apart, default=1) > 0.1
+
+
+def test_the_file_says_where_its_images_are(tmp_path: Path) -> None:
+    """Where the pixels of each stand, as many times as large."""
+    images = random_images(5, 3, 6, 4)
+    save(image_table(images, 3, title="t", note="n", xlabel="x", ylabel="y"), tmp_path / "f.png")
+    with Image.open(tmp_path / "f.png") as file:
+        dots, boxes = numpy.asarray(file.convert("RGB")), json.loads(file.info["Images"])
+    assert len(boxes) == 5
+    for image, (left, top, right, bottom) in zip(images, boxes, strict=True):
+        scale = (right - left) // 4
+        expected = (image.permute(1, 2, 0) * 255).numpy().repeat(scale, 0).repeat(scale, 1)
+        assert abs(dots[top:bottom, left:right] - expected).max() <= 1
+    save(a_curve(), tmp_path / "f.png")
+    with Image.open(tmp_path / "f.png") as file:
+        assert file.info["Images"] == "[]"
 
 
 @pytest.mark.parametrize("n_series", [2, 8, 9, 15])

@@ -1,5 +1,6 @@
 """The page holds what the pipeline made, needs no network, escapes what it is told, and walks chains in a browser."""
 
+import colorsys
 import hashlib
 import json
 import re
@@ -22,6 +23,7 @@ from safetensors.torch import load_file
 
 from ddpm.evaluation.metric import METRICS as RULERS
 from ddpm.figures.canvas import DPI, save
+from ddpm.figures.page import darkened, trajectory
 from ddpm.figures.topic import TOPICS, topics_in_order
 from ddpm.run.files import write_json
 
@@ -139,6 +141,33 @@ def test_every_figure_of_the_table_is_there_pixel_by_pixel_with_its_words():
         with Image.open(figure.path) as image:
             assert (image.info["Alt"], image.info["Caption"]) == (alt, caption)
             assert numpy.array_equal(numpy.asarray(image.convert("RGB")), pixels)
+
+
+def test_a_figure_for_a_dark_page_keeps_hues_and_the_images_in_it():
+    """Lightness by the standard library's colorsys is that of the colour on the other side of grey."""
+    draw = numpy.random.default_rng(0)
+    figure = Image.fromarray(draw.integers(256, size=(6, 8, 3), dtype=numpy.uint8))
+    dark, light = (numpy.asarray(each) for each in (darkened(figure, [[2, 1, 5, 4]]), figure))
+    ground = numpy.array([0x17, 0x1B, 0x22]) / 255
+    for (y, x), _ in numpy.ndenumerate(light[..., 0]):
+        if 1 <= y < 4 and 2 <= x < 5:
+            assert (dark[y, x] == light[y, x]).all()
+            continue
+        hue, lightness, saturation = colorsys.rgb_to_hls(*light[y, x] / 255)
+        turned = numpy.array(colorsys.hls_to_rgb(hue, 1 - lightness, saturation))
+        assert abs(dark[y, x] - 255 * (ground + (1 - ground) * turned)).max() <= 0.5 + 1e-9
+    white = Image.new("RGB", (1, 1), "white")
+    assert darkened(white, []).getpixel((0, 0)) == (0x17, 0x1B, 0x22)
+
+
+def test_a_chain_is_shown_at_even_moments():
+    t = torch.tensor([100, 99, 97, 50, 3, 2, 1, 0])
+    images = torch.arange(8, dtype=torch.uint8).reshape(8, 1, 1, 1)
+    chain = trajectory(images, images + 100, t)
+    assert chain.num_steps == [100, 97, 50, 3, 0]  # nearest to 100, 86, 71, 57, 43, 29, 14, 0
+    assert [decoded(uri).item() for uri in chain.frames] == [0, 2, 3, 4, 7]
+    assert [decoded(uri).item() for uri in chain.estimates] == [100, 102, 103, 104, 107]
+    assert trajectory(images, images, torch.arange(70, -1, -10)).num_steps == list(range(70, -1, -10))
 
 
 def test_every_topic_has_its_heading_and_its_link():
