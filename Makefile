@@ -62,7 +62,7 @@ benchmark: peers ## train us and the peers for the same minutes and compare: mos
 	dvc repro train_classifier
 	python -m benchmarks.minutes
 
-compare: setup ## experiments side by side: parameters, headline metrics, minutes
+compare: setup ## experiments side by side: parameters, headline metrics, minutes, samples
 	@python -m ddpm.compare
 
 play: setup ## draw with the trained U-Net in the browser, on this machine only

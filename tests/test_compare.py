@@ -118,7 +118,7 @@ def test_the_page_shows_what_differs_and_the_samples_of_each(monkeypatch, capsys
     for words, values in (("U-Net", [250, 50, 150]), ("tiny model", [250, 50, None])):
         for cell, value in zip(rows[words], values, strict=True):
             if value is None:
-                assert cell == "not in DVC's cache"
+                assert cell == "no samples in DVC's cache"
                 continue
             [uri] = re.findall(r'src="data:image/png;base64,([^"]+)"', cell)
             image = numpy.asarray(Image.open(BytesIO(b64decode(uri))))

@@ -16,7 +16,7 @@ from ddpm.errors import UserError
 from ddpm.run.files import atomic_path
 from ddpm.run.stage import mistakes_in_one_line
 
-FILES = r".*/|params\.yaml"  # columns with the hashes of files
+FILES = r".*/|params\.yaml|stages$|init$"  # columns with the hashes of files
 WIDTH = 120  # characters
 WORKSPACE = "workspace"  # as DVC calls it
 PAGE, TEMPLATE = Path("reports/experiments.html"), Path(__file__).with_suffix(".html")
