@@ -3,6 +3,18 @@
 The names are loaded when they are first used: a program, and a pipeline stage, imports only the modules it needs.
 """
 
+from types import FunctionType
+from typing import Any
+
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    found = _load(name)
+    if isinstance(found, FunctionType):
+        from ddpm.arguments import checked
+
+        found = globals()[name] = checked(found)
+    return found

@@ -41,13 +41,18 @@ def latents_of(model: DiffusionModel, start: Tensor, n: int) -> Float[Tensor, "n
     if tuple(start.shape) != (n, *model.img_shape) or not start.is_floating_point():
         expected = (n, *model.img_shape)
         raise ValueError(f"start has shape {tuple(start.shape)} and type {start.dtype}; it must be floats, {expected}")
-    return start.to(device_of(model))
+    return _as_weights(model, start)
 
 
 def images_of(model: DiffusionModel, images: Tensor, name: str = "images") -> Float[Tensor, "n c h w"]:
     """Images on the model's device; ValueError as `check_images`."""
     check_images(images, model.img_shape, name)
-    return images.to(device_of(model))
+    return _as_weights(model, images)
+
+
+def _as_weights(model: DiffusionModel, images: Tensor) -> Tensor:
+    """Images on the device and in the precision of the model's weights."""
+    return images.to(next(model.parameters(), images))
 
 
 def check_batch_size(batch_size: int) -> None:
@@ -137,7 +142,15 @@ def cond_of(
         if rows is not None and len(rows) != n:
             raise ValueError(f"{name} has {len(rows)} rows; there are {n} images, so it must have as many")
     if labels is None:
-        return draw_cond(model, seed, range(n)) if cond is None else cond
+        drawn = draw_cond(model, seed, range(n))
+        if drawn is None or cond is None:
+            return drawn
+        if (cond.shape, cond.dtype) != (drawn.shape, drawn.dtype):
+            raise ValueError(
+                f"cond has shape {tuple(cond.shape)} and type {cond.dtype}; this model takes {tuple(drawn.shape)} and "
+                f"{drawn.dtype}, as model.conditioning.encode gives it"
+            )
+        return cond
     if cond is not None:
         raise ValueError("cond and labels are given; one of them must be None")
     return model.conditioning.of_labels(labels)
