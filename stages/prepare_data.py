@@ -1,19 +1,28 @@
 """Stage prepare_data: the splits of the data set that the U-Net learns, fetched and checked."""
 
+import logging
 from pathlib import Path
 
 from ddpm.data.dataset import SPLITS, Data, save_dataset, split
+from ddpm.data.findings import findings
+from ddpm.run.files import write_json
 from ddpm.run.stage import Stage, StageRun, run
 
 PATHS = {name: f"data/images/{name}.safetensors" for name in SPLITS}
+REPORT = "reports/prepare_data/data.json"
 
 
 def main(stage: StageRun) -> None:
-    for name, dataset in split(stage.params).items():
+    splits = split(stage.params)
+    for name, dataset in splits.items():
         save_dataset(Path(PATHS[name]), dataset)
+    found = findings(splits, stage.params.source.notes)
+    for note in found["notes"]:
+        logging.warning("%s", note)
+    write_json(Path(REPORT), found)
 
 
-STAGES = {"prepare_data": Stage(main, section=Data, key="data", general=(), outs=list(PATHS.values()))}
+STAGES = {"prepare_data": Stage(main, section=Data, key="data", general=(), outs=[*PATHS.values(), REPORT])}
 
 if __name__ == "__main__":
     run(STAGES)

@@ -9,7 +9,7 @@ from math import prod
 from typing import Any
 
 from ddpm.errors import UserError
-from ddpm.evaluation.evaluate import FEWEST, LEAST_INCEPTION_SAMPLES, LEAST_SAMPLES
+from ddpm.evaluation.evaluate import FEWEST, LEAST_INCEPTION_SAMPLES
 from ddpm.exact.quality import MIN_PAIRS
 from ddpm.networks.network import NETWORKS
 from ddpm.run.params import PARAMS, check_size
@@ -113,7 +113,7 @@ def evaluation_has_images(params: Any) -> Iterator[str]:
     """Evaluation scores no more images than there are."""
     own, source = params.evaluate_unet, params.data.source
     limits = {"sample.unet.n_samples": params.sample.unet.n_samples}
-    limits["data.n_held_out"] = params.data.n_held_out  # the floor, or the reference
+    limits["data.n_held_out"] = params.data.held_out_size  # the floor, or the reference
     gradients = "generate_gradients.n_held_out", params.generate_gradients.n_held_out
     for key, most in limits.items():
         if (own.n_samples or 0) > most:
@@ -123,8 +123,6 @@ def evaluation_has_images(params: Any) -> Iterator[str]:
             least, why = LEAST_INCEPTION_SAMPLES, f"{why} with evaluate_unet.inception_weights"
         if own.n_samples is None and most < least:
             yield f"{key} is {most}; {why}, so it must be at least {least}"
-    if params.data.n_held_out < LEAST_SAMPLES:
-        yield f"data.n_held_out is {params.data.n_held_out}; a distance of them needs at least {LEAST_SAMPLES}"
     for key, value, limit, most in (
         ("paper.n_steps", params.paper.n_steps or 1, "train_unet.max_steps", params.train_unet.max_steps),
         ("paper.n_pairs", params.paper.n_pairs, "half the test split", source.n_test // 2),

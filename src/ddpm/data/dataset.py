@@ -6,9 +6,10 @@ float32 in [0, 1]); networks work on [-1, 1], which `ImageDataset.x0` gives.
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Le
@@ -21,7 +22,7 @@ from ddpm.errors import UserError
 from ddpm.images import from_uint8, normalize_img
 from ddpm.registry import Registry
 from ddpm.run.files import load_tensors, write_tensors
-from ddpm.run.params import Chooses, PathName
+from ddpm.run.params import PARAMS, Chooses, PathName, Section
 from ddpm.run.root import from_root
 
 SPLITS = "train", "held_out", "test"
@@ -84,7 +85,7 @@ def load_dataset(path: Path) -> ImageDataset:
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """A data set that params.yaml can name.
+    """A data set: what has to be known before it is loaded, and how that is done.
 
     Attributes:
         img_shape: (channels, height, width) of its images.
@@ -93,6 +94,7 @@ class DatasetSource:
         class_names: Names of its classes; empty without labels.
         load: Returns (training split, test split), from the files in a folder, or, if that is None, from wherever they
             are published.
+        notes: What a person should know of the files, in sentences; `load` may add some.
     """
 
     img_shape: tuple[int, int, int]
@@ -100,45 +102,86 @@ class DatasetSource:
     n_test: int
     class_names: tuple[str, ...]
     load: Callable[[Path | None], tuple[ImageDataset, ImageDataset]]
+    notes: list[str] = field(default_factory=list)
 
 
-DATASETS: Registry[DatasetSource] = Registry("ddpm.data.datasets", "data set")
+@dataclass(frozen=True)
+class OwnImages:
+    """A kind of data set that a user brings along: shape, number and classes are found where `data.path` points.
+
+    Attributes:
+        Options: The class of its options in params.yaml.
+        find: Returns the data set at a path, with these options. It may declare more images than will be loaded.
+    """
+
+    Options: type[Section]
+    find: Callable[[Path, Any], DatasetSource]
+
+
+DATASETS: Registry[DatasetSource | OwnImages] = Registry("ddpm.data.datasets", "data set")
+SHARE, FEWEST, MOST = 10, 24, 5000  # of the images, where params do not say how many to hold out
+
+
+def held_out_by_default(n_images: int) -> int:
+    """How many of `n_images` are held out where params do not say: a tenth, at least 24 and at most 5,000."""
+    return max(FEWEST, min(n_images // SHARE, MOST))
 
 
 class Data(Chooses):
     """Section `data`: the images that the U-Net learns from.
 
-    name: a file in src/ddpm/data/datasets. path: a folder that holds its files; null: download them. n_train: images
-    of the training split to train on, from its start; null: all but the held-out ones. n_held_out: images of the
-    training split that nothing is trained on, from its end; hyper-parameters are chosen by them.
+    name: a file in src/ddpm/data/datasets. path: where its files are; null: download them. n_train: images of the
+    training split to train on, from its start; null: all but the held-out ones. n_held_out: images of the training
+    split that nothing is trained on, from its end; hyper-parameters are chosen by them. null: a tenth, 24 to 5,000.
     """
 
     name: Annotated[str, AfterValidator(DATASETS.checked)]
     path: PathName | None
     n_train: Annotated[int, Ge(2), Le(10_000_000)] | None
-    n_held_out: Annotated[int, Ge(1), Le(10_000_000)]
+    n_held_out: Annotated[int, Ge(1), Le(10_000_000)] | None
 
     @classmethod
-    def registries(cls) -> dict[str, Registry[DatasetSource]]:
+    def registries(cls) -> dict[str, Registry[DatasetSource | OwnImages]]:
         return {"name": DATASETS}
 
-    @property
+    @cached_property
     def source(self) -> DatasetSource:
-        """The data set itself."""
-        return DATASETS[self.name]
+        """The data set itself; UserError if it is not where `path` says."""
+        entry = DATASETS[self.name]
+        if isinstance(entry, DatasetSource):
+            return entry
+        if self.path is None:
+            raise UserError(f"{PARAMS}: data.path is null; data set {self.name} needs a path: -S data.path=...")
+        return entry.find(from_root(self.path), self.options("name"))
 
     @property
     def train_size(self) -> int:
-        """How many images there are to train on."""
-        return self.source.n_train - self.n_held_out if self.n_train is None else self.n_train
+        """How many images there are to train on, if all can be read."""
+        return self.sizes(self.source.n_train)[0]
+
+    @property
+    def held_out_size(self) -> int:
+        """How many images are held out."""
+        return self.sizes(self.source.n_train)[1]
+
+    def sizes(self, n_images: int) -> tuple[int, int]:
+        """How many images of a training split of `n_images` are trained on, and how many are held out.
+
+        Raises:
+            ValueError: It has fewer than params ask for.
+        """
+        n_held_out = held_out_by_default(n_images) if self.n_held_out is None else self.n_held_out
+        n_train = n_images - n_held_out if self.n_train is None else self.n_train
+        if not 1 <= n_train <= n_images - n_held_out:
+            raise ValueError(
+                f"n_train is {self.n_train} and n_held_out {n_held_out}; {self.name} has {n_images} images in its "
+                "training split, and held-out ones must not be trained on"
+            )
+        return n_train, n_held_out
 
     @model_validator(mode="after")
     def _held_out_is_held_out(self) -> "Data":
-        if not 1 <= self.train_size <= self.source.n_train - self.n_held_out:
-            raise ValueError(
-                f"n_train is {self.n_train} and n_held_out {self.n_held_out}; {self.name} has {self.source.n_train} "
-                "images in its training split, and held-out ones must not be trained on"
-            )
+        self.sizes(self.source.n_train)
         return self
 
 
@@ -153,8 +196,12 @@ def split(params: Data) -> dict[str, ImageDataset]:
     for dataset, n in ((train, source.n_train), (test, source.n_test)):
         loaded = len(dataset), dataset.img_shape, dataset.class_names
         declared = n, source.img_shape, source.class_names
-        if loaded != declared:
+        if isinstance(DATASETS[params.name], DatasetSource) and loaded != declared:
             raise UserError(
                 f"{DATASETS.module(params.name)}: it has loaded {loaded}; its DatasetSource says {declared}"
             )
-    return {"train": train[: params.train_size], "held_out": train[-params.n_held_out :], "test": test}
+    try:
+        n_train, n_held_out = params.sizes(len(train))
+    except ValueError as error:
+        raise UserError(f"{PARAMS}: data: {error}") from None
+    return {"train": train[:n_train], "held_out": train[-n_held_out:], "test": test}

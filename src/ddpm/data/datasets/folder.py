@@ -1,0 +1,144 @@
+"""A folder of pictures: PNG, JPEG, WebP, GIF, BMP or TIFF. Its subfolders, if there are several, are the classes."""
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge, Le, Len
+from tqdm import tqdm
+
+from ddpm.data.dataset import DATASETS, DatasetSource, ImageDataset, OwnImages
+from ddpm.data.own import check_number, in_a_line, refusal, small_labels, split_sizes, without_copies
+from ddpm.data.pictures import SMALLEST, SUFFIXES, BrokenError, Header, decode, header, read
+from ddpm.run.params import Section
+from ddpm.run.progress import hidden
+
+LARGEST_AS_IS, SIZE = 64, 32  # pixels a side
+Side = Annotated[int, Ge(SMALLEST), Le(1024)]
+
+
+class FolderOptions(Section):
+    """Options of data set `folder`.
+
+    size: pixels a side, or [height, width]; the largest centred part of that shape is cut out and resized. null: as the
+    pictures are, if all have one size of at most 64 pixels, else 32. channels: 1 (grey) or 3 (RGB); null: 3 if any has
+    colours. ground: the grey behind transparent pictures. broken: what to do about files that cannot be read.
+    """
+
+    size: Side | Annotated[list[Side], Len(2, 2)] | None = None
+    channels: Literal[1, 3] | None = None
+    ground: Annotated[int, Ge(0), Le(255)] = 255
+    broken: Literal["refuse", "leave_out"] = "refuse"
+
+
+def find(folder: Path, options: FolderOptions) -> DatasetSource:
+    """Look at the names and headers of all pictures; none is decoded.
+
+    Raises:
+        UserError: There are none, too few, or some that cannot be read.
+    """
+    classes, notes = picture_files(folder), list[str]()
+    headers, broken = dict[Path, Header](), dict[Path, str]()
+    for path in classes:
+        try:
+            headers[path] = header(path)
+        except BrokenError as error:
+            broken[path] = str(error)
+    _leave_out(folder, broken, options, notes)
+    check_number(folder, len(headers))
+    height, width = _size(options, list(headers.values()))
+    channels = options.channels or (1 if all(found.grey for found in headers.values()) else 3)
+    names = tuple(sorted({classes[path] for path in headers}))
+    names = names if len(names) > 1 else ()  # one class tells nothing
+    n_train, n_test = split_sizes(len(headers))
+    labels = {path: names.index(classes[path]) if names else 0 for path in sorted(headers)}
+    shape = channels, height, width
+
+    def load(_: Path | None) -> tuple[ImageDataset, ImageDataset]:
+        return _load(folder, shape, options, labels, names, notes)
+
+    return DatasetSource(shape, n_train, n_test, names, load, notes)
+
+
+def picture_files(folder: Path) -> dict[Path, str]:
+    """The class of each picture in a folder and its subfolders: the subfolder of `folder` that it lies in, or "".
+
+    Names that begin with a dot are left out. Links to folders are not followed.
+
+    Raises:
+        UserError: The folder cannot be read, has no pictures, or has some in classes and some beside them.
+    """
+    if not folder.is_dir():
+        raise refusal(folder, "there is no such folder")
+
+    def refuse(error: OSError) -> None:
+        raise refusal(folder, f"{error.filename}: {error.strerror}")
+
+    found: dict[Path, str] = {}
+    others = 0
+    for here, subfolders, files in os.walk(folder, onerror=refuse):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        inner = Path(here).relative_to(folder).parts[:1]
+        for name in sorted(name for name in files if not name.startswith(".")):
+            if Path(name).suffix.lower() in SUFFIXES:
+                found[Path(here, name)] = unicodedata.normalize("NFC", inner[0]) if inner else ""
+            else:
+                others += 1
+    if not found:
+        raise refusal(folder, f"it has no pictures ({', '.join(sorted(SUFFIXES))}); other files: {others:,}")
+    if len(classes := set(found.values())) > 1 and "" in classes:
+        stray = [path.name for path, name in found.items() if not name]
+        raise refusal(folder, f"subfolders are classes, and these lie beside them: {in_a_line(stray)}")
+    return found
+
+
+def _load(
+    folder: Path,
+    shape: tuple[int, int, int],
+    options: FolderOptions,
+    labels: dict[Path, int],
+    class_names: tuple[str, ...],
+    notes: list[str],
+) -> tuple[ImageDataset, ImageDataset]:
+    """Decode the pictures one by one, and split them."""
+    images, broken, n = torch.empty(len(labels), *shape, dtype=torch.uint8), dict[Path, str](), 0
+    names, classes = list[str](), list[int]()
+    for path, label in tqdm(labels.items(), "read pictures", disable=hidden()):
+        try:
+            images[n] = decode(read(path), shape[0], shape[1:], options.ground)
+        except BrokenError as error:
+            broken[path] = str(error)
+            continue
+        n += 1
+        names.append(str(path.relative_to(folder)))
+        classes.append(label)
+    _leave_out(folder, broken, options, notes)
+    found = small_labels(torch.tensor(classes), len(class_names)) if class_names else None
+    return without_copies(ImageDataset(images[:n], found, class_names), names, folder, notes)
+
+
+def _size(options: FolderOptions, headers: Sequence[Header]) -> tuple[int, int]:
+    if isinstance(options.size, list):
+        return options.size[0], options.size[1]
+    if options.size is not None:
+        return options.size, options.size
+    sizes = Counter(found.size for found in headers)
+    [common, *others] = sizes
+    return (SIZE, SIZE) if others or max(common) > LARGEST_AS_IS else common
+
+
+def _leave_out(folder: Path, broken: dict[Path, str], options: FolderOptions, notes: list[str]) -> None:
+    if not broken:
+        return
+    lines = [f"{path.relative_to(folder)} ({why})" for path, why in sorted(broken.items())]
+    said = f"{len(lines):,} of its files cannot be read: {in_a_line(lines)}"
+    if options.broken == "refuse":
+        raise refusal(folder, f"{said}; to go on without them: -S data.folder.broken=leave_out")
+    notes.append(f"Left out. {said}.")
+
+
+DATASETS.register(__name__, OwnImages(FolderOptions, find))

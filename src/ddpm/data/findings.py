@@ -1,0 +1,69 @@
+"""What a person should know of a data set before its samples are looked at: sizes, classes, and what to beware of."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ddpm.data.dataset import ImageDataset
+
+FEW, FEW_TESTS = 1000, 250  # training images; test images
+UNBALANCED = 10  # times as many images in one class as in another
+
+
+def findings(splits: Mapping[str, ImageDataset], notes: Sequence[str] = ()) -> dict[str, Any]:
+    """What `reports/prepare_data/data.json` says.
+
+    Args:
+        splits: "train", "held_out" and "test".
+        notes: What is known of the files.
+
+    Returns:
+        "img_shape", "digest" of all images and labels, "images" by split, "classes" with the images of each in all
+        splits, and "notes": sentences.
+    """
+    train, test = splits["train"], splits["test"]
+    classes = _classes(splits)
+    found = list(notes)
+    if len(train) < FEW:
+        found.append(
+            f"Only {len(train):,} training images: a network soon knows so few by heart. Look first for copies, in the "
+            "figure of nearest training images and by duplicates_pixel."
+        )
+    if len(test) < FEW_TESTS:
+        found.append(f"Scores rest on {len(test):,} test images: intervals are wide, and some metrics are left out.")
+    if not classes:
+        found.append("There are no classes, so metrics that look through a classifier are left out.")
+    elif max(classes.values()) > UNBALANCED * min(classes.values()):
+        most, least = (choose(classes, key=lambda name: classes[name]) for choose in (max, min))
+        found.append(
+            f"Classes are unbalanced: {most} has {classes[most]:,} images, {least} {classes[least]:,}. A network shows "
+            "the small ones as rarely."
+        )
+    return {
+        "img_shape": list(train.img_shape),
+        "digest": _digest(splits.values()),
+        "images": {name: len(dataset) for name, dataset in splits.items()},
+        "classes": classes,
+        "notes": found,
+    }
+
+
+def _digest(splits: Iterable[ImageDataset]) -> str:
+    found = hashlib.sha256()
+    for dataset in splits:
+        for tensor in (dataset.images, dataset.labels):
+            if tensor is not None:
+                found.update(tensor.contiguous().numpy().data)
+        found.update(repr((dataset.img_shape, dataset.class_names)).encode())
+    return found.hexdigest()[:16]
+
+
+def _classes(splits: Mapping[str, ImageDataset]) -> dict[str, int]:
+    """Images of each class; empty without labels."""
+    labels = [dataset.labels for dataset in splits.values() if dataset.labels is not None]
+    names = splits["train"].class_names
+    if not labels or not names:
+        return {}
+    return dict(zip(names, torch.cat(labels).long().bincount(minlength=len(names)).tolist(), strict=True))

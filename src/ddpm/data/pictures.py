@@ -1,0 +1,140 @@
+"""A picture file as an image of a data set: one size, grey or RGB, 8 bits.
+
+Whatever a file holds becomes what a viewer shows: turned as EXIF says, its first frame, transparency over a ground of one
+grey. The largest centred part of the wanted shape is cut out and resized (Lanczos).
+"""
+
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+SMALLEST = 4  # pixels a side
+MOST_PIXELS = 50_000_000
+MOST_BYTES = 256 * 2**20
+GREY = "1", "L", "LA", "I", "I;16", "I;16B", "I;16L"
+SIXTEEN_BITS = "I", "I;16", "I;16B", "I;16L"
+ORIENTATION, TURNED = 0x0112, 5  # EXIF's tag, and the least of its values that swaps height and width
+
+
+class BrokenError(Exception):
+    """A file that is no picture that can be shown, with the reason."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its picture before it is decoded.
+
+    Attributes:
+        size: (height, width), as shown.
+        grey: Whether it has no colours.
+    """
+
+    size: tuple[int, int]
+    grey: bool
+
+
+def read(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        BrokenError: It cannot be read, or is larger than any picture.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise BrokenError(error.strerror or str(error)) from None
+    if len(content) > MOST_BYTES:
+        raise BrokenError(f"it has more than {MOST_BYTES:,} bytes")
+    return content
+
+
+def header(path: Path) -> Header:
+    """What a file says of its picture; the pixels are not read.
+
+    Raises:
+        BrokenError: It is no picture, or one that is too small or too large.
+    """
+    try:
+        with path.open("rb") as file, _checked(file) as image:
+            width, height = image.size
+            if width != height and image.getexif().get(ORIENTATION, 1) >= TURNED:  # of a PNG it takes decoding
+                width, height = height, width
+            return Header((height, width), image.mode in GREY)
+    except OSError as error:
+        raise BrokenError(_reason(error)) from None
+
+
+def decode(content: bytes, channels: int, size: tuple[int, int], ground: int) -> UInt8[Tensor, "c h w"]:
+    """An image from the bytes of a file.
+
+    Args:
+        content: The file.
+        channels: 1 (grey) or 3 (RGB).
+        size: (height, width) of the image.
+        ground: The grey that is seen where the picture is transparent, 0 to 255.
+
+    Raises:
+        BrokenError: It is no picture, a damaged one, or one that is too small or too large.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"), _checked(BytesIO(content)) as image:  # of odd metadata
+            shown = _in_8_bits(ImageOps.exif_transpose(image))
+            opaque = _over(shown, ground).convert("L" if channels == 1 else "RGB")
+            fitted = ImageOps.fit(opaque, (size[1], size[0]), Image.Resampling.LANCZOS)
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, OverflowError) as error:  # as Pillow's decoders do
+        raise BrokenError(_reason(error)) from None
+    pixels = torch.from_numpy(np.array(fitted))
+    return pixels[None] if channels == 1 else pixels.permute(2, 0, 1)
+
+
+def _checked(file: object) -> Image.Image:
+    """An opened picture whose size is allowed."""
+    with warnings.catch_warnings(action="ignore"):  # of sizes, which are checked here
+        try:
+            image = Image.open(file)  # type: ignore[arg-type]
+        except (UnidentifiedImageError, SyntaxError, ValueError, EOFError) as error:
+            raise BrokenError(_reason(error)) from None
+        except Image.DecompressionBombError:
+            raise BrokenError(f"it has more than {MOST_PIXELS:,} pixels") from None
+    width, height = image.size
+    if min(width, height) < SMALLEST:
+        raise BrokenError(f"it has {width}x{height} pixels; at least {SMALLEST}x{SMALLEST} are needed")
+    if width * height > MOST_PIXELS:
+        raise BrokenError(f"it has {width}x{height} pixels; at most {MOST_PIXELS:,} are read")
+    return image
+
+
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """16 bits and floats are no range that Pillow converts: it would clip them."""
+    if image.mode == "F":
+        raise BrokenError("its pixels are floating-point numbers, whose range is not known")
+    if image.mode not in SIXTEEN_BITS:
+        return image
+    levels = np.asarray(image).astype(np.int64)
+    if levels.min() < 0 or levels.max() > 65_535:
+        raise BrokenError("its pixels have more than 16 bits")
+    return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+
+
+def _over(image: Image.Image, ground: int) -> Image.Image:
+    """What is seen of a picture that may be transparent."""
+    if not image.has_transparency_data:
+        return image
+    seen = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", seen.size, (ground, ground, ground, 255)), seen)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no picture"
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return words or type(error).__name__
