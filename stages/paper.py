@@ -18,7 +18,7 @@ REPORTS = Path("reports/paper")
 
 def main(stage: StageRun) -> None:
     held_out, test = (load_dataset(Path(path)) for path in (HELD_OUT, TEST))
-    params = stage.params.model_copy(update={"n_samples": min(stage.params.n_samples, len(held_out))})
+    params = stage.params.model_copy(update={"n_samples": min(stage.params.n_samples, len(held_out), len(test))})
     stage = replace(stage, params=params)
     model = load_model(MODEL).to(stage.compute.device)
     study = Study(stage, model, test)
@@ -34,10 +34,11 @@ def main(stage: StageRun) -> None:
     real = held_out.images[-params.n_samples :]
     found, floor, facts = quality_by_moment(stage, estimates, real, test.images, Path(CLASSIFIER))
     rows = [(t, *asdict(score).values()) for t, score in zip(num_steps.tolist(), found, strict=True)]
-    write_csv(REPORTS / "x0_quality.csv", ("num_steps", "fid_classifier", "low", "high"), rows)
-    write_json(REPORTS / "x0_quality.json", {**facts, "fid_classifier_floor": asdict(floor)})
+    metric = facts["metric"]
+    write_csv(REPORTS / "x0_quality.csv", ("num_steps", metric, "low", "high"), rows)
+    write_json(REPORTS / "x0_quality.json", {**facts, f"{metric}_floor": asdict(floor)})
     stage.log.set_tags({name: str(fact) for name, fact in facts.items()})
-    stage.log.log_metrics({"x0_estimates/fid_classifier": found[-1].value, "real/fid_classifier": floor.value}, 0)
+    stage.log.log_metrics({f"x0_estimates/{metric}": found[-1].value, f"real/{metric}": floor.value}, 0)
 
 
 STAGES = {

@@ -15,6 +15,7 @@ PAGE = Path("reports/index.html")
 PARAMS = PLAN / "params.json"
 SAMPLES = {name: Path(f"samples/{name}.safetensors") for name in ("tiny", "unet")}
 METRICS = {
+    "prepare_data": Path("reports/prepare_data/data.json"),
     **{name: Path(f"reports/{name}/metrics.json") for name in ("train_tiny", "train_unet", "train_classifier")},
     **{name: Path(f"reports/{name}/metrics.json") for name in ("study_samplers", "evaluate_tiny")},
     "evaluate_unet": Path("reports/evaluate_unet/scores.json"),

@@ -1,9 +1,8 @@
-"""Stage train_classifier: a classifier of the data set, in whose features samples are scored."""
+"""Stage train_classifier: a classifier of the data set, in whose features samples are scored; none without labels."""
 
 from pathlib import Path
 
 from ddpm.data.dataset import load_dataset
-from ddpm.errors import UserError
 from ddpm.evaluation.classifier import (
     Classifier,
     ClassifierConfig,
@@ -18,12 +17,16 @@ from ddpm.run.stage import Stage, StageRun, run
 
 TRAIN, TEST = (f"data/images/{split}.safetensors" for split in ("train", "test"))
 WEIGHTS, REPORTS = "models/classifier.safetensors", "reports/train_classifier"
+LOSS = "epoch", "train_loss"
 
 
 def main(stage: StageRun) -> None:
     train, test = load_dataset(Path(TRAIN)), load_dataset(Path(TEST))
     if train.labels is None or test.labels is None:
-        raise UserError("params.yaml: data.name is a data set without labels; a classifier needs labels")
+        save_classifier(Path(WEIGHTS), None)
+        write_csv(Path(f"{REPORTS}/loss.csv"), LOSS, [])
+        write_json(Path(f"{REPORTS}/metrics.json"), {})
+        return
     with global_stream(stage.seed, "init"):
         model = Classifier(ClassifierConfig(train.img_shape[0], len(train.class_names)))
     losses = fit_classifier(model, stage.params, train, stage.seed, stage.compute, stage.resume)
@@ -33,7 +36,7 @@ def main(stage: StageRun) -> None:
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
     save_classifier(Path(WEIGHTS), model)
-    write_csv(Path(f"{REPORTS}/loss.csv"), ("epoch", "train_loss"), losses)
+    write_csv(Path(f"{REPORTS}/loss.csv"), LOSS, losses)
     write_json(Path(f"{REPORTS}/metrics.json"), metrics)
     for epoch, loss in losses:
         stage.log.log_metrics({"train/loss": loss}, epoch)

@@ -100,6 +100,15 @@ def guidance_has_both_sides(params: Any) -> Iterator[str]:
             yield f"sample.{name}.guidance_scale is {scale:g}; {key} is 0, so it must be 1"
 
 
+def labels_are_there(params: Any) -> Iterator[str]:
+    """A network that is given labels needs a data set that has them."""
+    if params.train_unet.conditioning == "labels" and not params.data.source.class_names:
+        yield (
+            f"train_unet.conditioning is labels; data set {params.data.name} has no classes, so it must be clusters or "
+            "null"
+        )
+
+
 def clusters_have_images(params: Any) -> Iterator[str]:
     """k-means needs at least k images."""
     if params.train_unet.conditioning is None:
@@ -167,7 +176,7 @@ def tensors_fit(params: Any) -> Iterator[str]:
         ),
     }
     counts = {"tiny": params.generate_gradients.n_train, "unet": params.data.train_size}
-    sizes: dict[str, tuple[int, ...]] = {}
+    sizes: dict[str, tuple[int, ...]] = {"images x pixels of data": (params.data.train_size, *shapes["unet"])}
     for name in MODELS:
         training, own = getattr(params, f"train_{name}"), getattr(params.sample, name)
         n_steps = own.n_steps or training.max_steps
@@ -204,6 +213,7 @@ RULES: tuple[Rule, ...] = (
     samples_have_steps,
     variance_was_learned,
     guidance_has_both_sides,
+    labels_are_there,
     clusters_have_images,
     evaluation_has_images,
     corners_can_be_tested,

@@ -73,12 +73,12 @@ def _note_copies(
     if len(kept) == len(keys):
         return
     first = {keys[i]: i for i in kept}
-    copies = sorted(
-        f"{names[i]} (of {names[first[key]]})" for i, key in enumerate(keys) if first[key] != i
-    )
+    copies = sorted(f"{names[i]} (of {names[first[key]]})" for i, key in enumerate(keys) if first[key] != i)
     notes.append(f"{len(copies):,} of {len(keys):,} images are copies of others and are left out: {in_a_line(copies)}.")
     if astray := sorted({names[i] for i, key in enumerate(keys) if classes[first[key]] != classes[i]}):
-        notes.append(f"{len(astray):,} of these copies lie in another class than the image that is kept: {in_a_line(astray)}.")
+        notes.append(
+            f"{len(astray):,} of these copies lie in another class than the image that is kept: {in_a_line(astray)}."
+        )
 
 
 def grey_or_rgb(images: UInt8[Tensor, "n *rest"]) -> UInt8[Tensor, "n c h w"] | None:

@@ -1,7 +1,8 @@
 """A small classifier of the data set, trained here: samples are scored in its features.
 
 Inception's features (Heusel et al. 2017) come from photographs of 299x299 pixels; these come from the very classes that
-samples should belong to. Values in other features, or of other weights, cannot be compared.
+samples should belong to. Values in other features, or of other weights, cannot be compared. A data set without labels
+has no classifier, and None stands for it everywhere.
 """
 
 import hashlib
@@ -115,9 +116,9 @@ def even_sized(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
 
 
 def describe(
-    model: Classifier, images: UInt8[Tensor, "n c h w"], labels: Integer[Tensor, " n"] | None = None
+    model: Classifier | None, images: UInt8[Tensor, "n c h w"], labels: Integer[Tensor, " n"] | None = None
 ) -> Described:
-    """Features and classes of images, on the CPU.
+    """Features and classes of images, on the CPU; no features without a classifier.
 
     Always in float32, so that a distance does not depend on the precision that the machine trains in.
 
@@ -126,6 +127,8 @@ def describe(
         images: 8-bit.
         labels: The true classes, or those that were asked for.
     """
+    if model is None:
+        return Described(images, torch.empty(len(images), 0), torch.zeros(len(images), dtype=torch.int64), labels)
     device = model.head.weight.device
     features, classes = [], []
     for batch in images.split(BATCH):
@@ -136,16 +139,19 @@ def describe(
     return Described(images, torch.cat(features), torch.cat(classes), labels)
 
 
-def save_classifier(path: Path, model: Classifier) -> None:
+def save_classifier(path: Path, model: Classifier | None) -> None:
     """Write the weights, and the config in the header."""
-    write_tensors(path, model.state_dict(), {"config": json.dumps(asdict(model.config), sort_keys=True)})
+    weights = {} if model is None else model.state_dict()
+    config = None if model is None else asdict(model.config)
+    write_tensors(path, weights, {"config": json.dumps(config, sort_keys=True)})
 
 
-def load_classifier(path: Path) -> tuple[Classifier, str]:
+def load_classifier(path: Path) -> tuple[Classifier | None, str]:
     """Read what `save_classifier` wrote.
 
     Returns:
-        The classifier, in eval mode and without gradients; and the SHA-256 of the file, shortened, which names it.
+        The classifier, in eval mode and without gradients; and the SHA-256 of the file, shortened, which names it, or
+        "none".
 
     Raises:
         UserError: The file is missing, damaged, or no classifier.
@@ -153,8 +159,10 @@ def load_classifier(path: Path) -> tuple[Classifier, str]:
     weights = load_tensors(path)
     try:
         with safe_open(path, framework="pt") as file:
-            config = ClassifierConfig(**json.loads((file.metadata() or {})["config"]))
-        model = Classifier(config)
+            values = json.loads((file.metadata() or {})["config"])
+        if values is None:
+            return None, "none"
+        model = Classifier(ClassifierConfig(**values))
         model.load_state_dict(weights)
     except (RuntimeError, KeyError, TypeError, ValueError):
         raise UserError(f"{path}: not a classifier of this version; delete it and run `dvc repro`") from None

@@ -115,14 +115,14 @@ def copies(_: ImageDataset, train: ImageDataset, seed: int, n: int) -> Images:  
 
 
 def judge(
-    params: ControlsParams, splits: dict[str, ImageDataset], classifier: Classifier, seed: int
+    params: ControlsParams, splits: dict[str, ImageDataset], classifier: Classifier | None, seed: int
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """What metrics make of the controls that they must tell from real images, and of real images.
 
     Args:
         params: How many images.
         splits: "train", "held_out" and "test": real images and controls are held-out ones, the reference is "test".
-        classifier: Gives the features.
+        classifier: Gives the features; None without labels.
         seed: Of all that is random.
 
     Yields:
@@ -130,14 +130,16 @@ def judge(
         whether the metric tells the control from real images ("seen"), and whether it must ("must").
     """
     train, unseen = splits["train"], splits["held_out"]
-    n = min(params.n_images, params.n_train, len(unseen), len(train))
+    n = min(params.n_images, params.n_train, *map(len, splits.values()))
     sets = (ImageDataset(real(unseen, train, derive_seed(seed, "floor"), n)), splits["test"], train[: params.n_train])
     floor, reference, known = (describe(classifier, split.images, split.labels) for split in sets)
-    n_classes = classifier.config.n_classes
+    n_classes = len(train.class_names)
     numbers = params.n_halves, params.duplicate_quantile, params.epochs, seed
     base = Comparison(floor, floor, reference, known, n_classes, *numbers)
     floors = {name: metric.score(base, floor) for name, metric in METRICS.items()}
     for name, make in CONTROLS.items():
+        if name == class_missing.__name__ and classifier is None:
+            continue
         images = describe(classifier, make(unseen, train, seed, n))
         comparison, found = replace(base, samples=images), {}
         for key, metric in METRICS.items():

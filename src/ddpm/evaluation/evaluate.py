@@ -1,7 +1,7 @@
 """What stage evaluate_unet does: compare samples with real images by every metric."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +16,7 @@ from ddpm.evaluation.classifier import N_FEATURES, describe, load_classifier
 from ddpm.evaluation.estimate import Scores, estimate
 from ddpm.evaluation.inception import WEIGHTS_SHA256, describe_inception, load_inception
 from ddpm.evaluation.metric import METRICS, Comparison, Described, frequencies
+from ddpm.evaluation.neighbours import Neighbours
 from ddpm.evaluation.two_sample import HEADLINE
 from ddpm.run.compute import Compute
 from ddpm.run.params import PathName, Section
@@ -80,15 +81,18 @@ def compare(
     images, labels, test = samples["samples"], samples.get("labels"), splits["test"]
     reference = splits[params.reference]
     others = splits["held_out" if params.reference == "test" else "test"]
-    n = params.n_samples or min(len(images), len(others))
-    if n > len(images):
+    most = min(len(images), len(others), len(reference))
+    n = params.n_samples or most
+    if n > most:
         raise UserError(
-            f"params.yaml: evaluate_unet.n_samples is {n}; there are {len(images)} samples, so at most that"
+            f"params.yaml: evaluate_unet.n_samples is {n}; there are {len(images)} samples and {len(others)} and "
+            f"{len(reference)} unseen images to judge them by, so at most {most}"
         )
     if tuple(images.shape[1:]) != test.img_shape:
         raise UserError(f"the samples have shape {tuple(images.shape[1:])}; the data set has {test.img_shape}")
     model, extractor = load_classifier(classifier)
-    model.to(compute.device)
+    if model is not None:
+        model.to(compute.device)
     facts = {"n_samples": n, "reference": params.reference, "extractor": extractor}
     inception = None
     if params.inception_weights is not None:
@@ -107,7 +111,7 @@ def compare(
     made, floor, references = map(described, sets)
     train = describe(model, splits["train"].images)
     numbers = params.n_halves, params.duplicate_quantile, params.epochs, seed
-    return Comparison(made, floor, references, train, model.config.n_classes, *numbers), facts
+    return Comparison(made, floor, references, train, len(test.class_names), *numbers), facts
 
 
 def all_scores(comparison: Comparison) -> dict[str, Scores]:
@@ -145,7 +149,11 @@ def as_report(scores: Mapping[str, Scores], comparison: Comparison, facts: Mappi
         name: {**asdict(found), "better": METRICS[name].better, "sees": METRICS[name].sees}
         for name, found in scores.items()
     }
-    thresholds = {f"duplicate_threshold_{name}": comparison.copies(space).threshold for name, space in SPACES.items()}
+    thresholds = {
+        f"duplicate_threshold_{name}": comparison.copies(space).threshold
+        for name, space in SPACES.items()
+        if space == "pixels" or comparison.has_features
+    }
     return {**facts, **thresholds, "headline": headline(scores), "metrics": metrics}
 
 
@@ -154,7 +162,8 @@ def class_histogram(
 ) -> Iterator[tuple[str, float, float, float, float, float]]:
     """For each class: name, share of the samples with its interval, and shares of the reference, seen and true."""
     reference, n = comparison.reference, comparison.n_classes
-    assert reference.labels is not None
+    if reference.labels is None:
+        return
     seen, true = frequencies(reference.classes, n).tolist(), frequencies(reference.labels, n).tolist()
     for number, name in enumerate(class_names):
         hits = (comparison.samples.classes == number).double()
@@ -163,7 +172,9 @@ def class_histogram(
 
 
 def neighbour_table(comparison: Comparison, space: str) -> tuple[list[str], Iterator[tuple[int | float, ...]]]:
-    """Columns and rows of neighbours_SPACE.csv: the training image nearest to each sample."""
+    """Columns and rows of neighbours_SPACE.csv: the training image nearest to each sample; no rows without features."""
+    if SPACES[space] == "features" and not comparison.has_features:
+        return [column.name for column in fields(Neighbours)], iter(())
     nearest = comparison.copies(SPACES[space]).nearest
     table = {name: column.tolist() for name, column in asdict(nearest).items()}
     return list(table), zip(*table.values(), strict=True)

@@ -24,8 +24,8 @@ class Described:
 
     Attributes:
         images: 8-bit.
-        features: Of the classifier.
-        classes: What the classifier sees in each image.
+        features: Of the classifier; of length 0 without one.
+        classes: What the classifier sees in each image; 0 without one.
         labels: The true class of real images, or the class that samples were asked for; None if there is none.
         inception: Features of Inception; None without its weights.
     """
@@ -60,7 +60,7 @@ class Comparison:
         real: As many real images that no model was trained on: they give the floor.
         reference: Real images, none of them in `real`.
         train: The training images, for duplicates.
-        n_classes: Classes of the data set.
+        n_classes: Classes of the data set; 0 without labels.
         n_halves: Random halves behind each interval.
         duplicate_quantile: Share of the reference that counts as duplicates of training images.
         epochs: For which the networks of the two-sample tests learn.
@@ -81,6 +81,11 @@ class Comparison:
     def estimate(self, score: Callable[[Tensor], float], points: Shaped[Tensor, "n *rest"]) -> Estimate:
         """The score of some points, one an image, with its interval."""
         return estimate(score, points, self.n_halves, self.seed)
+
+    @property
+    def has_features(self) -> bool:
+        """Whether there is a classifier, as there is for a data set with labels."""
+        return self.reference.features.shape[1] > 0
 
     @cached_property
     def equal_reference(self) -> Int64[Tensor, " n"]:
@@ -112,19 +117,25 @@ class Metric:
     """A metric of sample quality.
 
     Attributes:
-        score: The function: the score of images, which are the samples or the real images of a comparison; None where
-            it does not apply, such as without labels.
+        function: The score of images, which are the samples or the real images of a comparison; None where it does not
+            apply.
         better: Which way is better.
         sees: What it sees, in a line.
         catches: The controls (`ddpm.evaluation.controls`) that it must tell from real images.
         headline: Its short name among the headline metrics, if it is one. Of several with one name the worst counts.
+        needs_features: Whether it looks through the classifier, so that it does not apply without labels.
     """
 
-    score: Score
+    function: Score
     better: Better
     sees: str
     catches: tuple[str, ...] = ()
     headline: str = ""
+    needs_features: bool = False
+
+    def score(self, comparison: Comparison, images: Described) -> Estimate | None:
+        """Of images, which are the samples or the real images of a comparison; None where it does not apply."""
+        return None if self.needs_features and not comparison.has_features else self.function(comparison, images)
 
     def scores(self, comparison: Comparison) -> Scores | None:
         """Of the samples, and of the real images: the floor."""
@@ -147,6 +158,8 @@ def metric(
 ) -> Callable[[Score], Score]:
     """Decorator: make a function the metric of the file `module` (its `__name__`).
 
+    The names of metrics that look through the classifier end in "classifier".
+
     Args:
         module: The file.
         better: Which way is better.
@@ -156,7 +169,7 @@ def metric(
     """
 
     def register(score: Score) -> Score:
-        METRICS.register(module, Metric(score, better, sees, catches, headline))
+        METRICS.register(module, Metric(score, better, sees, catches, headline, module.endswith("_classifier")))
         return score
 
     return register

@@ -20,6 +20,8 @@ from ddpm.evaluation.classifier import describe, load_classifier
 from ddpm.evaluation.estimate import Estimate, estimate
 from ddpm.evaluation.evaluate import LEAST_SAMPLES
 from ddpm.evaluation.frechet import fid
+from ddpm.evaluation.metric import Comparison, Described
+from ddpm.evaluation.patches import patch_distance
 from ddpm.images import denormalize_img, to_uint8
 from ddpm.run.params import Count, Section
 from ddpm.run.progress import hidden
@@ -33,7 +35,7 @@ Depths = Annotated[list[Annotated[float, Ge(0), Le(1)]], Len(1, 16)]
 
 
 class Paper(Section):
-    """Section `paper`. n_samples: at most, as many as there are held-out images."""
+    """Section `paper`. n_samples: at most, as many as there are held-out and test images."""
 
     n_samples: Annotated[int, Ge(LEAST_SAMPLES), Le(10_000)]
     batch_size: Count
@@ -161,7 +163,7 @@ def quality_by_moment(
     reference: UInt8[Tensor, "m c h w"],
     classifier: Path,
 ) -> tuple[list[Estimate], Estimate, dict[str, Any]]:
-    """Figure 10: the Frechet distance of the x_0 estimates at each moment.
+    """Figure 10: the Frechet distance of the x_0 estimates at each moment, or that of patches without a classifier.
 
     Args:
         stage: The stage paper.
@@ -171,14 +173,24 @@ def quality_by_moment(
         classifier: The file of the classifier in whose features the distance is taken.
 
     Returns:
-        One estimate a moment, the floor, and what the numbers depend on: n_samples, reference, extractor.
+        One estimate a moment, the floor, and what the numbers depend on: metric, n_samples, reference, extractor. With
+        fewer than `LEAST_SAMPLES` images or without a classifier the metric is the distance of the finest patches.
     """
-    model, extractor = load_classifier(classifier)
+    params, (model, extractor) = stage.params, load_classifier(classifier)
+    facts = {"n_samples": params.n_samples, "reference": "test", "extractor": extractor}
+    if model is None or params.n_samples < LEAST_SAMPLES:
+        sets = [describe(None, images) for images in (reference, real, *estimates)]
+        floor, *found = (_patches(sets[0], images, params.n_halves, stage.seed) for images in sets[1:])
+        return found, floor, {"metric": "patches_fine", **facts}
     model.to(stage.compute.device)
     target, *features = (describe(model, images).features for images in (reference, real, *estimates))
-    params = stage.params
     floor, *found = (estimate(partial(fid, target), points, params.n_halves, stage.seed) for points in features)
-    return found, floor, {"n_samples": params.n_samples, "reference": "test", "extractor": extractor}
+    return found, floor, {"metric": "fid_classifier", **facts}
+
+
+def _patches(reference: Described, images: Described, n_halves: int, seed: int) -> Estimate:
+    comparison = Comparison(images, images, reference, reference, 0, n_halves, 0.0, 0, seed)
+    return patch_distance(comparison, images, level=0)
 
 
 def pixels(images: Float[Tensor, "*n c h w"]) -> UInt8[Tensor, "*n c h w"]:

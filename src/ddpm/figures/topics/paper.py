@@ -51,7 +51,8 @@ class Inputs:
         lambdas: Shares of the second image of a pair.
         interpolation: Mixtures of each pair after `interpolation_t` noise steps, denoised.
         coarse: Mixtures of the first pair after each of `coarse_t` noise steps, denoised.
-        quality: Rows of the Frechet distance of the estimates, a row a moment.
+        metric: The name of the distance of the estimates from real images.
+        quality: Rows of this distance, a row a moment.
         quality_floor: That of as many real images.
         n_samples: Chains behind `quality`.
         reference: The split that they are compared with.
@@ -74,6 +75,7 @@ class Inputs:
     interpolation_t: int
     coarse: Float[Tensor, "rows lambdas c h w"]
     coarse_t: Int[Tensor, "rows"]
+    metric: str
     quality: Rows
     quality_floor: float
     n_samples: int
@@ -101,8 +103,9 @@ def load(_: StageRun) -> Inputs:
         interpolation_t=int(made["interpolation_t"]),
         coarse=as_pixels(made["coarse"]),
         coarse_t=made["coarse_t"],
+        metric=known["metric"],
         quality=read_rows(Path(QUALITY_ROWS)),
-        quality_floor=known["fid_classifier_floor"]["value"],
+        quality_floor=known[f"{known['metric']}_floor"]["value"],
         n_samples=known["n_samples"],
         reference=known["reference"],
         extractor=known["extractor"],
@@ -232,20 +235,20 @@ def paper_09(inputs: Inputs) -> Figure:
 
 
 @TOPIC.figure(
-    caption="Figure 10, quality of the estimate: the Frechet distance of the estimates of the finished image, as the "
-    "chain goes on.",
-    alt="Curve of the Frechet distance of the estimates by noise steps left",
+    caption="Figure 10, quality of the estimate: the distance of the estimates of the finished image from real images, "
+    "as the chain goes on.",
+    alt="Curve of the distance of the estimates by noise steps left",
 )
 def paper_10(inputs: Inputs) -> Figure:
     figure, axes = curve_axes(
         f"Figure 10 of Ho et al. 2020: {inputs.label}",
-        f"fid_classifier of the network's estimate of the finished image (equation 15), for {inputs.n_samples:,} "
+        f"{inputs.metric} of the network's estimate of the finished image (equation 15), for {inputs.n_samples:,} "
         f"chains of {inputs.n_steps} steps, against the {inputs.reference} split (extractor {inputs.extractor}). Band: "
         "where 95 % of other sets of that size would lie. Dashed: as many real images.",
         "noise steps left, t",
-        "fid_classifier",
+        inputs.metric,
     )
-    columns = "num_steps", "fid_classifier", "low", "high"
+    columns = "num_steps", inputs.metric, "low", "high"
     t, value, low, high = ([float(row[key]) for row in inputs.quality] for key in columns)
     axes.plot(t, value, label=f"x0 estimates: {value[-1]:.3g} at the end", color=BLUE, linewidth=2, marker="o")
     axes.fill_between(t, low, high, color=BLUE, alpha=0.2, linewidth=0)

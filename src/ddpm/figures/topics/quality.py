@@ -44,7 +44,7 @@ class Inputs:
         classes: Rows of class_histogram.csv, one a class.
         samples: First samples, then those most like a training image.
         by_pixel: The training image nearest to each of them by pixels.
-        by_feature: The training image nearest to each of them by the classifier's features.
+        by_feature: The training image nearest to each of them by the classifier's features; none without labels.
         closeness: Of each of them to `by_pixel`.
         n_first: How many are the first samples, not selected.
     """
@@ -55,7 +55,7 @@ class Inputs:
     classes: Rows
     samples: Float[Tensor, "n c h w"]
     by_pixel: Float[Tensor, "n c h w"]
-    by_feature: Float[Tensor, "n c h w"]
+    by_feature: Float[Tensor, "m c h w"]
     closeness: Float[Tensor, "n"]
     n_first: int
 
@@ -69,7 +69,8 @@ def load(stage: StageRun) -> Inputs:
     shown = torch.tensor([*range(n_first), *closeness.argsort(stable=True)[: n_columns - n_first]])
     train = load_dataset(Path(TRAIN)).images
     pixel, feature = (
-        as_pixels(train[torch.tensor([int(rows[i]["index"]) for i in shown])]) for rows in (by_pixel, by_feature)
+        as_pixels(train[torch.tensor([int(rows[i]["index"]) for i in shown if rows], dtype=torch.int64)])
+        for rows in (by_pixel, by_feature)
     )
     return Inputs(
         label=label_of(load_model(Path(MODEL))),
@@ -103,6 +104,10 @@ def unet_classes(inputs: Inputs) -> Figure:
         "class",
         "share of the images",
     )
+    if not inputs.classes:
+        axes.text(0.5, 0.5, "This data set has no classes.", ha="center", transform=axes.transAxes, color=FAINT)
+        axes.set(xticks=[], yticks=[])
+        return figure
     columns = "samples", "low", "high", "reference_seen"
     value, low, high, real = ([float(row[key]) for row in inputs.classes] for key in columns)
     places = range(len(inputs.classes))
@@ -135,6 +140,6 @@ def unet_neighbours(inputs: Inputs) -> Figure:
         xlabel=f"the first {n_first} samples, then the {n - n_first} closest to a training image",
         ylabel="sample and neighbours",
         columns=[f"{value:.2f}" for value in inputs.closeness.tolist()],
-        rows=["sample", "nearest\nby pixels", "nearest\nby features"],
+        rows=["sample", "nearest\nby pixels", "nearest\nby features"][: 2 + bool(len(inputs.by_feature))],
         column_breaks=[n_first],
     )

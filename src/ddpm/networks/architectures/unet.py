@@ -58,14 +58,21 @@ class UnetConfig:
     conditioning: Mapping[str, Any] | None = None
     n_classes: int = 0
 
-    def __post_init__(self) -> None:
-        """Raise ValueError for a network that cannot be built."""
+    @property
+    def padding(self) -> tuple[int, int]:
+        """Rows and columns that are missing to a height and a width that can be halved once a level."""
         _, height, width = self.img_shape
         multiple = self.patch_size * 2 ** (len(self.dim_mults) - 1)
-        if height % multiple or width % multiple or not height or not width:
+        return -height % multiple, -width % multiple
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a network that cannot be built."""
+        height, width = (size + more for size, more in zip(self.img_shape[1:], self.padding, strict=True))
+        multiple = self.patch_size * 2 ** (len(self.dim_mults) - 1)
+        if min(self.img_shape[1:]) < 1 or height > 2 * self.img_shape[1] or width > 2 * self.img_shape[2]:
             raise ValueError(
-                f"image size is {height}x{width}; patch_size {self.patch_size} and {len(self.dim_mults)} dim_mults "
-                f"take heights and widths that are multiples of {multiple}"
+                f"image size is {self.img_shape[1]}x{self.img_shape[2]}; patch_size {self.patch_size} and "
+                f"{len(self.dim_mults)} dim_mults take heights and widths of at least {-(-multiple // 2)}"
             )
         for name, divisor in (("groups", self.groups), ("heads", self.heads), ("2 (sines and cosines)", 2)):
             if self.channels % divisor:
@@ -81,12 +88,13 @@ class UnetConfig:
 class Unet(DiffusionModel):
     """A U-Net: a `Stack` at each level on the way down and up, skip connections between, and a last block.
 
+    Images whose size cannot be halved once a level are padded below and on the right, and cropped back.
+
     Args:
         config: Its shape.
 
     Raises:
-        ValueError: The image size cannot be halved as often as there are levels, or groups or heads do not divide the
-            channels.
+        ValueError: Images are too small for the levels, or groups or heads do not divide the channels.
     """
 
     Config, Options = UnetConfig, options_of(UnetConfig)
@@ -99,7 +107,8 @@ class Unet(DiffusionModel):
         step_channels = 4 * channels
         pixel_channels = config.img_shape[0] * config.patch_size**2
         seen_channels = image_channels(config.conditioning, self.img_shape) * config.patch_size**2
-        sizes = [config.img_shape[1] // config.patch_size // 2**level for level in range(len(config.dim_mults))]
+        height = config.img_shape[1] + config.padding[0]
+        sizes = [height // config.patch_size // 2**level for level in range(len(config.dim_mults))]
         heads = [config.heads if size <= (config.max_attention_size or size) else None for size in sizes]
         widths = list(pairwise([channels, *(channels * mult for mult in config.dim_mults)]))
 
@@ -157,6 +166,8 @@ class Unet(DiffusionModel):
             given = self.conditioning(*cond)
             step = step if given.embedding is None else step + given.embedding
             images = images if given.image is None else torch.cat((images, given.image), dim=1)
+        if any(self.config.padding):
+            images, xt = (F.pad(x, (0, self.config.padding[1], 0, self.config.padding[0])) for x in (images, xt))
         x = self.conv_in(F.pixel_unshuffle(images, self.config.patch_size))
         skips = []
         for i, stack in enumerate(self.down):
@@ -172,6 +183,7 @@ class Unet(DiffusionModel):
         out = F.pixel_shuffle(self.conv_out(self.last(x, step)), self.config.patch_size)
         if self.head is not None:
             out = self.head(out, xt, step)
+        out = out[..., : self.img_shape[1], : self.img_shape[2]]
         if not self.config.learn_variance:
             return out, None
         predicted, v = out.chunk(2, dim=1)
