@@ -70,8 +70,9 @@ def test_training_images_are_never_held_out_ones(n_train, n_held_out):
 )
 @pytest.mark.usefixtures("loaded")
 def test_a_data_set_must_be_as_it_is_declared(monkeypatch, declared):
+    name, source = data().name, data().source
+    monkeypatch.setitem(DATASETS._entries, name, DatasetSource(*declared, source.load))
     params = data()
-    monkeypatch.setitem(DATASETS._entries, params.name, DatasetSource(*declared, params.source.load))
     with pytest.raises(UserError, match=rf"{DATASETS.module(params.name)}: it has loaded .*; its DatasetSource says"):
         split(params)
 

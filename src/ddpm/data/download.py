@@ -1,20 +1,23 @@
 """Sources of published data sets, each of which is given up if it is silent, slow, or sends without end."""
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 SILENCE = 10  # seconds that a server may say nothing
 LIMIT = 600  # seconds that a download may take
 # A process of its own, because torchvision's downloads have no timeout and no bound on the size of an answer.
 DOWNLOAD = """
-import resource, socket, sys
+import json, resource, socket, sys
 import torchvision.datasets
 sys.tracebacklimit = 0
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
 socket.setdefaulttimeout(float(sys.argv[3]))
-getattr(torchvision.datasets, sys.argv[1])(".", download=True)
+for options in json.loads(sys.argv[4]):
+    getattr(torchvision.datasets, sys.argv[1])(".", download=True, **options)
 """
 
 
@@ -22,18 +25,19 @@ class UnusableError(Exception):
     """A source that cannot serve, with the reason."""
 
 
-def from_torchvision(name: str, folder: Path, largest: int) -> None:
+def from_torchvision(name: str, folder: Path, largest: int, options: Sequence[Mapping[str, str]] = ({},)) -> None:
     """Download a data set from torchvision's mirrors, checked by torchvision's MD5s.
 
     Args:
         name: A class of torchvision.datasets.
         folder: torchvision's `root`.
         largest: The most bytes that a file may have.
+        options: Arguments of the class, once for each download.
 
     Raises:
         UnusableError: No mirror works.
     """
-    _run(folder, [sys.executable, "-I", "-c", DOWNLOAD, name, str(largest), str(SILENCE)])
+    _run(folder, [sys.executable, "-I", "-c", DOWNLOAD, name, str(largest), str(SILENCE), json.dumps(options)])
 
 
 def from_debian(package: str, folder: Path) -> None:

@@ -1,18 +1,21 @@
 """Images that a user brings along: copies are left out, the rest is split, and what a person should know is noted."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Integer, UInt8
 from torch import Tensor
 
-from ddpm.data.dataset import FEWEST, ImageDataset, held_out_by_default
+from ddpm.data.dataset import FEWEST, DatasetSource, ImageDataset, held_out_by_default
+from ddpm.data.pictures import SMALLEST
 from ddpm.errors import UserError
 from ddpm.run.params import PARAMS
 
 LEAST = 3 * FEWEST  # images: for each of the splits
+SPLIT = "train", "test"
 NAMED = 5  # files that a line names
 
 
@@ -81,17 +84,76 @@ def _note_copies(
         )
 
 
-def grey_or_rgb(images: UInt8[Tensor, "n *rest"]) -> UInt8[Tensor, "n c h w"] | None:
-    """Images of shape (n, h, w), (n, h, w, c) or (n, c, h, w) as (n, c, h, w); None for another shape."""
-    if images.ndim == 3:
-        return images[:, None]
-    if images.ndim != 4:
-        return None
-    if images.shape[1] in (1, 3):
-        return images
-    return images.movedim(3, 1) if images.shape[3] in (1, 3) else None
-
-
 def small_labels(labels: Integer[Tensor, " n"], n_classes: int) -> Integer[Tensor, " n"]:
     """Labels in the fewest bytes."""
     return labels.to(torch.uint8 if n_classes <= 256 else torch.int32)
+
+
+def from_arrays(path: Path, arrays: Mapping[str, np.ndarray], class_names: Sequence[str] = ()) -> DatasetSource:
+    """A data set of arrays in memory.
+
+    Args:
+        path: Where they come from.
+        arrays: "x_train", and "y_train", "x_test" and "y_test" as far as they are there. Images are (n, h, w), (n, h, w, c)
+            or (n, c, h, w), 8-bit or floats in [0, 1]; labels are whole numbers from 0. Without test images the training
+            images are split.
+        class_names: Of the labels; empty for "0", "1", ...
+
+    Raises:
+        UserError: Images, labels and names do not go together, or there are too few.
+    """
+    images = {split: _images(path, f"x_{split}", arrays[f"x_{split}"]) for split in SPLIT if f"x_{split}" in arrays}
+    labels = {split: arrays[f"y_{split}"] for split in images if f"y_{split}" in arrays}
+    if labels and labels.keys() != images.keys():
+        raise refusal(path, f"images are {', '.join(images)} and labels {', '.join(labels)}: both splits need labels")
+    for split, found in labels.items():
+        if found.shape != (len(images[split]),) or found.dtype.kind not in "iu" or (found < 0).any():
+            raise refusal(
+                path,
+                f"y_{split} has shape {found.shape} and type {found.dtype}; {len(images[split]):,} images need as many "
+                "labels, whole numbers from 0",
+            )
+    n_classes = 1 + max((int(found.max()) for found in labels.values() if len(found)), default=-1)
+    names = tuple(class_names or map(str, range(n_classes))) if n_classes > 1 else ()
+    if len(names) < n_classes and n_classes > 1:
+        raise refusal(path, f"labels go up to {n_classes - 1}; there are {len(names)} class names")
+    datasets = {
+        split: ImageDataset(found, small_labels(torch.from_numpy(labels[split]), n_classes) if names else None, names)
+        for split, found in images.items()
+    }
+    train, shape, notes = datasets["train"], datasets["train"].img_shape, list[str]()
+    if len({dataset.img_shape for dataset in datasets.values()}) > 1:
+        raise refusal(path, f"x_train has images of shape {shape}, x_test of {datasets['test'].img_shape}")
+    if "test" in datasets:
+        check_number(path, len(train))
+        check_number(path, 2 * FEWEST + len(datasets["test"]))
+        n_train, n_test = len(train), len(datasets["test"])
+    else:
+        check_number(path, len(train))
+        n_train, n_test = split_sizes(len(train))
+
+    def load(_: Path | None) -> tuple[ImageDataset, ImageDataset]:
+        if "test" in datasets:
+            return train, datasets["test"]
+        return without_copies(train, [f"image {i}" for i in range(len(train))], path, notes)
+
+    return DatasetSource((shape[0], shape[1], shape[2]), n_train, n_test, names, load, notes)
+
+
+def _images(path: Path, name: str, array: np.ndarray) -> UInt8[Tensor, "n c h w"]:
+    """Images at rest."""
+    if array.ndim == 3:
+        array = array[:, None]
+    elif array.ndim == 4 and array.shape[1] not in (1, 3):
+        array = np.moveaxis(array, 3, 1)
+    if array.ndim != 4 or array.shape[1] not in (1, 3) or min(array.shape[2:]) < SMALLEST:
+        raise refusal(
+            path,
+            f"{name} has shape {array.shape}; (n, h, w), (n, h, w, c) or (n, c, h, w) is needed, with 1 or 3 channels "
+            f"and at least {SMALLEST}x{SMALLEST} pixels",
+        )
+    if array.dtype.kind == "f" and array.size and array.min() >= 0 and array.max() <= 1:
+        array = np.rint(array * 255).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise refusal(path, f"{name} has type {array.dtype}; images are uint8, or floats from 0 to 1")
+    return torch.from_numpy(np.ascontiguousarray(array))

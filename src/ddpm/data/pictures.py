@@ -1,7 +1,7 @@
 """A picture file as an image of a data set: one size, grey or RGB, 8 bits.
 
-Whatever a file holds becomes what a viewer shows: turned as EXIF says, its first frame, transparency over a ground of one
-grey. The largest centred part of the wanted shape is cut out and resized (Lanczos).
+Whatever a file holds becomes what a viewer shows: turned as EXIF says, its first frame, transparency over a ground of
+one grey. The largest centred part of the wanted shape is cut out and resized (Lanczos).
 """
 
 import warnings

@@ -26,6 +26,8 @@ REPORTS = "reports/evaluate_unet"
 SCORES, CLASSES = f"{REPORTS}/scores.json", f"{REPORTS}/class_histogram.csv"
 BY_PIXEL, BY_FEATURE = f"{REPORTS}/neighbours_pixel.csv", f"{REPORTS}/neighbours_classifier.csv"
 
+IN_A_ROW = 100  # letters of class names that fit side by side
+
 
 class RenderQuality(Section):
     """Section `render_quality`. n_columns: samples in the figure of nearest neighbours."""
@@ -114,7 +116,8 @@ def unet_classes(inputs: Inputs) -> Figure:
     errors = [[v - at for v, at in zip(value, low, strict=True)], [at - v for v, at in zip(value, high, strict=True)]]
     axes.bar([i - 0.2 for i in places], value, 0.4, yerr=errors, label="samples", color=BLUE, ecolor=FAINT)
     axes.bar([i + 0.2 for i in places], real, 0.4, label="real images", color=ORANGE)
-    axes.set_xticks(places, [row["class"] for row in inputs.classes])
+    names = [row["class"] for row in inputs.classes]
+    axes.set_xticks(places, names, rotation=0 if len("".join(names)) < IN_A_ROW else 90)
     axes.grid(False, axis="x")
     axes.set_axisbelow(True)
     axes.set_ylim(bottom=0)

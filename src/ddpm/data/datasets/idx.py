@@ -1,0 +1,24 @@
+"""IDX files as MNIST has them: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-..., gzipped or not.
+
+Labels may be missing, and so may test images: then the training images are split.
+"""
+
+from pathlib import Path
+
+from ddpm.data.dataset import DATASETS, DatasetSource, OwnImages
+from ddpm.data.idx_files import read_splits
+from ddpm.data.own import from_arrays, refusal
+from ddpm.run.params import NoOptions
+
+
+def find(folder: Path, _: NoOptions) -> DatasetSource:
+    """Read the files of a folder; UserError if they are no such files, or do not go together."""
+    if not folder.is_dir():
+        raise refusal(folder, "there is no such folder")
+    arrays = read_splits(folder, {"train": "train", "test": "t10k"})
+    if "x_train" not in arrays:
+        raise refusal(folder, "it has no train-images-idx3-ubyte, gzipped or not")
+    return from_arrays(folder, arrays)
+
+
+DATASETS.register(__name__, OwnImages(NoOptions, find))
