@@ -8,6 +8,7 @@ from contextlib import suppress
 from math import prod
 from typing import Any
 
+from ddpm.conditioning.conditioning import CONDITIONINGS
 from ddpm.errors import UserError
 from ddpm.evaluation.evaluate import FEWEST, LEAST_INCEPTION_SAMPLES
 from ddpm.exact.quality import MIN_PAIRS
@@ -102,11 +103,22 @@ def guidance_has_both_sides(params: Any) -> Iterator[str]:
 
 def labels_are_there(params: Any) -> Iterator[str]:
     """A network that is given labels needs a data set that has them."""
-    if params.train_unet.conditioning == "labels" and not params.data.source.class_names:
-        yield (
-            f"train_unet.conditioning is labels; data set {params.data.name} has no classes, so it must be clusters or "
-            "null"
-        )
+    chosen = params.train_unet.conditioning
+    if chosen and CONDITIONINGS[chosen].needs_labels and not params.data.source.class_names:
+        yield f"train_unet.conditioning is {chosen}; data set {params.data.name} has no classes, so it must be null"
+
+
+def conditioning_fits_augmentation(params: Any) -> Iterator[str]:
+    """An image that a conditioning gives would have to be flipped and shifted with its image."""
+    for name in MODELS:
+        training = getattr(params, f"train_{name}")
+        if training.conditioning and CONDITIONINGS[training.conditioning].gives_image:
+            for key, off in (("flip", False), ("max_shift", 0)):
+                if (value := getattr(training, key)) != off:
+                    yield (
+                        f"train_{name}.{key} is {str(value).lower()}; conditioning {training.conditioning} shows images "
+                        f"as they are, so it must be {str(off).lower()}"
+                    )
 
 
 def clusters_have_images(params: Any) -> Iterator[str]:
@@ -214,6 +226,7 @@ RULES: tuple[Rule, ...] = (
     variance_was_learned,
     guidance_has_both_sides,
     labels_are_there,
+    conditioning_fits_augmentation,
     clusters_have_images,
     evaluation_has_images,
     corners_can_be_tested,

@@ -38,12 +38,14 @@ class Conditioning(nn.Module, ABC):
         Options: The class of its options in params.yaml; they are arguments of its constructor.
         describes: What samples are given, as in "samples from pure noise, given a class label".
         gives_image: Whether it gives an image, of as many channels as x_t.
+        needs_labels: Whether it takes a data set with classes.
         dropout: Share of the training images that get the null conditioning, for guidance.
     """
 
     Options: ClassVar[type[Section]]
     describes: ClassVar[str]
     gives_image: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = False
     dropout: float = 0.0
 
     def fit(self, images: Float[Tensor, "n c h w"], seed: int) -> None:

@@ -197,9 +197,8 @@ def split(params: Data) -> dict[str, ImageDataset]:
         loaded = len(dataset), dataset.img_shape, dataset.class_names
         declared = n, source.img_shape, source.class_names
         if isinstance(DATASETS[params.name], DatasetSource) and loaded != declared:
-            raise UserError(
-                f"{DATASETS.module(params.name)}: it has loaded {loaded}; its DatasetSource says {declared}"
-            )
+            where = DATASETS.module(params.name) if params.path is None else f"{PARAMS}: data.path is {params.path}"
+            raise UserError(f"{where}: it has loaded {loaded}; its DatasetSource says {declared}")
     try:
         n_train, n_held_out = params.sizes(len(train))
     except ValueError as error:

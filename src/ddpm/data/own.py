@@ -94,9 +94,9 @@ def from_arrays(path: Path, arrays: Mapping[str, np.ndarray], class_names: Seque
 
     Args:
         path: Where they come from.
-        arrays: "x_train", and "y_train", "x_test" and "y_test" as far as they are there. Images are (n, h, w), (n, h, w, c)
-            or (n, c, h, w), 8-bit or floats in [0, 1]; labels are whole numbers from 0. Without test images the training
-            images are split.
+        arrays: "x_train", and "y_train", "x_test" and "y_test" as far as they are there. Images are (n, h, w),
+            (n, h, w, c) or (n, c, h, w), 8-bit or floats in [0, 1]; labels are whole numbers from 0. Without test
+            images the training images are split.
         class_names: Of the labels; empty for "0", "1", ...
 
     Raises:
@@ -156,4 +156,4 @@ def _images(path: Path, name: str, array: np.ndarray) -> UInt8[Tensor, "n c h w"
         array = np.rint(array * 255).astype(np.uint8)
     if array.dtype != np.uint8:
         raise refusal(path, f"{name} has type {array.dtype}; images are uint8, or floats from 0 to 1")
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return torch.from_numpy(array.copy())

@@ -34,6 +34,8 @@ COURSE_DEFAULTS = {
     "max_grad_norm": None,
     "adam_betas": [0.9, 0.999],
     "ema_decay": 0.0,
+    "flip": False,
+    "max_shift": 0,
     "log_interval": 50,
     "img_log_interval": 200,
     "n_images_to_log": 3,

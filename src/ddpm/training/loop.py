@@ -12,6 +12,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ddpm.conditioning.guidance import given
+from ddpm.data.augmentation import augmented
 from ddpm.data.dataset import to_x0_range
 from ddpm.data.order import batches
 from ddpm.diffusion.forward import noise_img
@@ -122,6 +123,8 @@ def training_steps(
         factor = lr_factor(number - 1, total, params)
         set_lr(state.optimizers, factor)
         x0 = images[chosen.to(compute.device)]
+        if params.flip or params.max_shift:
+            x0 = augmented(x0, params.flip, params.max_shift, generator(seed, "augmentation", number))
         x0 = to_x0_range(x0) if x0.dtype == torch.uint8 else x0
         with global_stream(seed, "dropout", number):
             losses, num_steps = loss_of_batch(

@@ -36,6 +36,8 @@ class Training(Section):
     max_grad_norm: Annotated[float, Gt(0), Le(1e6)] | None
     adam_betas: Annotated[list[Annotated[float, Ge(0), Lt(1)]], Len(2, 2)]
     ema_decay: Annotated[float, Ge(0), Lt(1)]
+    flip: bool
+    max_shift: Annotated[int, Ge(0), Lt(64)]
     batch_size: Count
     epochs: Annotated[float, Gt(0), Le(100_000)]
     log_interval: Count

@@ -30,6 +30,7 @@ class Labels(Conditioning):
 
     Options = LabelsOptions
     describes = "given a class label"
+    needs_labels = True
 
     def __init__(self, img_shape: tuple[int, ...], n_classes: int, embedding_size: int, dropout: float) -> None:  # noqa: ARG002
         super().__init__()
