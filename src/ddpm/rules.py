@@ -116,8 +116,8 @@ def conditioning_fits_augmentation(params: Any) -> Iterator[str]:
             for key, off in (("flip", False), ("max_shift", 0)):
                 if (value := getattr(training, key)) != off:
                     yield (
-                        f"train_{name}.{key} is {str(value).lower()}; conditioning {training.conditioning} shows images "
-                        f"as they are, so it must be {str(off).lower()}"
+                        f"train_{name}.{key} is {str(value).lower()}; conditioning {training.conditioning} shows "
+                        f"images as they are, so it must be {str(off).lower()}"
                     )
 
 

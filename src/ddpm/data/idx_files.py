@@ -37,7 +37,7 @@ def read_idx(path: Path) -> np.ndarray:
     numbers = np.frombuffer(content, np.uint8, offset=4 + 4 * n_dims)
     if len(numbers) != np.prod(shape, dtype=np.int64):
         raise refusal(path, f"it holds {len(numbers):,} numbers; its header says {' x '.join(map(str, shape))}")
-    return numbers.reshape(shape)
+    return numbers.reshape(shape).copy()
 
 
 def read_splits(folder: Path, prefixes: dict[str, str]) -> dict[str, np.ndarray]:

@@ -46,8 +46,8 @@ def from_idx(
                     raise refusal(folder, f"{prefix}-{part}.gz is missing; null downloads the data")
         train, test = (
             ImageDataset(
-                torch.from_numpy(arrays[f"x_{split}"].copy())[:, None],
-                torch.from_numpy(arrays[f"y_{split}"].copy()),
+                torch.from_numpy(arrays[f"x_{split}"])[:, None],
+                torch.from_numpy(arrays[f"y_{split}"]),
                 class_names,
             )
             for split in ("train", "test")
