@@ -15,10 +15,12 @@ from pkgutil import resolve_name
 from tomllib import loads
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 from dvc.cli.parser import get_main_parser
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 from mlflow import MlflowClient
+from PIL import Image
 from project import NOWHERE, REPO
 
 from ddpm import compare
@@ -158,20 +160,26 @@ def overrides(pages: list[Path]) -> Iterator[tuple[str, ...]]:
 
 
 @pytest.fixture(scope="module")
-def with_init(tmp_path_factory) -> Path:
-    """A project where the default U-Net has been copied to where the documentation starts from it."""
-    folder, params = tmp_path_factory.mktemp("with_init"), checked_params(stages(), load_yaml(REPO / "params.yaml"))
+def root(tmp_path_factory) -> Path:
+    """A project with the files of which the documentation speaks: pictures, and a model to start from."""
+    root, images = tmp_path_factory.mktemp("root"), np.arange(80 * 64).astype(np.uint8).reshape(80, 8, 8)
+    for name in ("pictures", "icons/usr/share/icons/gnome/32x32", "my pictures"):
+        (root / name).mkdir(parents=True)
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(root / name / f"{i}.png")
+    np.savez(root / "digits.npz", x_train=images / 255, y_train=np.arange(80) % 10)
+    params = checked_params(stages(), load_yaml(REPO / "params.yaml"))
     own, network = params.train_unet, NETWORKS[params.train_unet.network]
     model = network(own.config(params.data.source.img_shape, 10))
     model.noise_schedule = NoiseSchedule(own.max_steps, betas=SCHEDULES[own.schedule](own.max_steps))
     model.prediction = own.prediction
-    save_model(folder / "init/start.safetensors", model, {})
-    return folder
+    save_model(root / "init/start.safetensors", model, {})
+    return root
 
 
 @pytest.mark.parametrize("changes", sorted(set(overrides([page for page in PAGES if page != EXTENDING]))), ids=" ".join)
-def test_experiments_change_params_to_allowed_values(changes, with_init, tmp_path, monkeypatch):
-    monkeypatch.setenv("DVC_ROOT", str(with_init))
+def test_experiments_change_params_to_allowed_values(changes, root, tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(root))  # from which relative paths are taken
     for number, sweep in enumerate(get_hydra_sweeps({"params.yaml": [*changes]})):
         path = tmp_path / f"{number}.yaml"
         shutil.copy(REPO / "params.yaml", path)
