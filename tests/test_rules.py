@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 
+import numpy as np
 import pytest
 from project import REPO
 from whole import VALUES, check
@@ -12,6 +13,16 @@ from ddpm.errors import UserError
 from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
 from ddpm.networks.checkpoint import save_model
 from ddpm.recipes import load, merged
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_images(tmp_path_factory):
+    """100 images without labels, own.npz, where relative paths are taken from."""
+    root = tmp_path_factory.mktemp("own")
+    np.savez(root / "own.npz", x_train=np.random.default_rng(0).integers(0, 256, (100, 8, 8), dtype=np.uint8))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_ROOT", str(root))
+        yield
 
 
 def with_values(changes):
@@ -173,9 +184,41 @@ LIMITS = [
         "evaluation_has_images",
         {},
         "data.n_held_out",
-        258,
-        257,
-        "data.n_held_out is 257; a distance of them needs at least 258",
+        24,
+        23,
+        "data.n_held_out is 23; as many samples are evaluated, so it must be at least 24",
+    ),
+    (
+        "evaluation_has_images",
+        {"data.name": "npz", "data.path": "own.npz", "data.n_held_out": 30},
+        "evaluate_unet.n_samples",
+        24,
+        25,
+        "evaluate_unet.n_samples is 25; it cannot exceed the test split, 24",
+    ),
+    (
+        "labels_are_there",
+        {"data.name": "npz", "data.path": "own.npz"},
+        "train_unet.conditioning",
+        None,
+        "labels",
+        "train_unet.conditioning is labels; data set npz has no classes, so it must be null",
+    ),
+    (
+        "conditioning_fits_augmentation",
+        {"train_unet.conditioning": "clusters"},
+        "train_unet.max_shift",
+        0,
+        1,
+        "train_unet.max_shift is 1; conditioning clusters shows images as they are, so it must be 0",
+    ),
+    (
+        "conditioning_fits_augmentation",
+        {"train_unet.conditioning": "clusters"},
+        "train_unet.flip",
+        False,
+        True,
+        "train_unet.flip is true; conditioning clusters shows images as they are, so it must be false",
     ),
     (
         "evaluation_has_images",

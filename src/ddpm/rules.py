@@ -135,6 +135,7 @@ def evaluation_has_images(params: Any) -> Iterator[str]:
     own, source = params.evaluate_unet, params.data.source
     limits = {"sample.unet.n_samples": params.sample.unet.n_samples}
     limits["data.n_held_out"] = params.data.held_out_size  # the floor, or the reference
+    limits["the test split"] = source.n_test  # the other one of these
     gradients = "generate_gradients.n_held_out", params.generate_gradients.n_held_out
     for key, most in limits.items():
         if (own.n_samples or 0) > most:

@@ -74,7 +74,17 @@ def _images(draw: torch.Generator, *shape: int) -> Tensor:
     return torch.randint(256, shape, dtype=torch.uint8, generator=draw)
 
 
+DATA = {
+    "img_shape": [*UNET],
+    "digest": "0123456789abcdef",
+    "images": {"train": 31_001, "held_out": 31_002, "test": 31_003},
+    "classes": {name: 31_004 + i for i, name in enumerate(CLASSES)},
+    "notes": ["Some <b>scarves</b> are copies."],
+}
+
+
 def _write_data(folder: Path, draw: torch.Generator) -> None:
+    write_json(folder / "reports/prepare_data/data.json", DATA)
     gradients = torch.rand(20, *TINY, generator=draw)
     save_dataset(folder / "data/gradients/held_out.safetensors", ImageDataset(gradients))
     for split, n in (("train", 30), ("test", 20)):
@@ -204,7 +214,7 @@ def _write_paper(folder: Path, draw: torch.Generator, values: Iterator[float]) -
     rows = [(t, *_interval(values).values()) for t in (16, 8, 1)]
     write_csv(folder / "reports/paper/x0_quality.csv", ("num_steps", "low", "fid_classifier", "high"), rows)
     facts = {"n_samples": 777, "reference": "test", "extractor": "58f213f585c7"}
-    quality = {**facts, "fid_classifier_floor": _interval(values)}
+    quality = {**facts, "metric": "fid_classifier", "fid_classifier_floor": _interval(values)}
     write_json(folder / "reports/paper/x0_quality.json", quality)
     columns = "t", "distortion", "L_learned", "rate_learned", "L_fixed_small", "rate_fixed_small"
     rows = [(t, *(next(values) for _ in range(5))) for t in range(MAX_STEPS["unet"] + 1)]

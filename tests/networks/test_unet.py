@@ -192,10 +192,10 @@ def test_attention_stands_only_where_the_maps_are_small_enough() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"img_shape": (1, 28, 28)}, "image size is 28x28.*multiples of 8"),
-        ({"img_shape": (1, 32, 28)}, "image size is 32x28.*multiples of 8"),
-        ({"img_shape": (1, 28, 28), "dim_mults": (1, 2), "patch_size": 4}, "patch_size 4.*multiples of 8"),
-        ({"img_shape": (1, 0, 8)}, "multiples of 8"),
+        ({"img_shape": (1, 3, 28)}, "image size is 3x28.*at least 4"),
+        ({"img_shape": (1, 32, 3)}, "image size is 32x3.*at least 4"),
+        ({"img_shape": (1, 3, 28), "dim_mults": (1, 2), "patch_size": 4}, "patch_size 4.*at least 4"),
+        ({"img_shape": (1, 0, 8)}, "at least 4"),
         ({"channels": 30}, "channels is 30.*groups, 4"),
         ({"channels": 28, "heads": 8}, "channels is 28.*heads, 8"),
         ({"channels": 9, "groups": 3, "heads": 3}, "channels is 9.*sines and cosines"),
@@ -315,3 +315,20 @@ def test_a_head_does_not_see_the_conditioning_image() -> None:
     nn.init.zeros_(model.conv_out.weight)  # nothing but the head is left
     first, second = (model(images, num_steps, cond) for cond in clusters)
     assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("shape", [(1, 7, 10), (3, 9, 9), (2, 4, 5)])
+def test_sizes_that_cannot_be_halved_are_padded_and_cropped_back(shape):
+    """As if the user had padded the images."""
+    options = {"channels": 8, "dim_mults": (1, 2), "patch_size": 2, "head_channels": 4, "max_steps": 10}
+    rows, columns = -shape[1] % 4, -shape[2] % 4
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Unet(UnetConfig(shape, **options)).eval()
+        whole = Unet(UnetConfig((shape[0], shape[1] + rows, shape[2] + columns), **options)).eval()
+        whole.load_state_dict(model.state_dict())
+        images, t = torch.randn(3, *shape), torch.tensor([1, 5, 10])
+    found = model(images, t)
+    expected = whole(torch.nn.functional.pad(images, (0, columns, 0, rows)), t)[..., : shape[1], : shape[2]]
+    assert found.shape == images.shape
+    assert torch.allclose(found, expected, atol=1e-6)

@@ -138,8 +138,8 @@ def with_values(**changes):
         ({"train_unet__schedule": "sine"}, "train_unet.schedule: 'sine' is no noise schedule; allowed: linear, "),
         ({"train_unet__unet__groups": 7}, "train_unet: channels is 64; it must be a multiple of groups, 7"),
         (
-            {"train_unet__unet__dim_mults": [1, 2, 4, 8, 16]},
-            "train_unet: image size is 28x28; patch_size 2 and 5 dim_mults take heights and widths that are",
+            {"train_unet__unet__dim_mults": [1, 1, 1, 1, 1, 1]},
+            "train_unet: image size is 28x28; patch_size 2 and 6 dim_mults take heights and widths of at least 32",
         ),
         (
             {"train_unet__unet__dim_mults": [1, 64]},
@@ -190,7 +190,7 @@ def with_values(**changes):
             {"data__n_held_out": 60_000},
             "data: n_train is None and n_held_out 60000; fashion_mnist has 60000 images in its training split, and",
         ),
-        ({"data__name": "cifar"}, "data.name: 'cifar' is no data set; allowed: fashion_mnist"),
+        ({"data__name": "cifar"}, "data.name: 'cifar' is no data set; allowed: cifar10, cifar100, "),
         ({"data__path": ""}, "data.path: '' is no path; give printable characters, or null for none"),
         (
             {"generate_gradients__img_shape": [2, 4, 5]},
@@ -286,10 +286,9 @@ def with_values(**changes):
             "bound.stride is 201; it cannot exceed train_unet.max_steps, 200",
         ),
         ({"bound__n_images": 10_001}, "bound.n_images is 10001; input should be less than or equal to 10000"),
-        (
-            {"data__n_held_out": 257},
-            "data.n_held_out is 257; a distance of them needs at least 258",
-        ),
+        ({"data__name": "folder"}, "data.path is null; data set folder needs a path: -S data.path=..."),
+        ({"data__name": "npz", "data__path": "/nowhere"}, "data.path is /nowhere; there is no such file"),
+        ({"data__folder__size": 3}, "data.folder.size.constrained-int is 3; input should be greater than or equal"),
         ({"bound__variances": []}, "bound.variances is []; list should have at least 1 item after validation, not 0"),
         (
             {"bound__variances": ["fixed"]},

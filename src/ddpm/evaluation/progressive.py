@@ -17,11 +17,11 @@ from ddpm.diffusion.model import DiffusionModel, schedule_of
 from ddpm.diffusion.posterior import Variance
 from ddpm.errors import UserError
 from ddpm.evaluation.classifier import describe, load_classifier
-from ddpm.evaluation.estimate import Estimate, estimate
+from ddpm.evaluation.estimate import Estimate
 from ddpm.evaluation.evaluate import LEAST_SAMPLES
-from ddpm.evaluation.frechet import fid
-from ddpm.evaluation.metric import Comparison, Described
-from ddpm.evaluation.patches import patch_distance
+from ddpm.evaluation.metric import Comparison
+from ddpm.evaluation.metrics.fid_classifier import fid_classifier
+from ddpm.evaluation.metrics.patches_fine import patches_fine
 from ddpm.images import denormalize_img, to_uint8
 from ddpm.run.params import Count, Section
 from ddpm.run.progress import hidden
@@ -177,20 +177,14 @@ def quality_by_moment(
         fewer than `LEAST_SAMPLES` images or without a classifier the metric is the distance of the finest patches.
     """
     params, (model, extractor) = stage.params, load_classifier(classifier)
+    metric = patches_fine if model is None or params.n_samples < LEAST_SAMPLES else fid_classifier
+    if model is not None:
+        model.to(stage.compute.device)
+    target, *sets = (describe(model, images) for images in (reference, real, *estimates))
+    comparison = Comparison(sets[0], sets[0], target, target, 0, params.n_halves, 0.0, 0, stage.seed)
+    floor, *found = (score for images in sets if (score := metric(comparison, images)) is not None)
     facts = {"n_samples": params.n_samples, "reference": "test", "extractor": extractor}
-    if model is None or params.n_samples < LEAST_SAMPLES:
-        sets = [describe(None, images) for images in (reference, real, *estimates)]
-        floor, *found = (_patches(sets[0], images, params.n_halves, stage.seed) for images in sets[1:])
-        return found, floor, {"metric": "patches_fine", **facts}
-    model.to(stage.compute.device)
-    target, *features = (describe(model, images).features for images in (reference, real, *estimates))
-    floor, *found = (estimate(partial(fid, target), points, params.n_halves, stage.seed) for points in features)
-    return found, floor, {"metric": "fid_classifier", **facts}
-
-
-def _patches(reference: Described, images: Described, n_halves: int, seed: int) -> Estimate:
-    comparison = Comparison(images, images, reference, reference, 0, n_halves, 0.0, 0, seed)
-    return patch_distance(comparison, images, level=0)
+    return found, floor, {"metric": metric.__name__, **facts}
 
 
 def pixels(images: Float[Tensor, "*n c h w"]) -> UInt8[Tensor, "*n c h w"]:
