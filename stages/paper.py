@@ -18,7 +18,7 @@ REPORTS = Path("reports/paper")
 
 def main(stage: StageRun) -> None:
     held_out, test = (load_dataset(Path(path)) for path in (HELD_OUT, TEST))
-    params = stage.params.model_copy(update={"n_samples": min(stage.params.n_samples, len(held_out), len(test))})
+    params = stage.params.model_copy(update={"n_samples": min(stage.params.n_samples, len(held_out))})
     stage = replace(stage, params=params)
     model = load_model(MODEL).to(stage.compute.device)
     study = Study(stage, model, test)

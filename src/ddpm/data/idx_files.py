@@ -1,4 +1,4 @@
-"""Files in the IDX format, gzipped or not: those of MNIST and of the data sets that took its place."""
+"""Files in the IDX format, gzipped or not."""
 
 import gzip
 import zlib

@@ -35,7 +35,7 @@ Depths = Annotated[list[Annotated[float, Ge(0), Le(1)]], Len(1, 16)]
 
 
 class Paper(Section):
-    """Section `paper`. n_samples: at most, as many as there are held-out and test images."""
+    """Section `paper`. n_samples: at most, as many as there are held-out images."""
 
     n_samples: Annotated[int, Ge(LEAST_SAMPLES), Le(10_000)]
     batch_size: Count
@@ -180,7 +180,8 @@ def quality_by_moment(
     metric = patches_fine if model is None or params.n_samples < LEAST_SAMPLES else fid_classifier
     if model is not None:
         model.to(stage.compute.device)
-    target, *sets = (describe(model, images) for images in (reference, real, *estimates))
+    most = len(reference) if metric is patches_fine else params.n_samples  # patches compare sets of equal size
+    target, *sets = (describe(model, images) for images in (reference, real[:most], *estimates[:, :most]))
     comparison = Comparison(sets[0], sets[0], target, target, 0, params.n_halves, 0.0, 0, stage.seed)
     floor, *found = (score for images in sets if (score := metric(comparison, images)) is not None)
     facts = {"n_samples": params.n_samples, "reference": "test", "extractor": extractor}
