@@ -66,20 +66,24 @@ def test_the_graph_computes_what_the_network_computes(name):
     assert {node.name for node in graph.get_inputs()} == set(inputs)
 
 
-@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
-def test_diffusers_draws_with_the_graph_what_the_library_draws(prediction):
+def test_diffusers_draws_with_the_graph_what_the_library_draws():
     """The deterministic sampler from the same noise; x_0 is not clipped, for the end of a clipped chain is the same."""
-    model = saved("mlp", prediction)
+    saved("mlp")
     export(Path("models/unet.safetensors"), Path("out"), "onnx")
-    graph = onnxruntime.InferenceSession("out/model.onnx")
-    x = start = torch.randn(3, 2, 8, 12, generator=torch.Generator().manual_seed(1))
-    scheduler = DDIMScheduler.from_pretrained("out", clip_sample=False, set_alpha_to_one=True)
-    scheduler.set_timesteps(T)
-    for t in scheduler.timesteps:
-        (predicted,) = graph.run(None, {"sample": x.numpy(), "timestep": t.expand(3).numpy()})
-        x = scheduler.step(torch.from_numpy(predicted), t, x).prev_sample
-    expected = sample(model, 3, start=start, sampler="ddim")
-    assert (x - expected).abs().max() < 1e-4 * expected.abs().max()
+    graph = onnxruntime.InferenceSession("out/model.onnx")  # what it predicts stands in the schedule, not in the graph
+    start = torch.randn(3, 2, 8, 12, generator=torch.Generator().manual_seed(1))
+    for prediction in ("eps", "x0", "v"):
+        model, x = saved("mlp", prediction), start
+        export(Path("models/unet.safetensors"), Path(prediction), "hub")
+        scheduler = DDIMScheduler.from_pretrained(prediction, clip_sample=False, set_alpha_to_one=True)
+        scheduler.set_timesteps(T)
+        for t in scheduler.timesteps:
+            (predicted,) = graph.run(None, {"sample": x.numpy(), "timestep": t.expand(3).numpy()})
+            x = scheduler.step(torch.from_numpy(predicted), t, x).prev_sample
+        expected = sample(model, 3, start=start, sampler="ddim")
+        assert (x - expected).abs().max() < 1e-4 * expected.abs().max()
+    config = Path("v/scheduler_config.json").read_text()
+    assert Path("out/scheduler_config.json").read_text() == config
 
 
 def test_the_schedule_is_read_by_diffusers():

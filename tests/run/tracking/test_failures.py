@@ -141,7 +141,8 @@ def test_a_store_that_takes_nothing_says_the_remedy_and_nothing_is_lost(harm, sa
     if harm is read_only_database and os.geteuid() == 0:
         pytest.skip("root writes everywhere")
     client = MlflowClient(tracking_uri())
-    assert errors_of_a_stage("first") == ""
+    with stage_run("first", {}):
+        pass
     with harm(client):
         assert said in errors_of_a_stage("second")
     assert send() == 0
