@@ -4,16 +4,17 @@ from pathlib import Path
 
 from ddpm.evaluation.controls import missed
 from ddpm.evaluation.evaluate import headlines
+from ddpm.evaluation.judged import judged_by
 from ddpm.evaluation.metric import METRICS
 from ddpm.evaluation.two_sample import HEADLINE
 from ddpm.figures.reports import read_json
 from ddpm.networks.checkpoint import load_model
-from ddpm.run.baseline import changed_params
 from ddpm.run.files import write_json
 from ddpm.run.stage import Stage, StageRun, run
 from ddpm.sampling.draw import SampleModel
 
 SUMMARY = Path("metrics.json")
+SCORES = "reports/evaluate_unet/scores.json"
 PICTURE, MODEL = "reports/figures/unet_samples.png", Path("models/unet.safetensors")
 REPORTS = {
     **{name: f"reports/{name}/metrics.json" for name in ("train_unet", "evaluate_tiny", "evaluate_unet", "bound")},
@@ -34,10 +35,11 @@ def main(stage: StageRun) -> None:
     }
     metrics = {name: round(value, DECIMALS) for name, value in every.items()}
     write_json(SUMMARY, metrics)
-    stage.log.summarize(metrics, changed_params(), Path(PICTURE))
+    stage.log.summarize(metrics, Path(PICTURE))
     settings = stage.params.model_dump() | {"options": stage.params.options("sampler").model_dump()}
     about = {"name": "unet", "img_shape": load_model(MODEL).img_shape, "settings": settings}
-    stage.log.log_model(MODEL, about | {"metrics": metrics, "headline": HEADLINE})
+    judged = {"metrics": metrics, "headline": HEADLINE, "judged_by": judged_by(read_json(Path(SCORES)))}
+    stage.log.log_model(MODEL, about | judged)
 
 
 STAGES = {
@@ -46,7 +48,7 @@ STAGES = {
         section=SampleModel,
         key="sample.unet",
         general=(),
-        deps=[*REPORTS.values(), PICTURE, str(MODEL)],
+        deps=[*REPORTS.values(), SCORES, PICTURE, str(MODEL)],
         entries=[METRICS.module(name) for name in METRICS],
         metrics=[str(SUMMARY)],
     )

@@ -19,6 +19,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     values = {name: i / 100 for i, name in enumerate(METRICS, start=1)} | {"worst_auc": 0.9, "worst_auc_floor": 0.51}
     write_json(Path("reports/evaluate_unet/metrics.json"), values)
+    write_json(Path("reports/evaluate_unet/scores.json"), {"reference": "held_out", "n_samples": 77, "metrics": {}})
     test = {name: {"test": {"bits_per_dim": bits}} for name, bits in (("fixed_large", 4.0), ("fixed_small", 3.68189))}
     write_json(Path("reports/bound/metrics.json"), test)
     write_json(Path("reports/train_unet/metrics.json"), {"eval_loss": 0.15239, "train_loss": 7.0})
@@ -54,6 +55,8 @@ def test_the_model_is_logged_with_the_settings_of_its_samples():
     settings = {key: about["settings"][key] for key in changes if key != "ddim"}
     assert settings == {key: value for key, value in changes.items() if key != "ddim"}
     assert about["settings"]["options"] == {"eta": 0.5}
+    judged = {"data.name": "fashion_mnist", "data.n_held_out": "5000", "evaluate_unet.epochs": "8"}
+    assert about["judged_by"] == judged | {"evaluate_unet.reference": "held_out", "evaluate_unet.n_samples": "77"}
 
 
 def test_a_score_that_does_not_apply_is_left_out(folder):

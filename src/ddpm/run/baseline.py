@@ -8,6 +8,13 @@ from ddpm.errors import UserError
 from ddpm.run.params import PARAMS, flatten
 from ddpm.run.yaml import load_yaml, parse_yaml
 
+# What most experiments are about: MLflow shows these of every run, so that runs of two commits compare.
+MAIN = (
+    *("seed", "data.name"),
+    *(f"train_unet.{key}" for key in ("network", "conditioning", "prediction", "lr", "batch_size", "epochs")),
+    *(f"sample.unet.{key}" for key in ("sampler", "n_steps", "guidance_scale", "n_samples")),
+)
+
 
 def committed_params() -> str | None:
     """The text of params.yaml in the last commit, which is the baseline of an experiment; None without git."""
@@ -32,6 +39,15 @@ def changed_params() -> dict[str, Any]:
         for key in sorted({*before, *now})
         if (key in now, now.get(key)) != (key in before, before.get(key))
     }
+
+
+def main_params() -> dict[str, Any]:
+    """The present values of MAIN, by dotted keys; those that params.yaml has."""
+    try:
+        now = _flat(load_yaml(PARAMS))
+    except UserError:
+        return {}
+    return {key: now[key] for key in MAIN if key in now}
 
 
 def _flat(values: Any) -> dict[str, Any]:

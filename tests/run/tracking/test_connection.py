@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from runs import parent_id, runs, under_dvc
+from PIL import Image
+from runs import git, parent_id, runs, under_dvc
 
 from ddpm.run.tracking import connection
 from ddpm.run.tracking.connection import COLUMNS, connect, moved, page, relocate
@@ -108,35 +110,59 @@ def test_the_experiment_has_the_users_name_and_opens_on_its_runs(monkeypatch):
     assert page(identity).startswith(f"/#/experiments/{identity}/runs?workflowType=machine_learning")
 
 
+@pytest.fixture
+def changed():
+    """params.yaml with values that are not as they are committed, and a picture of 400 x 300 pixels."""
+    committed = {"seed": 0, "train_unet": {"lr": 0.1, "epochs": 2}, "unet": {"dim_mults": [1]}, "n": 3, "same": 1}
+    Path("params.yaml").write_text(json.dumps(committed))
+    git("init", "--quiet")
+    git("add", "params.yaml")
+    git("commit", "--quiet", "--message", "params")
+    Path("params.yaml").write_text(json.dumps(committed | {"train_unet": {"lr": 0.01, "epochs": 2}, "n": None}))
+    Image.new("RGB", (400, 300), "red").save("samples.png")
+
+
+@pytest.mark.usefixtures("changed")
 def test_the_parent_has_headlines_params_and_a_description_with_a_picture(repository):
-    (repository / "samples.png").write_bytes(b"a picture")
     with stage_run("summary", {}) as run:
-        run.summarize(
-            {"auc": 0.7, "recall": 0.8},
-            {"train_tiny.lr": 0.01, "unet.dim_mults": [1, 2], "n": None},
-            Path("samples.png"),
-        )
+        run.summarize({"auc": 0.7, "recall": 0.8}, Path("samples.png"))
     _, (child,) = runs()
     client = MlflowClient(f"sqlite:///{repository / 'mlflow.db'}")
     parent = client.get_run(parent_id(child))
     assert parent.data.metrics == {"auc": 0.7, "recall": 0.8}
-    assert parent.data.params == {"train_tiny.lr": "0.01", "unet.dim_mults": "[1, 2]", "n": "None"}
+    assert parent.data.params == {"train_unet.lr": "0.01", "train_unet.epochs": "2", "seed": "0", "n": "None"}
     assert "auc" not in child.data.metrics
     about = parent.data.tags["mlflow.note.content"]
-    assert f"get-artifact?path=samples.png&run_uuid={parent.info.run_id})" in about
-    assert "dvc exp run -S train_tiny.lr=0.01 -S 'unet.dim_mults=[1,2]' -S n=null" in about
-    assert Path(client.download_artifacts(parent.info.run_id, "samples.png")).read_bytes() == b"a picture"
+    shown = re.findall(rf"get-artifact\?path=(\S+)&run_uuid={parent.info.run_id}\)", about)
+    with Image.open(client.download_artifacts(parent.info.run_id, shown[0])) as first:
+        assert (first.width / first.height, first.height < 100) == (pytest.approx(4 / 3, abs=0.02), True)
+    whole = client.download_artifacts(parent.info.run_id, shown[1])
+    assert Path(whole).read_bytes() == Path("samples.png").read_bytes()
+    assert f"git checkout {git('rev-parse', 'HEAD')}\ndvc exp run -S n=null -S train_unet.lr=0.01\n" in about
 
 
-def test_a_second_summary_in_one_parent_brings_its_metrics(repository, monkeypatch):
+@pytest.mark.usefixtures("changed")
+def test_a_parent_without_a_summary_has_params_and_says_what_it_lacks():
+    with pytest.raises(ValueError, match="broke off"), stage_run("train_unet", {}):
+        raise ValueError("broke off")
+    (parent,), _ = runs()
+    assert parent.data.metrics == {}
+    assert parent.data.params == {"train_unet.lr": "0.01", "train_unet.epochs": "2", "seed": "0", "n": "None"}
+    about = parent.data.tags["mlflow.note.content"]
+    assert about.startswith("No headline metrics: stage `summary` has not run.")
+    assert "dvc exp run -S n=null -S train_unet.lr=0.01\n" in about
+
+
+@pytest.mark.usefixtures("changed")
+def test_a_second_summary_in_one_parent_brings_its_metrics(monkeypatch):
     under_dvc(monkeypatch, "one")
-    (repository / "samples.png").write_bytes(b"a picture")
-    for auc, lr in ((0.9, 0.1), (0.7, 0.2)):
+    for auc, lr in ((0.9, 0.5), (0.7, 0.2)):
+        Path("params.yaml").write_text(json.dumps({"train_unet": {"lr": lr}}))
         with stage_run("summary", {}) as run:
-            run.summarize({"auc": auc}, {"train_tiny.lr": lr}, Path("samples.png"))
+            run.summarize({"auc": auc}, Path("samples.png"))
     (parent,), _ = runs()
     assert parent.data.metrics == {"auc": 0.7}
-    assert parent.data.params == {"train_tiny.lr": "0.1"}  # MLflow keeps the first value of a param
+    assert parent.data.params["train_unet.lr"] == "0.5"  # MLflow keeps the first value of a param
 
 
 def test_make_ui_says_where_a_server_is_and_what_is_wrong_with_it():

@@ -50,12 +50,13 @@ def network():
     return Path("unet.safetensors")
 
 
-def log(network, auc, monkeypatch, key):
-    """A pipeline whose network has this AUC."""
+def log(network, auc, monkeypatch, key, n_samples="1024"):
+    """A pipeline whose network has this AUC, as this many samples show."""
     under_dvc(monkeypatch, key)
-    about = {"name": "unet", "img_shape": (3, 8, 10), "settings": SETTINGS, "metrics": {"auc": auc}, "headline": "auc"}
+    about = {"name": "unet", "img_shape": (3, 8, 10), "settings": SETTINGS}
+    judged = {"metrics": {"auc": auc}, "headline": "auc", "judged_by": {"data.name": "a", "n_samples": n_samples}}
     with stage_run("summary", {}) as run:
-        run.log_model(network, about)
+        run.log_model(network, about | judged)
 
 
 def registered():
@@ -79,6 +80,17 @@ def test_each_run_is_a_version_and_the_best_is_the_champion(network, monkeypatch
     MlflowClient(tracking_uri()).delete_model_version(NAME, "2")
     log(network, 0.85, monkeypatch, "another")
     assert registered()[1] == 4
+
+
+def test_a_champion_is_compared_with_what_was_judged_by_the_same(network, monkeypatch):
+    for key, (auc, n_samples) in enumerate(((0.9, "1024"), (0.5, "96"), (0.8, "1024"))):
+        log(network, auc, monkeypatch, str(key), n_samples)
+    assert registered() == ([0.9, 0.5, 0.8], 3)
+    client = MlflowClient(tracking_uri())
+    said = [client.get_model_version(NAME, version).description for version in "123"]
+    assert said[1] == "Not compared with the champion, version 1: n_samples is 96, not 1024."
+    assert not said[0]
+    assert not said[2]
 
 
 def test_what_is_delivered_again_after_it_broke_off_is_one_version(network, monkeypatch):

@@ -38,15 +38,16 @@ def register(client: "MlflowClient", run_id: str, path: Path, about: Mapping[str
         path: The network, a safetensors file.
         about: "name": in the registry, after the experiment's name. "img_shape": (c, h, w). "settings": how it draws
             unless a request says otherwise, PARAMS and the sampler's "options". "metrics": what is known of it at
-            "time", in milliseconds. "headline": the metric that the champion has least of.
+            "time", in milliseconds. "headline": the metric that the champion has least of. "judged_by": what the
+            metrics depend on beside the network, as texts.
     """
     experiment = client.get_experiment(client.get_run(run_id).info.experiment_id)
     model = _logged_model(client, str(experiment.experiment_id), run_id, path, about)
     name = f"{experiment.name}-{about['name']}"
     found = client.search_model_versions(f"name='{name}' and run_id='{run_id}'") or [
-        _new_version(client, name, model, run_id, about["metrics"])
+        _new_version(client, name, model, run_id, about)
     ]
-    _crown(client, name, found[0].version, about["headline"], about["metrics"])
+    _crown(client, name, found[0].version, about)
 
 
 def _logged_model(
@@ -95,25 +96,34 @@ def signature(img_shape: Sequence[int], settings: Mapping[str, Any]) -> "ModelSi
     return ModelSignature(Schema([ColSpec("long", "n")]), Schema([images]), ParamSchema(params))
 
 
-def _new_version(
-    client: "MlflowClient", name: str, model: "LoggedModel", run_id: str, metrics: Mapping[str, float]
-) -> Any:
+def _new_version(client: "MlflowClient", name: str, model: "LoggedModel", run_id: str, about: Mapping[str, Any]) -> Any:
     from mlflow.exceptions import MlflowException
 
     with suppress(MlflowException):  # it exists
         client.create_registered_model(name)
-    tags = {key: f"{value:g}" for key, value in metrics.items()}
+    tags = {key: f"{value:g}" for key, value in about["metrics"].items()} | about["judged_by"]
     # By its place: MLflow would look for its id in the store of the process, not in that of the client.
     return client.create_model_version(name, model.artifact_location, run_id, tags, model_id=model.model_id)
 
 
-def _crown(client: "MlflowClient", name: str, version: int | str, headline: str, metrics: Mapping[str, float]) -> None:
-    """Give a version the alias of the best one unless that one has less of the headline metric."""
+def _crown(client: "MlflowClient", name: str, version: int | str, about: Mapping[str, Any]) -> None:
+    """Give a version the alias of the best one, unless that one has less of the headline metric or was judged by
+    something else, which the version's description then says.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
-        best = float(client.get_model_version_by_alias(name, CHAMPION).tags[headline])
+        champion = client.get_model_version_by_alias(name, CHAMPION)
+        best = float(champion.tags[about["headline"]])
     except (MlflowException, KeyError):
-        best = float("inf")
-    if metrics[headline] < best:
+        champion, best = None, float("inf")
+    others = [
+        f"{key} is {value}, not {champion.tags.get(key, 'known')}"
+        for key, value in about["judged_by"].items()
+        if champion and champion.tags.get(key) != value
+    ]
+    if champion and others:
+        said = f"Not compared with the {CHAMPION}, version {champion.version}: {', '.join(others)}."
+        client.update_model_version(name, str(version), said)
+    elif about["metrics"][about["headline"]] < best:
         client.set_registered_model_alias(name, CHAMPION, str(version))

@@ -31,6 +31,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ddpm.images import reconstruction_grid, to_uint8
+from ddpm.run.baseline import changed_params, main_params
 from ddpm.run.files import atomic_path, md5
 from ddpm.run.invocation import invocation
 from ddpm.run.params import flatten
@@ -44,6 +45,9 @@ KEPT = f"warning: MLflow fails, so this stage is kept in {OUTBOX} until `make se
 REFUSED = "warning: MLflow refuses a part of this stage:"
 LOST = "warning: a part of this stage is lost to MLflow:"
 PREVIEW_PIXELS = 256  # the longer side of the small picture that MLflow's pages show
+NOTE = "mlflow.note.content"  # the tag that MLflow shows as a run's description, of which it folds all but 100 pixels
+THUMBNAIL, THUMBNAIL_PIXELS = "samples_small.png", (480, 92)
+NO_HEADLINES = "No headline metrics: stage `summary` has not run. It comes last, and only if what it reads has changed."
 Images = Float[Tensor, "b c h w"]
 P = ParamSpec("P")
 
@@ -156,22 +160,25 @@ class Run:
             self._journal.write(tags=dict(tags))
 
     @_cannot_fail
-    def summarize(self, metrics: Mapping[str, float], params: Mapping[str, Any], picture: Path) -> None:
+    def summarize(self, metrics: Mapping[str, float], picture: Path) -> None:
         """Log to the run of the whole pipeline, so that experiments can be compared, sorted and found by it.
 
         Args:
             metrics: The headline metrics.
-            params: The parameters that differ from the committed ones.
             picture: Samples, for the run's description.
         """
+        from PIL import Image
+
         if self._journal:
             _keep(picture, self._journal.file(picture.name))
-            self._journal.write(of_parent=True, artifact=picture.name)
-            about = description(params, _git("rev-parse", "HEAD"), picture.name)
+            with Image.open(picture) as small:
+                small.thumbnail(THUMBNAIL_PIXELS)
+                small.save(self._journal.file(THUMBNAIL))
+            for name in (picture.name, THUMBNAIL):
+                self._journal.write(of_parent=True, artifact=name)
+            about = f"{_shown(THUMBNAIL)}\n\n{how_to_repeat()}\n{_shown(picture.name)}\n"
             values = {key: float(value) for key, value in metrics.items()}
-            self._journal.write(of_parent=True, metrics=values, step=0, tags={"mlflow.note.content": about})
-            # Alone: MLflow refuses another value of a param that it has, and all that comes with it.
-            self._journal.write(of_parent=True, params={key: str(value) for key, value in params.items()})
+            self._journal.write(of_parent=True, metrics=values, step=0, tags={NOTE: about})
 
     @_cannot_fail
     def log_model(self, path: Path, about: Mapping[str, Any]) -> None:
@@ -191,13 +198,17 @@ class Run:
         by, tags = invocation(), _tags()
         started = f"{'repro' if by.command else f'{stage} by hand'} {tags.get('mlflow.source.git.commit', '')[:7]}"
         name = os.environ.get("DVC_EXP_NAME") or started.strip()
-        parent_tags = tags | {"dvc.invocation": by.key, "dvc.command": by.command}
+        note = f"{NO_HEADLINES}\n\n{how_to_repeat()}"  # until `summarize`
+        parent_tags = tags | {"dvc.invocation": by.key, "dvc.command": by.command, NOTE: note}
         self._journal = Journal(
             stage,
             parent={"name": name, "time": by.began, "tags": parent_tags},
             tags=tags | {"dvc.stage": os.environ.get("DVC_STAGE", stage)},
             params={key: str(value) for key, value in flatten(params)},
         )
+        # Alone: MLflow refuses another value of a param that it has, and all that comes with it.
+        own = main_params() | changed_params()
+        self._journal.write(of_parent=True, params={key: str(value) for key, value in own.items()})
         self._sender = Sender(self._journal.folder)
 
     @_cannot_fail
@@ -213,13 +224,18 @@ class Run:
                     print(REFUSED if delivered else KEPT, said, file=sys.stderr)
 
 
-def description(params: Mapping[str, Any], commit: str, picture: str) -> str:
-    """What MLflow shows of a run, in Markdown: samples, and how to repeat it."""
+def how_to_repeat() -> str:
+    """The commands that repeat this run, in Markdown: its commit, and the parameters that differ from it."""
+    params, commit = changed_params(), _git("rev-parse", "HEAD")
     values = (f"-S {shlex.quote(f'{key}={_spell(value)}')}" for key, value in params.items())
     commands = [f"git checkout {commit}"] if commit else []
     commands.append(" ".join(("dvc exp run", *values)) if params else "make repro")
-    repeat = "\n".join(("```sh", *commands, "```"))
-    return f"![samples](get-artifact?path={picture}&run_uuid={RUN_ID})\n\nTo repeat it:\n\n{repeat}\n"
+    return "\n".join(("To repeat it:\n", "```sh", *commands, "```\n"))
+
+
+def _shown(picture: str) -> str:
+    """An artifact of the run, as a picture in its description."""
+    return f"![samples](get-artifact?path={picture}&run_uuid={RUN_ID})"
 
 
 def _spell(value: Any) -> str:
