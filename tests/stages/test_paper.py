@@ -82,7 +82,12 @@ def test_what_it_writes_fits_together():
     held_out = load_dataset(Path("data/images/held_out.safetensors")).images[-258:]
     floor = fid(*(describe(classifier, images).features for images in (test, held_out)))
     assert abs(facts["fid_classifier_floor"]["value"] / floor - 1) < 1e-3  # other batches round otherwise
-    assert stage.log.tags == {"metric": "fid_classifier", "n_samples": "258", "reference": "test", "extractor": extractor}
+    assert stage.log.tags == {
+        "metric": "fid_classifier",
+        "n_samples": "258",
+        "reference": "test",
+        "extractor": extractor,
+    }
     last = min(rows, key=lambda row: int(row["num_steps"]))
     assert stage.log.metrics["x0_estimates/fid_classifier"] == pytest.approx(float(last["fid_classifier"]))
     assert stage.log.metrics["real/fid_classifier"] == facts["fid_classifier_floor"]["value"]

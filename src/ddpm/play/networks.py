@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ddpm.conditioning.guidance import draw_cond
-from ddpm.data.dataset import DATASETS, Data
+from ddpm.data.dataset import Data
 from ddpm.diffusion.model import DiffusionModel, schedule_of
 from ddpm.errors import UserError
 from ddpm.networks.checkpoint import load_model
@@ -72,7 +72,7 @@ def class_names(model: DiffusionModel) -> list[str]:
         return []
     n_classes = model.config.n_classes
     try:
-        names = DATASETS[load_params({"data": Data}).data.name].class_names
+        names = load_params({"data": Data}).data.source.class_names
     except UserError:  # the file has come from elsewhere
         names = ()
     return list(names if len(names) == n_classes else map(str, range(n_classes)))
