@@ -1,0 +1,13 @@
+"""`make mutants` takes most of an hour, so here only: each mutant can be made of the code as it is."""
+
+from mutants.mutate import REPO, load
+
+
+def test_each_mutant_is_a_mistake_in_code_that_is_there():
+    found = list(load())
+    assert len(found) > 500
+    for mutant in found:
+        missing = [
+            word for word in mutant.tests.split() if "tests/" in word and not (REPO / word.split("::")[0]).exists()
+        ]
+        assert missing == [], mutant.what
