@@ -16,12 +16,16 @@ from ddpm.recipes import load, merged
 
 
 @pytest.fixture(autouse=True, scope="module")
-def own_images(tmp_path_factory):
-    """100 images without labels, own.npz, where relative paths are taken from."""
+def project(tmp_path_factory):
+    """100 images without labels, and weights for the default tiny model to start from, where relative paths lead."""
     root = tmp_path_factory.mktemp("own")
     np.savez(root / "own.npz", x_train=np.random.default_rng(0).integers(0, 256, (100, 8, 8), dtype=np.uint8))
+    model = TinyDiffuser(TinyDiffuserConfig(img_shape=(3, 4, 5), hidden_size=128, max_steps=100))
+    model.noise_schedule, model.prediction = NoiseSchedule(100, betas=cosine_schedule(100)), "x0"
+    save_model(root / "init/start.safetensors", model, {"schedule": "cosine"})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DVC_ROOT", str(root))
+        patch.chdir(root)
+        patch.setenv("DVC_ROOT", ".")
         yield
 
 
@@ -303,17 +307,6 @@ LIMITS = [
 NAMES = [f"{key}={refused}" for _, _, key, _, refused, _ in LIMITS]
 
 
-@pytest.fixture
-def start(tmp_path, monkeypatch):
-    """A project with weights for the default tiny model to start from."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DVC_ROOT", ".")
-    model = TinyDiffuser(TinyDiffuserConfig(img_shape=(3, 4, 5), hidden_size=128, max_steps=100))
-    model.noise_schedule, model.prediction = NoiseSchedule(100, betas=cosine_schedule(100)), "x0"
-    save_model(tmp_path / "init/start.safetensors", model, {"schedule": "cosine"})
-
-
-@pytest.mark.usefixtures("start")
 @pytest.mark.parametrize(("rule", "others", "key", "allowed", "refused", "message"), LIMITS, ids=NAMES)
 def test_a_limit_is_allowed_and_what_lies_beyond_is_refused(rule, others, key, allowed, refused, message, monkeypatch):
     check(with_values({**others, key: allowed}))
