@@ -46,7 +46,7 @@ REFUSED = "warning: MLflow refuses a part of this stage:"
 LOST = "warning: a part of this stage is lost to MLflow:"
 PREVIEW_PIXELS = 256  # the longer side of the small picture that MLflow's pages show
 NOTE = "mlflow.note.content"  # the tag that MLflow shows as a run's description, of which it folds all but 100 pixels
-THUMBNAIL, THUMBNAIL_PIXELS = "samples_small.png", (480, 92)
+STRIP, STRIP_PIXELS = "strip.png", (480, 92)  # across the middle of the samples' picture
 NO_HEADLINES = "No headline metrics: stage `summary` has not run. It comes last, and only if what it reads has changed."
 Images = Float[Tensor, "b c h w"]
 P = ParamSpec("P")
@@ -167,16 +167,15 @@ class Run:
             metrics: The headline metrics.
             picture: Samples, for the run's description.
         """
-        from PIL import Image
+        from PIL import Image, ImageOps
 
         if self._journal:
             _keep(picture, self._journal.file(picture.name))
-            with Image.open(picture) as small:
-                small.thumbnail(THUMBNAIL_PIXELS)
-                small.save(self._journal.file(THUMBNAIL))
-            for name in (picture.name, THUMBNAIL):
+            with Image.open(picture) as whole:
+                ImageOps.fit(whole, STRIP_PIXELS).save(self._journal.file(STRIP))
+            for name in (picture.name, STRIP):
                 self._journal.write(of_parent=True, artifact=name)
-            about = f"{_shown(THUMBNAIL)}\n\n{how_to_repeat()}\n{_shown(picture.name)}\n"
+            about = f"{_shown(STRIP)}\n\n{how_to_repeat()}\n{_shown(picture.name)}\n"
             values = {key: float(value) for key, value in metrics.items()}
             self._journal.write(of_parent=True, metrics=values, step=0, tags={NOTE: about})
 
