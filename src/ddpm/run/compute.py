@@ -38,7 +38,7 @@ def set_up(device: str, precision: str, threads: int) -> Compute:
     """
     _keep_freed_memory()
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms, without importing the compiler
     # It guards against reading uninitialised memory, and takes 3 to 6 % of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if device == "cuda" and not torch.cuda.is_available():
