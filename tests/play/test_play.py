@@ -60,7 +60,9 @@ def test_without_a_network_it_says_in_a_line_how_to_get_one(monkeypatch, capsys,
     assert shown.err.startswith(says)
 
 
-def test_it_prints_its_address_and_ctrl_c_ends_it_quietly():
+def test_it_prints_its_address_and_ctrl_c_ends_it_quietly(request):
+    started_with = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, started_with))
     write(0, Path("a.safetensors"))
     process = subprocess.Popen(
         [sys.executable, "-m", "ddpm.play", "a.safetensors", "--port", "0"],
