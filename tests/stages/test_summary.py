@@ -55,7 +55,7 @@ def test_the_model_is_logged_with_the_settings_of_its_samples():
     settings = {key: about["settings"][key] for key in changes if key != "ddim"}
     assert settings == {key: value for key, value in changes.items() if key != "ddim"}
     assert about["settings"]["options"] == {"eta": 0.5}
-    judged = {"data.name": "fashion_mnist", "data.n_held_out": "5000", "evaluate_unet.epochs": "8"}
+    judged = {"data.name": "fashion_mnist", "data.path": "null", "evaluate_unet.epochs": "8"}
     assert about["judged_by"] == judged | {"evaluate_unet.reference": "held_out", "evaluate_unet.n_samples": "77"}
 
 

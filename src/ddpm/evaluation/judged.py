@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ddpm.data.dataset import Data
-from ddpm.evaluation.evaluate import EvaluateUnet
-from ddpm.run.params import load_params
+from ddpm.run.params import PARAMS
+from ddpm.run.yaml import load_yaml
 
 
 def judged_by(report: Mapping[str, Any]) -> dict[str, str]:
@@ -18,12 +17,12 @@ def judged_by(report: Mapping[str, Any]) -> dict[str, str]:
         The data set, how long the judging networks learn, the split that samples are compared with, and how many
         samples there are: the values of params.yaml and of the report, by their keys.
     """
-    params = load_params({"data": Data, "evaluate_unet": EvaluateUnet})
+    params = load_yaml(PARAMS)  # which stage `check` has validated
     values = {
-        "data.name": params.data.name,
-        "data.n_held_out": params.data.n_held_out,
-        "evaluate_unet.epochs": params.evaluate_unet.epochs,
+        "data.name": params["data"]["name"],
+        "data.path": params["data"]["path"],
+        "evaluate_unet.epochs": params["evaluate_unet"]["epochs"],
         "evaluate_unet.reference": report["reference"],
         "evaluate_unet.n_samples": report["n_samples"],
     }
-    return {key: str(value) for key, value in values.items()}
+    return {key: "null" if value is None else str(value) for key, value in values.items()}

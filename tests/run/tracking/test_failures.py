@@ -63,7 +63,7 @@ def test_without_a_store_the_work_goes_on_after_one_warning(store, tmp_path, mon
     assert len(errors) == 1
     assert errors[0].startswith("warning: MLflow fails, so this stage is kept")
     [folder] = waiting()
-    assert len(read(folder, 0, 9999)) == 2002  # the run, its metrics and its end
+    assert len(read(folder, 0, 9999)) == 2003  # the run, its parent's params, its metrics and its end
 
 
 def test_the_stages_own_error_survives_a_dead_store(monkeypatch, capfd):

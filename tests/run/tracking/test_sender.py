@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from socket import AF_UNIX, socket
 from tempfile import TemporaryDirectory
 
 import psutil
@@ -105,6 +106,21 @@ def test_another_takes_the_place_of_a_sender_that_died(start):
     assert {run.info.status for run in children} == {"FINISHED"}
     assert len(children) == 2
     assert waiting() == []
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["has read all", "has read nothing, which breaks the line"])
+def test_a_sender_that_has_ended_is_told_from_one_that_delivered(reads, monkeypatch, temporary, repository):
+    address = Path(temporary) / "socket"
+    monkeypatch.setattr(sender, "_address", lambda _: address)
+    with socket(AF_UNIX) as listener:
+        listener.bind(str(address))
+        listener.listen()
+        mine = sender.Sender(repository / "a journal")
+        theirs, _ = listener.accept()
+        with theirs:
+            if reads:
+                theirs.recv(1000)
+        assert mine.finish() == (False, "its sender has ended")
 
 
 def loads():

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from socket import AF_UNIX, SHUT_WR, socket
 from tempfile import gettempdir
@@ -49,7 +50,8 @@ class Sender:
         Returns:
             Whether all of it has been delivered, and what the sender has to say.
         """
-        with self._line:
+        answer = ""
+        with self._line, suppress(OSError):  # a sender that was killed may leave the line broken, not only empty
             self._line.shutdown(SHUT_WR)
             answer = self._line.makefile().read()
         delivered, said = json.loads(answer) if answer else (False, "its sender has ended")
