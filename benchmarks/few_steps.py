@@ -26,7 +26,7 @@ from ddpm.sampling.spacing import SPACINGS
 
 STAGES = "sample_unet", "evaluate_unet"
 BASE: dict[str, Any] = {
-    "threads": 1,
+    "processes": 1,  # each experiment on one core
     "sample": {"unet": {"n_trajectories": 1}},
     "evaluate_unet": {"reference": "held_out"},
 }

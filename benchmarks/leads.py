@@ -23,7 +23,7 @@ from benchmarks.core.report import insert, real_images, spread, table
 from ddpm import recipes
 from ddpm.run.stage import mistakes_in_one_line
 
-BASE = {"threads": 1, "evaluate_unet": {"reference": "held_out"}}
+BASE = {"processes": 1, "evaluate_unet": {"reference": "held_out"}}
 LEDGER, RATES = (
     Ledger(Path("benchmarks/results/leads/leads.csv"), KEY),
     Rates(Path("benchmarks/results/leads/rates.csv")),

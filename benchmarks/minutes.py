@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.core.experiments import params_with
 from benchmarks.core.ledger import Ledger, Row, groups, numbers
 from benchmarks.core.options import count, positive
 from benchmarks.core.peer import EVALUATIONS, PEERS, Peer
@@ -49,7 +48,7 @@ def main() -> None:
     try:
         if asked.phase != "report":
             ours = [Ours(name, changes[name]) for name in changes if name in asked.only]
-            others = [Peer(name, params_with({}).threads) for name in PEERS if name in asked.only]
+            others = [Peer(name) for name in PEERS if name in asked.only]
             race(asked, LEDGER, RATES, ours, seeds, {"evaluate_unet": {"reference": "test"}}, others)
     finally:
         report()

@@ -66,7 +66,7 @@ def main() -> None:
     options.add_argument("--steps", type=count, default=10, help="of training, in each round")
     asked = options.parse_args()
     params = params_with(recipes.load(asked.recipe) if asked.recipe else {})
-    compute = set_up(params.device, params.precision, params.threads)
+    compute = set_up(params.device, params.precision)
     result = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(compute.device),

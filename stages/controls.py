@@ -3,14 +3,11 @@
 import logging
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ddpm.data.dataset import SPLITS, load_dataset
 from ddpm.evaluation.classifier import load_classifier
-from ddpm.evaluation.controls import CONTROLS, ControlsParams, judge, missed
+from ddpm.evaluation.controls import ControlsParams, judge, missed
 from ddpm.evaluation.metric import METRICS
 from ddpm.run.files import write_json
-from ddpm.run.progress import hidden
 from ddpm.run.stage import Stage, StageRun, run
 
 CLASSIFIER, REPORT = "models/classifier.safetensors", Path("reports/controls/controls.json")
@@ -20,8 +17,7 @@ DATA = {split: f"data/images/{split}.safetensors" for split in SPLITS}
 def main(stage: StageRun) -> None:
     splits = {split: load_dataset(Path(path)) for split, path in DATA.items()}
     classifier, _ = load_classifier(Path(CLASSIFIER))
-    judged = judge(stage.params, splits, classifier, stage.seed)
-    report = dict(tqdm(judged, "controls", len(CONTROLS), disable=hidden()))
+    report = judge(stage.params, splits, classifier, stage.seed)
     for line in missed(report):
         logging.warning("not told from real images, as it should be: %s", line)
     write_json(REPORT, report)

@@ -36,7 +36,7 @@ def set_up(params):
     threads = torch.get_num_threads()
     try:
         with suppress(UserError):  # no CUDA or bf16 here
-            compute.set_up(params.device, params.precision, params.threads)
+            compute.set_up(params.device, params.precision)
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(False)

@@ -12,7 +12,7 @@ from ddpm.run.yaml import load_yaml
 REPO = Path(__file__).parents[1]
 STAGES = list(load_yaml(REPO / "dvc.yaml")["stages"])
 TINY = {
-    "threads": 1,
+    "processes": 1,
     "data": {"n_train": 300, "n_held_out": 300},
     "generate_gradients": {"n_train": 500, "n_held_out": 64},
     "train_tiny": {"epochs": 2, "max_steps": 25, "img_log_interval": 4, "n_eval_per_step": 4},

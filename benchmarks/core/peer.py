@@ -70,8 +70,8 @@ class Peer(Trainee):
 
     batch_size = BATCH
 
-    def __init__(self, name: str, threads: int) -> None:
-        self.name, self._threads = name, threads
+    def __init__(self, name: str) -> None:
+        self.name = name
         if PACKAGES not in sys.path:
             sys.path.append(PACKAGES)
         try:
@@ -81,7 +81,7 @@ class Peer(Trainee):
 
     def start(self, train: ImageDataset, n_steps: int, seed: int) -> Started:
         torch.use_deterministic_algorithms(False)  # this project's choice, which costs time
-        torch.set_num_threads(self._threads)
+        torch.set_num_threads(1)  # as we have: all are timed on one core
         with global_stream(seed, "init"):
             self._parts = PEERS[self.name](train.img_shape)
         modules = {"model": self._parts.model, "average": self._parts.averaging}

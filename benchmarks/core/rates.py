@@ -66,7 +66,7 @@ class Ours(Trainee):
         self.set_up_counts = self.params.train_unet.conditioning is not None
 
     def start(self, train: ImageDataset, n_steps: int, seed: int) -> Started:
-        compute = set_up(self.params.device, self.params.precision, self.params.threads)
+        compute = set_up(self.params.device, self.params.precision)
         params = self.params.train_unet.model_copy(update={"epochs": n_steps / ceil(len(train) / self.batch_size)})
         seed = derive_seed(seed, "train_unet")
         model = build_model(params, train, seed)

@@ -61,6 +61,17 @@ def init_can_be_trained(params: Any) -> Iterator[str]:
                     yield f"train_{name}.init: {error}"
 
 
+def processes_have_work(params: Any) -> Iterator[str]:
+    """A batch that is cut into micro-batches has one for each process."""
+    for name in MODELS:
+        most = getattr(params, f"train_{name}").micro_batches
+        if most > 1 and (params.processes or 1) > most:
+            yield (
+                f"processes is {params.processes}; train_{name}.micro_batches is {most}, so it must be at most that, "
+                "or null"
+            )
+
+
 def samples_have_steps(params: Any) -> Iterator[str]:
     """A sampler takes at most as many steps as its model was trained on, and at least as many as its order."""
     for name in MODELS:
@@ -223,6 +234,7 @@ def tensors_fit(params: Any) -> Iterator[str]:
 RULES: tuple[Rule, ...] = (
     networks_can_be_built,
     init_can_be_trained,
+    processes_have_work,
     samples_have_steps,
     variance_was_learned,
     guidance_has_both_sides,

@@ -100,7 +100,7 @@ def test_the_report_says_what_was_seen_and_what_was_missed(splits, monkeypatch):
     blind = replace(METRICS["patches_coarse"], catches=("grid",))
     monkeypatch.setattr("ddpm.evaluation.controls.METRICS", {"fine": fine, "blind": blind})
     params = ControlsParams(n_images=258, n_train=1500, n_halves=5, duplicate_quantile=0.01, epochs=1)
-    report = dict(judge(params, splits, Classifier(ClassifierConfig(1, 10)), seed=0))
+    report = judge(params, splits, Classifier(ClassifierConfig(1, 10)), seed=0)
     assert report.keys() == CONTROLS.keys()
     assert report["blurred"]["metrics"]["fine"]["seen"]
     assert not report["real"]["metrics"]["fine"]["seen"]

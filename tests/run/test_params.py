@@ -26,7 +26,7 @@ from ddpm.run.params import (
 )
 from ddpm.run.yaml import dump_yaml
 
-GENERAL = {"seed": 3, "device": "cpu", "precision": "auto", "threads": 2, "checkpoint_seconds": 60}
+GENERAL = {"seed": 3, "device": "cpu", "precision": "auto", "processes": 2, "checkpoint_seconds": 60}
 
 
 class Kinds(Registry):

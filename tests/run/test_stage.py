@@ -24,7 +24,7 @@ VALUES = {
     "seed": 7,
     "device": "cpu",
     "precision": "fp32",
-    "threads": 1,
+    "processes": 1,
     "checkpoint_seconds": 5.0,
     "paint": {"color": "red"},
     "draw": {"wall": {"color": "blue"}},
@@ -140,7 +140,7 @@ def test_what_is_logged_and_in_which_order(log):
 
 def test_general_params_are_those_that_decide(log):
     run_stage("paint", Stage(lambda _: None, section=Paint))
-    assert COMPUTE == ("seed", "device", "precision", "threads")
+    assert COMPUTE == ("seed", "device", "precision")
     assert log.seen[0][2].keys() == {*COMPUTE, "paint"}
 
 
@@ -158,8 +158,8 @@ def test_an_interrupted_stage_goes_on_and_forgets_its_state_in_the_end(tmp_path)
 
     def main(stage):
         pieces = Pieces(stage.resume)
-        pieces("one", lambda: made.append(1) or (torch.ones(1),))
-        pieces("two", broken if len(made) == 1 else lambda: (torch.ones(1),))
+        first, second = lambda: made.append(1) or (torch.ones(1),), lambda: (torch.ones(1),)
+        list(pieces({"one": first, "two": broken if not made else second}))
         Path("out.txt").write_text("done")
 
     stage = Stage(main, section=Paint, deps=["in.txt"], outs=["out.txt"], resumes=True)

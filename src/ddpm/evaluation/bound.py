@@ -1,6 +1,6 @@
 """The variational bound on the code length of 8-bit images under a model (Ho et al. 2020, equation 5)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from math import log, prod
@@ -22,6 +22,10 @@ from ddpm.run.progress import hidden
 from ddpm.run.seeding import generator
 
 Rows = tuple[Float64[Tensor, "n"], ...]
+
+
+def _in_turn(makes: Mapping[str, Callable[[], Rows]]) -> Iterator[Rows]:
+    return (make() for make in makes.values())
 
 
 @dataclass(frozen=True)
@@ -129,19 +133,18 @@ class VariationalBound:
         """The images in [-1, 1]."""
         return to_x0_range(self.images)
 
-    def run(self, once: Callable[[str, Callable[[], Rows]], Rows] = lambda _, make: make()) -> dict[str, Bound]:
-        """Take every timestep in turn.
+    def run(self, each: Callable[[Mapping[str, Callable[[], Rows]]], Iterable[Rows]] = _in_turn) -> dict[str, Bound]:
+        """Take every timestep.
 
         Args:
-            once: Calls `make`, or returns what it gave before under that name: how a stage keeps finished timesteps.
+            each: Yields what the functions of a mapping return: a stage keeps finished timesteps, and shares them out.
 
         Returns:
             The bound with each of the variances.
         """
-        timesteps = tqdm(range(1, len(self.schedule) + 1), "bound", disable=hidden())
-        errors, *terms = (
-            torch.stack(rows) for rows in zip(*(once(str(t), partial(self.at, t)) for t in timesteps), strict=True)
-        )
+        makes = {str(t): partial(self.at, t) for t in range(1, len(self.schedule) + 1)}
+        found = tqdm(each(makes), "bound", len(makes), disable=hidden())
+        errors, *terms = (torch.stack(rows) for rows in zip(*found, strict=True))
         last = self.last_term()[None]
         return {
             variance: Bound(torch.cat([rows, last]), errors, self.stride)

@@ -8,6 +8,7 @@ has no classifier, and None stands for it everywhere.
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from math import ceil, cos, pi
 from pathlib import Path
@@ -29,6 +30,7 @@ from ddpm.images import from_uint8, normalize_img
 from ddpm.run.compute import Compute
 from ddpm.run.files import load_tensors, write_tensors
 from ddpm.run.params import Section
+from ddpm.run.processes import shared
 from ddpm.run.progress import hidden
 from ddpm.run.resume.context import Resume
 from ddpm.run.resume.state import TrainingState
@@ -129,14 +131,17 @@ def describe(
     """
     if model is None:
         return Described(images, torch.empty(len(images), 0), torch.zeros(len(images), dtype=torch.int64), labels)
-    device = model.head.weight.device
-    features, classes = [], []
-    for batch in images.split(BATCH):
-        with torch.no_grad():
-            found = model.features(even_sized(normalize_img(from_uint8(batch.to(device)))))
-            classes.append(model.head(found).argmax(dim=1).cpu())
-        features.append(found.cpu())
-    return Described(images, torch.cat(features), torch.cat(classes), labels)
+    found = shared([partial(_features_and_classes, model, batch) for batch in images.split(BATCH)])
+    features, classes = (torch.cat(column) for column in zip(*found, strict=True))
+    return Described(images, features, classes, labels)
+
+
+def _features_and_classes(
+    model: Classifier, images: UInt8[Tensor, "b c h w"]
+) -> tuple[Float[Tensor, "b f"], Integer[Tensor, " b"]]:
+    with torch.no_grad():
+        features = model.features(even_sized(normalize_img(from_uint8(images.to(model.head.weight.device)))))
+        return features.cpu(), model.head(features).argmax(dim=1).cpu()
 
 
 def save_classifier(path: Path, model: Classifier | None) -> None:

@@ -3,8 +3,9 @@
 A control is a function of unseen images, training images, a seed and n; it returns n images.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache, partial
 from typing import Annotated, Any
 
 import torch
@@ -14,10 +15,12 @@ from torch import Tensor
 
 from ddpm.data.dataset import ImageDataset
 from ddpm.evaluation.classifier import Classifier, describe
+from ddpm.evaluation.estimate import Estimate
 from ddpm.evaluation.evaluate import LEAST_SAMPLES, Judging
 from ddpm.evaluation.metric import METRICS, Comparison
 from ddpm.evaluation.patches import pyramid
 from ddpm.images import from_uint8, to_uint8
+from ddpm.run.processes import shared
 from ddpm.run.seeding import derive_seed, generator
 
 N_CLUSTERS, ITERATIONS = 1000, 5
@@ -116,7 +119,7 @@ def copies(_: ImageDataset, train: ImageDataset, seed: int, n: int) -> Images:  
 
 def judge(
     params: ControlsParams, splits: dict[str, ImageDataset], classifier: Classifier | None, seed: int
-) -> Iterator[tuple[str, dict[str, Any]]]:
+) -> dict[str, dict[str, Any]]:
     """What metrics make of the controls that they must tell from real images, and of real images.
 
     Args:
@@ -125,8 +128,8 @@ def judge(
         classifier: Gives the features; None without labels.
         seed: Of all that is random.
 
-    Yields:
-        The control's name; and "fault", its words, and "metrics": by name, the value with its interval, the floor,
+    Returns:
+        By the control's name: "fault", its words, and "metrics": by name, the value with its interval, the floor,
         whether the metric tells the control from real images ("seen"), and whether it must ("must").
     """
     train, unseen = splits["train"], splits["held_out"]
@@ -136,20 +139,32 @@ def judge(
     n_classes = len(train.class_names)
     numbers = params.n_halves, params.duplicate_quantile, params.epochs, seed
     base = Comparison(floor, floor, reference, known, n_classes, *numbers)
-    floors = {name: metric.score(base, floor) for name, metric in METRICS.items()}
-    for name, make in CONTROLS.items():
-        if name == class_missing.__name__ and classifier is None:
-            continue
-        images = describe(classifier, make(unseen, train, seed, n))
-        comparison, found = replace(base, samples=images), {}
-        for key, metric in METRICS.items():
-            must, floor_score = name in metric.catches, floors[key]
-            if not (must or name == real.__name__) or floor_score is None:
-                continue  # networks that learn to see nothing cost minutes
-            if (score := metric.score(comparison, images)) is not None:
-                is_seen = metric.tells(score, floor_score)
-                found[key] = {**vars(score), "floor": floor_score.value, "seen": is_seen, "must": must}
-        yield name, {"fault": FAULTS[name], "metrics": found}
+
+    @cache
+    def comparison_of(name: str) -> Comparison:
+        return replace(base, samples=describe(classifier, CONTROLS[name](unseen, train, seed, n)))
+
+    def score(name: str, key: str) -> Estimate | None:
+        comparison = comparison_of(name)
+        return METRICS[key].score(comparison, comparison.samples)
+
+    floors = dict(zip(METRICS, shared([partial(each.score, base, floor) for each in METRICS.values()]), strict=True))
+    names = [name for name in CONTROLS if classifier is not None or name != class_missing.__name__]
+    cells = [
+        (name, key)
+        for name in names
+        for key, each in METRICS.items()
+        # Networks that learn to see nothing cost minutes.
+        if floors[key] is not None and (name in each.catches or name == real.__name__)
+    ]
+    report: dict[str, dict[str, Any]] = {name: {"fault": FAULTS[name], "metrics": {}} for name in names}
+    scores = shared([partial(score, *cell) for cell in cells], "controls")
+    for (name, key), found in zip(cells, scores, strict=True):
+        if found is not None and (real_images := floors[key]) is not None:
+            is_seen = METRICS[key].tells(found, real_images)
+            facts = {"floor": real_images.value, "seen": is_seen, "must": name in METRICS[key].catches}
+            report[name]["metrics"][key] = vars(found) | facts
+    return report
 
 
 def missed(report: dict[str, dict[str, Any]]) -> list[str]:

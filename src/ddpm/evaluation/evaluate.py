@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,7 @@ from ddpm.evaluation.neighbours import Neighbours
 from ddpm.evaluation.two_sample import HEADLINE
 from ddpm.run.compute import Compute
 from ddpm.run.params import PathName, Section
+from ddpm.run.processes import shared
 from ddpm.run.root import from_root
 from ddpm.run.seeding import generator
 
@@ -30,11 +32,16 @@ SPACES: dict[str, Literal["pixels", "features"]] = {"pixel": "pixels", "classifi
 
 
 class Judging(Section):
-    """How metrics are taken, of samples and of controls."""
+    """How metrics are taken, of samples and of controls. The processes share them."""
 
     n_halves: Annotated[int, Ge(2), Le(10_000)]
     duplicate_quantile: Annotated[float, Gt(0), Lt(1)]
     epochs: Annotated[int, Ge(1), Le(1000)]
+
+    @property
+    def most_processes(self) -> int:
+        """One a metric, about."""
+        return len(METRICS)
 
 
 class EvaluateUnet(Judging):
@@ -116,8 +123,11 @@ def compare(
 
 def all_scores(comparison: Comparison) -> dict[str, Scores]:
     """Every metric that applies, by name."""
-    found = {name: metric.scores(comparison) for name, metric in METRICS.items()}
-    return {name: scores for name, scores in found.items() if scores is not None}
+    sides = comparison.samples, comparison.real
+    tasks = [partial(metric.score, comparison, images) for metric in METRICS.values() for images in sides]
+    found = shared(tasks, "metrics")
+    pairs = zip(METRICS, found[::2], found[1::2], strict=True)
+    return {name: Scores(samples, floor) for name, samples, floor in pairs if samples is not None and floor is not None}
 
 
 def headline(scores: Mapping[str, Scores]) -> str:

@@ -22,7 +22,7 @@ def fid(reference: Float[Tensor, "m d"], samples: Float[Tensor, "n d"]) -> float
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
 
-    metric = FrechetInceptionDistance(feature=GivenFeatures(samples.shape[1]))
+    metric = FrechetInceptionDistance(feature=GivenFeatures(samples.shape[1]), sync_on_compute=False)
     metric.update(reference.double(), real=True)
     metric.update(samples.double(), real=False)
     return metric.compute().item()

@@ -137,12 +137,6 @@ class Metric:
         """Of images, which are the samples or the real images of a comparison; None where it does not apply."""
         return None if self.needs_features and not comparison.has_features else self.function(comparison, images)
 
-    def scores(self, comparison: Comparison) -> Scores | None:
-        """Of the samples, and of the real images: the floor."""
-        found = (self.score(comparison, images) for images in (comparison.samples, comparison.real))
-        samples, floor = found
-        return None if samples is None or floor is None else Scores(samples, floor)
-
     def tells(self, images: Estimate, floor: Estimate) -> bool:
         """Whether images score worse than real images by more than the two intervals allow."""
         worse = floor.value - images.value if self.better == "higher" else images.value - floor.value

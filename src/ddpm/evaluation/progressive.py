@@ -1,7 +1,8 @@
 """Progressive generation, shared latents and interpolation: figures 6 to 10 and 14 of the paper (Ho et al. 2020)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,6 +54,11 @@ class Paper(Section):
     n_pairs: Annotated[int, Ge(1), Le(32)]
     n_lambdas: Annotated[int, Ge(2), Le(19)]
 
+    @property
+    def most_processes(self) -> int:
+        """One a batch of chains."""
+        return ceil(self.n_samples / self.batch_size)
+
 
 class Study:
     """The reverse process of one model, as a stage's params ask for it; finished parts are kept.
@@ -84,10 +90,11 @@ class Study:
         n, size, last = self.params.n_samples, self.params.batch_size, len(self.chain.timesteps) - 1
         firsts, made = range(0, n, size), list[Tensor]()
         with tqdm(total=len(firsts) * (last + 1), desc="paper", disable=hidden()) as progress:
-            for first in firsts:
-                images = range(first, min(first + size, n))
-                made += self.pieces(f"estimates/{first}", partial(self._estimates, images, progress))
-                progress.update(len(made) * (last + 1) - progress.n)  # a batch that was made before
+            batches = (range(first, min(first + size, n)) for first in firsts)
+            makes = {f"estimates/{batch.start}": partial(self._estimates, batch, progress) for batch in batches}
+            for piece in self.pieces(makes):
+                made += piece
+                progress.update(len(made) * (last + 1) - progress.n)  # made before, or by another process
         return torch.cat(made, dim=1)
 
     def shared_latents(self) -> dict[str, Tensor]:
@@ -98,17 +105,16 @@ class Study:
         walked = [*self.chain.given(cond).walk(self._streams("chain", range(params.n_split)))][::-1]  # x_0 to x_T
         latents = torch.stack([walked[index] for index in indices], dim=1)
 
-        def branches(chain: int, depth: int) -> Tensor:
-            name, xt = f"split/{chain}/{depth}", latents[chain, depth].expand(n, *latents.shape[2:])
+        def branches(name: str, chain: int, depth: int) -> tuple[Tensor]:
+            xt = latents[chain, depth].expand(n, *latents.shape[2:])
             own = self.chain.given(cond, torch.full((n,), chain))
-            return self.pieces(name, lambda: (pixels(own.decode(xt, indices[depth], self._streams(name, range(n)))),))[
-                0
-            ]
+            return (pixels(own.decode(xt, indices[depth], self._streams(name, range(n)))),)
 
-        found = [[branches(chain, depth) for depth in range(len(indices))] for chain in range(params.n_split)]
+        cells = {f"split/{i}/{j}": (i, j) for i in range(params.n_split) for j in range(len(indices))}
+        found = self.pieces({name: partial(branches, name, *cell) for name, cell in cells.items()})
         return {
             "latents": pixels(latents),
-            "branches": torch.stack([torch.stack(row) for row in found]),
+            "branches": torch.stack([images for (images,) in found]).unflatten(0, (-1, len(indices))),
             "split_t": self.chain.timesteps[indices],
         }
 
@@ -125,17 +131,18 @@ class Study:
             own = self.chain.given(mixed)
             return (pixels(own.interpolate(x0[pair, 0], x0[pair, 1], lambdas, index, noise, streams)),)
 
-        def kept(pair: int, index: int) -> Tensor:
-            return self.pieces(f"mixed/{pair}/{index}", partial(interpolation, pair, index))[0]
+        def mixtures(cells: Sequence[tuple[int, int]]) -> Tensor:
+            makes = {f"mixed/{pair}/{index}": partial(interpolation, pair, index) for pair, index in cells}
+            return torch.stack([images for (images,) in self.pieces(makes)])
 
         index = self.chain.index(self.params.interpolation_depth)
         indices = [self.chain.index(depth) for depth in self.params.coarse_depths]
         return {
             "sources": self.pairs.images.unflatten(0, (-1, 2)),
             "lambdas": lambdas,
-            "interpolation": torch.stack([kept(pair, index) for pair in range(len(x0))]),
+            "interpolation": mixtures([(pair, index) for pair in range(len(x0))]),
             "interpolation_t": self.chain.timesteps[[index]],
-            "coarse": torch.stack([kept(0, index) for index in indices]),
+            "coarse": mixtures([(0, depth) for depth in indices]),
             "coarse_t": self.chain.timesteps[indices],
         }
 

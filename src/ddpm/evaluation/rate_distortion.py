@@ -30,6 +30,11 @@ class BoundParams(Section):
     clip_sample: bool
     batch_size: Count
 
+    @property
+    def most_processes(self) -> int:
+        """They share the timesteps, of which any training has hundreds."""
+        return 64
+
     @model_validator(mode="after")
     def _has_an_interval(self) -> "BoundParams":
         if self.n_images < 2 * self.stride:

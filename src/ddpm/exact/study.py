@@ -54,6 +54,11 @@ class StudySamplers(Chooses):
         return (("samplers", name) for name in self.samplers or SAMPLERS)
 
     @property
+    def most_processes(self) -> int:
+        """One a combination."""
+        return len(self.cells)
+
+    @property
     def chains(self) -> list[tuple[str, int]]:
         """Every (noise schedule, T)."""
         return [(schedule, max_steps) for schedule in self.schedules or SCHEDULES for max_steps in self.max_steps]
@@ -121,6 +126,7 @@ def sampler_error(
         found = measure(draw(model, params.n_samples, seed, compute, sampler, options))
         return (torch.tensor(list(vars(found).values()), dtype=torch.float64),)
 
-    for cell in tqdm(params.cells, "sampler error", disable=hidden()):
-        (values,) = pieces("/".join(map(str, cell)), partial(quality, *cell))
+    makes = {"/".join(map(str, cell)): partial(quality, *cell) for cell in params.cells}
+    found = tqdm(pieces(makes), "sampler error", len(makes), disable=hidden())
+    for cell, (values,) in zip(params.cells, found, strict=True):
         yield *cell, *values.tolist()

@@ -1,6 +1,7 @@
-"""Where and in what precision the arithmetic runs: params `device`, `precision` and `threads`."""
+"""Where and in what precision the arithmetic runs: params `device` and `precision`."""
 
 import ctypes
+import os
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -25,25 +26,28 @@ class Compute:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
 
-def set_up(device: str, precision: str, threads: int) -> Compute:
-    """Set the number of threads, ask torch for deterministic kernels, and resolve "auto".
+def set_up(device: str, precision: str) -> Compute:
+    """Use one thread, ask torch for deterministic kernels, and resolve "auto".
+
+    Sums that threads share are rounded otherwise for each number of threads. Processes share the work instead.
 
     Args:
         device: "cpu", "cuda" or "auto": CUDA if there is one.
         precision: "fp32", "bf16" or "auto": bf16 if the hardware is faster in it.
-        threads: CPU threads.
 
     Raises:
         UserError: The device is not there, or lacks the precision.
     """
     _keep_freed_memory()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms, without importing the compiler
     # It guards against reading uninitialised memory, and takes 3 to 6 % of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("params.yaml: device is cuda, but torch finds no CUDA device here; use auto or cpu")
-    resolved = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    resolved = torch.device("cpu")
+    if device != "cpu" and torch.cuda.is_available():
+        resolved = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     has_bf16, bf16_is_faster = _bf16_support(resolved)
     if precision == "bf16" and not has_bf16:
         raise UserError(f"params.yaml: precision is bf16, but this {resolved.type} has no bf16 units; use auto or fp32")

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ddpm.errors import UserError
+from ddpm.run.processes import rank
 
 NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}  # a full disk, a limit on file sizes, a full quota
 
@@ -28,11 +29,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         path: The file. Its folder is made if it is missing.
 
     Yields:
-        A temporary path in the same folder. It is renamed to `path` on success, and deleted on failure.
+        A temporary path in the same folder. It is renamed to `path` on success, and deleted on failure. Of processes
+        that share their work only the first writes; the others' path is of no file that is kept.
 
     Raises:
         UserError: There is no room for the file.
     """
+    if rank():
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / Path(path).name
+        return
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)

@@ -71,6 +71,11 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     @property
+    def most_processes(self) -> int:
+        """How many processes can share the stage's work, at most."""
+        return 1
+
+    @property
     def files(self) -> list[str]:
         """Files that the values name and that the result depends on: paths from the main repository."""
         return []
@@ -82,7 +87,7 @@ class General(Section):
     seed: Annotated[int, Ge(0), Lt(2**63)]
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["auto", "fp32", "bf16"]
-    threads: Annotated[int, Ge(1), Le(1024)]
+    processes: Annotated[int, Ge(1), Le(1024)] | None
     checkpoint_seconds: Seconds
 
 

@@ -32,6 +32,7 @@ NEUTRAL = (
     "ddpm.run.invocation",
     "ddpm.run.params",
     "ddpm.run.plan",
+    "ddpm.run.processes",
     "ddpm.run.progress",
     "ddpm.run.resume",
     "ddpm.run.root",

@@ -20,13 +20,15 @@ from ddpm.run.compute import Compute, set_up
 from ddpm.run.experiment import WAY_BACK, is_in_workspace
 from ddpm.run.params import load_params, section
 from ddpm.run.plan import current_digests
+from ddpm.run.processes import cores, rank, together
 from ddpm.run.resume.context import Resume, determinants
+from ddpm.run.resume.follower import Follower, check_agreement
 from ddpm.run.root import from_root
 from ddpm.run.seeding import derive_seed
 from ddpm.run.tracking.record import Run, stage_run
 
 OUT_OF_MEMORY = "can't allocate memory", "out of memory"  # as torch says it of the CPU and of CUDA
-COMPUTE = "seed", "device", "precision", "threads"
+COMPUTE = "seed", "device", "precision"
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,9 @@ def run(stages: Mapping[str, Stage]) -> None:
     """
     names = sys.argv[1:] or list(stages)
     name = names[0]
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    outside = way_back() if name in stages and stages[name].tracked else nullcontext()  # `check` undoes what it refuses
+    logging.basicConfig(level=logging.ERROR if rank() else logging.INFO, format="%(message)s")
+    speaks = name in stages and stages[name].tracked and not rank()  # `check` undoes what it refuses
+    outside = way_back() if speaks else nullcontext()
     with outside, mistakes_in_one_line(name):
         if len(names) > 1 or name not in stages:
             raise UserError(f"the stage is {' '.join(names)}; {sys.argv[0]} has {', '.join(stages)}")
@@ -123,15 +126,18 @@ def run_stage(name: str, stage: Stage) -> None:
         {} if own is None else {key: own.model_dump()}
     )
     with ExitStack() as around:
-        log = around.enter_context(stage_run(name, values)) if stage.tracked else Run()
-        compute = set_up(params.device, params.precision, params.threads) if "device" in stage.general else Compute()
+        compute = set_up(params.device, params.precision) if "device" in stage.general else Compute()
+        around.enter_context(together(params.processes or cores(), own.most_processes if own else 1))
+        log = around.enter_context(stage_run(name, values)) if stage.tracked and not rank() else Run()
         inputs = [*stage.deps, *(str(from_root(path)) for path in getattr(own, "files", ()))]
         for path in inputs:
             log.log_input(Path(path))
+        about = determinants(values, inputs, current_digests(name, Path(sys.argv[0])), compute)
+        check_agreement(about)
         resume = None
         if stage.resumes:
-            about = determinants(values, inputs, current_digests(name, Path(sys.argv[0])), compute)
-            resume = around.enter_context(Resume(name, about, params.checkpoint_seconds))
+            kept = Follower() if rank() else Resume(name, about, params.checkpoint_seconds)
+            resume = around.enter_context(kept)
         stage.main(StageRun(name, own, params.seed, compute, log, resume))
         for output in stage.outputs:
             log.log_artifact(output)

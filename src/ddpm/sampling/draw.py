@@ -1,6 +1,7 @@
 """What a sampling stage does: draw batches of samples, and keep every step of the first few."""
 
 from functools import partial
+from math import ceil
 from typing import Annotated, Any
 
 import torch
@@ -41,6 +42,11 @@ class SampleModel(Chooses):
         """Where the names come from."""
         return {"sampler": SAMPLERS}
 
+    @property
+    def most_processes(self) -> int:
+        """One a batch."""
+        return ceil(self.n_samples / self.batch_size)
+
     @model_validator(mode="after")
     def _can_be_drawn(self) -> "SampleModel":
         if self.n_trajectories > self.n_samples:
@@ -69,13 +75,10 @@ def draw_samples(stage: StageRun, model: DiffusionModel) -> dict[str, Tensor]:
     firsts = range(0, params.n_samples, params.batch_size)
     pieces, made = Pieces(stage.resume), list[tuple[Tensor, ...]]()
     with tqdm(total=len(firsts) * len(steps), desc=stage.name.replace("_", " "), disable=hidden()) as progress:
-        for first in firsts:
-            images = range(first, min(first + params.batch_size, params.n_samples))
-            kept = images[: max(0, params.n_trajectories - first)]
-            batch, few = (given(model, cond, slice(i.start, i.stop), params.guidance_scale) for i in (images, kept))
-            denoise = NetworkDenoiser(few, steps, params.clip_sample, stage.compute) if kept else None
-            made.append(pieces(f"from {first}", partial(_draw_batch, stage, batch, steps, images, denoise, progress)))
-            progress.update(len(made) * len(steps) - progress.n)  # a batch that was drawn before
+        makes = {f"from {first}": partial(_draw_batch, stage, model, cond, steps, first, progress) for first in firsts}
+        for piece in pieces(makes):
+            made.append(piece)
+            progress.update(len(made) * len(steps) - progress.n)  # a batch that was drawn before, or by another process
     samples, trajectories, estimates = zip(*made, strict=True)
     labels = None if cond is None else model.conditioning.labels(cond)
     found = {"cond": cond, "labels": labels}
@@ -91,22 +94,23 @@ def draw_samples(stage: StageRun, model: DiffusionModel) -> dict[str, Tensor]:
 def _draw_batch(
     stage: StageRun,
     model: DiffusionModel,
+    cond: Tensor | None,
     steps: Tensor,
-    images: range,
-    denoise: NetworkDenoiser | None,
+    first: int,
     progress: "tqdm[Any]",
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The samples with the numbers `images`, and every step of those whose trajectory is kept, with its x_0 estimate.
-
-    `denoise` is the network for these; None if there are none.
-    """
+    """The samples from number `first` on, and every step of those whose trajectory is kept, with its x_0 estimate."""
     params, trajectory, estimates = stage.params, list[Tensor](), list[Tensor]()
+    images = range(first, min(first + params.batch_size, params.n_samples))
+    kept = images[: max(0, params.n_trajectories - first)]
+    batch, few = (given(model, cond, slice(i.start, i.stop), params.guidance_scale) for i in (images, kept))
+    denoise = NetworkDenoiser(few, steps, params.clip_sample, stage.compute) if kept else None
     streams = [generator(stage.seed, "noise", i) for i in images]
     options, left = params.options("sampler"), len(steps)
-    for x in sample_steps(model, streams, steps, params.sampler, options, params.clip_sample, stage.compute):
-        left, kept = left - 1, x[: max(0, params.n_trajectories - images.start)]
-        trajectory.append(_pixels(kept))
-        estimates.append(_pixels(denoise(kept, left) if denoise and left else kept))
+    for x in sample_steps(batch, streams, steps, params.sampler, options, params.clip_sample, stage.compute):
+        left, xt = left - 1, x[: len(kept)]
+        trajectory.append(_pixels(xt))
+        estimates.append(_pixels(denoise(xt, left) if denoise and left else xt))
         progress.update()
     return _pixels(x), torch.stack(trajectory), torch.stack(estimates)
 

@@ -36,6 +36,7 @@ COURSE_DEFAULTS = {
     "ema_decay": 0.0,
     "flip": False,
     "max_shift": 0,
+    "micro_batches": 1,
     "log_interval": 50,
     "img_log_interval": 200,
     "n_images_to_log": 3,
@@ -54,7 +55,7 @@ def train(
 ) -> DiffusionModel:
     """Train `model` by Algorithm 1 with Adam and log to MLflow.
 
-    Gradients are not accumulated: choose a `batch_size` that fits.
+    A batch whose activations do not fit into memory can be cut into `micro_batches`, one after the other.
 
     Args:
         model: The network; it is trained in place, from the weights that it has.

@@ -1,5 +1,7 @@
 """The loss of equation 14 on held-out images: its mean over the timesteps, and timestep by timestep."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
@@ -10,10 +12,11 @@ from ddpm.diffusion.forward import add_noise
 from ddpm.diffusion.model import DiffusionModel, evaluation_mode, schedule_of
 from ddpm.diffusion.posterior import target
 from ddpm.run.compute import Compute
+from ddpm.run.processes import shared
 from ddpm.run.seeding import generator
 from ddpm.training.loop import Examples
 
-BATCH = 256  # images at a time
+BATCH = 128  # images at a time
 
 
 def simple_loss(model: DiffusionModel, held_out: Examples, seed: int, compute: Compute = Compute()) -> float:
@@ -51,25 +54,26 @@ def loss_by_timestep(
     """
     chosen = torch.arange(n_images) % len(held_out.images)
     own = Examples(held_out.images[chosen], None if held_out.cond is None else held_out.cond[chosen])
-    losses = []
-    for t in range(1, len(schedule_of(model)) + 1):
+
+    def loss_at(t: int) -> float:
         stream = generator(seed, "loss_by_timestep", t)
-        losses.append(_losses(model, own, torch.full((n_images,), t), stream, compute).mean().item())
-    return losses
+        return _losses(model, own, torch.full((n_images,), t), stream, compute).mean().item()
+
+    return shared([partial(loss_at, t) for t in range(1, len(schedule_of(model)) + 1)])
 
 
 def _losses(
     model: DiffusionModel, held_out: Examples, num_steps: Int64[Tensor, "n"], stream: torch.Generator, compute: Compute
 ) -> Float[Tensor, "n"]:
-    losses, schedule = [], schedule_of(model)
+    noise, schedule = torch.randn(held_out.images.shape, generator=stream), schedule_of(model)
+
+    def losses_of(batch: slice) -> Float[Tensor, "b"]:
+        x0, t, eps = (tensor[batch].to(compute.device) for tensor in (held_out.images, num_steps, noise))
+        with compute.autocast():
+            predicted = given(model, held_out.cond, batch)(add_noise(x0, eps, t, schedule), t)
+        wanted = target(model.prediction, x0, eps, t, schedule)
+        return F.mse_loss(predicted.float(), wanted, reduction="none").mean(dim=(1, 2, 3)).cpu()
+
+    batches = [slice(first, first + BATCH) for first in range(0, len(held_out.images), BATCH)]
     with torch.no_grad(), evaluation_mode(model):
-        for first in range(0, len(held_out.images), BATCH):
-            batch = slice(first, first + BATCH)
-            x0, t = held_out.images[batch], num_steps[batch]
-            eps = torch.randn(x0.shape, generator=stream)
-            x0, t, eps = x0.to(compute.device), t.to(compute.device), eps.to(compute.device)
-            with compute.autocast():
-                predicted = given(model, held_out.cond, batch)(add_noise(x0, eps, t, schedule), t)
-            wanted = target(model.prediction, x0, eps, t, schedule)
-            losses.append(F.mse_loss(predicted.float(), wanted, reduction="none").mean(dim=(1, 2, 3)))
-    return torch.cat(losses)
+        return torch.cat(shared([partial(losses_of, batch) for batch in batches]))

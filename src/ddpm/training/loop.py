@@ -1,6 +1,7 @@
 """Algorithm 1 (Ho et al. 2020), one optimiser step at a time."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from math import ceil
 from typing import NamedTuple
@@ -22,8 +23,9 @@ from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.errors import UserError
 from ddpm.run.compute import Compute
 from ddpm.run.resume.state import TrainingState
-from ddpm.run.seeding import generator, global_stream
+from ddpm.run.seeding import derive_seed, generator, global_stream
 from ddpm.training.divergence import diverged, is_diverged, loss_at
+from ddpm.training.gradients import BatchGradient
 from ddpm.training.optimizers import lr_factor, make_optimizers, set_lr
 from ddpm.training.params import Training
 from ddpm.training.quartiles import tally
@@ -36,6 +38,29 @@ class Examples(NamedTuple):
 
     images: Shaped[Tensor, "n c h w"]
     cond: Shaped[Tensor, "n *rest"] | None = None
+
+
+class Batch(NamedTuple):
+    """A batch that has been noised.
+
+    Attributes:
+        x0: Images in [-1, 1].
+        num_steps: t of each, from 1 to T.
+        eps: The noise.
+        xt: x_t.
+        cond: The conditioning of each; None for an unconditional network.
+    """
+
+    x0: Float[Tensor, "b c h w"]
+    num_steps: Int[Tensor, "b"]
+    eps: Float[Tensor, "b c h w"]
+    xt: Float[Tensor, "b c h w"]
+    cond: Shaped[Tensor, "b *rest"] | None
+
+    def part(self, chosen: slice) -> "Batch":
+        """Some of the images."""
+        cond = None if self.cond is None else self.cond[chosen]
+        return Batch(self.x0[chosen], self.num_steps[chosen], self.eps[chosen], self.xt[chosen], cond)
 
 
 class Step(NamedTuple):
@@ -119,6 +144,7 @@ def training_steps(
     images, schedule = examples.images.to(compute.device), schedule_of(model)
     total, per_epoch = total_steps(len(images), params), ceil(len(images) / params.batch_size)
     remaining = islice(batches(len(images), params.batch_size, seed, first=state.step), total - state.step)
+    gradient = BatchGradient(model.parameters(), params.batch_size)
     for number, chosen in enumerate(remaining, start=state.step + 1):
         factor = lr_factor(number - 1, total, params)
         set_lr(state.optimizers, factor)
@@ -126,17 +152,14 @@ def training_steps(
         if params.flip or params.max_shift:
             x0 = augmented(x0, params.flip, params.max_shift, generator(seed, "augmentation", number))
         x0 = to_x0_range(x0) if x0.dtype == torch.uint8 else x0
-        with global_stream(seed, "dropout", number):
-            losses, num_steps = loss_of_batch(
-                given(model, examples.cond, chosen), x0, params, generator(seed, "noise", number), compute
-            )
-        loss = losses.mean()
+        cond = None if examples.cond is None else examples.cond[chosen]
+        batch = noised_batch(x0, cond, schedule, params, generator(seed, "noise", number))
+        losses_of = partial(_losses_of_part, model, batch, params, compute, derive_seed(seed, "dropout", number))
+        losses = gradient(len(chosen), params.micro_batches, losses_of)
         # One transfer a step: the only time that the device is waited for.
-        numbers = torch.hstack((loss, tally(losses.detach(), num_steps, len(schedule)))).tolist()
+        numbers = torch.hstack((losses.mean(), tally(losses, batch.num_steps, len(schedule)))).tolist()
         if is_diverged(numbers[0], state.first_loss(numbers[0])):
             raise diverged(loss_at(number, total, per_epoch, numbers[0]), params.lr * factor, len(chosen))
-        model.zero_grad()
-        loss.backward()
         if params.max_grad_norm is not None:
             clip_grad_norm_(model.parameters(), params.max_grad_norm)
         for optimizer in state.optimizers:
@@ -148,28 +171,46 @@ def training_steps(
         raise diverged(f"the weights after step {total}, the last, are not finite", params.lr, params.batch_size)
 
 
-def loss_of_batch(
-    model: DiffusionModel,
+def noised_batch(
     x0: Float[Tensor, "b c h w"],
+    cond: Shaped[Tensor, "b *rest"] | None,
+    schedule: NoiseSchedule,
     params: Training,
     stream: torch.Generator,
-    compute: Compute = Compute(),
-) -> tuple[Float[Tensor, "b"], Int[Tensor, "b"]]:
-    """Lines 2 to 5 of Algorithm 1.
+) -> Batch:
+    """Lines 2 to 4 of Algorithm 1.
 
     Args:
-        model: The network, with its conditioning filled in.
         x0: Images in [-1, 1].
+        cond: Their conditioning; None for an unconditional network.
+        schedule: The noise schedule.
         params: The hyper-parameters.
         stream: Of timesteps and noise.
-        compute: The device and its precision.
-
-    Returns:
-        (losses, num_steps): The loss of each image, and its t.
     """
-    schedule = schedule_of(model)
     num_steps, eps, xt = noise_img(x0, schedule, generator=stream, step_sampling=params.step_sampling)
+    return Batch(x0, num_steps, eps, xt, cond)
+
+
+def losses_of_batch(
+    model: DiffusionModel, batch: Batch, params: Training, compute: Compute = Compute()
+) -> Float[Tensor, "b"]:
+    """Line 5 of Algorithm 1: the loss of each image.
+
+    Args:
+        model: The network.
+        batch: What `noised_batch` made, or a part of it.
+        params: The hyper-parameters.
+        compute: The device and its precision.
+    """
+    x0, num_steps, eps, xt, cond = batch
     with compute.autocast():
-        predicted, v = model.with_variance(xt, num_steps)
-    losses = training_loss(params.weighting, model.prediction, predicted, v, x0, eps, xt, num_steps, schedule)
-    return losses, num_steps
+        predicted, v = given(model, cond).with_variance(xt, num_steps)
+    return training_loss(params.weighting, model.prediction, predicted, v, x0, eps, xt, num_steps, schedule_of(model))
+
+
+def _losses_of_part(
+    model: DiffusionModel, batch: Batch, params: Training, compute: Compute, seed: int, k: int, part: slice
+) -> Float[Tensor, "_"]:
+    """The losses of micro-batch k, with dropout of its own."""
+    with global_stream(seed, "micro-batch", k):
+        return losses_of_batch(model, batch.part(part), params, compute)

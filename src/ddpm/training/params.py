@@ -39,10 +39,24 @@ class Training(Section):
     flip: bool
     max_shift: Annotated[int, Ge(0), Lt(64)]
     batch_size: Count
+    micro_batches: Annotated[int, Ge(1), Le(1024)]
     epochs: Annotated[float, Gt(0), Le(100_000)]
     log_interval: Count
     img_log_interval: Count
     n_images_to_log: Annotated[int, Ge(1), Le(64)]
+
+    @property
+    def most_processes(self) -> int:
+        """One a micro-batch."""
+        return self.micro_batches
+
+    @model_validator(mode="after")
+    def _batch_can_be_cut(self) -> "Training":
+        if self.batch_size % self.micro_batches:
+            raise ValueError(
+                f"micro_batches is {self.micro_batches}; it must divide batch_size, which is {self.batch_size}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> "Training":

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ class Stage:
     def run(self, folder, every=0.0):
         with Resume("stage", ABOUT, every, folder) as resume:
             pieces = Pieces(resume)
-            made = [pieces(f"from {i}", lambda i=i: self.piece(i)) for i in range(N)]
+            made = list(pieces({f"from {i}": partial(self.piece, i) for i in range(N)}))
         return [torch.cat(column) for column in zip(*made, strict=True)]
 
 

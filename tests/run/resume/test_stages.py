@@ -4,6 +4,7 @@ import logging
 import shutil
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -73,15 +74,15 @@ def run(name, most=None):
     """Run a stage in this process, killed when it has made so many pieces; the names of those that it has made."""
     made, real = [], Pieces.__call__
 
-    def counted(self, piece, make):
-        def make_or_die():
-            if len(made) == most:
-                raise Kill
-            result = make()
-            made.append(piece)
-            return result
+    def make_or_die(piece, make):
+        if len(made) == most:
+            raise Kill
+        result = make()
+        made.append(piece)
+        return result
 
-        return real(self, piece, make_or_die)
+    def counted(self, makes):
+        return real(self, {piece: partial(make_or_die, piece, make) for piece, make in makes.items()})
 
     stage, script, _ = stages()[name]
     with pytest.MonkeyPatch.context() as patch, suppress(Kill):

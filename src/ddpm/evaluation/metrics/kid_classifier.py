@@ -35,7 +35,9 @@ def kid(reference: Float[Tensor, "m d"], samples: Float[Tensor, "n d"], seed: in
 
     size = min(SUBSET_SIZE, len(reference), len(samples))
     with warnings.catch_warnings(action="ignore"):  # that it holds all features in memory
-        metric = KernelInceptionDistance(feature=GivenFeatures(samples.shape[1]), subsets=SUBSETS, subset_size=size)
+        metric = KernelInceptionDistance(
+            feature=GivenFeatures(samples.shape[1]), subsets=SUBSETS, subset_size=size, sync_on_compute=False
+        )
     metric.update(reference.double(), real=True)
     metric.update(samples.double(), real=False)
     with global_stream(seed, "kid"):

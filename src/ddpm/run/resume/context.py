@@ -23,6 +23,7 @@ from ddpm.run.compute import Compute
 from ddpm.run.files import md5
 from ddpm.run.invocation import dvc_process, has_outlived_dvc
 from ddpm.run.params import flatten
+from ddpm.run.processes import of_first, size
 from ddpm.run.resume.file import State, read_about
 from ddpm.run.root import repo_root
 
@@ -117,6 +118,11 @@ class Resume:
     def start(self, state: State) -> None:
         """Load what was kept of this run into `state`, and say so; else say why the run starts afresh."""
         self._due = time.monotonic() + self._every
+        self._load(state)
+        if size() > 1:
+            of_first(self.path.read_bytes() if state.step else b"")
+
+    def _load(self, state: State) -> None:
         if self.path.exists():
             try:
                 state.load(self.path)

@@ -1,11 +1,13 @@
 """Work in pieces, each of which depends on params and seed alone, as batches of samples do."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor
 
+from ddpm.run.processes import shared, size
 from ddpm.run.resume.context import Resume
 from ddpm.run.resume.file import read_state, write_state
 
@@ -37,30 +39,37 @@ class Pieces:
         """Pieces made."""
         return len(self._done)
 
-    def __call__(self, name: str, make: Callable[[], Piece]) -> Piece:
-        """Make a piece, unless it has been made.
+    def __call__(self, makes: Mapping[str, Callable[[], Piece]]) -> Iterator[Piece]:
+        """Make those pieces that have not been made; the processes share them.
 
         Args:
-            name: Another one for each piece.
-            make: Makes the piece.
+            makes: What makes each piece, by its name: another one for each piece of the stage.
 
-        Returns:
-            What `make` returned, on the CPU.
+        Yields:
+            What each made, in order, on the CPU.
         """
-        if name not in self._done:
-            try:
-                self._done[name] = tuple(tensor.cpu() for tensor in make())
-                if self._resume:
-                    self._resume.after_step(self)
-            except BaseException:
-                if self._done and self._resume:
-                    self._resume.save(self)
-                raise
-        return self._done[name]
+        missing = [name for name in makes if name not in self._done]
+        for name in makes:
+            if name not in self._done:
+                first = missing.index(name)
+                self._make({name: makes[name] for name in missing[first : first + size()]})
+            yield self._done[name]
 
-    def within(self, group: str) -> Callable[[str, Callable[[], Piece]], Piece]:
+    def _make(self, makes: Mapping[str, Callable[[], Piece]]) -> None:
+        """Make as many pieces as there are processes, at most."""
+        try:
+            made = shared([partial(_on_cpu, make) for make in makes.values()])
+            self._done |= zip(makes, made, strict=True)
+            if self._resume:
+                self._resume.after_step(self)
+        except BaseException:
+            if self._done and self._resume:
+                self._resume.save(self)
+            raise
+
+    def within(self, group: str) -> Callable[[Mapping[str, Callable[[], Piece]]], Iterator[Piece]]:
         """The same for the pieces of a group, whose names need to differ from each other only."""
-        return lambda name, make: self(f"{group}/{name}", make)
+        return lambda makes: self({f"{group}/{name}": make for name, make in makes.items()})
 
     def save(self, path: Path, about: Mapping[str, object]) -> None:
         """Write the pieces, whole or not at all. `about` says of which run they are."""
@@ -81,3 +90,7 @@ class Pieces:
     def is_finite(self) -> bool:
         """Always: no piece depends on another, so even one that is not finite is worth keeping."""
         return True
+
+
+def _on_cpu(make: Callable[[], Piece]) -> Piece:
+    return tuple(tensor.cpu() for tensor in make())
