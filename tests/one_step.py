@@ -5,6 +5,7 @@ from itertools import islice
 from math import isfinite, prod
 
 import torch
+from scored import scores
 from torch import nn
 
 from ddpm.conditioning.guidance import draw_cond, given
@@ -131,14 +132,14 @@ def evaluate_unet(params):
     comparison = Comparison(made, real, reference, train, n_classes, 2, own.duplicate_quantile, 1, 0)
     for name in METRICS:
         if METRICS[name].headline != HEADLINE:  # these train networks, for `epochs` epochs
-            METRICS[name].scores(comparison)
+            scores(METRICS[name], comparison)
 
 
 def controls(params):
     own, n_classes = params.controls, len(params.data.source.class_names)
     sets = (described(n, n_classes) for n in (300, 300, 300, min(own.n_train, 60)))
     comparison = Comparison(*sets, n_classes, 2, own.duplicate_quantile, 1, 0)
-    assert METRICS["duplicates_pixel"].scores(comparison) is not None
+    assert scores(METRICS["duplicates_pixel"], comparison) is not None
 
 
 def described(n, n_classes):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from project import REPO
 from scipy import linalg
+from scored import scores
 from torch import Tensor
 
 from ddpm.evaluation.estimate import Estimate, estimate
@@ -135,7 +136,7 @@ def comparison(samples: Described, real: Described | None = None) -> Comparison:
 @pytest.mark.parametrize("name", METRICS)
 def test_real_images_score_as_the_floor_and_others_worse(name):
     metric = METRICS[name]
-    same = metric.scores(comparison(described(4)))
+    same = scores(metric, comparison(described(4)))
     assert metric.sees
     spread = 1.96 * ((same.samples.high - same.samples.value) ** 2 + (same.floor.high - same.floor.value) ** 2) ** 0.5
     # Two sets of one distribution: their difference is within some standard errors (1.96 x 1.96 = 3.8), or the rates
@@ -147,7 +148,7 @@ def test_real_images_score_as_the_floor_and_others_worse(name):
         far = replace(far, images=train.images[:N], features=train.features[:N])  # copies
     if name.startswith("label"):
         far = replace(far, labels=(far.classes + 1) % 4)
-    worse = metric.scores(comparison(far))
+    worse = scores(metric, comparison(far))
     if metric.better == "higher":
         assert worse.samples.high < same.samples.low
     else:
@@ -158,7 +159,7 @@ def test_real_images_score_as_the_floor_and_others_worse(name):
 @pytest.mark.parametrize("name", METRICS)
 def test_a_floor_is_the_score_of_the_real_images_by_the_same_function(name):
     samples, real = described(4, shift=0.5), described(1)
-    forth, back = (METRICS[name].scores(comparison(*pair)) for pair in ((samples, real), (real, samples)))
+    forth, back = (scores(METRICS[name], comparison(*pair)) for pair in ((samples, real), (real, samples)))
     assert forth.floor == back.samples
     assert forth.samples == back.floor
 
@@ -172,16 +173,16 @@ def test_the_documentation_says_what_each_metric_sees():
 
 def test_metrics_that_do_not_apply_say_so():
     bare = replace(described(4), labels=None)
-    assert METRICS["label_accuracy_classifier"].scores(comparison(bare)) is None
+    assert scores(METRICS["label_accuracy_classifier"], comparison(bare)) is None
     blind = replace(comparison(described(4)), reference=replace(described(2, 400), inception=None))
-    assert METRICS["fid_inception"].scores(blind) is None
+    assert scores(METRICS["fid_inception"], blind) is None
 
 
 @pytest.mark.parametrize(("name", "space"), [("duplicates_pixel", "images"), ("duplicates_classifier", "features")])
 def test_copies_count_in_the_space_in_which_they_are_copies(name, space):
     train, samples = described(3, 300), described(4)
     copied = replace(samples, **{space: getattr(train, space)[:N]})
-    rates = {other: METRICS[other].scores(comparison(copied)).samples.value for other in METRICS if "dupl" in other}
+    rates = {other: scores(METRICS[other], comparison(copied)).samples.value for other in METRICS if "dupl" in other}
     assert rates.pop(name) == 1
     assert max(rates.values()) < 0.2  # about the quantile, 0.05
 
@@ -190,7 +191,7 @@ def test_label_accuracy_is_the_share_of_hits():
     made, real = described(4, 8), described(1, 8)
     made = replace(made, labels=made.classes.clone())
     made.labels[:5] = (made.classes[:5] + 1) % 4
-    found = METRICS["label_accuracy_classifier"].scores(comparison(made, real))
+    found = scores(METRICS["label_accuracy_classifier"], comparison(made, real))
     assert (found.samples.value, found.floor.value) == (3 / 8, 1)
 
 
@@ -198,20 +199,20 @@ def test_class_distance_is_half_the_sum_of_differences():
     assert frequencies(torch.tensor([0, 0, 0, 2]), 3).tolist() == [0.75, 0, 0.25]
     base = comparison(replace(described(4, 4), classes=torch.tensor([0, 0, 0, 2])))
     reference = replace(described(2, 4), classes=torch.tensor([0, 1, 0, 1]))
-    found = METRICS["class_distance_classifier"].scores(replace(base, reference=reference))
+    found = scores(METRICS["class_distance_classifier"], replace(base, reference=reference))
     assert found.samples.value == 0.5
 
 
 def test_the_whole_reference_is_used_by_fid_and_as_many_images_as_samples_by_precision():
     c = comparison(described(4))
-    assert METRICS["fid_classifier"].scores(c).samples.value == fid(c.reference.features, c.samples.features)
-    assert METRICS["kid_classifier"].scores(c).samples.value == kid(c.reference.features, c.samples.features, c.seed)
+    assert scores(METRICS["fid_classifier"], c).samples.value == fid(c.reference.features, c.samples.features)
+    assert scores(METRICS["kid_classifier"], c).samples.value == kid(c.reference.features, c.samples.features, c.seed)
     assert len(set(c.equal_reference.tolist())) == N
     equal = c.reference.features[c.equal_reference]
     expected = share_in_manifold(c.samples.features, equal)
-    assert METRICS["precision_classifier"].scores(c).samples.value == expected
+    assert scores(METRICS["precision_classifier"], c).samples.value == expected
     expected = share_in_manifold(equal, c.samples.features)
-    assert METRICS["recall_classifier"].scores(c).samples.value == expected
+    assert scores(METRICS["recall_classifier"], c).samples.value == expected
 
 
 def test_density_counts_balls_and_coverage_balls_that_are_hit():
@@ -251,7 +252,7 @@ def test_training_images_are_likelier_under_their_copies():
     train, unseen = described(3, 300), described(4)
     gap = METRICS["likelihood_gap_classifier"]
     copied = comparison(replace(unseen, features=train.features[:N], images=train.images[:N]))
-    found, honest = gap.scores(copied), gap.scores(comparison(unseen))
+    found, honest = scores(gap, copied), scores(gap, comparison(unseen))
     assert found.samples.value > 10 * abs(honest.samples.value)
     assert abs(honest.samples.value - honest.floor.value) < 0.1
 

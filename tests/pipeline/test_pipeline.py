@@ -151,11 +151,11 @@ def test_one_parent_run_and_a_child_a_stage(clones):
     assert list(logged.values()) == pytest.approx([metrics[k] for k in ("train_loss", "eval_loss", "parameters")])
     assert parent.data.metrics == json.loads((clones[0].folder / "metrics.json").read_text())
     assert parent.data.params["train_unet.unet.channels"] == "16"  # not the committed value
-    assert (parent.data.params["seed"], "threads" in parent.data.params) == ("0", True)  # threads: 1, not 2
+    assert (parent.data.params["seed"], parent.data.params["processes"]) == ("0", "1")  # one, not null
     assert "bound.batch_size" not in parent.data.params
     assert trained.data.params["train_unet.unet.channels"] == "16"
-    assert trained.data.params["threads"] == "1"  # what the promise of same bits is for
-    assert clones[0].lock()["train_unet"]["params"]["params.yaml"]["threads"] == 1
+    assert "processes" not in trained.data.params  # it changes no result
+    assert "processes" not in clones[0].lock()["train_unet"]["params"]["params.yaml"]
 
 
 def test_a_second_repro_runs_nothing(clones):
@@ -250,7 +250,7 @@ def test_an_experiment_in_a_temporary_folder_is_its_own_run(clones):
     assert set(children) == {"evaluate_tiny", "render_tiny", "render_exact", "render_page", "summary"}
     assert children["evaluate_tiny"].data.params["evaluate_tiny.n_eval_per_step"] == "5"
     params = parents[0].data.params
-    assert (params["evaluate_tiny.n_eval_per_step"], "threads" in params) == ("5", False)  # which is as committed
+    assert (params["evaluate_tiny.n_eval_per_step"], "processes" in params) == ("5", False)  # which is as committed
     assert not any(clone.folder.glob(".dvc/tmp/exps/standalone/tmp*/mlflow.db"))
     beside = clone.run("env", "PYTHONPATH=src", "python", "-m", "ddpm.compare")
     rows = {line.split()[0]: line.split()[1:] for line in beside.splitlines()[1:]}

@@ -99,7 +99,7 @@ def test_a_stage_as_dvc_has_it():
         "one": {
             "cmd": "PYTHONPATH=src python stages/s.py one",
             "deps": ["plan/one.json", "d"],
-            "params": ["seed", "device", "precision", "threads", "own.part"],
+            "params": ["seed", "device", "precision", "own.part"],
             "outs": ["o"],
             "metrics": [{"m": {"cache": False}}],
             "plots": ["p"],
@@ -162,7 +162,7 @@ def test_every_stage_depends_on_its_plan_and_on_its_own_params_only():
         assert name == CHECK or entry["deps"][0] == f"plan/{name}.json"
         assert not [dep for dep in entry["deps"] if dep.endswith(".py")]
         section = stages()[name].stage.key or name
-        assert set(entry.get("params", [])) <= {"seed", "device", "precision", "threads", section}
+        assert set(entry.get("params", [])) <= {"seed", "device", "precision", section}
     assert "checkpoint_seconds" not in json.dumps(DECLARED)
 
 

@@ -126,6 +126,12 @@ def invocation(patch):
     patch.setattr(context, "dvc_process", lambda: psutil.Process(1))
 
 
+def processes(patch):
+    """That their number changes nothing is held by test_processes.py; here tasks are done in another order."""
+    for module in ("ddpm.training.evaluate", "ddpm.run.resume.pieces"):
+        patch.setattr(f"{module}.shared", lambda tasks, _="": [task() for task in reversed(tasks)][::-1])
+
+
 def progress(patch):
     patch.setattr("ddpm.training.fit.hidden", lambda: False)
 
@@ -147,6 +153,7 @@ PERTURBED = {
     "ddpm.run.invocation": invocation,
     "ddpm.run.params": params,
     "ddpm.run.plan": plan,
+    "ddpm.run.processes": processes,
     "ddpm.run.progress": progress,
     "ddpm.run.resume": resume,
     "ddpm.run.root": root,

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from training.small import SHAPE, Scale, greys, images, params, tiny, weights
 
-from ddpm.conditioning.guidance import given
 from ddpm.data.order import batches
 from ddpm.diffusion.forward import add_noise, noise_img
 from ddpm.diffusion.loss import training_loss
@@ -17,7 +16,15 @@ from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.errors import UserError
 from ddpm.run.compute import Compute
 from ddpm.run.seeding import generator
-from ddpm.training.loop import Examples, ema_with_warmup, loss_of_batch, start_training, total_steps, training_steps
+from ddpm.training.loop import (
+    Examples,
+    ema_with_warmup,
+    losses_of_batch,
+    noised_batch,
+    start_training,
+    total_steps,
+    training_steps,
+)
 
 
 def train(model, own, data, seed=0, cond=None):
@@ -263,15 +270,32 @@ def test_eight_bit_images_train_like_their_floats():
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 
 
-def test_loss_of_batch_gives_a_loss_and_a_timestep_for_each_image():
+def test_losses_of_a_batch_are_of_its_own_noise():
     # w = 0 predicts no noise: the loss of an image is the mean square of its noise.
     model, x0 = Scale(0.0), images(6, shape=(1, 2, 2))
     model.noise_schedule = NoiseSchedule(50)
-    losses, num_steps = loss_of_batch(given(model, None), x0, params(), generator(0, "noise"))
+    batch = noised_batch(x0, None, model.noise_schedule, params(), generator(0, "noise"))
     t, eps, xt = noise_img(x0, model.noise_schedule, generator=generator(0, "noise"))
-    assert torch.equal(num_steps, t)
-    assert (losses - eps.square().mean((1, 2, 3))).abs().max() < 1e-6
-    assert torch.equal(xt, add_noise(x0, eps, t, model.noise_schedule))
+    assert torch.equal(batch.num_steps, t)
+    assert torch.equal(batch.xt, add_noise(x0, eps, t, model.noise_schedule))
+    assert torch.equal(batch.xt, xt)
+    for part in (slice(0, 6), slice(2, 5)):
+        losses = losses_of_batch(model, batch.part(part), params())
+        assert (losses - eps[part].square().mean((1, 2, 3))).abs().max() < 1e-6
+
+
+def test_each_part_of_a_batch_keeps_its_conditioning():
+    batch = noised_batch(images(6), torch.arange(6), NoiseSchedule(50), params(), generator(0, "noise"))
+    assert batch.part(slice(2, 5)).cond.tolist() == [2, 3, 4]
+
+
+@pytest.mark.parametrize("micro_batches", [2, 4])
+def test_micro_batches_train_as_the_whole_batch(micro_batches):
+    """Adam's first steps are as large as lr wherever a gradient is rounded to another sign, so losses are compared."""
+    losses = [
+        [step.loss for step in train(tiny(), params(micro_batches=n), images(24), 1)[0]] for n in (1, micro_batches)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_a_diverging_loss_names_step_rate_and_batch_and_leaves_the_state_before_it():
