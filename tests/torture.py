@@ -2,7 +2,8 @@
 
 A round is a fresh copy of the project at tiny settings: one `dvc repro` after the other is killed, each in the next
 stage, and then one is left to finish. SIGKILL hits dvc and its stage at once (as when the power fails), the stage alone
-(as when memory runs out) or dvc alone.
+(as when memory runs out), one of the processes that share its work, or dvc alone. Each start has another number of
+processes; the undisturbed run has one.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from ruamel.yaml import YAML
 SETTINGS = {  # long enough to be hit while they work, and with a state to go on from
     "checkpoint_seconds": 0,
     "train_tiny": {**TINY["train_tiny"], "epochs": 20, "img_log_interval": 100},
-    "train_unet": {**TINY["train_unet"], "epochs": 4},
+    "train_unet": {**TINY["train_unet"], "epochs": 4, "micro_batches": 4},
     "train_classifier": {**TINY["train_classifier"], "epochs": 5, "batch_size": 16},
     "sample": {kind: {**TINY["sample"][kind], "batch_size": 16} for kind in ("tiny", "unet")},
     "paper": {**TINY["paper"], "batch_size": 16},
@@ -68,11 +69,12 @@ class Pipeline:
         times = [*begun.values(), time.monotonic()]
         return {stage: end - start for stage, start, end in zip(begun, times, times[1:], strict=False)}
 
-    def kill(self, stage: str, delay: float, victim: str) -> str:
+    def kill(self, stage: str, delay: float, victim: str, processes: int) -> str:
         """SIGKILL `delay` seconds after the stage, or a later one if it is done, has started: the stage that was hit.
 
         Empty if there was nothing to kill.
         """
+        write_params(self.folder, {"processes": processes})
         process, ahead = self.start(), set(STAGES[STAGES.index(stage) :])
         while process.poll() is None and not ahead & {*self.started()}:
             time.sleep(0.05)
@@ -81,9 +83,10 @@ class Pipeline:
             process.kill()
             process.wait()
             return ""
-        if victim != "stage":
+        if victim in ("both", "dvc"):
             process.kill()
-        for child in below if victim != "dvc" else ():
+        others = [child for child in below if is_another(child)]
+        for child in {"dvc": [], "another": others[:1] or below}.get(victim, below):
             with suppress(psutil.NoSuchProcess):
                 child.kill()
         process.wait()
@@ -91,6 +94,13 @@ class Pipeline:
         if alive:
             sys.exit(f"{stage}: still there ten minutes after its dvc was killed:\n{self.log.read_text()}")
         return self.started()[-1]
+
+
+def is_another(process: psutil.Process) -> bool:
+    """Whether it is one of the processes that a stage has started to share its work."""
+    with suppress(psutil.Error):
+        return process.environ().get("RANK", "0") != "0"
+    return False
 
 
 def main() -> None:
@@ -108,9 +118,9 @@ def main() -> None:
         while survived < options.kills:
             torn, kills, resumed = Pipeline(Path(name) / "torn"), 0, 0
             for stage in STAGES[: options.kills - survived]:
-                victim = moments.choice(["both", "stage", "dvc"])
+                victim = moments.choice(["both", "stage", "another", "dvc"])
                 delay = moments.uniform(0, seconds[stage])
-                if hit := torn.kill(stage, delay, victim):
+                if hit := torn.kill(stage, delay, victim, moments.choice([1, 2, 3, 4])):
                     kills += 1
                     victims[victim] += 1
                     print(f"  {time.strftime('%H:%M:%S')} {hit}: {victim} killed", flush=True)
