@@ -5,6 +5,7 @@ import hashlib
 import pytest
 import torch
 import torch.nn.functional as F
+from processes import in_processes
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
@@ -32,6 +33,7 @@ SETTINGS = {
     "batch_size": 32,
     "lr": 0.1,
     "weight_decay": 0.0005,
+    "micro_batches": 2,
     "label_smoothing": 0.1,
     "max_shift": 1,
 }
@@ -151,7 +153,9 @@ class Flat(nn.Module):
 
 
 def test_training_is_torchs_sgd_on_its_own_one_cycle():
-    params = TrainClassifier(batch_size=8, epochs=3, lr=0.3, weight_decay=0.05, label_smoothing=0.2, max_shift=0)
+    params = TrainClassifier(
+        batch_size=8, micro_batches=1, epochs=3, lr=0.3, weight_decay=0.05, label_smoothing=0.2, max_shift=0
+    )
     images = torch.randint(256, (24, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     labels = (torch.arange(24) % 10).to(torch.uint8)
     ours, theirs = Flat(), Flat()
@@ -174,13 +178,40 @@ def test_training_is_torchs_sgd_on_its_own_one_cycle():
     assert (ours.head.weight - theirs.head.weight).abs().max() < 1e-5  # float32
 
 
+def test_its_statistics_are_those_of_training_images_and_any_number_of_processes_learns_the_same():
+    params = TrainClassifier(
+        batch_size=8, micro_batches=4, epochs=2, lr=0.1, weight_decay=0.0, label_smoothing=0.0, max_shift=1
+    )
+    images = torch.randint(256, (24, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    dataset = ImageDataset(images, (torch.arange(24) % 10).to(torch.uint8))
+
+    def learnt():
+        with global_stream(0, "init"):
+            model = Classifier(CONFIG)
+        losses = fit_classifier(model, params, dataset)
+        return losses, {key: value.numpy().tobytes() for key, value in model.state_dict().items()}
+
+    alone = learnt()
+    assert in_processes(3, learnt) == [alone] * 3
+    with global_stream(0, "init"):
+        model = Classifier(CONFIG)
+    fit_classifier(model, params, dataset)
+    with torch.no_grad():
+        maps = model.features[1][0](model.features[0](images.float() / 127.5 - 1))
+    statistics = model.features[1][1]
+    assert (statistics.running_mean - maps.mean((0, 2, 3))).abs().max() < 1e-5  # float32
+    assert (statistics.running_var / maps.var((0, 2, 3)) - 1).abs().max() < 1e-4
+
+
 def test_every_step_has_its_own_shifts():
     class Seen(Flat):
         def forward(self, images):
             seen.append(images.detach().clone())
             return super().forward(images)
 
-    params = TrainClassifier(batch_size=6, epochs=4, lr=1e-9, weight_decay=0.0, label_smoothing=0.0, max_shift=1)
+    params = TrainClassifier(
+        batch_size=6, micro_batches=1, epochs=4, lr=1e-9, weight_decay=0.0, label_smoothing=0.0, max_shift=1
+    )
     seen: list[torch.Tensor] = []
     image = torch.arange(100, 116, dtype=torch.uint8).reshape(1, 1, 4, 4).expand(6, 1, 4, 4).contiguous()
     fit_classifier(Seen(), params, ImageDataset(image, torch.zeros(6, dtype=torch.uint8)))

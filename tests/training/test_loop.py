@@ -262,6 +262,9 @@ def test_dropout_comes_from_seed_and_step_and_not_from_the_global_state():
     assert torch.equal(runs[0], runs[1])
     assert not torch.equal(runs[0], runs[2])
     assert not torch.equal(runs[0][0], runs[0][1])  # each step has its own
+    masks = []
+    train(Dropping(), params(batch_size=8, micro_batches=2), torch.ones(16, 1, 2, 2), 5)
+    assert len({tuple(mask.flatten().tolist()) for mask in masks}) == len(masks)  # and each micro-batch
 
 
 def test_eight_bit_images_train_like_their_floats():

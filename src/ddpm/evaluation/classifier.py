@@ -18,8 +18,10 @@ import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le, Lt
 from jaxtyping import Float, Integer, UInt8
+from pydantic import model_validator
 from safetensors import safe_open
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
 from ddpm.data.dataset import ImageDataset
@@ -36,20 +38,36 @@ from ddpm.run.resume.context import Resume
 from ddpm.run.resume.state import TrainingState
 from ddpm.run.seeding import generator
 from ddpm.training.divergence import diverged, is_diverged, loss_at
+from ddpm.training.gradients import BatchGradient
 
 N_FEATURES = 128
 BATCH = 512  # images at a time outside training
+N_STATISTICS = 10_000  # training images behind the statistics of BatchNorm
 
 
 class TrainClassifier(Section):
     """Section `train_classifier`."""
 
     batch_size: Annotated[int, Ge(2), Le(10_000)]
+    micro_batches: Annotated[int, Ge(1), Le(1024)]
     epochs: Annotated[int, Ge(1), Le(1000)]
     lr: Annotated[float, Gt(0), Le(10)]
     weight_decay: Annotated[float, Ge(0), Le(1)]
     label_smoothing: Annotated[float, Ge(0), Lt(1)]
     max_shift: Annotated[int, Ge(0), Lt(64)]
+
+    @property
+    def most_processes(self) -> int:
+        """One a micro-batch."""
+        return self.micro_batches
+
+    @model_validator(mode="after")
+    def _batch_can_be_cut(self) -> "TrainClassifier":
+        if self.batch_size % self.micro_batches:
+            raise ValueError(
+                f"micro_batches is {self.micro_batches}; it must divide batch_size, which is {self.batch_size}"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -186,7 +204,7 @@ def fit_classifier(
     """Train `model` in place and leave it in eval mode.
 
     SGD with Nesterov momentum, a one-cycle learning rate (Smith & Topin 2017), label smoothing (Szegedy et al. 2015)
-    and random shifts.
+    and random shifts. BatchNorm sees a micro-batch at a time; the statistics that it keeps are taken in the end.
 
     Args:
         model: A new classifier.
@@ -209,6 +227,7 @@ def fit_classifier(
     total = params.epochs * per_epoch
     optimizer = torch.optim.SGD(model.parameters(), momentum=0.9, nesterov=True, weight_decay=params.weight_decay)
     state = TrainingState({"model": model}, [optimizer])
+    gradient = BatchGradient(model.parameters(), params.batch_size)
     if resume:
         resume.start(state)
     order = islice(batches(len(images), params.batch_size, seed, first=state.step), total - state.step)
@@ -218,15 +237,12 @@ def fit_classifier(
         [group] = optimizer.param_groups
         group["lr"] = one_cycle(step - 1, total, params.lr)
         x = normalize_img(from_uint8(shifted(images[chosen], params.max_shift, generator(seed, "shift", step))))
-        with compute.autocast():
-            logits = model(x)
-        loss = F.cross_entropy(logits.float(), labels[chosen], label_smoothing=params.label_smoothing)
-        if is_diverged(value := loss.item(), state.first_loss(value)):
+        losses_of = partial(_losses_of_part, model, x, labels[chosen], params.label_smoothing, compute)
+        losses = gradient(len(chosen), params.micro_batches, losses_of)
+        if is_diverged(value := losses.mean().item(), state.first_loss(value)):
             if resume:
                 resume.save(state)
             raise diverged(loss_at(step, total, per_epoch, value), group["lr"], len(chosen))
-        optimizer.zero_grad()
-        loss.backward()
         optimizer.step()
         state.step = step
         state.recent.append(value)
@@ -237,8 +253,23 @@ def fit_classifier(
             resume.after_step(state, step == total)
     if not state.is_finite():  # no loss was taken after the last step
         raise diverged(f"the weights after step {total}, the last, are not finite", params.lr, params.batch_size)
+    update_bn((normalize_img(from_uint8(batch)) for batch in images[:N_STATISTICS].split(BATCH)), model)
     model.eval()
     return state.train_loss
+
+
+def _losses_of_part(
+    model: nn.Module,
+    images: Float[Tensor, "b c h w"],
+    labels: Integer[Tensor, " b"],
+    label_smoothing: float,
+    compute: Compute,
+    _: int,
+    part: slice,
+) -> Float[Tensor, " p"]:
+    with compute.autocast():
+        logits = model(images[part])
+    return F.cross_entropy(logits.float(), labels[part], label_smoothing=label_smoothing, reduction="none")
 
 
 def one_cycle(done: int, total: int, highest: float) -> float:

@@ -90,7 +90,9 @@ def test_killed_anywhere_any_number_of_times(undisturbed, tmp_path_factory, stop
 @pytest.mark.parametrize("at", [1, 4, 6, 8])
 def test_the_classifier_too(tmp_path, at):
     # BatchNorm's running means and SGD's momentum; three epochs of three batches.
-    params = TrainClassifier(batch_size=8, epochs=3, lr=0.1, weight_decay=1e-3, label_smoothing=0.1, max_shift=1)
+    params = TrainClassifier(
+        batch_size=8, micro_batches=2, epochs=3, lr=0.1, weight_decay=1e-3, label_smoothing=0.1, max_shift=1
+    )
     images = to_uint8(torch.rand(20, 1, 8, 8, generator=generator(0, "images")))
     dataset = ImageDataset(images, (torch.arange(20) % 3).to(torch.uint8), ("hat", "scarf", "glove"))
 
