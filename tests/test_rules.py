@@ -144,6 +144,14 @@ LIMITS = [
         "sample.unet.guidance_scale is 1.5; train_unet.clusters.dropout is 0, so it must be 1",
     ),
     (
+        "processes_have_work",
+        {"train_unet.micro_batches": 8},
+        "processes",
+        8,
+        9,
+        "processes is 9; train_unet.micro_batches is 8, so it must be at most that, or null",
+    ),
+    (
         "clusters_have_images",
         {"train_unet.conditioning": "clusters", "train_unet.clusters.n_clusters": 1000},
         "data.n_train",

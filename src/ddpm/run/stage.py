@@ -20,7 +20,7 @@ from ddpm.run.compute import Compute, set_up
 from ddpm.run.experiment import WAY_BACK, is_in_workspace
 from ddpm.run.params import load_params, section
 from ddpm.run.plan import current_digests
-from ddpm.run.processes import cores, rank, together
+from ddpm.run.processes import cores, rank, size, together
 from ddpm.run.resume.context import Resume, determinants
 from ddpm.run.resume.follower import Follower, check_agreement
 from ddpm.run.root import from_root
@@ -132,12 +132,12 @@ def run_stage(name: str, stage: Stage) -> None:
         inputs = [*stage.deps, *(str(from_root(path)) for path in getattr(own, "files", ()))]
         for path in inputs:
             log.log_input(Path(path))
-        about = determinants(values, inputs, current_digests(name, Path(sys.argv[0])), compute)
-        check_agreement(about)
         resume = None
-        if stage.resumes:
+        if stage.resumes or size() > 1:
+            about = determinants(values, inputs, current_digests(name, Path(sys.argv[0])), compute)
+            check_agreement(about)
             kept = Follower() if rank() else Resume(name, about, params.checkpoint_seconds)
-            resume = around.enter_context(kept)
+            resume = around.enter_context(kept) if stage.resumes else None
         stage.main(StageRun(name, own, params.seed, compute, log, resume))
         for output in stage.outputs:
             log.log_artifact(output)
