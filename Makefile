@@ -15,7 +15,9 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Where it is set, as in many containers, each of the pipeline's processes would compile torch and mlflow anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup repro test torture ablation benchmark peers compare play ui send deps mutants clean lock
+DOORS := $(wildcard doors/*/dvc.yaml)
+
+.PHONY: help setup repro doors test torture ablation benchmark peers compare play ui send deps mutants clean lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s  %s\n", $$1, $$2}' Makefile
@@ -37,6 +39,12 @@ repro: setup ## run the pipeline: data, training, samples, pictures
 	dvc repro
 	@echo
 	@echo "Everything: open reports/index.html    Numbers: dvc metrics show    All runs: make ui"
+
+doors: setup ## run the doors, other systems on the same package (docs/doors.md), and what they need
+	dvc repro $(DOORS:%=%:check)
+	dvc repro $(DOORS)
+	@echo
+	@echo "Everything: open doors/NAME/reports/index.html"
 
 test: setup ## lint, types and the whole test suite
 	ruff check .
@@ -74,7 +82,7 @@ ui: setup ## browse the runs in MLflow, on this machine only
 send: setup ## send to MLflow what it could not take when it was logged
 	python -m ddpm.run.tracking send
 
-deps: setup ## write dvc.yaml from what the scripts in stages/ declare
+deps: setup ## write each dvc.yaml from what the scripts in stages/ declare
 	PYTHONPATH=src python -m ddpm.run.dvc
 
 mutants: setup ## make mistakes in copies of the project, one by one: do the tests notice?
@@ -82,7 +90,7 @@ mutants: setup ## make mistakes in copies of the project, one by one: do the tes
 
 clean: ## remove all that was built, downloaded or made, MLflow's runs too
 	rm -rf $(VENV) .data .dvc/cache .dvc/tmp .resume .mlflow-outbox mlflow.db* mlartifacts dvc_plots .benchmark \
-	  data models samples plan reports
+	  data models samples plan reports $(foreach made,data models samples plan reports,$(DOORS:dvc.yaml=$(made)))
 
 lock: ## compile requirements.txt anew from pyproject.toml
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --group dev --no-annotate pyproject.toml \

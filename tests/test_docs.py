@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import chdir
 from functools import cache
 from importlib.util import find_spec
 from itertools import pairwise
@@ -18,6 +19,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from dvc.cli.parser import get_main_parser
+from dvc.utils.cli_parse import to_path_overrides
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 from mlflow import MlflowClient
 from PIL import Image
@@ -31,18 +33,19 @@ from ddpm.diffusion.posterior import Prediction
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.networks.checkpoint import save_model
 from ddpm.networks.network import NETWORKS
+from ddpm.rules import RULES
 from ddpm.run.dvc import CHECK, Declared, declared_stages, needs
 from ddpm.run.tracking.model_registry import register
 from ddpm.run.yaml import load_yaml
 from ddpm.sampling.sampler import SAMPLERS
 
 README, EXTENDING, CHANGELOG = (REPO / name for name in ("README.md", "docs/extending.md", "CHANGELOG.md"))
-PAGES = sorted(set(REPO.glob("*.md")) | set((REPO / "docs").rglob("*.md")))
+PAGES = sorted({*REPO.glob("*.md"), *REPO.glob("docs/**/*.md"), *REPO.glob("doors/*/README.md")})
 RECIPES = {path.stem for path in (REPO / "recipes").glob("*.yaml")}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
-PATH = re.compile(r"(?:\.ci|benchmarks|docs|recipes|reports|src|stages|tests|data|models|samples)/[\w./-]*")
+PATH = re.compile(r"(?:\.ci|benchmarks|docs|doors|recipes|reports|src|stages|tests|data|models|samples)/[\w./-]*")
 
 
 def name(page: Path) -> str:
@@ -96,10 +99,15 @@ def slugs(page: Path) -> list[str]:
 
 
 @cache
-def stages() -> Mapping[str, Declared]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(REPO)
+def stages(pipeline: Path = REPO) -> Mapping[str, Declared]:
+    """Of the main pipeline, or of a door in its folder."""
+    with chdir(pipeline):
         return declared_stages()
+
+
+def pipelines(page: Path) -> list[Path]:
+    """The pipelines of which a page speaks: the main one, and a door on the door's own page."""
+    return [REPO] if page.parent.parent != REPO / "doors" else [REPO, page.parent]
 
 
 @every_page
@@ -148,7 +156,8 @@ def test_commands_are_ones_that_exist(page):
                 asked = get_main_parser().parse_args(others)
                 if others[0] == "repro" or others[:2] == ["exp", "run"]:
                     there = stages().keys() | set(re.findall(r"^# stages/(\w+)\.py$", page.read_text(), re.MULTILINE))
-                    assert there >= set(asked.targets), words
+                    others = {target for target in asked.targets if not (REPO / target).is_file()}
+                    assert there >= others, words
 
 
 def overrides(pages: list[Path]) -> Iterator[tuple[str, ...]]:
@@ -180,11 +189,13 @@ def root(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("changes", sorted(set(overrides([page for page in PAGES if page != EXTENDING]))), ids=" ".join)
 def test_experiments_change_params_to_allowed_values(changes, root, tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(root))  # from which relative paths are taken
-    for number, sweep in enumerate(get_hydra_sweeps({"params.yaml": [*changes]})):
-        path = tmp_path / f"{number}.yaml"
-        shutil.copy(REPO / "params.yaml", path)
-        apply_overrides(path, sweep["params.yaml"])
-        checked_params(stages(), load_yaml(path))
+    for number, sweep in enumerate(get_hydra_sweeps(to_path_overrides(changes))):
+        for file, own in sweep.items():
+            path = tmp_path / f"{number}.yaml"
+            shutil.copy(REPO / file, path)
+            apply_overrides(path, own)
+            pipeline = (REPO / file).parent  # the rules of a door stand in its stage check: tests/doors
+            checked_params(stages(pipeline), load_yaml(path), RULES if pipeline == REPO else ())
 
 
 def test_extending_changes_params_to_values_that_its_files_allow(tmp_path):
@@ -220,8 +231,9 @@ def keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 @every_page
 def test_params_paths_and_modules_in_the_prose_exist(page):
-    params = set(keys(load_yaml(REPO / "params.yaml")))
-    made = {path.as_posix() for stage, *_ in stages().values() for path in stage.outputs}
+    own = pipelines(page)
+    params = {key for pipeline in own for key in keys(load_yaml(pipeline / "params.yaml"))}
+    made = {path.as_posix() for each in own for stage, *_ in stages(each).values() for path in stage.outputs}
     made |= {compare.PAGE.as_posix()}
     made |= {f"{parent}/" for path in made for parent in Path(path).parents}
     for code in spans(page):
@@ -230,7 +242,7 @@ def test_params_paths_and_modules_in_the_prose_exist(page):
         elif re.fullmatch(r"ddpm(\.\w+)+", code):
             assert resolve_name(code), code
         elif PATH.fullmatch(code) and not re.search("[A-Z]{4}", code):
-            assert (REPO / code).exists() or code in made, code
+            assert any((pipeline / code).exists() for pipeline in own) or code in made, code
 
 
 def test_the_readme_names_every_room():

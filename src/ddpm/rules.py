@@ -3,7 +3,7 @@
 A rule is a function of all params that yields a line for each mistake: key, value and what is allowed.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from math import prod
 from typing import Any
@@ -14,7 +14,7 @@ from ddpm.evaluation.evaluate import FEWEST, LEAST_INCEPTION_SAMPLES
 from ddpm.exact.quality import MIN_PAIRS
 from ddpm.networks.network import NETWORKS
 from ddpm.run.params import PARAMS, check_size
-from ddpm.run.root import from_root
+from ddpm.run.root import from_root, in_repo
 from ddpm.sampling.sampler import SAMPLERS
 from ddpm.training.init import load_init
 
@@ -22,13 +22,13 @@ Rule = Callable[[Any], Iterator[str]]
 MODELS = "tiny", "unet"
 
 
-def check_rules(params: Any) -> None:
-    """Apply every rule to all params.
+def check_rules(params: Any, rules: Sequence[Rule]) -> None:
+    """Apply rules to all params.
 
     Raises:
         UserError: One line for each mistake.
     """
-    if mistakes := [f"{PARAMS}: {line}" for rule in RULES for line in rule(params)]:
+    if mistakes := [f"{in_repo(PARAMS)}: {line}" for rule in rules for line in rule(params)]:
         raise UserError("\n".join(mistakes))
 
 

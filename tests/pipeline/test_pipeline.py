@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from project import NOWHERE, STAGES, TINY, copy_project, write_params
+from project import NOWHERE, STAGES, make_small
 from ruamel.yaml import YAML
 
 from ddpm.run.files import md5
@@ -32,16 +32,6 @@ def record():
         modules = [module for module in sys.modules if module.startswith("ddpm.")]
         pathlib.Path(os.environ["RECORD_TO"], f"{name}.json").write_text(json.dumps(modules))
 """
-# A data set of 600 images a split: to classify 10,000 test images, as four stages do, takes longer than all else.
-FEW = """
-from ddpm.data.dataset import DATASETS, DatasetSource
-from ddpm.data.datasets import fashion_mnist
-
-def load(folder):
-    return tuple(split[:600] for split in fashion_mnist.load(folder))
-
-DATASETS.register(__name__, DatasetSource((1, 28, 28), 600, 600, fashion_mnist.CLASS_NAMES, load))
-"""
 TRACKED = [stage for stage in STAGES if stage != "check"]
 
 
@@ -54,9 +44,7 @@ class Clone:
 
     def __init__(self, folder: Path, raw: Path, environment: dict[str, str], **extra: str) -> None:
         folder.mkdir()
-        copy_project(folder)
-        (folder / "src/ddpm/data/datasets/few.py").write_text(FEW)
-        write_params(folder, TINY | {"data": TINY["data"] | {"name": "few", "path": str(raw)}})
+        make_small(folder, raw)
         self.folder = folder
         self.environment = environment | extra
 

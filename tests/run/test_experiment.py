@@ -1,6 +1,7 @@
 """What `dvc exp run -S` wrote into params.yaml is taken back after a mistake, and nothing else."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from ddpm.run import experiment
 from ddpm.run.baseline import changed_params, committed_params
-from ddpm.run.experiment import overridden, take_back_overrides
+from ddpm.run.experiment import overridden, take_back_overrides, way_back
 from ddpm.run.yaml import load_yaml
 
 COMMITTED = "# a comment\nseed: 0     # of all\ntrain:\n  lr: 1e-3\n  betas: [0.9, 0.99]\n  unet: {channels: 64}\n"
@@ -28,8 +29,9 @@ def folder(tmp_path, monkeypatch):
     return project
 
 
-def overrides(monkeypatch, *words):
-    monkeypatch.setattr(experiment, "_command_line", lambda: ["python", "dvc", "exp", "run", *words])
+def overrides(monkeypatch, *words, folder="."):
+    command = ["python", "dvc", "exp", "run", *words]
+    monkeypatch.setattr(experiment, "_command", lambda: (command, Path(folder)))
 
 
 def test_the_file_is_the_committed_one_again_to_the_byte(folder, monkeypatch):
@@ -51,6 +53,31 @@ def test_changes_by_hand_stay(folder, monkeypatch):
         "train": {"lr": 1e-3, "unet": {"channels": 32}, "betas": [0.9, 0.99]},
     }
     assert (folder / "params.yaml").read_text().startswith("# mine\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "started_in", "taken_back"),
+    [
+        (["-S", "doors/a/params.yaml:train.lr=abc", "-S", "seed=3"], ".", True),
+        (["-S", "train.lr=abc"], "doors/a", True),
+        (["-S", "train.lr=abc"], ".", False),  # that of the main pipeline
+        (["-S", "doors/b/params.yaml:train.lr=abc"], ".", False),
+    ],
+)
+def test_in_a_door_its_own_keys_are_taken_back(words, started_in, taken_back, folder, monkeypatch):
+    for name in (".dvc", "doors/a", "doors/b"):
+        (folder / name).mkdir(parents=True)
+    own = folder / "doors/a/params.yaml"
+    own.write_text(COMMITTED)
+    for words_of_git in (["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "doors"]):
+        subprocess.run(["git", *words_of_git], check=True)
+    monkeypatch.chdir(own.parent)
+    overrides(monkeypatch, *words, folder=folder / started_in)
+    own.write_text(COMMITTED.replace("1e-3", "abc").replace("seed: 0", "seed: 3"))
+    assert changed_params() == {"doors/a/params.yaml:train.lr": "abc", "doors/a/params.yaml:seed": 3}
+    assert take_back_overrides() == taken_back
+    assert changed_params().keys() == {f"doors/a/params.yaml:{k}" for k in ("seed", "train.lr")[: 2 - taken_back]}
+    assert way_back().endswith(": git checkout HEAD doors/a/params.yaml && dvc repro doors/a/dvc.yaml")
 
 
 @pytest.mark.parametrize("why", ["no experiment", "a copy", "no git", "no overrides", "not even YAML"])

@@ -119,7 +119,7 @@ def baseline(patch):
 
 
 def experiment(patch):
-    patch.setattr("ddpm.run.experiment._command_line", lambda: ["dvc", "exp", "run", "-S", "seed=7"])
+    patch.setattr("ddpm.run.experiment._command", lambda: (["dvc", "exp", "run", "-S", "seed=7"], Path()))
 
 
 def invocation(patch):

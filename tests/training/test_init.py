@@ -101,7 +101,7 @@ def test_the_plan_of_the_stage_alone_changes_with_the_file():
     values = load_yaml(REPO / "params.yaml")
     values["train_tiny"] |= {"init": START.name, "schedule": "linear", "prediction": "eps", "max_steps": 50}
     Path("params.yaml").write_text(dump_yaml(values))
-    check, plans = runpy.run_path("stages/check.py")["main"], []
+    check, plans = runpy.run_path("stages/check.py")["STAGES"]["check"].main, []
     for seed in (0, 1):
         saved(tiny(seed))
         check(None)

@@ -6,6 +6,7 @@ from typing import Any
 
 from ddpm.errors import UserError
 from ddpm.run.params import PARAMS, flatten
+from ddpm.run.root import door, in_repo
 from ddpm.run.yaml import load_yaml, parse_yaml
 
 # What most experiments are about: MLflow shows these of every run, so that runs of two commits compare.
@@ -26,7 +27,7 @@ def committed_params() -> str | None:
 
 
 def changed_params() -> dict[str, Any]:
-    """The params that are not as they are committed: dotted keys and present values; None for one that is left out."""
+    """The params that are not as they are committed: keys as for `-S`, and present values; None for one left out."""
     text = committed_params()
     if text is None:
         return {}
@@ -42,13 +43,14 @@ def changed_params() -> dict[str, Any]:
 
 
 def main_params() -> dict[str, Any]:
-    """The present values of MAIN, by dotted keys; those that params.yaml has."""
+    """The present values of MAIN, by keys as for `-S`; those that params.yaml has."""
     try:
         now = _flat(load_yaml(PARAMS))
     except UserError:
         return {}
-    return {key: now[key] for key in MAIN if key in now}
+    return {key: value for key, value in now.items() if key.rpartition(":")[2] in MAIN}
 
 
 def _flat(values: Any) -> dict[str, Any]:
-    return dict(flatten(values)) if isinstance(values, Mapping) else {}
+    file = f"{in_repo(PARAMS)}:" if door() else ""
+    return {f"{file}{key}": value for key, value in flatten(values)} if isinstance(values, Mapping) else {}

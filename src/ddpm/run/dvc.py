@@ -1,10 +1,11 @@
 """dvc.yaml, written from what the scripts in `stages/` declare: `make deps`, or `python -m ddpm.run.dvc`.
 
-README and docs/pipeline.md get a diagram of the stages.
+README and docs/pipeline.md get a diagram of the stages. Each door (docs/doors.md) has its own dvc.yaml and README.
 """
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import chdir
 from graphlib import CycleError, TopologicalSorter
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -14,11 +15,12 @@ from ddpm.errors import UserError
 from ddpm.run.diagram import mermaid, with_diagram
 from ddpm.run.files import atomic_path
 from ddpm.run.params import section
-from ddpm.run.plan import PLAN, plan_path
+from ddpm.run.plan import PLAN, plan_path, source_folder
+from ddpm.run.root import in_repo
 from ddpm.run.stage import Stage
 from ddpm.run.yaml import dump_yaml
 
-DVC_YAML, STAGES = Path("dvc.yaml"), Path("stages")
+DVC_YAML, STAGES, DOORS = Path("dvc.yaml"), Path("stages"), Path("doors")
 WITH_DIAGRAM = Path("README.md"), Path("docs/pipeline.md")
 CHECK = "check"  # the first stage, for which every other one waits
 USED_BY_RUN = {"seed": "ddpm.run.seeding", "device": "ddpm.run.compute"}  # what `run` does with general params
@@ -133,6 +135,13 @@ def write(path: Path = DVC_YAML, pages: Iterable[Path] = WITH_DIAGRAM) -> list[P
     return changed
 
 
+def write_all() -> Iterator[str]:
+    """`write` in the main repository and in each door; yields the paths of the files that have changed."""
+    for folder in (Path(), *sorted(script.parent for script in DOORS.glob(f"*/{STAGES}"))):
+        with chdir(folder):
+            yield from [in_repo(path) for path in write()]
+
+
 def _declared_in(script: Path) -> dict[str, Stage]:
     spec = spec_from_file_location(f"stages_{script.stem}", script)
     assert spec
@@ -148,7 +157,7 @@ def _declared_in(script: Path) -> dict[str, Stage]:
 def _entry(name: str, declared: Declared) -> dict[str, Any]:
     stage, script, alone = declared
     entry = {
-        "cmd": f"PYTHONPATH=src python {script.as_posix()}{'' if alone else f' {name}'}",
+        "cmd": f"PYTHONPATH={source_folder().as_posix()} python {script.as_posix()}{'' if alone else f' {name}'}",
         "deps": [*([] if name == CHECK else [plan_path(name).as_posix()]), *stage.deps],
         "params": [*stage.general, *([stage.key or name] if stage.section else [])],
         "outs": [*stage.outs],
@@ -160,6 +169,6 @@ def _entry(name: str, declared: Declared) -> dict[str, Any]:
 
 if __name__ == "__main__":
     try:
-        print(f"written: {', '.join(map(str, write())) or 'nothing'}")
+        print(f"written: {', '.join(write_all()) or 'nothing'}")
     except UserError as error:
         sys.exit(f"make deps: {error}")

@@ -15,16 +15,21 @@ from ddpm.errors import UserError
 from ddpm.run.baseline import committed_params
 from ddpm.run.invocation import dvc_process
 from ddpm.run.params import PARAMS
-from ddpm.run.root import repo_root
+from ddpm.run.root import checkout, dvc_command, in_repo, repo_root
 from ddpm.run.yaml import load_yaml, parse_yaml
 
 OPTIONS = "-S", "--set-param"
-WAY_BACK = f"to go back to the last commit's parameters and their results: git checkout HEAD {PARAMS} && dvc repro"
+
+
+def way_back() -> str:
+    """The commands, in a line."""
+    undo = f"git checkout HEAD {in_repo(PARAMS)} && {dvc_command('repro')}"
+    return f"to go back to the last commit's parameters and their results: {undo}"
 
 
 def is_in_workspace() -> bool:
     """Whether this process belongs to an experiment that runs in the workspace, not in a copy of it."""
-    return "DVC_EXP_NAME" in os.environ and Path.cwd().resolve() == repo_root().resolve()
+    return "DVC_EXP_NAME" in os.environ and checkout().resolve() == repo_root().resolve()
 
 
 def take_back_overrides() -> bool:
@@ -33,7 +38,7 @@ def take_back_overrides() -> bool:
     Returns:
         Whether that was done: not outside of an experiment in the workspace, or if its command line cannot be read.
     """
-    keys = list(overridden(_command_line()))
+    keys = list(overridden(*_command()))
     committed = committed_params()
     if not is_in_workspace() or not keys or committed is None:
         return False
@@ -52,8 +57,13 @@ def take_back_overrides() -> bool:
     return False
 
 
-def overridden(command: Sequence[str]) -> Iterator[str]:
-    """The dotted keys of params.yaml that a `dvc exp run` overrides: `-S key=value`, and with a + or ~ before it."""
+def overridden(command: Sequence[str], folder: Path = Path()) -> Iterator[str]:
+    """The dotted keys of params.yaml that a `dvc exp run` overrides: `-S key=value`, and with a + or ~ before it.
+
+    Args:
+        command: The command line of dvc. A path and a colon before a key name the file that it stands in.
+        folder: Where it was started.
+    """
     words = iter(command)
     for word in words:
         for option in OPTIONS:
@@ -63,17 +73,18 @@ def overridden(command: Sequence[str]) -> Iterator[str]:
                 value = rest.removeprefix("=")
             else:
                 continue
-            key = value.partition("=")[0].removeprefix(f"{PARAMS}:").lstrip("+~")
-            if key and ":" not in key:  # another file
-                yield key
+            file, _, key = value.partition("=")[0].rpartition(":")
+            if in_repo(folder / (file or PARAMS)) == in_repo(PARAMS) and key.lstrip("+~"):
+                yield key.lstrip("+~")
             break
 
 
-def _command_line() -> list[str]:
+def _command() -> tuple[list[str], Path]:
+    """The command line of the dvc above this process, and the folder that it works in; nothing if they are hidden."""
     with suppress(psutil.Error):
         if process := dvc_process():
-            return process.cmdline()
-    return []
+            return process.cmdline(), Path(process.cwd())
+    return [], Path()
 
 
 def _give_back(values: MutableMapping[str, Any], before: Any, keys: Sequence[str]) -> None:

@@ -25,6 +25,7 @@ from pydantic_core import PydanticKnownError
 
 from ddpm.errors import UserError
 from ddpm.registry import Registry
+from ddpm.run.root import in_repo
 from ddpm.run.yaml import load_yaml
 
 PARAMS = Path("params.yaml")
@@ -150,7 +151,7 @@ class Chooses(Section):
         values = (self.model_extra or {}).get(name, {})
         if isinstance(values, Section):
             return values
-        return validated(_options_class(self.registries()[field], name), values, f"{PARAMS}: {name}")
+        return validated(_options_class(self.registries()[field], name), values, f"{in_repo(PARAMS)}: {name}")
 
     def chosen(self) -> Iterator[tuple[str, str]]:
         """Each field of `registries` with the entries that it chooses, one by one."""
@@ -220,7 +221,7 @@ def load_params(sections: Mapping[str, type[BaseModel]], path: Path = PARAMS, wh
         UserError: The file cannot be read, or has mistakes: one line for each.
     """
     model = params_model(sections, "forbid" if whole else "ignore")
-    return validated(model, load_yaml(path), str(path), WHOLE if whole else None)
+    return validated(model, load_yaml(path), in_repo(path), WHOLE if whole else None)
 
 
 def section(params: Any, key: str) -> Any:

@@ -14,14 +14,16 @@ Modules in NEUTRAL are left out as a whole. tests/run/test_neutral.py holds that
 import ast
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ddpm.run.root import checkout
+
 PLAN = Path("plan")
-SOURCE = Path("src")
 # What runs a stage: it passes params, seed and device on as they are, and keeps and logs what the stage makes.
 NEUTRAL = (
     "ddpm",
@@ -50,6 +52,11 @@ def plan_path(stage: str) -> Path:
     return PLAN / f"{stage}.json"
 
 
+def source_folder() -> Path:
+    """Where the package's code is, from the working folder."""
+    return Path(os.path.relpath(checkout() / "src"))
+
+
 def code_digests(script: Path, chosen: Iterable[str] = ()) -> dict[str, str]:
     """Find the code that decides the result of a stage.
 
@@ -61,9 +68,10 @@ def code_digests(script: Path, chosen: Iterable[str] = ()) -> dict[str, str]:
         The digest of the script, by its path, and of each module, by its name.
     """
     found, waiting = {script.as_posix(): script.read_text()}, [*chosen, *imports(script.read_text())]
+    source = source_folder()
     while waiting:
         name = waiting.pop()
-        path = SOURCE / f"{name.replace('.', '/')}.py"
+        path = source / f"{name.replace('.', '/')}.py"
         if name not in found and not is_neutral(name) and path.is_file():
             found[name] = path.read_text()
             waiting += imports(found[name])

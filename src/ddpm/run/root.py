@@ -1,4 +1,4 @@
-"""Where the main repository is: paths in params.yaml are taken from it.
+"""Where the main repository is, from which paths in params.yaml are taken, and where the working folder is in it.
 
 Nothing of torch is imported here, so that tracking's sender starts at once.
 """
@@ -8,12 +8,16 @@ from pathlib import Path
 
 
 def repo_root() -> Path:
-    """Folder of the main repository: DVC_ROOT, else the nearest folder upwards with `.dvc`, else the working folder.
+    """Folder of the main repository: DVC_ROOT, else the checkout.
 
     DVC_ROOT names it even where `dvc exp run --temp` works in a copy that is deleted afterwards.
     """
-    if named := os.environ.get("DVC_ROOT"):
-        return Path(named)
+    named = os.environ.get("DVC_ROOT")
+    return Path(named) if named else checkout()
+
+
+def checkout() -> Path:
+    """The repository, or its copy, that this process works in: the nearest folder upwards with `.dvc`, else its own."""
     here = Path.cwd()
     return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
 
@@ -21,3 +25,24 @@ def repo_root() -> Path:
 def from_root(path: str) -> Path:
     """A path of params.yaml. A relative one means the same in the workspace and in the copy of an experiment."""
     return repo_root() / path
+
+
+def in_repo(path: Path | str) -> str:
+    """A path as it is called at the top of the checkout; unchanged if it lies outside."""
+    absolute = Path(os.path.abspath(path))
+    return absolute.relative_to(checkout()).as_posix() if absolute.is_relative_to(checkout()) else str(path)
+
+
+def door() -> str:
+    """The name of the door (docs/doors.md) whose pipeline runs in the working folder; "" for the main pipeline."""
+    return Path(in_repo(".")).name
+
+
+def with_door(stage: str) -> str:
+    """A stage's name among those of all pipelines: "latent.sample" for stage sample of doors/latent."""
+    return f"{door()}.{stage}" if door() else stage
+
+
+def dvc_command(verb: str) -> str:
+    """A command about the working folder's pipeline, as it is typed at the top of the repository."""
+    return f"dvc {verb} {in_repo('dvc.yaml')}" if door() else f"dvc {verb}"

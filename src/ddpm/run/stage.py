@@ -17,13 +17,13 @@ from pydantic import BaseModel
 
 from ddpm.errors import UserError
 from ddpm.run.compute import Compute, set_up
-from ddpm.run.experiment import WAY_BACK, is_in_workspace
+from ddpm.run.experiment import is_in_workspace, way_back
 from ddpm.run.params import load_params, section
 from ddpm.run.plan import current_digests
 from ddpm.run.processes import cores, rank, size, together
 from ddpm.run.resume.context import Resume, determinants
 from ddpm.run.resume.follower import Follower, check_agreement
-from ddpm.run.root import from_root
+from ddpm.run.root import from_root, with_door
 from ddpm.run.seeding import derive_seed
 from ddpm.run.tracking.record import Run, stage_run
 
@@ -105,7 +105,7 @@ def run(stages: Mapping[str, Stage]) -> None:
     name = names[0]
     logging.basicConfig(level=logging.ERROR if rank() else logging.INFO, format="%(message)s")
     speaks = name in stages and stages[name].tracked and not rank()  # `check` undoes what it refuses
-    outside = way_back() if speaks else nullcontext()
+    outside = or_way_back() if speaks else nullcontext()
     with outside, mistakes_in_one_line(name):
         if len(names) > 1 or name not in stages:
             raise UserError(f"the stage is {' '.join(names)}; {sys.argv[0]} has {', '.join(stages)}")
@@ -126,9 +126,9 @@ def run_stage(name: str, stage: Stage) -> None:
         {} if own is None else {key: own.model_dump()}
     )
     with ExitStack() as around:
+        log = around.enter_context(stage_run(with_door(name), values)) if stage.tracked and not rank() else Run()
         compute = set_up(params.device, params.precision) if "device" in stage.general else Compute()
         around.enter_context(together(params.processes or cores(), own.most_processes if own else 1))
-        log = around.enter_context(stage_run(name, values)) if stage.tracked and not rank() else Run()
         inputs = [*stage.deps, *(str(from_root(path)) for path in getattr(own, "files", ()))]
         for path in inputs:
             log.log_input(Path(path))
@@ -136,7 +136,7 @@ def run_stage(name: str, stage: Stage) -> None:
         if stage.resumes or size() > 1:
             about = determinants(values, inputs, current_digests(name, Path(sys.argv[0])), compute)
             check_agreement(about)
-            kept = Follower() if rank() else Resume(name, about, params.checkpoint_seconds)
+            kept = Follower() if rank() else Resume(with_door(name), about, params.checkpoint_seconds)
             resume = around.enter_context(kept) if stage.resumes else None
         stage.main(StageRun(name, own, params.seed, compute, log, resume))
         for output in stage.outputs:
@@ -171,13 +171,13 @@ def mistakes_in_one_line(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def way_back() -> Iterator[None]:
+def or_way_back() -> Iterator[None]:
     """If the block fails or is stopped in an experiment in the workspace, say how to get the workspace back."""
     try:
         yield
     except BaseException:
         if is_in_workspace():
-            print(WAY_BACK, file=sys.stderr)
+            print(way_back(), file=sys.stderr)
         raise
 
 

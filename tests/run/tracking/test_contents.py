@@ -89,7 +89,7 @@ def test_code_version_is_the_commit_and_whether_code_differs_from_it(inside_anot
     if inside_another:  # the project is a folder of a repository that has code of its own
         Path("src").mkdir()
         Path("src/theirs.py").touch()
-        Path("project").mkdir()
+        Path("project/.dvc").mkdir(parents=True)
         monkeypatch.setenv("DVC_ROOT", str(Path.cwd()))
         monkeypatch.chdir("project")
     git("commit", "--quiet", "--allow-empty", "--message", "start")

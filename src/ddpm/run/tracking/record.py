@@ -35,6 +35,8 @@ from ddpm.run.baseline import changed_params, main_params
 from ddpm.run.files import atomic_path, md5
 from ddpm.run.invocation import invocation
 from ddpm.run.params import flatten
+from ddpm.run.plan import source_folder
+from ddpm.run.root import door, dvc_command, in_repo
 from ddpm.run.tracking.outbox import OUTBOX, RUN_ID, Journal, now, reason
 from ddpm.run.tracking.sender import Sender
 
@@ -228,7 +230,8 @@ def how_to_repeat() -> str:
     params, commit = changed_params(), _git("rev-parse", "HEAD")
     values = (f"-S {shlex.quote(f'{key}={_spell(value)}')}" for key, value in params.items())
     commands = [f"git checkout {commit}"] if commit else []
-    commands.append(" ".join(("dvc exp run", *values)) if params else "make repro")
+    again = dvc_command("repro") if door() else "make repro"
+    commands.append(" ".join((dvc_command("exp run"), *values)) if params else again)
     return "\n".join(("To repeat it:\n", "```sh", *commands, "```\n"))
 
 
@@ -244,7 +247,7 @@ def _spell(value: Any) -> str:
 def _tags() -> dict[str, str]:
     """Who runs which code for which experiment. What is unknown is left out."""
     commit = _git("rev-parse", "HEAD")
-    changed = _git("--no-optional-locks", "status", "--porcelain", "--", "src", "stages")
+    changed = _git("--no-optional-locks", "status", "--porcelain", "--", str(source_folder()), "stages")
     tags = {
         "mlflow.user": psutil.Process().username(),
         "mlflow.source.name": sys.argv[0],
@@ -271,6 +274,6 @@ def _keep(path: Path, kept: Path) -> None:
 
 
 def _name(path: Path) -> str:
-    """A file's path from the working folder, or its bare name if it lies elsewhere, in characters of a tag's key."""
-    path, here = Path(os.path.abspath(path)), Path.cwd()
-    return re.sub(r"[^\w. /-]", "_", path.relative_to(here).as_posix() if path.is_relative_to(here) else path.name)
+    """A file's path in the repository, or its bare name if it lies elsewhere, in characters of a tag's key."""
+    name = in_repo(path)
+    return re.sub(r"[^\w. /-]", "_", path.name if name.startswith(("/", "..")) else name)
