@@ -19,6 +19,7 @@ REGISTRIES = {  # where each is defined; the files of its folder are its entries
     "CONDITIONINGS": "ddpm.conditioning.conditioning",
     "DATASETS": "ddpm.data.dataset",
     "METRICS": "ddpm.evaluation.metric",
+    "BOTTLENECKS": "ddpm.latent.bottleneck",
     "TOPICS": "ddpm.figures.topic",
 }
 CODE = sorted([*REPO.glob("src/ddpm/**/*.py"), *REPO.glob("stages/*.py"), *REPO.glob("doors/*/stages/*.py")])

@@ -1,0 +1,67 @@
+"""Vector quantisation: each vector of a latent becomes the nearest one of a learnt codebook (van den Oord et al. 2017).
+
+As in Rombach et al. (2022), the diffusion model learns latents before quantisation, and quantisation is the decoder's
+first layer.
+"""
+
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Le
+from einops import rearrange
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from ddpm.latent.bottleneck import BOTTLENECKS, Bottleneck
+from ddpm.run.params import Section
+
+
+class VQOptions(Section):
+    """n_codes: vectors in the codebook. commitment: weight of the term that keeps the encoder near its codes."""
+
+    n_codes: Annotated[int, Ge(2), Le(65_536)] = 512
+    commitment: Annotated[float, Ge(0), Le(10)] = 0.25
+
+
+class VQ(Bottleneck):
+    """A codebook. Gradients pass it as if it were not there; the penalty moves codes and encoder together.
+
+    Args:
+        channels: Length of a vector.
+        n_codes: Vectors in the codebook.
+        commitment: beta of equation 3 of van den Oord et al. (2017).
+    """
+
+    Options = VQOptions
+
+    def __init__(self, channels: int, n_codes: int, commitment: float) -> None:
+        super().__init__(channels)
+        self.commitment = commitment
+        self.codes = nn.Embedding(n_codes, channels)
+
+    def forward(
+        self,
+        encoded: Float[Tensor, "b c h w"],
+        stream: torch.Generator,  # noqa: ARG002
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b"]]:
+        z = encoded.float()
+        e = self.decodable(z)
+        to_code = (e - z.detach()).square().mean(dim=(1, 2, 3))
+        to_encoder = (z - e.detach()).square().mean(dim=(1, 2, 3))
+        return z + (e - z).detach(), to_code + self.commitment * to_encoder
+
+    def latents(self, encoded: Float[Tensor, "b c h w"], stream: torch.Generator) -> Float[Tensor, "b c h w"]:  # noqa: ARG002
+        return encoded.float()
+
+    def decodable(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The codes nearest to the vectors of the latents."""
+        return rearrange(self.codes(self.nearest(latents)), "b h w c -> b c h w")
+
+    def nearest(self, latents: Float[Tensor, "b c h w"]) -> Int64[Tensor, "b h w"]:
+        """The numbers of the codes nearest to the vectors of the latents; the first one of several."""
+        vectors, codes = rearrange(latents, "b c h w -> b h w c"), self.codes.weight
+        # |z - e|^2 without |z|^2, which is the same for every code.
+        return (codes.square().sum(1) - 2 * vectors @ codes.T).argmin(-1)
+
+
+BOTTLENECKS.register(__name__, VQ)
