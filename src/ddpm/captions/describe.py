@@ -1,0 +1,42 @@
+"""Captions of images: what the rules measure, rendered as a caption that is a function of the image alone."""
+
+import hashlib
+from random import Random
+
+from jaxtyping import Int64, Integer, UInt8
+from torch import Tensor
+
+from ddpm.captions.attributes import VALUES, measured
+from ddpm.captions.grammar import Meaning, render
+
+SAID = 0.75  # share of the measured values that a caption says
+
+
+def described(
+    images: UInt8[Tensor, "n c h w"], items: Integer[Tensor, " n"]
+) -> tuple[list[str], Int64[Tensor, "n attributes"]]:
+    """A caption of each image, and all that was measured.
+
+    The image's own bytes choose what the caption says and how, so that it depends neither on a seed nor on the images
+    beside it.
+
+    Args:
+        images: 8-bit.
+        items: Class numbers of FashionMNIST.
+
+    Returns:
+        The captions, and `attributes.measured`.
+    """
+    values = measured(images, items)
+    made = []
+    for image, item, row in zip(images, items.tolist(), values, strict=True):
+        rng = Random(hashlib.blake2b(image.numpy().tobytes(), digest_size=8).digest())
+        meaning = meaning_of(item, row)
+        said = tuple(value for value in meaning.values if rng.random() < SAID)
+        made.append(render(Meaning(item, said), rng))
+    return made, values
+
+
+def meaning_of(item: int, row: Int64[Tensor, " attributes"]) -> Meaning:
+    """The meaning of a row of `attributes.measured`: all that it has a value for."""
+    return Meaning(item, tuple(VALUES[2 * i + number - 1] for i, number in enumerate(row.tolist()) if number))

@@ -1,0 +1,66 @@
+"""What can be measured of an item on a black ground: brightness, contrast and shape.
+
+Every measure takes images in [0, 1], (n, h, w), and gives one number an image. The item is all pixels brighter than
+`GROUND`. An empty image measures 0.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+GROUND = 0.1  # pixels as dark as this are the ground
+HEM = 0.6, 0.8  # rows in which long sleeves hang beside the body, as shares of the height
+WAIST = 0.35, 0.7  # columns between the ball of a foot and its heel, as shares of the width
+
+
+def brightness(images: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:
+    """Mean of the item's pixels, from 0 to 1."""
+    item = images > GROUND
+    return (images * item).sum((1, 2)) / item.sum((1, 2)).clamp(min=1)
+
+
+def contrast(images: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:
+    """Mean absolute difference of neighbouring pixels, from 0 to 1; the item's outline does not count."""
+    inner = 1 - F.max_pool2d(1 - (images > GROUND).float()[:, None], 3, stride=1, padding=1)[:, 0]  # a pixel less
+    total, pairs = torch.zeros(len(images)), torch.zeros(len(images))
+    for along in (1, 2):
+        size = images.shape[along] - 1
+        both = inner.narrow(along, 0, size) * inner.narrow(along, 1, size)
+        total += (both * images.diff(dim=along).abs()).sum((1, 2))
+        pairs += both.sum((1, 2))
+    return total / pairs.clamp(min=1)
+
+
+def breadth(images: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:
+    """Mean width of the item's rows, as a share of its height."""
+    item = images > GROUND
+    return item.sum((1, 2)) / item.any(2).sum(1).clamp(min=1) ** 2
+
+
+def stature(images: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:
+    """Height of the item, as a share of its width."""
+    item = images > GROUND
+    return item.any(2).sum(1) / item.any(1).sum(1).clamp(min=1)
+
+
+def hem(images: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:
+    """Distance between the item's left and right edge where hands would be, as a share of the image's width."""
+    first, last = (round(share * images.shape[1]) for share in HEM)
+    item = (images > GROUND)[:, first:last]
+    spans = item.cummax(2).values & item.flip(2).cummax(2).values.flip(2)
+    return spans.float().mean((1, 2))
+
+
+def arch(images: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:
+    """Mean height of the ground under the middle of a shoe, as a share of the image's height."""
+    first, last = (round(share * images.shape[2]) for share in WAIST)
+    item = images > GROUND
+    below = _ground_below(item)
+    least = torch.where(item.any(1), below, images.shape[1]).amin(1, keepdim=True)  # where the sole stands
+    return (below - least).clamp(min=0)[:, first:last].float().mean(1) / images.shape[1] * item.any((1, 2))
+
+
+def _ground_below(item: Bool[Tensor, "n h w"]) -> Float[Tensor, "n w"]:
+    """Rows of ground below the item in each column; all rows where there is no item."""
+    return (item.flip(1).cummax(1).values.logical_not()).sum(1).float()
