@@ -33,9 +33,10 @@ STEPS = {"n_steps": 2, "spacing": "even"}
 CALLS = {
     "sample": {"model": LABELLED, "n_samples": 2, "labels": BOTH, "guidance_scale": 2.0, "sampler": "ddim", **STEPS}
     | {"return_all_steps": False, "clip_sample": True, "start": X, "num_steps": 5, "batch_size": 2, "cond": None}
-    | {"generator": NOISE, "on_step": None},
+    | {"generator": NOISE, "on_step": None, "captions": None},
     "inpaint": {"model": LABELLED, "images": X, "mask": MASK, "generator": NOISE, "n_resamples": 1, **STEPS}
-    | {"labels": BOTH, "cond": None, "guidance_scale": 1.0, "clip_sample": False, "batch_size": 2, "on_step": None},
+    | {"labels": BOTH, "cond": None, "captions": None, "guidance_scale": 1.0, "clip_sample": False, "batch_size": 2}
+    | {"on_step": None},
     "interpolate": {"model": LABELLED, "first": X[0], "second": X[1], "n": 2, "num_steps": 5, "generator": NOISE}
     | {**STEPS, "labels": BOTH, "clip_sample": False},
     "noise_to": {"model": PLAIN, "images": X, "num_steps": 5, "generator": NOISE},

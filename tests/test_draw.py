@@ -55,6 +55,7 @@ def test_files_hold_what_the_library_draws(model):
         (("-n", "-1"), "draw: n_samples is -1; it must be at least 0"),
         (("--n-steps", "11"), "draw: n_steps is 11; it must be in 1..10"),
         (("--label", "3"), "draw: labels is given; this model is unconditional"),
+        (("--caption", "a dark dress"), "draw: captions is given; this model is unconditional"),
         (("--sampler", "euler"), "invalid choice: 'euler'"),
     ],
 )

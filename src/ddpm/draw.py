@@ -26,12 +26,13 @@ def main() -> None:
     parser.add_argument("--n-steps", type=int, help="steps of the sampler (all)")
     parser.add_argument("--spacing", choices=list(SPACINGS), default="even", help="of the steps (%(default)s)")
     parser.add_argument("--label", type=int, help="class of all images, for a class-conditional network")
+    parser.add_argument("--caption", help="of all images, such as 'a dark dress', for a network that takes captions")
     parser.add_argument("--guidance-scale", type=float, default=1.0, help="(%(default)s)")
     with mistakes_in_one_line("draw"):
         draw(**vars(parser.parse_args()))
 
 
-def draw(model: Path, folder: Path, n: int, seed: int, label: int | None, **options: Any) -> None:
+def draw(model: Path, folder: Path, n: int, seed: int, label: int | None, caption: str | None, **options: Any) -> None:
     """Draw images into files `0.png` to `N.png`, all with the same number of digits.
 
     Args:
@@ -39,7 +40,8 @@ def draw(model: Path, folder: Path, n: int, seed: int, label: int | None, **opti
         folder: Where the files go.
         n: How many images.
         seed: Of the noise: image i is the same whatever n is.
-        label: Their class; None: the model draws its own conditioning.
+        label: Their class.
+        caption: Their caption. Without it and a label the model draws its own conditioning.
         options: Of `ddpm.sample`.
 
     Raises:
@@ -48,9 +50,10 @@ def draw(model: Path, folder: Path, n: int, seed: int, label: int | None, **opti
     from PIL import Image
 
     network, labels = load_model(model), None if label is None else torch.full((max(n, 0),), label)
+    captions = None if caption is None else [caption] * n
     try:
         stream = torch.Generator().manual_seed(seed)
-        images = sample(network, n, generator=stream, labels=labels, clip_sample=True, **options)
+        images = sample(network, n, generator=stream, labels=labels, captions=captions, clip_sample=True, **options)
     except ValueError as error:
         raise UserError(str(error)) from None
     folder.mkdir(parents=True, exist_ok=True)

@@ -117,6 +117,11 @@ def labels_are_there(params: Any) -> Iterator[str]:
     chosen = params.train_unet.conditioning
     if chosen and CONDITIONINGS[chosen].needs_labels and not params.data.source.class_names:
         yield f"train_unet.conditioning is {chosen}; data set {params.data.name} has no classes, so it must be null"
+    elif chosen and CONDITIONINGS[chosen].data_set not in (None, params.data.name):
+        yield (
+            f"train_unet.conditioning is {chosen}; it is made for data set {CONDITIONINGS[chosen].data_set}, not for "
+            f"{params.data.name}"
+        )
 
 
 def conditioning_fits_augmentation(params: Any) -> Iterator[str]:

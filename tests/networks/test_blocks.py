@@ -29,6 +29,23 @@ def test_attention_block_is_torch_multi_head_attention_with_a_residual() -> None
     assert (block(x) - (x + attended)).abs().max() < 1e-5  # float32, values of order 1
 
 
+def test_tokens_stand_beside_the_pixels_in_one_attention() -> None:
+    torch.manual_seed(0)
+    block, reference = AttentionBlock(8, heads=2), nn.MultiheadAttention(8, 2, batch_first=True)
+    block.see_tokens(8)
+    reference.in_proj_weight, reference.in_proj_bias = block.project_in.weight, block.project_in.bias
+    reference.out_proj = block.project_out
+    block.project_tokens.weight, block.project_tokens.bias = (
+        nn.Parameter(own[8:]) for own in block.project_in.parameters()
+    )
+    x, tokens = torch.randn(2, 8, 3, 5), torch.randn(2, 4, 8)
+    pixels = nn.functional.layer_norm(x, x.shape[1:]).flatten(2).transpose(1, 2)
+    seen = torch.cat((tokens, pixels), dim=1)
+    attended = reference(pixels, seen, seen)[0].transpose(1, 2).reshape(x.shape)
+    assert (block(x, tokens) - (x + attended)).abs().max() < 1e-5  # float32, values of order 1
+    assert (block(x, tokens) - block(x)).abs().max() > 0.01
+
+
 def test_norm_and_attention_are_float32_inside_a_bf16_network() -> None:
     torch.manual_seed(0)
     x = (3 + torch.randn(2, 8, 5, 5)).bfloat16()

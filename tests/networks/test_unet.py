@@ -10,6 +10,7 @@ from ddpm.diffusion.model import DiffusionModel
 from ddpm.networks.architectures.unet import Unet, UnetConfig
 from ddpm.networks.blocks import AttentionBlock, ResidualBlock
 
+CAPTION = {"name": "caption", "width": 8, "layers": 1, "heads": 2, "dropout": 0.0}
 LABELS = {"name": "labels", "dropout": 0.0}
 CLUSTERS = {"name": "clusters", "n_clusters": 3, "dropout": 0.0}
 SMALL = UnetConfig((1, 8, 8), channels=8, dim_mults=(1, 2), max_steps=50)
@@ -219,6 +220,30 @@ def test_labels_leave_the_initial_weights_of_the_rest_as_they_are() -> None:
     plain, conditional = build(SMALL).state_dict(), build(replace(SMALL, conditioning=LABELS, n_classes=3)).state_dict()
     assert conditional.keys() - plain.keys() == {"conditioning.embedding.weight"}
     assert all(torch.equal(value, conditional[key]) for key, value in plain.items())
+
+
+def test_tokens_leave_the_weights_of_the_rest_as_they_are() -> None:
+    plain, conditional = (
+        build(SMALL).state_dict(),
+        build(replace(SMALL, conditioning=CAPTION, n_classes=3)).state_dict(),
+    )
+    assert all(torch.equal(value, conditional[key]) for key, value in plain.items())
+    own = {key for key in conditional.keys() - plain.keys() if not key.startswith("conditioning.")}
+    blocks = {key.removesuffix("project_out.bias") for key in plain if "attention.project_out.bias" in key}
+    assert own == {f"{block}project_tokens.{kind}" for block in blocks for kind in ("weight", "bias")}
+
+
+def test_every_attention_sees_the_tokens() -> None:
+    conditional = build(replace(SMALL, conditioning=CAPTION, n_classes=3))
+    images, num_steps = noisy(SMALL, 2)
+    cond, seen = conditional.conditioning.draw(0, [0, 1]), []
+    tokens = conditional.conditioning(cond).tokens
+    for block in conditional.modules():
+        if isinstance(block, AttentionBlock):
+            block.project_tokens.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    conditional(images, num_steps, cond)
+    assert len(seen) == sum(isinstance(block, AttentionBlock) for block in conditional.modules())
+    assert all(torch.equal(found, tokens) for found in seen)
 
 
 def test_a_label_is_a_vector_added_to_the_step_embedding() -> None:

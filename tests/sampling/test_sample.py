@@ -6,6 +6,7 @@ from analytic import SHAPE, Linear, streams
 from torch import nn
 
 from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.errors import UserError
 from ddpm.networks.architectures.unet import Unet, UnetConfig
 from ddpm.run.seeding import generator
 from ddpm.sampling.chain import sample_steps
@@ -159,8 +160,26 @@ def test_only_a_model_that_was_trained_for_guidance_is_guided():
 
 
 def test_the_conditioning_is_given_once():
-    with pytest.raises(ValueError, match="cond and labels are given; one of them must be None"):
+    with pytest.raises(ValueError, match="cond and labels are given; only one of them may be"):
         sample(conditional(dropout=0.1), 2, cond=torch.tensor([0, 1]), labels=torch.tensor([0, 1]))
+
+
+def test_captions_reach_the_network():
+    model = conditional("caption", width=8, layers=1, heads=2, dropout=0.2)
+    said = ["a dark bag", "a dark bag", "slim trousers"]
+    found = sample(model, captions=said, generator=generator(0, "a"))
+    assert torch.equal(found, sample(model, 3, cond=model.conditioning.of_captions(said), generator=generator(0, "a")))
+    changed = sample(model, captions=[*said[:2], "a light dress"], generator=generator(0, "a"))
+    assert torch.equal(found[:2], changed[:2])
+    assert (found[2] - changed[2]).abs().max() > 1e-4
+    with pytest.raises(UserError, match="unknown word 'blue'"):
+        sample(model, captions=["a blue bag"])
+    with pytest.raises(ValueError, match="captions has 1 rows; there are 2 images"):
+        sample(model, 2, captions=["a bag"])
+    with pytest.raises(ValueError, match="n_samples is None; give a number of images, or captions"):
+        sample(model)
+    with pytest.raises(ValueError, match=r"captions are given \(1\); this model is conditioned on something else"):
+        sample(conditional(dropout=0.1), captions=["a bag"])
 
 
 def test_labels_and_guidance_reach_the_network():

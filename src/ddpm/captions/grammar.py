@@ -1,8 +1,8 @@
 """Captions: a class and attributes in plain words, rendered in many ways and parsed back.
 
-    caption    = ["a"] adjective* NOUN ["with" detail] [relative adjective ("and" adjective)*]
-    relative   = "that is" | "that are"
-    detail     = "long sleeves" | "short sleeves" | "a heel" | "no heel"
+caption    = ["a"] adjective* NOUN ["with" detail] [relative adjective ("and" adjective)*]
+relative   = "that is" | "that are"
+detail     = "long sleeves" | "short sleeves" | "a heel" | "no heel"
 """
 
 from random import Random
@@ -44,10 +44,12 @@ DETAILS = {
     "flat": ("with", "no", "heel"),
     "heeled": ("with", "a", "heel"),
 }
+DETAILS_IN_WORDS = ", ".join(" ".join(words) for words in DETAILS.values())
 MEANS = {word: value for value, words in ADJECTIVES.items() for word in words}
 NAMES_ITEM = {noun: item for item, nouns in enumerate(NOUNS) for noun in nouns}
 RELATIVE = {False: ("that", "is"), True: ("that", "are")}
-WORDS = sorted({*MEANS, *NAMES_ITEM, "a", "and", *sum((*DETAILS.values(), *RELATIVE.values()), ())})
+LINKS = {"a", "and", "that", "is", "are"}  # words without a meaning of their own
+WORDS = sorted({*MEANS, *NAMES_ITEM, *LINKS, *sum(DETAILS.values(), ())})
 
 
 class Meaning(NamedTuple):
@@ -80,15 +82,17 @@ def parse(caption: str) -> Meaning:
     """What a caption says; the order of its words does not matter, but for those of a detail.
 
     Raises:
-        UserError: It names no item, or two, or says two values of one attribute.
+        UserError: It names no item, or two, or says two values of one attribute, or has words out of place.
     """
     text = f" {' '.join(caption.lower().split())} "
     said = set[str]()
-    for value, words in DETAILS.items():
-        if (detail := f" {' '.join(words)} ") in text:
+    for value, detail_words in DETAILS.items():
+        if (detail := f" {' '.join(detail_words)} ") in text:
             said.add(value)
             text = text.replace(detail, " ")
     words = text.split()
+    if odd := [word for word in words if word not in MEANS and word not in NAMES_ITEM and word not in LINKS]:
+        raise UserError(f"caption {caption!r}: {odd[0]!r} means nothing there; {DETAILS_IN_WORDS} can be said")
     said |= {MEANS[word] for word in words if word in MEANS}
     items = {NAMES_ITEM[word] for word in words if word in NAMES_ITEM}
     if len(items) != 1:

@@ -6,7 +6,7 @@ Every measure takes images in [0, 1], (n, h, w), and gives one number an image. 
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 GROUND = 0.1  # pixels as dark as this are the ground
@@ -53,14 +53,10 @@ def hem(images: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:
 
 
 def arch(images: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:
-    """Mean height of the ground under the middle of a shoe, as a share of the image's height."""
+    """Mean height of the middle of a shoe above the floor that it stands on, as a share of the image's height."""
     first, last = (round(share * images.shape[2]) for share in WAIST)
     item = images > GROUND
-    below = _ground_below(item)
-    least = torch.where(item.any(1), below, images.shape[1]).amin(1, keepdim=True)  # where the sole stands
-    return (below - least).clamp(min=0)[:, first:last].float().mean(1) / images.shape[1] * item.any((1, 2))
-
-
-def _ground_below(item: Bool[Tensor, "n h w"]) -> Float[Tensor, "n w"]:
-    """Rows of ground below the item in each column; all rows where there is no item."""
-    return (item.flip(1).cummax(1).values.logical_not()).sum(1).float()
+    below = item.flip(1).cummax(1).values.logical_not().sum(1)  # rows of ground below the item, column by column
+    floor = torch.where(item.any(1), below, images.shape[1]).amin(1, keepdim=True)
+    lifted = torch.where(item.any(1), below - floor, 0)
+    return lifted[:, first:last].float().mean(1) / images.shape[1]

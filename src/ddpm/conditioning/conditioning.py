@@ -1,12 +1,12 @@
 """What a network is given beside x_t and t. Each kind is a file in `kinds/`.
 
 A conditioning encodes images and labels as `cond`, one row an image, draws a `cond` for new images, and turns it into
-what a network can use: a vector that is added to the step embedding, or an image that is stacked on x_t. Networks,
-samplers and stages pass `cond` on without knowing which kind it is.
+what a network can use: a vector that is added to the step embedding, an image that is stacked on x_t, or tokens that
+its attention sees. Networks, samplers and stages pass `cond` on without knowing which kind it is.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -25,10 +25,12 @@ class Given(NamedTuple):
     Attributes:
         embedding: Is added to the step embedding; None for nothing.
         image: Is stacked on x_t, as further channels; None for nothing.
+        tokens: Vectors that the network's attention sees beside the pixels; None for nothing.
     """
 
     embedding: Float[Tensor, "b d"] | None = None
     image: Float[Tensor, "b c h w"] | None = None
+    tokens: Float[Tensor, "b n d"] | None = None
 
 
 class Conditioning(nn.Module, ABC):
@@ -39,6 +41,8 @@ class Conditioning(nn.Module, ABC):
         describes: What samples are given, as in "samples from pure noise, given a class label".
         gives_image: Whether it gives an image, of as many channels as x_t.
         needs_labels: Whether it takes a data set with classes.
+        data_set: The only data set that it is made for; None for any.
+        token_size: Length of the tokens that it gives; 0 if it gives none.
         dropout: Share of the training images that get the null conditioning, for guidance.
     """
 
@@ -46,6 +50,8 @@ class Conditioning(nn.Module, ABC):
     describes: ClassVar[str]
     gives_image: ClassVar[bool] = False
     needs_labels: ClassVar[bool] = False
+    data_set: ClassVar[str | None] = None
+    token_size: int = 0
     dropout: float = 0.0
 
     def fit(self, images: Float[Tensor, "n c h w"], seed: int) -> None:
@@ -62,6 +68,10 @@ class Conditioning(nn.Module, ABC):
     def of_labels(self, labels: Shaped[Tensor, " n"]) -> Shaped[Tensor, "n *rest"]:
         """The `cond` of new images of the classes `labels`; ValueError if the kind takes none, or not these."""
         raise ValueError(f"labels are given ({len(labels)}); this model is conditioned on something else")
+
+    def of_captions(self, captions: Sequence[str]) -> Shaped[Tensor, "n *rest"]:
+        """The `cond` of new images with these captions; ValueError if the kind takes none, UserError if not these."""
+        raise ValueError(f"captions are given ({len(captions)}); this model is conditioned on something else")
 
     def labels(self, cond: Shaped[Tensor, "n *rest"]) -> Shaped[Tensor, " n"] | None:  # noqa: ARG002
         """The classes that `cond` stands for; None if the kind is not about classes."""

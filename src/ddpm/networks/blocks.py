@@ -61,7 +61,7 @@ class ResidualBlock(nn.Module):
 
 
 def attention(
-    q: Float[Tensor, "b heads n d"], k: Float[Tensor, "b heads n d"], v: Float[Tensor, "b heads n d"]
+    q: Float[Tensor, "b heads n d"], k: Float[Tensor, "b heads m d"], v: Float[Tensor, "b heads m d"]
 ) -> Float[Tensor, "b heads n d"]:
     """softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, equation 1); on a CPU in float32, where bf16 is slower."""
     if q.device.type != "cpu":
@@ -71,7 +71,12 @@ def attention(
 
 
 class AttentionBlock(nn.Module):
-    """Multi-head self-attention over the pixels, with a one-group GroupNorm before it and a skip connection."""
+    """Multi-head self-attention over the pixels, with a one-group GroupNorm before it and a skip connection.
+
+    With tokens, their keys and values stand beside those of the pixels (GLIDE, Nichol et al. 2021, section 2.1).
+    """
+
+    project_tokens: nn.Linear
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -80,10 +85,21 @@ class AttentionBlock(nn.Module):
         self.project_in = nn.Linear(channels, 3 * channels)
         self.project_out = nn.Linear(channels, channels)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def see_tokens(self, size: int) -> None:
+        """Add the weights that make keys and values of tokens of this length."""
+        channels = self.project_out.in_features
+        self.project_tokens = nn.Linear(size, 2 * channels)
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], tokens: Float[Tensor, "b n d"] | None = None
+    ) -> Float[Tensor, "b c h w"]:
         # Pixels as rows of channels: a view, not a copy, where the memory format is channels_last.
         pixels = rearrange(self.norm(x), "b c h w -> b (h w) c")
         q, k, v = rearrange(self.project_in(pixels), "b n (qkv heads d) -> qkv b heads n d", qkv=3, heads=self.heads)
+        if tokens is not None:
+            projected = self.project_tokens(tokens)
+            seen = rearrange(projected, "b n (kv heads d) -> kv b heads n d", kv=2, heads=self.heads)
+            k, v = (torch.cat((own, other), dim=2) for own, other in zip((k, v), seen, strict=True))
         attended = rearrange(attention(q, k, v), "b heads n d -> b n (heads d)")
         return x + rearrange(self.project_out(attended), "b (h w) c -> b c h w", h=x.shape[2])
 
@@ -112,10 +128,13 @@ class Stack(nn.Module):
         super().__init__()
         self.residual1 = ResidualBlock(channels_in, channels_out, step_channels, groups, dropout)
         self.residual2 = ResidualBlock(channels_out, channels_out, step_channels, groups, dropout)
-        self.attention = nn.Identity() if heads is None else AttentionBlock(channels_out, heads)
+        self.attention = None if heads is None else AttentionBlock(channels_out, heads)
 
-    def forward(self, x: Float[Tensor, "b c_in h w"], step: Float[Tensor, "b s"]) -> Float[Tensor, "b c_out h w"]:
-        return self.attention(self.residual2(self.residual1(x, step), step))
+    def forward(
+        self, x: Float[Tensor, "b c_in h w"], step: Float[Tensor, "b s"], tokens: Float[Tensor, "b n d"] | None = None
+    ) -> Float[Tensor, "b c_out h w"]:
+        h = self.residual2(self.residual1(x, step), step)
+        return h if self.attention is None else self.attention(h, tokens)
 
 
 class PixelHead(nn.Module):

@@ -1,6 +1,6 @@
 """Arguments that the public sampling functions share: checked, and made into what the reverse process takes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -121,7 +121,7 @@ def cond_of_images(
         ValueError: Labels are needed, or are not wanted, or are not of n images.
     """
     if labels is not None or model.conditioning is None:
-        return cond_of(model, len(images), None, labels, 0)
+        return cond_of(model, len(images), 0, labels=labels)
     try:
         return model.conditioning.encode(images, None)
     except ValueError:
@@ -129,28 +129,39 @@ def cond_of_images(
 
 
 def cond_of(
-    model: DiffusionModel, n: int, cond: Tensor | None, labels: Integer[Tensor, " n"] | None, seed: int
+    model: DiffusionModel,
+    n: int,
+    seed: int,
+    *,
+    cond: Tensor | None = None,
+    labels: Integer[Tensor, " n"] | None = None,
+    captions: Sequence[str] | None = None,
 ) -> Shaped[Tensor, "n *rest"] | None:
-    """The conditioning of n images: as it is given, of the labels, or drawn.
+    """The conditioning of n images: as it is given, of the labels, of the captions, or drawn.
 
     Raises:
-        ValueError: The model is unconditional, both are given, or they are not of n images.
+        ValueError: The model is unconditional, several are given, or they are not of n images.
+        UserError: A caption cannot be read.
     """
-    for name, rows in {"cond": cond, "labels": labels}.items():
-        if rows is not None and model.conditioning is None:
+    arguments = {"cond": cond, "labels": labels, "captions": captions}
+    given = {name: rows for name, rows in arguments.items() if rows is not None}
+    for name, rows in given.items():
+        if model.conditioning is None:
             raise ValueError(f"{name} is given; this model is unconditional, so it must be None")
-        if rows is not None and len(rows) != n:
+        if len(rows) != n:
             raise ValueError(f"{name} has {len(rows)} rows; there are {n} images, so it must have as many")
-    if labels is None:
-        drawn = draw_cond(model, seed, range(n))
-        if drawn is None or cond is None:
-            return drawn
-        if (cond.shape, cond.dtype) != (drawn.shape, drawn.dtype):
-            raise ValueError(
-                f"cond has shape {tuple(cond.shape)} and type {cond.dtype}; this model takes {tuple(drawn.shape)} and "
-                f"{drawn.dtype}, as model.conditioning.encode gives it"
-            )
-        return cond
-    if cond is not None:
-        raise ValueError("cond and labels are given; one of them must be None")
-    return model.conditioning.of_labels(labels)
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} are given; only one of them may be")
+    if labels is not None:
+        return model.conditioning.of_labels(labels)
+    if captions is not None:
+        return model.conditioning.of_captions(captions)
+    drawn = draw_cond(model, seed, range(n))
+    if drawn is None or cond is None:
+        return drawn
+    if (cond.shape, cond.dtype) != (drawn.shape, drawn.dtype):
+        raise ValueError(
+            f"cond has shape {tuple(cond.shape)} and type {cond.dtype}; this model takes {tuple(drawn.shape)} and "
+            f"{drawn.dtype}, as model.conditioning.encode gives it"
+        )
+    return cond

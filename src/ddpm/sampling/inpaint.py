@@ -38,6 +38,7 @@ def inpaint(
     spacing: str = "even",
     cond: Shaped[Tensor, "n *rest"] | None = None,
     labels: Integer[Tensor, " n"] | None = None,
+    captions: list[str] | None = None,
     guidance_scale: float = 1.0,
     clip_sample: bool = False,
     batch_size: int = 256,
@@ -58,6 +59,7 @@ def inpaint(
         spacing: Of the steps, a function of `ddpm/sampling/spacing.py`.
         cond: The conditioning, one row an image, as in `sample`.
         labels: Class numbers, for a class-conditional model.
+        captions: For a model that is conditioned on captions, such as ["a dark dress"].
         guidance_scale: Classifier-free guidance, for a model that was trained with it; 1 for none.
         clip_sample: Clip each x_0 estimate to [-1, 1].
         batch_size: Images at a time.
@@ -68,6 +70,7 @@ def inpaint(
 
     Raises:
         ValueError: An argument is not allowed; the message says what is.
+        UserError: A caption is empty, too long or contradictory, or has an unknown word.
     """
     x0, kept = images_of(model, images), timesteps(schedule_of(model), n_steps, spacing)
     check_batch_size(batch_size)
@@ -80,7 +83,7 @@ def inpaint(
         raise ValueError(f"mask has shape {tuple(mask.shape)} and type {mask.dtype}; it must be bool, {expected}")
     masks = mask.to(x0.device).expand(len(x0), 1, *size)
     seeds = noise_seeds(len(x0), generator)
-    cond = cond_of(model, len(x0), cond, labels, seeds[0])
+    cond = cond_of(model, len(x0), seeds[0], cond=cond, labels=labels, captions=captions)
     firsts, found = range(0, len(x0), batch_size), [x0[:0]]
     with tqdm(total=len(firsts) * (len(kept) - 1) * n_resamples, desc="inpaint", disable=hidden()) as progress:
         for first in firsts:

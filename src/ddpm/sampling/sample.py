@@ -29,7 +29,7 @@ from ddpm.sampling.sampler import SAMPLERS
 
 def sample(
     model: DiffusionModel,
-    n_samples: int,
+    n_samples: int | None = None,
     return_all_steps: bool = False,
     generator: torch.Generator | None = None,
     *,
@@ -38,6 +38,7 @@ def sample(
     spacing: str = "even",
     cond: Shaped[Tensor, "n *rest"] | None = None,
     labels: Integer[Tensor, " n"] | None = None,
+    captions: list[str] | None = None,
     guidance_scale: float = 1.0,
     clip_sample: bool = False,
     start: Float[Tensor, "n c h w"] | None = None,
@@ -48,11 +49,11 @@ def sample(
 ) -> Float[Tensor, "n c h w"] | list[Float[Tensor, "n c h w"]]:
     """Draw images, by default by Algorithm 2, on the model's device.
 
-    A conditional model draws its own conditioning unless `cond` or `labels` is given.
+    A conditional model draws its own conditioning unless `cond`, `labels` or `captions` are given.
 
     Args:
         model: A trained network, such as `load_model("models/unet.safetensors")`.
-        n_samples: Number of images.
+        n_samples: Number of images; None for as many as `captions`.
         return_all_steps: Return every step, not only the result.
         generator: Seeds the noise stream of each image. Without one, torch's global state is read but not advanced:
             call `torch.manual_seed` or pass a generator for other images.
@@ -61,6 +62,7 @@ def sample(
         spacing: Of the steps, a function of `ddpm/sampling/spacing.py`.
         cond: The conditioning, one row an image, as `model.conditioning.encode` gives it.
         labels: Class numbers, for a class-conditional model.
+        captions: For a model that is conditioned on captions, such as ["a dark dress"].
         guidance_scale: Classifier-free guidance, for a model that was trained with it; 1 for none.
         clip_sample: Clip each x_0 estimate to [-1, 1].
         start: x_t to go on from, as `noise_to` and `encode` give it; None for pure noise.
@@ -75,7 +77,12 @@ def sample(
 
     Raises:
         ValueError: The model is not trained, or an argument is not allowed; the message says what is.
+        UserError: A caption is empty, too long or contradictory, or has an unknown word.
     """
+    if n_samples is None:
+        if captions is None:
+            raise ValueError("n_samples is None; give a number of images, or captions")
+        n_samples = len(captions)
     if n_samples < 0:
         raise ValueError(f"n_samples is {n_samples}; it must be at least 0")
     check_batch_size(batch_size)
@@ -87,7 +94,8 @@ def sample(
         raise ValueError(f"num_steps is {num_steps}; it is the t of start, which must be given too")
     latents = None if start is None else latents_of(model, start, n_samples)
     seeds = noise_seeds(n_samples, generator)
-    cond = cond_of(model, n_samples, cond, labels, seeds[0])  # whatever n_samples is, image i is the same
+    # Whatever n_samples is, image i is the same.
+    cond = cond_of(model, n_samples, seeds[0], cond=cond, labels=labels, captions=captions)
     device = device_of(model)
     batches: list[list[Tensor]] = []
     firsts = range(0, max(n_samples, 1), batch_size)

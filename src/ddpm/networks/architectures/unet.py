@@ -139,6 +139,9 @@ class Unet(DiffusionModel):
             self.head = PixelHead(*widths_out, step_channels, config.head_convs)
         # Last, so that the other weights start out the same whatever the conditioning.
         self.conditioning = build_conditioning(config.conditioning, self.img_shape, config.n_classes, step_channels)
+        if self.conditioning is not None and self.conditioning.token_size:
+            for block in [module for module in self.modules() if isinstance(module, AttentionBlock)]:
+                block.see_tokens(self.conditioning.token_size)
 
     def forward(
         self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"], *cond: Shaped[Tensor, "b *rest"]
@@ -158,7 +161,7 @@ class Unet(DiffusionModel):
         Raises:
             ValueError: A `cond` is missing, or there is one that the network cannot use.
         """
-        step, xt = self.step(num_steps), images
+        step, xt, tokens = self.step(num_steps), images, None
         if len(cond) != (self.conditioning is not None):
             needed = "no cond" if self.conditioning is None else "a cond (see ddpm.conditioning)"
             raise ValueError(f"cond has {len(cond)} tensors; this network takes {needed}")
@@ -166,18 +169,19 @@ class Unet(DiffusionModel):
             given = self.conditioning(*cond)
             step = step if given.embedding is None else step + given.embedding
             images = images if given.image is None else torch.cat((images, given.image), dim=1)
+            tokens = given.tokens
         if any(self.config.padding):
             images, xt = (F.pad(x, (0, self.config.padding[1], 0, self.config.padding[0])) for x in (images, xt))
         x = self.conv_in(F.pixel_unshuffle(images, self.config.patch_size))
         skips = []
         for i, stack in enumerate(self.down):
-            x = stack(x, step)
+            x = stack(x, step, tokens)
             skips.append(x)
             if i < len(self.downsample):
                 x = self.downsample[i](x)
-        x = self.middle2(self.middle_attention(self.middle1(x, step)), step)
+        x = self.middle2(self.middle_attention(self.middle1(x, step), tokens), step)
         for stack, upsample in zip(self.up, self.upsample, strict=True):
-            x = upsample(stack(torch.cat((x, skips.pop()), dim=1), step))
+            x = upsample(stack(torch.cat((x, skips.pop()), dim=1), step, tokens))
         if self.config.first_skip:
             x = torch.cat((x, skips.pop()), dim=1)
         out = F.pixel_shuffle(self.conv_out(self.last(x, step)), self.config.patch_size)

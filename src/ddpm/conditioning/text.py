@@ -1,0 +1,53 @@
+"""A small transformer that encodes captions (GLIDE, Nichol et al. 2021, section 2.1)."""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+
+from ddpm.captions.vocabulary import LENGTH, SIZE
+
+
+class TextBlock(nn.Module):
+    """Self-attention and a two-layer network, each after a LayerNorm and beside a skip connection."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.project_in, self.project_out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        projected = self.project_in(self.norm1(x))
+        q, k, v = rearrange(projected, "b n (qkv heads d) -> qkv b heads n d", qkv=3, heads=self.heads)
+        attended = F.scaled_dot_product_attention(q, k, v)
+        x = x + self.project_out(rearrange(attended, "b heads n d -> b n (heads d)"))
+        return x + self.mlp(self.norm2(x))
+
+
+class TextEncoder(nn.Module):
+    """Token numbers of captions to vectors, one a word and a last one that stands for the whole.
+
+    Padding is a token as any other, so that an empty caption is a caption.
+
+    Args:
+        width: Length of the vectors; a multiple of `heads`.
+        layers: Transformer blocks.
+        heads: Of each self-attention.
+    """
+
+    def __init__(self, width: int, layers: int, heads: int) -> None:
+        super().__init__()
+        self.words = nn.Embedding(SIZE + 1, width)  # the last one ends each caption
+        self.positions = nn.Parameter(torch.randn(LENGTH + 1, width) / width**0.5)
+        self.blocks = nn.Sequential(*(TextBlock(width, heads) for _ in range(layers)))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, rows: Integer[Tensor, "b length"]) -> Float[Tensor, "b length_plus_1 d"]:
+        """Encode rows of `captions.vocabulary.tokens`; IndexError for a number that stands for no word."""
+        if len(rows) and rows.max() >= SIZE:
+            raise IndexError(f"token {rows.max()} stands for no word; there are {SIZE}")
+        ended = F.pad(rows.long(), (0, 1), value=SIZE).to(self.positions.device)
+        return self.norm(self.blocks(self.words(ended) + self.positions))

@@ -1,0 +1,66 @@
+"""What is rendered is parsed back; what cannot be said is refused in a line."""
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddpm.captions.attributes import ATTRIBUTES, RULES
+from ddpm.captions.grammar import NOUNS, WORDS, Meaning, parse, render
+from ddpm.captions.vocabulary import LENGTH
+from ddpm.errors import UserError
+
+
+@st.composite
+def meanings(draw):
+    item = draw(st.integers(0, len(RULES) - 1))
+    values = (draw(st.sampled_from([None, *ATTRIBUTES[name]])) for name in ATTRIBUTES if name in RULES[item])
+    return Meaning(item, tuple(value for value in values if value))
+
+
+@given(meanings(), st.integers(0, 2**32))
+def test_a_caption_says_what_it_was_rendered_from(meaning, seed):
+    caption = render(meaning, Random(seed))
+    assert parse(caption) == meaning
+    assert len(caption.split()) <= LENGTH
+    assert set(caption.split()) <= set(WORDS)
+
+
+@given(meanings())
+def test_the_same_meaning_is_said_in_many_ways(meaning):
+    said = {render(meaning, Random(seed)) for seed in range(40)}
+    assert len(said) > 1
+
+
+def test_each_class_has_words():
+    assert len(NOUNS) == len(RULES) == 10
+    assert len(set(sum(NOUNS, ()))) == sum(map(len, NOUNS))
+
+
+@pytest.mark.parametrize(
+    ("caption", "meaning"),
+    [
+        ("a dark patterned long-sleeved shirt", Meaning(6, ("dark", "patterned", "long-sleeved"))),
+        ("Blouse with SHORT sleeves that is pale and solid", Meaning(6, ("light", "plain", "short-sleeved"))),
+        ("a short boot with no heel", Meaning(9, ("low", "flat"))),
+        ("trousers that are slim", Meaning(1, ("narrow",))),
+        ("a   bag ", Meaning(8)),
+    ],
+)
+def test_captions_that_a_person_would_write(caption, meaning):
+    assert parse(caption) == meaning
+
+
+@pytest.mark.parametrize(
+    ("caption", "message"),
+    [
+        ("dark and plain", "names no item; it must name one of: t-shirt, tee"),
+        ("a dress and a coat", "names more than one item"),
+        ("a dark pale dress", "says dark and light; it can say one tone"),
+        ("a shirt with sleeves", "'with' means nothing there; with short sleeves, with long sleeves, with no heel"),
+    ],
+)
+def test_what_cannot_be_said_is_refused(caption, message):
+    with pytest.raises(UserError, match=message):
+        parse(caption)

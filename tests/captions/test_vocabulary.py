@@ -1,0 +1,40 @@
+"""Words to numbers and back, and what is said of a caption that cannot be read."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddpm.captions.grammar import WORDS
+from ddpm.captions.vocabulary import LENGTH, PADDING, SIZE, captions, tokens
+from ddpm.errors import UserError
+
+
+@given(st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=LENGTH).map(" ".join), max_size=5))
+def test_tokens_are_words(said):
+    rows = tokens(said)
+    assert rows.shape == (len(said), LENGTH)
+    assert ((rows >= 0) & (rows < SIZE)).all()
+    assert captions(rows) == said
+
+
+def test_padding_alone_is_no_caption():
+    assert captions(torch.full((1, LENGTH), PADDING)) == [""]
+    assert tokens(["A dark  DRESS"]).tolist() == tokens(["a dark dress"]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("caption", "message"),
+    [
+        ("", "caption is ''; it must have at least one word"),
+        ("  ", "it must have at least one word"),
+        ("a " * 13 + "dress", f"has 14 words; it must have at most {LENGTH}"),
+        ("a darkish dress", "has the unknown word 'darkish'; the nearest known words are: dark"),
+        ("a sneakers", "'sneakers'; the nearest known words are: sneaker"),
+        ("a qqq dress", "'qqq'; known words: a, and, are"),
+    ],
+)
+def test_a_caption_that_cannot_be_read_is_a_line(caption, message):
+    with pytest.raises(UserError, match=message) as error:
+        tokens(["a dress", caption])
+    assert "\n" not in str(error.value)
