@@ -2,7 +2,7 @@
 
 A rule has two thresholds. An image below the first has the attribute's first value, one above the second has the other
 value, and one between them has none: a person would not be sure either. The thresholds were chosen by looking at
-images of the training split; `ddpm.captions.look` draws them.
+images of the training split; docs/captions.md says how.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,6 +24,7 @@ ATTRIBUTES = {
     "sleeves": ("short-sleeved", "long-sleeved"),
     "heel": ("flat", "heeled"),
 }
+DATA_SET = "fashion_mnist"  # whose classes these rules are for
 NAMES = tuple(ATTRIBUTES)
 VALUES = tuple(value for pair in ATTRIBUTES.values() for value in pair)
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64, Integer, Shaped
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from ddpm.captions.attributes import ATTRIBUTES, RULES
+from ddpm.captions.attributes import ATTRIBUTES, DATA_SET, RULES
 from ddpm.captions.describe import described
 from ddpm.captions.grammar import NAMES_ITEM, Meaning, parse, render
 from ddpm.captions.vocabulary import NUMBERS, PADDING, SIZE, tokens
@@ -55,7 +55,7 @@ class Caption(Conditioning):
     Options = CaptionOptions
     describes = "given a caption"
     needs_labels = True
-    data_set = "fashion_mnist"
+    data_set = DATA_SET
     items: Int64[Tensor, "words"]
 
     def __init__(
