@@ -83,3 +83,9 @@ def shows(values: Int64[Tensor, "n attributes"], pairs: Sequence[tuple[str, str]
 def _has(values: Int64[Tensor, "n attributes"], value: str) -> Tensor:
     column, number = divmod(VALUES.index(value), 2)
     return values[:, column] == number + 1
+
+
+def measured_together(first: str, second: str) -> bool:
+    """Whether the two values are of two attributes that one class has."""
+    names = {NAMES[VALUES.index(value) // 2] for value in (first, second)}
+    return len(names) == 2 and any(names <= rules.keys() for rules in RULES)
