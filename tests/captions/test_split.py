@@ -31,7 +31,7 @@ def test_images_that_show_a_withheld_pair_are_marked(tmp_path):
 
 def test_a_summary_counts_values():
     split = caption_split(dresses(), [("dark", "wide")])
-    found = summary({"train": split}, dresses().labels)
+    found = summary({"train": split})
     assert found["withheld"] == {"train": 1}
     counts = {value: n for value, n in found["training images by value"].items() if n}
     assert counts == {"dark": 2, "light": 1, "plain": 3, "narrow": 1, "wide": 2}

@@ -21,7 +21,7 @@ def main(stage: StageRun) -> None:
     for split, path in CAPTIONS.items():
         save_split(Path(path), captions[split])
     train = images["train"]
-    write_json(Path(SUMMARY), summary(captions, train.labels))
+    write_json(Path(SUMMARY), summary(captions))
     figure = attribute_table(from_uint8(train.images), captions["train"].values, stage.params.n_shown)
     save(figure, FIGURE, "Training images by what the rules measure.", "Rows of items of clothing, one row a value")
 
