@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 DOORS := $(wildcard doors/*/dvc.yaml)
 
-.PHONY: help setup repro doors test torture ablation benchmark peers compare play ui send deps mutants clean lock
+.PHONY: help setup repro doors test torture ablation claims benchmark peers compare play ui send deps mutants clean lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s  %s\n", $$1, $$2}' Makefile
@@ -65,6 +65,9 @@ peers: $(PEERS) ## fetch the peers that the benchmark compares with, beside .ven
 $(PEERS): benchmarks/requirements.txt $(READY)
 	uv pip install --quiet --no-deps --target $(@D) --requirements $<
 	@touch $@
+
+claims: setup ## test the claims of the doors' papers: many hours; can be stopped and go on
+	python -m benchmarks.claims
 
 benchmark: peers ## train us and the peers for the same minutes and compare: most of a day
 	dvc repro train_classifier

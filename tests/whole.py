@@ -10,6 +10,7 @@ from typing import Any
 from project import REPO
 
 from ddpm.check import checked_params
+from ddpm.rules import RULES, Rule
 from ddpm.run.dvc import Stages, declared_stages, sections
 from ddpm.run.params import WHOLE, params_model, validated
 from ddpm.run.yaml import load_yaml
@@ -24,9 +25,9 @@ def stages() -> Stages:
         return declared_stages()
 
 
-def check(values: Any) -> Any:
+def check(values: Any, rules: Sequence[Rule] = RULES) -> Any:
     """All params; UserError, with lines that begin with "params.yaml: ", for every mistake."""
-    return checked_params(stages(), values)
+    return checked_params(stages(), values, rules)
 
 
 @cache

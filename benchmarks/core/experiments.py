@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, chdir, suppress
 from functools import reduce
 from math import isfinite
 from operator import getitem
@@ -26,6 +26,7 @@ from benchmarks.core.ledger import Ledger
 from ddpm import recipes
 from ddpm.check import checked_params
 from ddpm.errors import UserError
+from ddpm.rules import RULES
 from ddpm.run.dvc import CHECK, DVC_YAML, declared_stages
 from ddpm.run.files import md5
 from ddpm.run.params import PARAMS
@@ -51,13 +52,18 @@ class Experiment(NamedTuple):
         return f"{prefix}-{digest(sorted((key, str(value)) for key, value in self.cell.items()))}"
 
 
-def settings(stages: Sequence[str], changes: Values) -> str:
+def settings(stages: Sequence[str], changes: Values, folder: Path = Path()) -> str:
     """A digest of the params and files that decide what `stages` give, with `changes` to params.yaml.
 
     Code does not count: where it has changed what a stage gives, delete the ledger's rows and the experiments.
+
+    Args:
+        stages: Names of stages.
+        changes: To the params.
+        folder: Of the pipeline: the top of the repository, or a door.
     """
-    params = recipes.merged(load_yaml(PARAMS), changes)
-    entries = [load_yaml(DVC_YAML)["stages"][stage] for stage in stages]
+    params = recipes.merged(load_yaml(folder / PARAMS), changes)
+    entries = [load_yaml(folder / DVC_YAML)["stages"][stage] for stage in stages]
     read = {dep for entry in entries for dep in entry["deps"] if Path(dep).parent != PLAN}
     written = {
         path for entry in entries for out in entry.get("outs", []) for path in ([out] if isinstance(out, str) else out)
@@ -65,12 +71,14 @@ def settings(stages: Sequence[str], changes: Values) -> str:
     inputs = sorted(read - written)
     keys = sorted({key for entry in entries for key in entry["params"]})
     values = {key: reduce(getitem, key.split("."), params) for key in keys}
-    return digest([values, {path: md5(Path(path)) for path in inputs}])
+    return digest([values, {path: md5(folder / path) for path in inputs}])
 
 
-def params_with(changes: Values) -> Any:
-    """All of params.yaml with `changes`, checked as stage `check` does it."""
-    return checked_params(declared_stages(), recipes.merged(load_yaml(PARAMS), changes))
+def params_with(changes: Values, folder: Path = Path()) -> Any:
+    """All of params.yaml with `changes`, checked as stage `check` does it; without the rules that a door has."""
+    with chdir(folder):
+        rules = RULES if folder == Path() else ()
+        return checked_params(declared_stages(), recipes.merged(load_yaml(PARAMS), changes), rules)
 
 
 def digest(value: object) -> str:
@@ -84,6 +92,7 @@ def collect(
     experiments: Iterable[Experiment],
     measures: Callable[[Metrics], Mapping[str, Any]],
     jobs: int,
+    folder: Path = Path(),
 ) -> None:
     """Run the experiments that have no row, `jobs` at a time, and add each row as soon as it is there.
 
@@ -95,6 +104,7 @@ def collect(
         experiments: What is wanted.
         measures: The columns of a row beside its cell, from what the stages measured.
         jobs: Experiments at a time.
+        folder: Of the pipeline: the top of the repository, or a door.
 
     Raises:
         UserError: Some runs ended for another reason; all others have their rows.
@@ -106,7 +116,8 @@ def collect(
     with ThreadPoolExecutor(jobs) as pool:
         try:
             work = {
-                pool.submit(outcome, each.name(ledger.path.stem), stages, each.changes, stopped): each for each in left
+                pool.submit(outcome, each.name(ledger.path.stem), stages, each.changes, stopped, folder): each
+                for each in left
             }
             for done in as_completed(work):
                 cell, found = work[done].cell, done.result()
@@ -127,13 +138,16 @@ def collect(
         raise UserError("\n".join((f"{len(broken)} runs broke off; start again to repeat them", *broken)))
 
 
-def outcome(name: str, stages: Sequence[str], changes: Values, stopped: Event) -> Metrics | str:
+def outcome(name: str, stages: Sequence[str], changes: Values, stopped: Event, folder: Path = Path()) -> Metrics | str:
     """Run an experiment unless it has ended: what its stages measured, or the line that says why it failed.
 
     Once `stopped` is set, none is started.
     """
     if not (ref := _ref(name)):
-        command = ["dvc", "--wait-for-lock", "exp", "run", "--temp", "-s", "--name", name, *recipes.overrides(changes)]
+        file = "" if folder == Path() else f"{folder.as_posix()}/{PARAMS}:"
+        targets = [f"{folder.as_posix()}/{DVC_YAML}:{stage}" if file else stage for stage in (CHECK, *stages)]
+        asked = [f"{file}{word}" if word != "-S" else word for word in recipes.overrides(changes)]
+        command = ["dvc", "--wait-for-lock", "exp", "run", "--temp", "-s", "--name", name, *asked]
         # -s: the stages before these are as they stand in the workspace, whatever the seed
         with ExitStack() as stack:
             with SETTING_UP:
@@ -141,7 +155,7 @@ def outcome(name: str, stages: Sequence[str], changes: Values, stopped: Event) -
                     return "stopped"
                 process = stack.enter_context(
                     subprocess.Popen(
-                        [sys.executable, "-m", *command, CHECK, *stages],
+                        [sys.executable, "-m", *command, *targets],
                         stdout=subprocess.PIPE,
                         stderr=subprocess.STDOUT,
                         text=True,
@@ -154,7 +168,8 @@ def outcome(name: str, stages: Sequence[str], changes: Values, stopped: Event) -
         if process.returncode:
             return reason(log, stages)
         ref = _ref(name)
-    files, paths = DVCFileSystem(rev=ref), {stage: f"reports/{stage}/metrics.json" for stage in stages}
+    files = DVCFileSystem(rev=ref)
+    paths = {stage: (folder / f"reports/{stage}/metrics.json").as_posix() for stage in stages}
     return {stage: json.loads(files.read_text(path)) for stage, path in paths.items() if files.exists(path)}
 
 

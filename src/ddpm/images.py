@@ -1,9 +1,14 @@
 """Ranges of pixels: [0, 1] to show, [-1, 1] to compute with, 8-bit to store."""
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+# Makes images in [-1, 1] of what a network works on.
+Decode: TypeAlias = Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n c2 h2 w2"]]
 FURTHEST = 1.5  # from 0: solvers leave [-1, 1] by a little, 8-bit values by much
 
 
@@ -25,6 +30,11 @@ def to_uint8(img: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
 def from_uint8(img: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Map the levels 0..255 to [0, 1]; the inverse of `to_uint8`."""
     return img.to(torch.get_default_dtype()) / 255
+
+
+def as_it_is(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """The `Decode` of networks that work on images."""
+    return images
 
 
 def check_images(images: Tensor, img_shape: tuple[int, ...], name: str) -> None:

@@ -13,7 +13,7 @@ from ddpm.errors import UserError
 from ddpm.evaluation.evaluate import FEWEST, LEAST_INCEPTION_SAMPLES
 from ddpm.exact.quality import MIN_PAIRS
 from ddpm.networks.network import NETWORKS
-from ddpm.run.params import PARAMS, check_size
+from ddpm.run.params import PARAMS, check_size, section
 from ddpm.run.root import from_root, in_repo
 from ddpm.sampling.sampler import SAMPLERS
 from ddpm.training.init import load_init
@@ -72,56 +72,66 @@ def processes_have_work(params: Any) -> Iterator[str]:
             )
 
 
-def samples_have_steps(params: Any) -> Iterator[str]:
-    """A sampler takes at most as many steps as its model was trained on, and at least as many as its order."""
+def samples_can_be_drawn(params: Any) -> Iterator[str]:
+    """What is sampled from each model is what it was trained for."""
     for name in MODELS:
-        own, most = getattr(params.sample, name), getattr(params, f"train_{name}").max_steps
-        least = SAMPLERS[own.sampler].min_steps
-        if not least <= (own.n_steps or most) <= most:
-            yield (
-                f"sample.{name}.n_steps is {own.n_steps}; train_{name}.max_steps is {most}, so sampler {own.sampler} "
-                f"takes {least} to {most}"
-            )
+        yield from sampling_fits(params, f"sample.{name}", f"train_{name}")
+
+
+def sampling_fits(params: Any, sample: str, train: str) -> Iterator[str]:
+    """A sampling section fits the training of its network, in any pipeline.
+
+    A sampler takes at most as many steps as its model was trained on, and at least as many as its order. A learned
+    variance needs a network that learns one. Guidance needs one that was trained with its conditioning and, in a share
+    of the images, without it.
+
+    Args:
+        params: All params.
+        sample: The key of a `SampleModel`.
+        train: The key of a `TrainModel`.
+    """
+    own, training = section(params, sample), section(params, train)
+    least, most = SAMPLERS[own.sampler].min_steps, training.max_steps
+    if not least <= (own.n_steps or most) <= most:
+        yield (
+            f"{sample}.n_steps is {own.n_steps}; {train}.max_steps is {most}, so sampler {own.sampler} takes {least} "
+            f"to {most}"
+        )
+    yield from _variance(f"{sample}.ancestral.variance", getattr(own.options("sampler"), "variance", ""), params, train)
+    if own.guidance_scale == 1:
+        return
+    if not training.conditioning:
+        yield f"{sample}.guidance_scale is {own.guidance_scale:g}; {train}.conditioning is null, so it must be 1"
+    elif not training.options("conditioning").dropout:
+        key = f"{train}.{training.conditioning}.dropout"
+        yield f"{sample}.guidance_scale is {own.guidance_scale:g}; {key} is 0, so it must be 1"
+
+
+def _variance(key: str, variance: str, params: Any, train: str) -> Iterator[str]:
+    if variance == "learned" and not getattr(section(params, train).options("network"), "learn_variance", False):
+        yield f"{key} is learned; {train}'s network learns none, so it must be fixed_large or fixed_small"
 
 
 def variance_was_learned(params: Any) -> Iterator[str]:
-    """Sampling with a learned variance needs a network that learns one."""
-    used = {f"sample.{name}.ancestral.variance": (name, _variance(getattr(params.sample, name))) for name in MODELS}
-    used["paper.variance"] = "unet", params.paper.variance
-    used |= {f"bound.variances.{i}": ("unet", variance) for i, variance in enumerate(params.bound.variances)}
-    for key, (name, variance) in used.items():
-        options = getattr(params, f"train_{name}").options("network")
-        if variance == "learned" and not getattr(options, "learn_variance", False):
-            yield f"{key} is learned; train_{name}'s network learns none, so it must be fixed_large or fixed_small"
-
-
-def _variance(own: Any) -> str | None:
-    return getattr(own.options("sampler"), "variance", None)
-
-
-def guidance_has_both_sides(params: Any) -> Iterator[str]:
-    """Guidance needs a network that was trained with its conditioning and, in a share of the images, without it."""
-    for name in MODELS:
-        scale, training = getattr(params.sample, name).guidance_scale, getattr(params, f"train_{name}")
-        if scale == 1:
-            continue
-        if not training.conditioning:
-            yield f"sample.{name}.guidance_scale is {scale:g}; train_{name}.conditioning is null, so it must be 1"
-        elif not training.options("conditioning").dropout:
-            key = f"train_{name}.{training.conditioning}.dropout"
-            yield f"sample.{name}.guidance_scale is {scale:g}; {key} is 0, so it must be 1"
+    """Bounds and figures with a learned variance need a network that learns one."""
+    used = {f"bound.variances.{i}": variance for i, variance in enumerate(params.bound.variances)}
+    for key, variance in {"paper.variance": params.paper.variance, **used}.items():
+        yield from _variance(key, variance, params, "train_unet")
 
 
 def labels_are_there(params: Any) -> Iterator[str]:
     """A network that is given labels needs a data set that has them."""
-    chosen = params.train_unet.conditioning
-    if chosen and CONDITIONINGS[chosen].needs_labels and not params.data.source.class_names:
-        yield f"train_unet.conditioning is {chosen}; data set {params.data.name} has no classes, so it must be null"
-    elif chosen and CONDITIONINGS[chosen].data_set not in (None, params.data.name):
-        yield (
-            f"train_unet.conditioning is {chosen}; it is made for data set {CONDITIONINGS[chosen].data_set}, not for "
-            f"{params.data.name}"
-        )
+    yield from conditioning_fits(params.train_unet, "train_unet", params.data)
+
+
+def conditioning_fits(training: Any, train: str, data: Any) -> Iterator[str]:
+    """A `TrainModel`, of key `train`, is conditioned on what the data set has, in any pipeline."""
+    chosen = training.conditioning
+    if chosen and CONDITIONINGS[chosen].needs_labels and not data.source.class_names:
+        yield f"{train}.conditioning is {chosen}; data set {data.name} has no classes, so it must be null"
+    elif chosen and CONDITIONINGS[chosen].data_set not in (None, data.name):
+        made_for = CONDITIONINGS[chosen].data_set
+        yield f"{train}.conditioning is {chosen}; it is made for data set {made_for}, not for {data.name}"
 
 
 def conditioning_fits_augmentation(params: Any) -> Iterator[str]:
@@ -216,11 +226,11 @@ def tensors_fit(params: Any) -> Iterator[str]:
             f"sample.{name}.n_samples x pixels": (own.n_samples, *shapes[name]),
             f"sample.{name}.n_trajectories x steps x pixels": (own.n_trajectories, n_steps + 1, *shapes[name]),
         }
-    for section in ("evaluate_tiny", "study_samplers"):
-        own = getattr(params, section)
+    for name in ("evaluate_tiny", "study_samplers"):
+        own = getattr(params, name)
         for key in ("n_eval_per_step", "n_samples", "n_bound"):
             if hasattr(own, key):
-                sizes[f"{section}.{key} x pixels"] = (getattr(own, key), *shapes["tiny"])
+                sizes[f"{name}.{key} x pixels"] = (getattr(own, key), *shapes["tiny"])
     bound, paper = params.bound, params.paper
     sizes |= {
         "bound.batch_size x the network's width": (min(bound.batch_size, bound.n_images), widths["unet"]),
@@ -240,9 +250,8 @@ RULES: tuple[Rule, ...] = (
     networks_can_be_built,
     init_can_be_trained,
     processes_have_work,
-    samples_have_steps,
+    samples_can_be_drawn,
     variance_was_learned,
-    guidance_has_both_sides,
     labels_are_there,
     conditioning_fits_augmentation,
     clusters_have_images,

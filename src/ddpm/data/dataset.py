@@ -59,6 +59,11 @@ class ImageDataset:
         """The images in [-1, 1], as networks take them."""
         return to_x0_range(self.images)
 
+    @property
+    def pictures(self) -> Float[Tensor, "n c h w"]:
+        """What a conditioning sees, in [-1, 1]: the images, or those that latents stand for."""
+        return self.x0
+
 
 def to_x0_range(images: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Images at rest, 8-bit or in [0, 1], in the range of x_0, [-1, 1]."""

@@ -1,25 +1,37 @@
-"""Latents in the place of images, for everything that trains and samples diffusion models."""
+"""Latents in the place of images, for what trains and evaluates diffusion models."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from ddpm.data.dataset import ImageDataset, load_dataset
+from ddpm.data.dataset import ImageDataset
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LatentDataset(ImageDataset):
-    """Latents of a split, of variance 1: a network takes them as they are."""
+    """Latents of a split, of variance 1, in the place of its images: networks take them as they are.
+
+    Attributes:
+        origin: The split, whose images a conditioning sees.
+    """
+
+    origin: ImageDataset
+
+    def __getitem__(self, chosen: slice | Shaped[Tensor, " m"]) -> "LatentDataset":
+        labels = None if self.labels is None else self.labels[chosen]
+        return replace(self, images=self.images[chosen], labels=labels, origin=self.origin[chosen])
 
     @property
     def x0(self) -> Float[Tensor, "n c h w"]:
         """The latents."""
         return self.images
 
+    @property
+    def pictures(self) -> Float[Tensor, "n c h w"]:
+        return self.origin.x0
 
-def load_latents(path: Path) -> LatentDataset:
-    """Read what `ddpm.data.dataset.save_dataset` wrote of latents; UserError as `load_dataset`."""
-    found = load_dataset(path)
-    return LatentDataset(found.images, found.labels, found.class_names)
+
+def latents_of(origin: ImageDataset, latents: Float[Tensor, "n c h w"]) -> LatentDataset:
+    """The latents of a split."""
+    return LatentDataset(latents, origin.labels, origin.class_names, origin=origin)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ddpm.conditioning.guidance import draw_cond, given
 from ddpm.diffusion.model import DiffusionModel, schedule_of
-from ddpm.images import denormalize_img, to_uint8
+from ddpm.images import Decode, as_it_is, denormalize_img, to_uint8
 from ddpm.registry import Registry
 from ddpm.run.params import Chooses, Count
 from ddpm.run.progress import hidden
@@ -57,12 +57,13 @@ class SampleModel(Chooses):
         return self
 
 
-def draw_samples(stage: StageRun, model: DiffusionModel) -> dict[str, Tensor]:
+def draw_samples(stage: StageRun, model: DiffusionModel, decode: Decode = as_it_is) -> dict[str, Tensor]:
     """Draw the samples that `stage.params` ask for, as 8-bit images.
 
     Args:
         stage: A stage sample_NAME; finished batches of an interrupted run are not drawn again.
         model: A trained network.
+        decode: Makes images in [-1, 1] of what it works on.
 
     Returns:
         samples: (n, c, h, w). steps: the trajectories of the first ones, (n_steps + 1, n_trajectories, c, h, w), at
@@ -75,7 +76,8 @@ def draw_samples(stage: StageRun, model: DiffusionModel) -> dict[str, Tensor]:
     firsts = range(0, params.n_samples, params.batch_size)
     pieces, made = Pieces(stage.resume), list[tuple[Tensor, ...]]()
     with tqdm(total=len(firsts) * len(steps), desc=stage.name.replace("_", " "), disable=hidden()) as progress:
-        makes = {f"from {first}": partial(_draw_batch, stage, model, cond, steps, first, progress) for first in firsts}
+        draw = partial(_draw_batch, stage, model, cond, steps, decode, progress)
+        makes = {f"from {first}": partial(draw, first) for first in firsts}
         for piece in pieces(makes):
             made.append(piece)
             progress.update(len(made) * len(steps) - progress.n)  # a batch that was drawn before, or by another process
@@ -96,8 +98,9 @@ def _draw_batch(
     model: DiffusionModel,
     cond: Tensor | None,
     steps: Tensor,
-    first: int,
+    decode: Decode,
     progress: "tqdm[Any]",
+    first: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The samples from number `first` on, and every step of those whose trajectory is kept, with its x_0 estimate."""
     params, trajectory, estimates = stage.params, list[Tensor](), list[Tensor]()
@@ -109,10 +112,10 @@ def _draw_batch(
     options, left = params.options("sampler"), len(steps)
     for x in sample_steps(batch, streams, steps, params.sampler, options, params.clip_sample, stage.compute):
         left, xt = left - 1, x[: len(kept)]
-        trajectory.append(_pixels(xt))
-        estimates.append(_pixels(denoise(xt, left) if denoise and left else xt))
+        trajectory.append(_pixels(decode(xt)))
+        estimates.append(_pixels(decode(denoise(xt, left) if denoise and left else xt)))
         progress.update()
-    return _pixels(x), torch.stack(trajectory), torch.stack(estimates)
+    return _pixels(decode(x)), torch.stack(trajectory), torch.stack(estimates)
 
 
 def _pixels(images: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from ddpm.diffusion.forward import noise_img
 from ddpm.diffusion.model import DiffusionModel, evaluation_mode, schedule_of
 from ddpm.diffusion.posterior import to_eps, to_x0
 from ddpm.errors import UserError
-from ddpm.images import reconstruction_grid, to_uint8
+from ddpm.images import Decode, as_it_is, reconstruction_grid, to_uint8
 from ddpm.run.compute import Compute
 from ddpm.run.progress import hidden
 from ddpm.run.resume.context import Resume
@@ -67,6 +67,7 @@ def fit(
     compute: Compute = Compute(),
     log: Log | None = None,
     resume: Resume | None = None,
+    decode: Decode = as_it_is,
 ) -> History:
     """Train `model` in place; it ends with the EMA weights.
 
@@ -79,6 +80,7 @@ def fit(
         compute: The device and its precision.
         log: Where curves and previews go.
         resume: Keeps the state on disk, so that an interrupted run goes on to the same bits.
+        decode: Makes images in [-1, 1] of what the network works on, for previews.
 
     Raises:
         UserError: Training diverged (`training_steps`), or the params and the precision do not go together.
@@ -90,7 +92,7 @@ def fit(
         _log_curves(state, log)
     readers = [record_loss(state, params, log)]
     if held_out is not None:
-        readers.append(evaluate(state, params, held_out, seed, compute, log))
+        readers.append(evaluate(state, params, held_out, seed, compute, log, decode))
     steps = training_steps(state, params, train, seed, compute)
     progress = tqdm(steps, "train", total_steps(len(train.images), params), initial=state.step, disable=hidden())
     try:
@@ -130,7 +132,13 @@ def record_loss(state: TrainingState, params: Training, log: Log | None = None) 
 
 
 def evaluate(
-    state: TrainingState, params: Training, held_out: Examples, seed: int, compute: Compute, log: Log | None = None
+    state: TrainingState,
+    params: Training,
+    held_out: Examples,
+    seed: int,
+    compute: Compute,
+    log: Log | None = None,
+    decode: Decode = as_it_is,
 ) -> Reader:
     """A reader that evaluates the EMA weights every `img_log_interval` steps and after the last one."""
     shown = slice(params.n_images_to_log)
@@ -140,7 +148,7 @@ def evaluate(
             return
         model = _ema(state)
         loss = simple_loss(model, held_out, seed, compute)
-        pictures = preview(given(model, held_out.cond, shown), held_out.images[shown], seed, compute)
+        pictures = preview(given(model, held_out.cond, shown), held_out.images[shown], seed, compute, decode)
         state.eval_loss.append((step.number, loss))
         state.preview_steps.append(step.number)
         state.previews.append(to_uint8(pictures))
@@ -152,16 +160,20 @@ def evaluate(
 
 
 def preview(
-    model: DiffusionModel, images: Float[Tensor, "n c h w"], seed: int, compute: Compute = Compute()
-) -> Float[Tensor, "n c h2 w3"]:
-    """`reconstruction_grid` of images in [-1, 1], at timesteps and with noise that depend on the seed alone."""
+    model: DiffusionModel,
+    images: Float[Tensor, "n c h w"],
+    seed: int,
+    compute: Compute = Compute(),
+    decode: Decode = as_it_is,
+) -> Float[Tensor, "n c2 h2 w3"]:
+    """`reconstruction_grid` of images as networks take them, at timesteps and with noise of the seed alone."""
     schedule = schedule_of(model)
     num_steps, noise, noised = noise_img(images.to(compute.device), schedule, generator=generator(seed, "preview"))
     with torch.no_grad(), evaluation_mode(model), compute.autocast():
         predicted = model(noised, num_steps).float()
     eps = to_eps(model.prediction, predicted, noised, num_steps, schedule)
     x0 = to_x0(model.prediction, predicted, noised, num_steps, schedule)
-    return reconstruction_grid(images.to(noised), noised, noise, eps, x0).cpu()
+    return reconstruction_grid(*map(decode, (images.to(noised), noised, noise, eps, x0))).cpu()
 
 
 def _ema(state: TrainingState) -> DiffusionModel:

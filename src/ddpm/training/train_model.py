@@ -70,20 +70,22 @@ def build_model(params: TrainModel, train: ImageDataset, seed: int) -> Diffusion
     with global_stream(seed, "init"):
         model: DiffusionModel = network(config)
     if model.conditioning is not None:
-        model.conditioning.fit(train.x0, derive_seed(seed, params.conditioning or ""))
+        model.conditioning.fit(train.pictures, derive_seed(seed, params.conditioning or ""))
     return model
 
 
 def examples(model: DiffusionModel, dataset: ImageDataset) -> Examples:
-    """A split to train on: 8-bit images stay 8-bit, others are in [-1, 1]; conditioned as `model` needs it."""
+    """A split to train on: 8-bit images stay 8-bit, others are as networks take them; conditioned as `model` needs."""
     images = dataset.images if dataset.images.dtype == torch.uint8 else dataset.x0
-    return Examples(images, None if model.conditioning is None else encode_cond(model, dataset.x0, dataset.labels))
+    return Examples(
+        images, None if model.conditioning is None else encode_cond(model, dataset.pictures, dataset.labels)
+    )
 
 
 def held_out_examples(model: DiffusionModel, dataset: ImageDataset, n_eval: int | None) -> Examples:
     """The last `n_eval` images of a split (None: all) in [-1, 1], conditioned as `model` needs it."""
     chosen = dataset[-(n_eval or len(dataset)) :]
-    return Examples(chosen.x0, encode_cond(model, chosen.x0, chosen.labels))
+    return Examples(chosen.x0, encode_cond(model, chosen.pictures, chosen.labels))
 
 
 def write_outputs(stage: StageRun, model: DiffusionModel, history: History, held_out: Examples) -> None:

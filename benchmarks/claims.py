@@ -1,0 +1,107 @@
+"""The claims of the doors' papers, tested again (docs/doors.md).
+
+    python -m benchmarks.claims latent       # or: make claims, for every door
+
+Runs each variant of doors/NAME/claims.yaml with each of its seeds, as DVC experiments of the door. Ctrl-C stops it;
+started again, it goes on. Writes benchmarks/results/claims/ and the verdicts into the door's README.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.core.claims import Claims, Result, judge, load_claims
+from benchmarks.core.experiments import Experiment, Metrics, collect, params_with, settings
+from benchmarks.core.ledger import Ledger, latest
+from benchmarks.core.options import count, parser
+from benchmarks.core.report import insert, spread, table
+from ddpm import recipes
+from ddpm.errors import UserError
+from ddpm.run.dvc import DOORS
+from ddpm.run.files import write_json
+from ddpm.run.stage import mistakes_in_one_line
+
+CLAIMS, RESULTS = "claims.yaml", Path("benchmarks/results/claims")
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("doors", nargs="*", metavar="DOOR", help="all of them if none is named")
+    options.add_argument("-j", "--jobs", type=count, default=2, help="runs at a time, each on one core")
+    options.add_argument("--report", action="store_true", help="only the verdicts of the runs that are there")
+    asked = options.parse_args()
+    known = sorted(path.parent.name for path in DOORS.glob(f"*/{CLAIMS}"))
+    if unknown := [door for door in asked.doors if door not in known]:
+        raise UserError(f"{unknown[0]!r} is no door with claims; there are: {', '.join(known)}")
+    stated = {door: load_claims(DOORS / door / CLAIMS) for door in asked.doors or known}
+    wanted = {door: experiments(door, claims) for door, claims in stated.items()}  # all are checked before any work
+    for door, claims in stated.items():
+        try:
+            if not asked.report:
+                subprocess.run([sys.executable, "-m", "dvc", "repro", f"{DOORS}/{door}/dvc.yaml"], check=True)
+                collect(ledger(door), claims.stages, wanted[door], measures(claims), asked.jobs, DOORS / door)
+        finally:
+            report(door, claims)
+
+
+def ledger(door: str) -> Ledger:
+    """The runs of a door."""
+    return Ledger(RESULTS / f"{door}.csv", ("settings", "variant", "seed"))
+
+
+def experiments(door: str, claims: Claims) -> list[Experiment]:
+    """The runs that the claims need: each variant with each seed, seed by seed, so that an early look is fair.
+
+    Raises:
+        UserError: A variant changes a key that there is not, or to a value that is not allowed.
+    """
+    found = []
+    for seed in claims.seeds:
+        for name, changes in claims.variants.items():
+            values = recipes.merged(changes, {"seed": seed})
+            params_with(values, DOORS / door)
+            about = settings(claims.stages, recipes.merged(changes, {"seed": 0}), DOORS / door)
+            found.append(Experiment({"settings": about, "variant": name, "seed": seed}, values))
+    return found
+
+
+def measures(claims: Claims) -> Callable[[Metrics], Mapping[str, float]]:
+    """What a row holds: every number that a claim is about."""
+
+    def chosen(metrics: Metrics) -> Mapping[str, float]:
+        flat = {f"{stage}/{key}": value for stage, found in metrics.items() for key, value in found.items()}
+        if missing := [name for name in claims.measures if name not in flat]:
+            raise UserError(f"{missing[0]} was not measured; there are: {', '.join(sorted(flat))}")
+        return {name: flat[name] for name in claims.measures}
+
+    return chosen
+
+
+def report(door: str, claims: Claims) -> None:
+    """Write the verdicts: as JSON for the door's page, and as a table into its README."""
+    rows = latest(ledger(door).rows(), of=("variant",), agree=("settings",))
+    results = [judge(claim, rows, claims.seeds) for claim in claims.claims]
+    pairs = list(zip(claims.claims, results, strict=True))
+    write_json(RESULTS / f"{door}.json", {"claims": [claim.model_dump() | result._asdict() for claim, result in pairs]})
+    insert(DOORS / door / "README.md", markdown(claims, results))
+    for claim, result in pairs:
+        print(f"{door}: {result.verdict}: {claim.claim}")
+
+
+def markdown(claims: Claims, results: Sequence[Result]) -> str:
+    """A line for each claim."""
+    lines = []
+    for claim, result in zip(claims.claims, results, strict=True):
+        sides = (
+            f"{side.variant} {spread(values)}"
+            for side, values in zip(claim.sides, (result.better, result.than), strict=True)
+        )
+        by = "-" if result.advantage is None else f"{result.advantage:.3g} [{result.low:.3g}, {result.high:.3g}]"
+        lines.append((claim.claim, claim.source, claim.better.measure, *sides, by, result.verdict))
+    return table(("claim", "paper", "measure", "better", "than", "advantage", "verdict"), lines)
+
+
+if __name__ == "__main__":
+    with mistakes_in_one_line("claims"):
+        main()
