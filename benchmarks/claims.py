@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.core.claims import Claims, Result, judge, load_claims
 from benchmarks.core.experiments import Experiment, Metrics, collect, params_with, settings
-from benchmarks.core.ledger import Ledger, latest
+from benchmarks.core.ledger import Ledger
 from benchmarks.core.options import count, parser
 from benchmarks.core.report import insert, spread, table
 from ddpm import recipes
@@ -35,12 +35,15 @@ def main() -> None:
     if unknown := [door for door in asked.doors if door not in known]:
         raise UserError(f"{unknown[0]!r} is no door with claims; there are: {', '.join(known)}")
     stated = {door: load_claims(DOORS / door / CLAIMS) for door in asked.doors or known}
-    wanted = {door: experiments(door, claims) for door, claims in stated.items()}  # all are checked before any work
+    for door, claims in stated.items():  # all are checked before any work
+        for changes in claims.variants.values():
+            params_with(changes, DOORS / door)
     for door, claims in stated.items():
         try:
             if not asked.report:
                 subprocess.run([sys.executable, "-m", "dvc", "repro", f"{DOORS}/{door}/dvc.yaml"], check=True)
-                collect(ledger(door), claims.stages, wanted[door], measures(claims), asked.jobs, DOORS / door)
+                wanted = experiments(door, claims)
+                collect(ledger(door), claims.stages, wanted, measures(claims), asked.jobs, DOORS / door)
         finally:
             report(door, claims)
 
@@ -50,20 +53,19 @@ def ledger(door: str) -> Ledger:
     return Ledger(RESULTS / f"{door}.csv", ("settings", "variant", "seed"))
 
 
-def experiments(door: str, claims: Claims) -> list[Experiment]:
-    """The runs that the claims need: each variant with each seed, seed by seed, so that an early look is fair.
+def current_settings(door: str, claims: Claims) -> dict[str, str]:
+    """The settings of each variant, by which the rows of other params or data are told apart."""
+    return {name: settings(claims.stages, changes, DOORS / door) for name, changes in claims.variants.items()}
 
-    Raises:
-        UserError: A variant changes a key that there is not, or to a value that is not allowed.
-    """
-    found = []
-    for seed in claims.seeds:
-        for name, changes in claims.variants.items():
-            values = recipes.merged(changes, {"seed": seed})
-            params_with(values, DOORS / door)
-            about = settings(claims.stages, recipes.merged(changes, {"seed": 0}), DOORS / door)
-            found.append(Experiment({"settings": about, "variant": name, "seed": seed}, values))
-    return found
+
+def experiments(door: str, claims: Claims) -> list[Experiment]:
+    """The runs that the claims need: each variant with each seed, seed by seed."""
+    about = current_settings(door, claims)
+    return [
+        Experiment({"settings": about[name], "variant": name, "seed": seed}, recipes.merged(changes, {"seed": seed}))
+        for seed in claims.seeds
+        for name, changes in claims.variants.items()
+    ]
 
 
 def measures(claims: Claims) -> Callable[[Metrics], Mapping[str, float]]:
@@ -80,10 +82,14 @@ def measures(claims: Claims) -> Callable[[Metrics], Mapping[str, float]]:
 
 def report(door: str, claims: Claims) -> None:
     """Write the verdicts: as JSON for the door's page, and as a table into its README."""
-    rows = latest(ledger(door).rows(), of=("variant",), agree=("settings",))
+    rows = ledger(door).rows()
+    about = current_settings(door, claims) if rows else {}
+    rows = [row for row in rows if about.get(row["variant"]) == row["settings"]]
     results = [judge(claim, rows, claims.seeds) for claim in claims.claims]
     pairs = list(zip(claims.claims, results, strict=True))
-    write_json(RESULTS / f"{door}.json", {"claims": [claim.model_dump() | result._asdict() for claim, result in pairs]})
+    write_json(
+        RESULTS / f"{door}.json", {"claims": [{"claim": c.model_dump(), "result": r._asdict()} for c, r in pairs]}
+    )
     insert(DOORS / door / "README.md", markdown(claims, results))
     for claim, result in pairs:
         print(f"{door}: {result.verdict}: {claim.claim}")

@@ -1,0 +1,104 @@
+"""Latent Diffusion: reconstructions, and the network and its samples as those of the main pipeline are shown."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ddpm.data.dataset import load_dataset
+from ddpm.figures.canvas import image_table
+from ddpm.figures.curves import loss_curves
+from ddpm.figures.pictures import denoising, training_previews
+from ddpm.figures.reports import as_pixels
+from ddpm.figures.topic import Topic
+from ddpm.figures.trained import RenderModel, Trained, draw_samples, load_trained, trained_deps
+from ddpm.run.files import load_tensors
+from ddpm.run.stage import StageRun
+
+TEST, RECONSTRUCTIONS = "../../data/images/test.safetensors", "samples/reconstructions.safetensors"
+
+
+@dataclass(frozen=True)
+class Latent:
+    """What the figures show. All images are pixels in [0, 1].
+
+    Attributes:
+        network: The network that learnt the latents; its previews, samples and trajectories are decoded.
+        originals: Images that neither it nor the autoencoder was trained on.
+        reconstructions: What the autoencoder leaves of them.
+    """
+
+    network: Trained
+    originals: Float[Tensor, "n c h w"]
+    reconstructions: Float[Tensor, "n c h w"]
+
+
+def load(stage: StageRun) -> Latent:
+    """Read what the other stages wrote."""
+    pairs = load_tensors(Path(RECONSTRUCTIONS))
+    network = load_trained("latent", stage.params, load_dataset(Path(TEST)))
+    return Latent(network, as_pixels(pairs["images"]), as_pixels(pairs["samples"]))
+
+
+TOPIC = Topic("Latent Diffusion", 0, [TEST, RECONSTRUCTIONS, *trained_deps("latent")], load, RenderModel)
+
+
+@TOPIC.figure(
+    caption="Unseen images, encoded and decoded: no sample can be better than the decoder.",
+    alt="Pairs of rows: images, and the same images after encoding and decoding",
+)
+def reconstructions(inputs: Latent) -> Figure:
+    params = inputs.network.params
+    n = min(params.grid_columns, len(inputs.originals))
+    n_rows = min(params.grid_rows // 2 or 1, len(inputs.originals) // n)
+    shown = torch.stack([each[: n_rows * n] for each in (inputs.originals, inputs.reconstructions)])
+    images = rearrange(shown, "two (rows n) c h w -> (rows two n) c h w", n=n)
+    return image_table(
+        images,
+        n,
+        title="Reconstructions of unseen images",
+        note="Upper row of each pair: images that the autoencoder has not seen. Lower row: what it makes of them.",
+        xlabel="unseen image",
+        ylabel="source",
+        rows=["original", "reconstructed"] * n_rows,
+        row_breaks=range(2, 2 * n_rows, 2),
+    )
+
+
+@TOPIC.figure(
+    caption="Samples {inputs.network.origin}, not selected, beside real images.",
+    alt="A grid of samples, and real images",
+)
+def latent_samples(inputs: Latent) -> Figure:
+    return draw_samples(inputs.network)
+
+
+@TOPIC.figure(
+    caption="Sampling {inputs.network.origin}, decoded at every step: noise on the left, finished images on the right.",
+    alt="Rows of images that turn from noise into pictures",
+)
+def latent_denoising(inputs: Latent) -> Figure:
+    own = inputs.network
+    return denoising(own.trajectories, own.num_steps, own.origin, own.label, own.params.strip_steps)
+
+
+@TOPIC.figure(
+    caption="Reconstructions of held-out latents during training, decoded.",
+    alt="Noised latents, predictions and reconstructions at several moments of training, as images",
+)
+def latent_previews(inputs: Latent) -> Figure:
+    own = inputs.network
+    return training_previews(own.previews, own.preview_steps, own.label, own.params.n_moments)
+
+
+@TOPIC.figure(
+    caption="The loss of the latents during training, on training images and on held-out ones.",
+    alt="Curves of training and evaluation loss by training step",
+)
+def latent_loss(inputs: Latent) -> Figure:
+    own = inputs.network
+    return loss_curves(own.train_loss, own.eval_loss, own.prediction, own.label, weighting=own.weighting)
