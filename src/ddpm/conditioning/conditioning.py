@@ -40,6 +40,7 @@ class Conditioning(nn.Module, ABC):
         Options: The class of its options in params.yaml; they are arguments of its constructor.
         describes: What samples are given, as in "samples from pure noise, given a class label".
         gives_image: Whether it gives an image, of as many channels as x_t.
+        gives_mask: Whether a mask comes with the image, as one more channel.
         needs_labels: Whether it takes a data set with classes.
         data_set: The only data set that it is made for; None for any.
         token_size: Length of the tokens that it gives; 0 if it gives none.
@@ -49,6 +50,7 @@ class Conditioning(nn.Module, ABC):
     Options: ClassVar[type[Section]]
     describes: ClassVar[str]
     gives_image: ClassVar[bool] = False
+    gives_mask: ClassVar[bool] = False
     needs_labels: ClassVar[bool] = False
     data_set: ClassVar[str | None] = None
     token_size: int = 0
@@ -119,4 +121,6 @@ def build_conditioning(
 
 def image_channels(config: Mapping[str, Any] | None, img_shape: tuple[int, ...]) -> int:
     """Channels of the image that a conditioning gives beside x_t; 0 if it gives none."""
-    return 0 if config is None or not CONDITIONINGS[config["name"]].gives_image else img_shape[0]
+    if config is None or not CONDITIONINGS[config["name"]].gives_image:
+        return 0
+    return img_shape[0] + CONDITIONINGS[config["name"]].gives_mask

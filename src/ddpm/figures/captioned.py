@@ -1,6 +1,6 @@
 """Figures of images and captions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int64
@@ -8,7 +8,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ddpm.captions.attributes import ATTRIBUTES, VALUES
-from ddpm.figures.canvas import image_table
+from ddpm.figures.canvas import colors, curve_axes, image_table, legend_over, styled
+from ddpm.figures.reports import Rows
+from ddpm.images import from_uint8
 
 
 def attribute_table(images: Float[Tensor, "n c h w"], values: Int64[Tensor, "n attributes"], n_columns: int) -> Figure:
@@ -59,3 +61,46 @@ def caption_grid(
         rows=captions,
         column_breaks=range(n, n * len(scales), n),
     )
+
+
+def holes_table(filled: Mapping[str, Tensor], n_columns: int = 12) -> Figure:
+    """Images, the same with a hole, and the hole filled by each method, a column an image.
+
+    Args:
+        filled: 8-bit "images", "holes", and the images as each method left them.
+        n_columns: How many images are shown.
+    """
+    images, holes = (filled[name][:n_columns] for name in ("images", "holes"))
+    masked = torch.where(holes, 0.45, from_uint8(images))
+    rows = {"original": from_uint8(images), "hole": masked}
+    rows |= {name: from_uint8(filled[name][:n_columns]) for name in ("trained", "replaced")}
+    return image_table(
+        torch.cat(list(rows.values())),
+        len(images),
+        title="Inpainting",
+        note="Held-out images, the first ones. Third row: by the network that was trained to fill holes. Last row: by "
+        "the base model, with the known pixels replaced at each step.",
+        xlabel="held-out images",
+        ylabel="",
+        rows=list(rows),
+    )
+
+
+@styled
+def frontier(rows: Rows) -> Figure:
+    """Precision by recall, a curve for each kind of guidance, with its scales.
+
+    Args:
+        rows: Of reports/sweep/sweep.csv.
+    """
+    note = "Both by the classifier's features; up and to the right is better. The numbers are guidance scales."
+    figure, axes = curve_axes("What guidance trades", note, "recall", "precision")
+    methods = dict.fromkeys(row["method"] for row in rows)
+    for method, color in zip(methods, colors(len(methods)), strict=True):
+        points = [row for row in rows if row["method"] == method]
+        recall, precision = ([float(row[name]) for row in points] for name in ("recall", "precision"))
+        axes.plot(recall, precision, "o-", color=color, label=f"{method} guidance")
+        for row, x, y in zip(points, recall, precision, strict=True):
+            axes.annotate(f"{float(row['scale']):g}", (x, y), (5, 5), textcoords="offset points", color=color)
+    legend_over(axes, len(methods))
+    return figure

@@ -1,4 +1,8 @@
-"""Parts of images filled in: RePaint (Lugmayr et al. 2022). The network needs no training for it."""
+"""Parts of images filled in.
+
+By RePaint (Lugmayr et al. 2022), for which a network needs no training; or by a network that was trained for it and
+sees the image around the hole (GLIDE, Nichol et al. 2021, section 2.4).
+"""
 
 from typing import Any
 
@@ -10,6 +14,7 @@ from tqdm import tqdm
 from ddpm.conditioning.guidance import given
 from ddpm.diffusion.model import DiffusionModel, schedule_of
 from ddpm.diffusion.posterior import posterior_mean, reverse_variance
+from ddpm.images import denormalize_img, to_uint8
 from ddpm.run.compute import Compute
 from ddpm.run.progress import hidden
 from ddpm.sampling.arguments import (
@@ -24,6 +29,7 @@ from ddpm.sampling.arguments import (
 )
 from ddpm.sampling.denoiser import NetworkDenoiser
 from ddpm.sampling.levels import levels
+from ddpm.sampling.sample import sample
 from ddpm.sampling.spacing import respace, timesteps
 
 
@@ -47,14 +53,16 @@ def inpaint(
     """Fill in the pixels under a mask, so that they fit the others.
 
     Each step of Algorithm 2 is taken for the masked pixels. The others are noised to the same t (equation 4). So that
-    the two parts come to agree, a step is undone by fresh noise and repeated.
+    the two parts come to agree, a step is undone by fresh noise and repeated. A network that was trained to inpaint
+    needs none of this: it is given the image around the mask, and draws by Algorithm 2.
 
     Args:
         model: A trained network.
         images: x_0 in [-1, 1]; what lies under the mask does not matter.
         mask: True where pixels are to be filled in: (h, w) for all images, or (n, 1, h, w).
         generator: Seeds the noise of each image, as in `sample`.
-        n_resamples: How often each step is taken, from 1. More harmonise better and take as much longer.
+        n_resamples: How often each step is taken, from 1. More harmonise better and take as much longer. Not used with
+            a network that was trained to inpaint.
         n_steps: Steps of the chain, from 1 to T; None for all T.
         spacing: Of the steps, a function of `ddpm/sampling/spacing.py`.
         cond: The conditioning, one row an image, as in `sample`.
@@ -81,9 +89,27 @@ def inpaint(
     if mask.dtype != torch.bool or tuple(mask.shape) not in (size, (len(x0), 1, *size)):
         expected = f"{size} or {(len(x0), 1, *size)}"
         raise ValueError(f"mask has shape {tuple(mask.shape)} and type {mask.dtype}; it must be bool, {expected}")
+    if not mask.any():
+        raise ValueError("mask is False everywhere; it must be True where pixels are to be filled in")
     masks = mask.to(x0.device).expand(len(x0), 1, *size)
     seeds = noise_seeds(len(x0), generator)
     cond = cond_of(model, len(x0), seeds[0], cond=cond, labels=labels, captions=captions)
+    if getattr(model.conditioning, "gives_mask", False):
+        cond = model.conditioning.around(cond, to_uint8(denormalize_img(x0)).cpu(), masks.cpu())
+        drawn = sample(
+            model,
+            len(x0),
+            generator=generator,
+            n_steps=n_steps,
+            spacing=spacing,
+            cond=cond,
+            guidance_scale=guidance_scale,
+            clip_sample=clip_sample,
+            batch_size=batch_size,
+            on_step=on_step,
+            variance="fixed_small",
+        )
+        return torch.where(masks, torch.as_tensor(drawn), x0)
     firsts, found = range(0, len(x0), batch_size), [x0[:0]]
     with tqdm(total=len(firsts) * (len(kept) - 1) * n_resamples, desc="inpaint", disable=hidden()) as progress:
         for first in firsts:

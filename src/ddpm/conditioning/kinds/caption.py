@@ -112,7 +112,7 @@ class Caption(Conditioning):
 
     def mix(
         self, first: Integer[Tensor, "1 length"], second: Integer[Tensor, "1 length"], weights: Float[Tensor, "n"]
-    ) -> Int64[Tensor, "n length"]:
+    ) -> Integer[Tensor, "n length"]:
         """The caption of the image that has the larger share; of the first where they are equal."""
         return torch.where(weights[:, None].to(first.device) > 0.5, second, first)
 

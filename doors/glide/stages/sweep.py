@@ -1,0 +1,51 @@
+"""Stage sweep: classifier-free guidance and CLIP guidance, scale by scale, and what each trades for what."""
+
+import logging
+from pathlib import Path
+
+import torch
+
+from ddpm.captions.prompts import choose_prompts
+from ddpm.captions.split import load_split
+from ddpm.clip.model import load_clip
+from ddpm.data.dataset import load_dataset
+from ddpm.evaluation.classifier import describe, load_classifier
+from ddpm.evaluation.frontier import Judges, columns, judged, row
+from ddpm.networks.checkpoint import load_model
+from ddpm.run.files import write_csv
+from ddpm.run.seeding import generator
+from ddpm.run.stage import Stage, StageRun, run
+from ddpm.sampling.sweep import Sweep, draw_sweep
+
+HELD_OUT, TEST = (f"../../data/images/{split}.safetensors" for split in ("held_out", "test"))
+CAPTIONS, CLASSIFIER = "../captions/data/held_out.safetensors", "../../models/classifier.safetensors"
+BASE, CLIPS = "models/base.safetensors", {name: f"models/{name}.safetensors" for name in ("clip", "judge")}
+TABLE = "reports/sweep/sweep.csv"
+
+
+def main(stage: StageRun) -> None:
+    params, device = stage.params, stage.compute.device
+    labels, real = load_dataset(Path(HELD_OUT)).labels, load_dataset(Path(TEST)).images
+    classifier, _ = load_classifier(Path(CLASSIFIER))
+    assert labels is not None
+    assert classifier is not None  # else there would be no captions
+    rows = choose_prompts(load_split(Path(CAPTIONS)), labels, params.n_samples, 0, stage.seed).tokens
+    model, clips = load_model(BASE).to(device), {name: load_clip(Path(path)).to(device) for name, path in CLIPS.items()}
+    chosen = torch.randperm(len(real), generator=generator(stage.seed, "reference"))[: params.n_samples]
+    reference = describe(classifier.to(device), real[chosen]).features
+    scorers = {name: clip.scores for name, clip in clips.items()}
+    judges = Judges(classifier, scorers, reference, params.n_halves, stage.seed)
+    table, names = [], list[str]()
+    for method, scale, samples in draw_sweep(stage, model, clips["clip"].likelihood, rows):
+        found = judged(samples, rows, judges)
+        logging.info("%s %g: %s", method, scale, ", ".join(f"{name} {value}" for name, value in found.items()))
+        names = list(found)
+        table.append(row(method, scale, found))
+    write_csv(Path(TABLE), columns(names), table)
+
+
+DEPS = [HELD_OUT, TEST, CAPTIONS, CLASSIFIER, BASE, *CLIPS.values()]
+STAGES = {"sweep": Stage(main, section=Sweep, deps=DEPS, outs=[TABLE], resumes=True)}
+
+if __name__ == "__main__":
+    run(STAGES)

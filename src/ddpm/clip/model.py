@@ -1,0 +1,125 @@
+"""CLIP on noised images: image and caption as vectors that are alike if they belong together.
+
+The image encoder is told t, so that the gradient of its score can guide a reverse process (GLIDE, Nichol et al. 2021,
+section 2.3; Radford et al. 2021).
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Integer, Shaped, UInt8
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from ddpm.conditioning.steering import LogLikelihood
+from ddpm.conditioning.text import TextEncoder
+from ddpm.data.dataset import to_x0_range
+from ddpm.errors import UserError
+from ddpm.networks.blocks import ResidualBlock, StepEmbedding
+from ddpm.run.files import load_tensors, write_tensors
+
+BATCH = 512  # images at a time outside training
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """Shape of a `Clip`.
+
+    Attributes:
+        img_shape: (channels, height, width) of the images.
+        max_steps: T.
+        size: Numbers in a vector.
+        channels: Feature maps at half the images' size; twice as many at a quarter and at an eighth.
+        groups: Of each GroupNorm.
+        width: Of the text encoder.
+        layers: Its transformer blocks.
+        heads: Of its attention.
+    """
+
+    img_shape: tuple[int, ...]
+    max_steps: int
+    size: int
+    channels: int
+    groups: int
+    width: int
+    layers: int
+    heads: int
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a CLIP that cannot be built."""
+        for key, divisor in (("channels", self.groups), ("width", self.heads)):
+            if (value := getattr(self, key)) % divisor:
+                name = "groups" if key == "channels" else "heads"
+                raise ValueError(f"{key} is {value}; it must be a multiple of {name}, {divisor}")
+        if self.channels % 2:
+            raise ValueError(f"channels is {self.channels}; it must be even, for sines and cosines of t")
+
+
+class Clip(nn.Module):
+    """An image encoder and a text encoder, and the factor on their dot product."""
+
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels, step = config.channels, 4 * config.channels
+        self.step = nn.Sequential(StepEmbedding(config.max_steps, channels), nn.Linear(channels, step), nn.GELU())
+        self.conv_in = nn.Conv2d(4 * config.img_shape[0], channels, 3, padding=1)
+        widths = (channels, channels), (channels, 2 * channels), (2 * channels, 2 * channels)
+        self.blocks = nn.ModuleList(ResidualBlock(*width, step, config.groups) for width in widths)
+        self.downsample = nn.ModuleList(nn.Conv2d(out, out, 3, 2, 1) for _, out in widths[:-1])
+        self.project_image = nn.Linear(2 * channels, config.size)
+        self.text = TextEncoder(config.width, config.layers, config.heads)
+        self.project_text = nn.Linear(config.width, config.size)
+        self.log_scale = nn.Parameter(torch.tensor(2.0))
+
+    def of_images(self, xt: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]) -> Float[Tensor, "b size"]:
+        """Unit vectors of noised images, each told its t."""
+        step = self.step(num_steps)
+        x = self.conv_in(F.pixel_unshuffle(F.pad(xt, (0, xt.shape[3] % 2, 0, xt.shape[2] % 2)), 2))
+        x = self.blocks[0](x, step)
+        for downsample, block in zip(self.downsample, self.blocks[1:], strict=True):
+            x = block(downsample(x), step)
+        return F.normalize(self.project_image(x.mean((2, 3))).float(), dim=1)
+
+    def of_captions(self, rows: Integer[Tensor, "b length"]) -> Float[Tensor, "b size"]:
+        """Unit vectors of captions, as rows of word numbers."""
+        return F.normalize(self.project_text(self.text(rows)[:, -1]).float(), dim=1)
+
+    def likelihood(self, rows: Integer[Tensor, "b length"]) -> LogLikelihood:
+        """The scaled dot product of x_t and its caption: log p(caption | x_t), up to a constant (section 2.3)."""
+        captions = self.of_captions(rows).detach()
+        return lambda xt, num_steps: self.log_scale.exp() * (self.of_images(xt, num_steps) * captions).sum(1)
+
+    @torch.no_grad()
+    def scores(self, images: UInt8[Tensor, "n c h w"], rows: Integer[Tensor, "n length"]) -> Float[Tensor, " n"]:
+        """The cosine of each finished image and its caption, from -1 to 1."""
+        found = []
+        for some, said in zip(images.split(BATCH), rows.split(BATCH), strict=True):
+            x0, least = to_x0_range(some).to(self.log_scale), torch.ones(len(some), dtype=torch.int64)
+            found.append((self.of_images(x0, least.to(x0.device)) * self.of_captions(said)).sum(1).cpu())
+        return torch.cat(found)
+
+
+def save_clip(path: Path, model: Clip) -> None:
+    """Write the weights, and the config in the header."""
+    write_tensors(path, model.state_dict(), {"config": json.dumps(asdict(model.config), sort_keys=True)})
+
+
+def load_clip(path: Path) -> Clip:
+    """Read what `save_clip` wrote: in eval mode and without gradients of its weights.
+
+    Raises:
+        UserError: The file is missing, damaged, or no CLIP.
+    """
+    weights = load_tensors(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            values = json.loads((file.metadata() or {})["config"])
+        model = Clip(ClipConfig(**values | {"img_shape": tuple(values["img_shape"])}))
+        model.load_state_dict(weights)
+    except (RuntimeError, KeyError, TypeError, ValueError):
+        raise UserError(f"{path}: not a CLIP of this version; delete it and run `dvc repro`") from None
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,92 @@
+"""A caption, and an image with a hole, for a network that learns to fill it (GLIDE, Nichol et al. 2021, section 2.4).
+
+Guidance empties the caption alone: the image around the hole is given with and without it.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int64, Integer, Shaped, UInt8
+from torch import Tensor
+
+from ddpm.captions.vocabulary import LENGTH, PADDING
+from ddpm.conditioning.conditioning import CONDITIONINGS, Given
+from ddpm.conditioning.kinds.caption import Caption
+from ddpm.data.dataset import to_x0_range
+from ddpm.data.holes import hole
+from ddpm.images import denormalize_img, to_uint8
+
+
+class Inpainting(Caption):
+    """`cond` is a row of bytes: the caption's words, the image with its hole in black, and the hole.
+
+    Args:
+        img_shape: (channels, height, width) of the images.
+        more: Of `Caption`.
+    """
+
+    describes = "given a caption and an image with a hole"
+    gives_image = True
+    gives_mask = True
+
+    def __init__(self, img_shape: tuple[int, ...], **more: int | float) -> None:
+        super().__init__(img_shape=img_shape, **more)  # type: ignore[arg-type]  # build_conditioning's own
+        self.img_shape = tuple(img_shape)
+
+    def around(
+        self, cond: Integer[Tensor, "n any"], images: UInt8[Tensor, "n c h w"], holes: Bool[Tensor, "n 1 h w"]
+    ) -> UInt8[Tensor, "n row"]:
+        """The captions of `cond` for images whose pixels in the holes are not to be known.
+
+        Args:
+            cond: Rows that begin with the words of a caption, such as `vocabulary.tokens` or another `cond`.
+            images: 8-bit.
+            holes: True where pixels are missing.
+        """
+        parts = cond[:, :LENGTH], torch.where(holes, 0, images).flatten(1), holes.flatten(1)
+        return torch.cat([part.to(torch.uint8) for part in parts], dim=1)
+
+    def encode(self, images: Float[Tensor, "n c h w"], labels: Shaped[Tensor, "n"] | None) -> UInt8[Tensor, "n row"]:
+        """The images' captions, and a hole that depends on each image alone."""
+        pixels = to_uint8(denormalize_img(images)).cpu()
+        seeds = (hashlib.blake2b(image.numpy().tobytes(), digest_size=7).digest() for image in pixels)
+        streams = (torch.Generator().manual_seed(int.from_bytes(seed)) for seed in seeds)
+        _, height, width = self.img_shape
+        holes = [hole(height, width, stream) for stream in streams]
+        return self.around(super().encode(images, labels), pixels, torch.stack(holes))
+
+    def draw(self, seed: int, indices: Iterable[int]) -> UInt8[Tensor, "n row"]:
+        """Captions as of `Caption`; nothing of the image is known."""
+        return self._from_nothing(super().draw(seed, indices))
+
+    def of_labels(self, labels: Shaped[Tensor, " n"]) -> UInt8[Tensor, "n row"]:
+        """As of `Caption`; nothing of the image is known."""
+        return self._from_nothing(super().of_labels(labels))
+
+    def of_captions(self, captions: Sequence[str]) -> UInt8[Tensor, "n row"]:
+        """As of `Caption`; nothing of the image is known."""
+        return self._from_nothing(super().of_captions(captions))
+
+    def labels(self, cond: UInt8[Tensor, "n row"]) -> Int64[Tensor, "n"]:
+        return super().labels(cond[:, :LENGTH])
+
+    def null(self, cond: UInt8[Tensor, "b row"]) -> UInt8[Tensor, "b row"]:
+        """The caption emptied; the image and its hole as they are."""
+        return torch.cat((torch.full_like(cond[:, :LENGTH], PADDING), cond[:, LENGTH:]), dim=1)
+
+    def forward(self, cond: UInt8[Tensor, "b row"]) -> Given:
+        _, height, width = self.img_shape
+        known, holes = cond[:, LENGTH:].split((cond.shape[1] - LENGTH - height * width, height * width), dim=1)
+        holes = holes.reshape(-1, 1, height, width)
+        shown = to_x0_range(known.reshape(-1, *self.img_shape)) * (1 - holes.float())  # grey, and the mean, in the hole
+        caption = super().forward(cond[:, :LENGTH])
+        device = self.project.weight.device
+        return caption._replace(image=torch.cat((shown, holes.float()), dim=1).to(device))
+
+    def _from_nothing(self, words: Integer[Tensor, "n length"]) -> UInt8[Tensor, "n row"]:
+        holes = torch.ones(len(words), 1, *self.img_shape[1:], dtype=torch.bool)
+        return self.around(words, torch.zeros(len(words), *self.img_shape, dtype=torch.uint8), holes)
+
+
+CONDITIONINGS.register(__name__, Inpainting)

@@ -1,0 +1,38 @@
+"""Random holes in images, for networks that learn to fill them."""
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from ddpm.run.seeding import generator
+
+WHOLE = 0.1  # share of the holes that are the whole image, so that a network still draws from nothing
+SIDES = 0.25, 0.75  # least and greatest side of a box, as a share of the image's
+
+
+def hole(height: int, width: int, stream: torch.Generator, whole: float = WHOLE) -> Bool[Tensor, "1 h w"]:
+    """A hole of one or two boxes, or, by a chance of `whole`, the whole image: True where pixels are missing."""
+    mask = torch.zeros(1, height, width, dtype=torch.bool)
+    share, *numbers = torch.rand(9, generator=stream).tolist()
+    if share < whole:
+        return ~mask
+    for top, left, tall, wide in (numbers[:4], numbers[4:])[: 1 + (share < (1 + whole) / 2)]:
+        sides = [round(size * (SIDES[0] + (SIDES[1] - SIDES[0]) * x)) for size, x in ((height, tall), (width, wide))]
+        first = [round((size - side) * x) for size, side, x in ((height, sides[0], top), (width, sides[1], left))]
+        mask[:, first[0] : first[0] + sides[0], first[1] : first[1] + sides[1]] = True
+    return mask
+
+
+def holes(n: int, img_shape: tuple[int, ...], seed: int, stream: str, whole: float = WHOLE) -> Bool[Tensor, "n 1 h w"]:
+    """A hole for each of n images, by its number.
+
+    Args:
+        n: How many.
+        img_shape: (channels, height, width) of the images.
+        seed: Of the holes.
+        stream: Names them.
+        whole: Share of them that are the whole image.
+    """
+    _, height, width = img_shape
+    made = [hole(height, width, generator(seed, f"hole/{stream}", i), whole) for i in range(n)]
+    return torch.stack(made) if made else torch.zeros(0, 1, height, width, dtype=torch.bool)

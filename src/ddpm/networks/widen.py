@@ -1,0 +1,34 @@
+"""A trained U-Net with further input channels whose weights are zero: it works as before until it is trained on.
+
+So GLIDE's model learns to inpaint (Nichol et al. 2021, section 2.4).
+"""
+
+from ddpm.diffusion.model import DiffusionModel
+from ddpm.errors import UserError
+
+WIDENED = "conv_in.weight"
+
+
+def load_widened(model: DiffusionModel, narrow: DiffusionModel) -> None:
+    """Give `model` the weights of `narrow`, and zeros for what its first convolution sees more.
+
+    Args:
+        model: A new network, whose first convolution sees further channels after those of `narrow`.
+        narrow: A trained one.
+
+    Raises:
+        UserError: They differ in more than that.
+    """
+    own, theirs = model.state_dict(), narrow.state_dict()
+    weights = {key: value for key, value in theirs.items() if not key.startswith("noise_schedule.")}  # training's
+    odd = [key for key in own.keys() | weights.keys() if key != WIDENED and not _same(key, own, weights)]
+    seen = weights[WIDENED].shape[1]
+    if odd or own[WIDENED][:, :seen].shape != weights[WIDENED].shape:
+        raise UserError(f"the trained network is another: {min(odd, default=WIDENED)} is not of the same shape in both")
+    widened = own[WIDENED].zero_()
+    widened[:, :seen] = weights[WIDENED]
+    model.load_state_dict(weights | {WIDENED: widened})
+
+
+def _same(key: str, own: dict, weights: dict) -> bool:
+    return key in own and key in weights and own[key].shape == weights[key].shape

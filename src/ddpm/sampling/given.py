@@ -1,0 +1,76 @@
+"""Samples for conditionings that are given, as the doors draw them."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Ge, Le
+from jaxtyping import Shaped, UInt8
+from pydantic import AfterValidator
+from torch import Tensor
+
+from ddpm.conditioning.guidance import given
+from ddpm.diffusion.model import DiffusionModel, schedule_of
+from ddpm.images import denormalize_img, to_uint8
+from ddpm.registry import Registry
+from ddpm.run.compute import Compute
+from ddpm.run.params import Chooses, Count
+from ddpm.run.resume.pieces import Piece
+from ddpm.run.seeding import generator
+from ddpm.sampling.chain import sample_steps
+from ddpm.sampling.sampler import SAMPLERS
+from ddpm.sampling.spacing import check_spacing, timesteps
+
+Make = Callable[[str, Callable[[], Piece]], Piece]  # `Pieces`, or `Pieces.within`
+
+
+class Drawing(Chooses):
+    """How samples are drawn: the keys of `sample.unet` that do not count them."""
+
+    batch_size: Count
+    sampler: Annotated[str, AfterValidator(SAMPLERS.checked)]
+    n_steps: Annotated[int, Ge(1), Le(10_000)] | None
+    spacing: Annotated[str, AfterValidator(check_spacing)]
+    clip_sample: bool
+
+    @classmethod
+    def registries(cls) -> dict[str, Registry[Any]]:
+        """Where the names come from."""
+        return {"sampler": SAMPLERS}
+
+
+def draw_given(
+    model: DiffusionModel,
+    cond: Shaped[Tensor, "n *rest"],
+    guidance_scale: float,
+    params: Drawing,
+    seed: int,
+    compute: Compute,
+    pieces: Make,
+    steer: Callable[[DiffusionModel, Tensor], DiffusionModel] | None = None,
+) -> UInt8[Tensor, "n c h w"]:
+    """Draw an image for each row of `cond`. Image i has the same noise whatever the conditioning and the guidance.
+
+    Args:
+        model: A trained network that is given `cond`.
+        cond: As its conditioning makes it.
+        guidance_scale: Of classifier-free guidance; 1 for none.
+        params: How.
+        seed: Of the noise.
+        compute: The device and its precision.
+        pieces: Keeps finished batches.
+        steer: Changes the network of a batch, whose `cond` it gets too; None to leave it.
+    """
+    steps, options = timesteps(schedule_of(model), params.n_steps, params.spacing), params.options("sampler")
+
+    def batch(rows: slice) -> Piece:
+        network = given(model, cond, rows, guidance_scale)
+        network = network if steer is None else steer(network, cond[rows])
+        streams = [generator(seed, "noise", i) for i in range(rows.start, rows.stop)]
+        *_, x = sample_steps(network, streams, steps, params.sampler, options, params.clip_sample, compute)
+        return (to_uint8(denormalize_img(x)),)
+
+    firsts = range(0, len(cond), params.batch_size)
+    rows = [slice(first, min(first + params.batch_size, len(cond))) for first in firsts]
+    return torch.cat([pieces(f"from {chosen.start}", partial(batch, chosen))[0] for chosen in rows])

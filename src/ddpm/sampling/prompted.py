@@ -1,0 +1,55 @@
+"""What stage sample of a door that reads text does: samples of held-out images' captions, and of the figure's."""
+
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Le
+from torch import Tensor
+
+from ddpm.captions.grid import Grid, GuidanceScale
+from ddpm.captions.prompts import Prompts
+from ddpm.captions.vocabulary import tokens
+from ddpm.diffusion.model import DiffusionModel
+from ddpm.run.resume.pieces import Pieces
+from ddpm.run.seeding import derive_seed
+from ddpm.run.stage import StageRun
+from ddpm.sampling.given import Drawing, draw_given
+
+
+class SampleCaptions(Drawing):
+    """Section `sample` of a door that reads text.
+
+    n_seen: captions of held-out images without a withheld pair. n_withheld: with one. guidance_scale: of both. grid:
+    what the figure of captions and guidance shows.
+    """
+
+    n_seen: Annotated[int, Ge(1), Le(5000)]
+    n_withheld: Annotated[int, Ge(1), Le(5000)]
+    guidance_scale: GuidanceScale
+    grid: Grid
+
+
+def draw_prompts(stage: StageRun, model: DiffusionModel, prompts: Prompts) -> dict[str, Tensor]:
+    """Draw the samples that `stage.params` ask for, as 8-bit images.
+
+    Args:
+        stage: A stage with a section `SampleCaptions`; finished batches of an interrupted run are not drawn again.
+        model: A trained network that reads captions.
+        prompts: n_seen + n_withheld captions.
+
+    Returns:
+        samples: (n, c, h, w) of the prompts. grid: (captions, scales, n, c, h, w) of `params.grid`; its columns have
+        the same noise. tokens, seen: of the prompts.
+    """
+    params, pieces = stage.params, Pieces(stage.resume)
+    own = params, stage.seed, stage.compute, pieces.within("prompts")
+    samples = draw_given(model, prompts.tokens, params.guidance_scale, *own)
+    grid, rows = params.grid, []
+    for i, caption in enumerate(grid.captions):
+        cond, seed = tokens([caption] * grid.n), derive_seed(stage.seed, "grid", i)
+        drawn = [
+            draw_given(model, cond, scale, params, seed, stage.compute, pieces.within(f"grid {i} {scale:g}"))
+            for scale in grid.scales
+        ]
+        rows.append(torch.stack(drawn))
+    return {"samples": samples, "grid": torch.stack(rows), **prompts._asdict()}
