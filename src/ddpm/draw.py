@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from ddpm.data.pictures import write_pngs
 from ddpm.errors import UserError
 from ddpm.images import denormalize_img, to_uint8
 from ddpm.networks.checkpoint import load_model
@@ -47,8 +48,6 @@ def draw(model: Path, folder: Path, n: int, seed: int, label: int | None, captio
     Raises:
         UserError: The file is no model, or an option is not allowed. Nothing is written then.
     """
-    from PIL import Image
-
     network, labels = load_model(model), None if label is None else torch.full((max(n, 0),), label)
     captions = None if caption is None else [caption] * n
     try:
@@ -56,11 +55,7 @@ def draw(model: Path, folder: Path, n: int, seed: int, label: int | None, captio
         images = sample(network, n, generator=stream, labels=labels, captions=captions, clip_sample=True, **options)
     except ValueError as error:
         raise UserError(str(error)) from None
-    folder.mkdir(parents=True, exist_ok=True)
-    pixels = to_uint8(denormalize_img(torch.as_tensor(images))).permute(0, 2, 3, 1).numpy()
-    for i, image in enumerate(pixels):
-        name = folder / f"{i:0{len(str(n - 1))}}.png"
-        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(name)
+    write_pngs(folder, to_uint8(denormalize_img(torch.as_tensor(images))))
 
 
 if __name__ == "__main__":

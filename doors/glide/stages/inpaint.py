@@ -30,7 +30,7 @@ def main(stage: StageRun) -> None:
     assert classifier is not None  # else there would be no captions
     prompts = choose_prompts(load_split(Path(CAPTIONS)), held_out.labels, params.n_samples, 0, stage.seed)
     shown = held_out[prompts.images]
-    missing = holes(len(shown), shown.img_shape, stage.seed, "inpaint", whole=0)
+    missing = holes(len(shown), shown.img_shape, stage.seed, "inpaint", whole=0.0)
     filled, report = {}, {}
     for name, fill in METHODS.items():
         model = load_model(MODELS[name]).to(stage.compute.device)

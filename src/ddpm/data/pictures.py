@@ -96,6 +96,14 @@ def decode(content: bytes, channels: int, size: tuple[int, int], ground: int) ->
     return pixels[None] if channels == 1 else pixels.permute(2, 0, 1)
 
 
+def write_pngs(folder: Path, images: UInt8[Tensor, "n c h w"]) -> None:
+    """Write images into files `0.png` to `N.png`, all with the same number of digits; the folder is made if missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(images.permute(0, 2, 3, 1).cpu().numpy()):
+        name = folder / f"{i:0{len(str(len(images) - 1))}}.png"
+        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(name)
+
+
 def _checked(file: object) -> Image.Image:
     """An opened picture whose size is allowed."""
     with warnings.catch_warnings(action="ignore"):  # of sizes, which are checked here

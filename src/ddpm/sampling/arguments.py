@@ -15,6 +15,7 @@ from ddpm.run.params import Section
 from ddpm.sampling.sampler import SAMPLERS
 from ddpm.sampling.spacing import timesteps
 
+MOST_GUIDANCE = 100
 OnStep: TypeAlias = Callable[[int, Float[Tensor, "n c h w"]], None]  # called with t and x_t
 
 
@@ -62,7 +63,9 @@ def check_batch_size(batch_size: int) -> None:
 
 
 def check_guidance(model: DiffusionModel, guidance_scale: float) -> None:
-    """Raise ValueError for guidance of a model that was not trained for it."""
+    """Raise ValueError for a scale below 1 or beyond all sense, and for guidance of a model not trained for it."""
+    if not 1 <= guidance_scale <= MOST_GUIDANCE:
+        raise ValueError(f"guidance_scale is {guidance_scale:g}; it must be from 1 to {MOST_GUIDANCE}")
     if guidance_scale != 1 and not getattr(model.conditioning, "dropout", 0):
         raise ValueError(
             f"guidance_scale is {guidance_scale:g}; this model was not trained with and without conditioning, so it "

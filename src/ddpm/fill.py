@@ -1,0 +1,85 @@
+"""`python -m ddpm.fill models/inpaint.safetensors PICTURE MASK FOLDER` fills the white of a mask in a picture.
+
+The picture and the mask are files of the size of the network's images. Whatever is lighter than middle grey in the mask
+is painted anew.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from ddpm.data.dataset import to_x0_range
+from ddpm.data.pictures import BrokenError, decode, header, read, write_pngs
+from ddpm.errors import UserError
+from ddpm.images import denormalize_img, to_uint8
+from ddpm.networks.checkpoint import load_model
+from ddpm.run.stage import mistakes_in_one_line
+from ddpm.sampling.inpaint import inpaint
+
+
+def main() -> None:
+    """Fill what the command line asks for."""
+    parser = argparse.ArgumentParser("ddpm.fill", description="fill the white of a mask in a picture, in several ways")
+    parser.add_argument("model", type=Path, help="a safetensors file, such as models/inpaint.safetensors")
+    parser.add_argument("picture", type=Path, help="a picture of the size of the network's images")
+    parser.add_argument("mask", type=Path, help="a picture of that size: white where it is to be filled")
+    parser.add_argument("folder", type=Path, help="where the files go; it is made if it is missing")
+    parser.add_argument("-n", type=int, default=4, help="in how many ways (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
+    parser.add_argument("--caption", help="such as 'a dark dress', for a network that takes captions")
+    parser.add_argument("--n-steps", type=int, help="steps of Algorithm 2 (all)")
+    parser.add_argument("--guidance-scale", type=float, default=1.0, help="(%(default)s)")
+    with mistakes_in_one_line("fill"):
+        fill(**vars(parser.parse_args()))
+
+
+def fill(
+    model: Path, picture: Path, mask: Path, folder: Path, n: int, seed: int, caption: str | None, **options: Any
+) -> None:
+    """Fill a picture into files `0.png` to `N.png`.
+
+    Args:
+        model: The network's file. One that was not trained to inpaint is held to the known pixels.
+        picture: The picture's file.
+        mask: The mask's file.
+        folder: Where the files go.
+        n: In how many ways.
+        seed: Of the noise.
+        caption: Of the whole picture.
+        options: Of `ddpm.inpaint`.
+
+    Raises:
+        UserError: A file is no model or picture, or one of another size, or an option is not allowed. Nothing is
+            written then.
+    """
+    network = load_model(model)
+    image, painted = (_opened(path, channels, network.img_shape) for path, channels in ((picture, None), (mask, 1)))
+    if n < 1:
+        raise UserError(f"n is {n}; it must be at least 1")
+    captions = None if caption is None else [caption] * n
+    images, stream = to_x0_range(image).expand(n, *network.img_shape), torch.Generator().manual_seed(seed)
+    try:
+        filled = inpaint(network, images, painted[0] > 127, stream, captions=captions, clip_sample=True, **options)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    write_pngs(folder, to_uint8(denormalize_img(filled)))
+
+
+def _opened(path: Path, channels: int | None, img_shape: tuple[int, ...]) -> UInt8[Tensor, "c h w"]:
+    size = img_shape[1], img_shape[2]
+    try:
+        if (found := header(path).size) != size:
+            raise UserError(
+                f"{path}: it has {found[1]}x{found[0]} pixels; this network's images have {size[1]}x{size[0]}"
+            )
+        return decode(read(path), channels or img_shape[0], size, ground=255)
+    except BrokenError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""CLIP: unit vectors, its score and the gradient of it, and its file."""
+
+import pytest
+import torch
+
+from ddpm.captions.vocabulary import tokens
+from ddpm.clip.model import Clip, ClipConfig, load_clip, save_clip
+from ddpm.data.dataset import to_x0_range
+from ddpm.errors import UserError
+from ddpm.run.seeding import generator, global_stream
+
+CONFIG = ClipConfig((1, 9, 8), max_steps=10, size=6, channels=8, groups=2, width=8, layers=1, heads=2)
+SAID = tokens(["a dark dress", "a pale boot", "trousers"])
+
+
+def clip():
+    with global_stream(0, "init"):
+        return Clip(CONFIG).eval().requires_grad_(False)
+
+
+def noised():
+    return torch.randn(3, 1, 9, 8, generator=generator(0, "x")), torch.tensor([1, 5, 10])
+
+
+def test_images_and_captions_are_unit_vectors():
+    model, (xt, num_steps) = clip(), noised()
+    for vectors in (model.of_images(xt, num_steps), model.of_captions(SAID)):
+        assert vectors.shape == (3, 6)
+        torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3), rtol=0, atol=1e-6)
+    assert not torch.allclose(model.of_images(xt, num_steps), model.of_images(xt, num_steps.flip(0)))  # it is told t
+
+
+def test_the_likelihood_has_the_gradient_of_the_dot_product():
+    model, (xt, num_steps) = clip(), noised()
+    x = xt.clone().requires_grad_()
+    [found] = torch.autograd.grad(model.likelihood(SAID)(x, num_steps).sum(), x)
+    assert found.abs().max() > 0
+    step = 1e-2 * found / found.norm()
+    with torch.no_grad():  # central differences along the gradient itself
+        up, down = (model.likelihood(SAID)(xt + sign * step, num_steps).sum() for sign in (1, -1))
+    # float32: the sum is known to 1e-6, so its difference over 0.02 to 1e-4 or so
+    assert ((up - down) / 0.02 - found.norm()).abs() < 0.02 * found.norm() + 1e-3
+
+
+def test_finished_images_are_scored_as_at_the_first_step():
+    model = clip()
+    images = torch.randint(256, (3, 1, 9, 8), generator=generator(0, "x"), dtype=torch.uint8)
+    vectors = model.of_images(to_x0_range(images), torch.ones(3))
+    torch.testing.assert_close(model.scores(images, SAID), (vectors * model.of_captions(SAID)).sum(1))
+
+
+def test_a_file_holds_all_of_it(tmp_path):
+    path, model = tmp_path / "clip.safetensors", clip()
+    save_clip(path, model)
+    again = load_clip(path)
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in again.state_dict().items())
+    assert again.config == CONFIG
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"clip\.safetensors"):
+        load_clip(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"channels": 9, "groups": 2}, "channels is 9; it must be a multiple of groups, 2"),
+        ({"width": 9}, "width is 9; it must be a multiple of heads, 2"),
+        ({"channels": 9, "groups": 3}, "channels is 9; it must be even"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        ClipConfig(**{**CONFIG.__dict__, **changes})

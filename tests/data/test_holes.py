@@ -1,0 +1,29 @@
+"""Random holes: how large, how many are the whole image, and by whose number."""
+
+import torch
+
+from ddpm.data.holes import SIDES, WHOLE, holes
+
+
+def test_a_hole_is_one_box_or_two_or_the_whole_image():
+    found = holes(2000, (1, 20, 20), 0, "a")
+    assert found.shape == (2000, 1, 20, 20)
+    whole = found.flatten(1).all(1)
+    # 2,000 draws: five standard errors
+    assert abs(whole.double().mean() - WHOLE) < 5 * (WHOLE * (1 - WHOLE) / 2000) ** 0.5
+    areas = found[~whole].flatten(1).sum(1)
+    assert areas.min() >= (20 * SIDES[0]) ** 2
+    assert areas.max() < 2 * (20 * SIDES[1]) ** 2
+    rows, columns = found[~whole].any(3).sum((1, 2)), found[~whole].any(2).sum((1, 2))
+    boxes = (rows * columns == areas).double().mean()  # one box, or two of which one lies in the other
+    assert 0.45 < boxes < 0.65
+
+
+def test_none_is_the_whole_image_where_that_is_not_wanted():
+    assert not holes(500, (1, 20, 20), 0, "a", whole=0.0).flatten(1).all(1).any()
+
+
+def test_a_hole_is_that_of_its_number():
+    assert torch.equal(holes(9, (1, 8, 12), 3, "a")[:4], holes(4, (1, 8, 12), 3, "a"))
+    assert not torch.equal(holes(9, (1, 8, 12), 3, "a"), holes(9, (1, 8, 12), 3, "b"))
+    assert holes(0, (1, 8, 12), 3, "a").shape == (0, 1, 8, 12)

@@ -1,0 +1,71 @@
+"""`python -m ddpm.fill`: known pixels stay, and what is not allowed is one line and no file."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ddpm import NoiseSchedule, Unet, UnetConfig, save_model
+from ddpm.fill import main
+
+TEXT = {"name": "inpainting", "width": 8, "layers": 1, "heads": 2, "dropout": 0.2}
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path, monkeypatch):
+    """A network that inpaints, a picture of 12x8 pixels, and a mask of its left half."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    shape = {"channels": 8, "dim_mults": (1, 2), "groups": 2, "heads": 2, "max_steps": 5, "n_classes": 10}
+    model = Unet(UnetConfig((1, 8, 12), conditioning=TEXT, **shape))
+    model.noise_schedule = NoiseSchedule(5)
+    save_model(tmp_path / "model.safetensors", model, {})
+    grey = np.random.default_rng(0).integers(256, size=(8, 12), dtype=np.uint8)
+    mask = np.zeros((8, 12), dtype=np.uint8)
+    mask[:, :6] = 255
+    for name, pixels in {"picture": grey, "mask": mask, "none": 0 * mask, "small": mask[:4]}.items():
+        Image.fromarray(pixels).save(f"{name}.png")
+
+
+def fill(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["ddpm.fill", "model.safetensors", *words])
+    main()
+
+
+def test_the_white_of_the_mask_is_filled_and_the_rest_stays(monkeypatch):
+    fill(monkeypatch, "picture.png", "mask.png", "out", "-n", "3", "--caption", "a dark dress", "--guidance-scale", "2")
+    before = np.asarray(Image.open("picture.png"))
+    found = [np.asarray(Image.open(f"out/{i}.png")) for i in range(3)]
+    assert sorted(path.name for path in Path("out").iterdir()) == ["0.png", "1.png", "2.png"]
+    assert all((image[:, 6:] == before[:, 6:]).all() for image in found)
+    assert all((image[:, :6] != before[:, :6]).mean() > 0.9 for image in found)
+    assert (found[0] != found[1]).any()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("picture.png", "small.png"), "fill: small.png: it has 12x4 pixels; this network's images have 12x8"),
+        (("small.png", "mask.png"), "fill: small.png: it has 12x4 pixels"),
+        (("picture.png", "none.png"), "fill: mask is False everywhere; it must be True where pixels are to be filled"),
+        (("picture.png", "gone.png"), "fill: gone.png: No such file"),
+        (("picture.png", "model.safetensors"), "fill: model.safetensors: it is no picture"),
+        (
+            ("picture.png", "mask.png", "--caption", "a drees"),
+            "unknown word 'drees'; the nearest known words are: dress",
+        ),
+        (("picture.png", "mask.png", "--guidance-scale", "0.5"), "guidance_scale is 0.5; it must be from 1 to 100"),
+        (("picture.png", "mask.png", "-n", "0"), "fill: n is 0; it must be at least 1"),
+    ],
+)
+def test_what_is_not_allowed_is_one_line_and_no_file(words, said, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as ended:
+        fill(monkeypatch, *words[:2], "out", *words[2:])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+    assert not Path("out").exists()
