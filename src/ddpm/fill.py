@@ -73,9 +73,8 @@ def _opened(path: Path, channels: int | None, img_shape: tuple[int, ...]) -> UIn
     size = img_shape[1], img_shape[2]
     try:
         if (found := header(path).size) != size:
-            raise UserError(
-                f"{path}: it has {found[1]}x{found[0]} pixels; this network's images have {size[1]}x{size[0]}"
-            )
+            theirs, ours = f"{found[1]}x{found[0]}", f"{size[1]}x{size[0]}"
+            raise UserError(f"{path}: it has {theirs} pixels; this network's images have {ours}")
         return decode(read(path), channels or img_shape[0], size, ground=255)
     except BrokenError as error:
         raise UserError(f"{path}: {error}") from None
