@@ -20,7 +20,8 @@ IMAGES, CAPTIONS = "../../data/images/held_out.safetensors", "../captions/data/h
 CLASSIFIER = "../../models/classifier.safetensors"
 METHODS = {"trained": fill_by_training, "replaced": fill_by_replacing}
 MODELS = {"trained": "models/inpaint.safetensors", "replaced": "models/base.safetensors"}
-FILLED, REPORT = "samples/inpaint.safetensors", "reports/inpaint/inpaint.json"
+FILLED = "samples/inpaint.safetensors"
+REPORT, METRICS = (f"reports/inpaint/{name}.json" for name in ("inpaint", "metrics"))
 
 
 def main(stage: StageRun) -> None:
@@ -37,13 +38,16 @@ def main(stage: StageRun) -> None:
         filled[name] = fill(stage, model, shown.x0, missing, prompts.tokens)
         true = adherence(filled[name], captions(prompts.tokens), describe(classifier, filled[name]).classes)
         seam = mean(seam_error(filled[name], shown.images, missing), params.n_halves, stage.seed)
-        report[name] = as_values({"seam error": seam, **adherence_scores(true, params.n_halves, stage.seed)})
+        report[name] = as_values({"seam_error": seam, **adherence_scores(true, params.n_halves, stage.seed)})
     save_tensors(Path(FILLED), images=shown.images, holes=missing, tokens=prompts.tokens, **filled)
+    metrics = {f"{name}/{key}": found["value"] for name, scores in report.items() for key, found in scores.items()}
     write_json(Path(REPORT), report)
+    write_json(Path(METRICS), metrics)
+    stage.log.log_metrics(metrics, 0)
 
 
 DEPS = [IMAGES, CAPTIONS, CLASSIFIER, *MODELS.values()]
-STAGES = {"inpaint": Stage(main, section=Fill, deps=DEPS, outs=[FILLED, REPORT], resumes=True)}
+STAGES = {"inpaint": Stage(main, section=Fill, deps=DEPS, outs=[FILLED, REPORT, METRICS], resumes=True)}
 
 if __name__ == "__main__":
     run(STAGES)

@@ -10,9 +10,10 @@ from ddpm.captions.split import load_split
 from ddpm.clip.model import load_clip
 from ddpm.data.dataset import load_dataset
 from ddpm.evaluation.classifier import describe, load_classifier
-from ddpm.evaluation.frontier import Judges, columns, judged, row
+from ddpm.evaluation.estimate import Estimate
+from ddpm.evaluation.frontier import Judges, judged, summary, table
 from ddpm.networks.checkpoint import load_model
-from ddpm.run.files import write_csv
+from ddpm.run.files import write_csv, write_json
 from ddpm.run.seeding import generator
 from ddpm.run.stage import Stage, StageRun, run
 from ddpm.sampling.sweep import Sweep, draw_sweep
@@ -20,7 +21,7 @@ from ddpm.sampling.sweep import Sweep, draw_sweep
 HELD_OUT, TEST = (f"../../data/images/{split}.safetensors" for split in ("held_out", "test"))
 CAPTIONS, CLASSIFIER = "../captions/data/held_out.safetensors", "../../models/classifier.safetensors"
 BASE, CLIPS = "models/base.safetensors", {name: f"models/{name}.safetensors" for name in ("clip", "judge")}
-TABLE = "reports/sweep/sweep.csv"
+TABLE, METRICS = "reports/sweep/sweep.csv", "reports/sweep/metrics.json"
 
 
 def main(stage: StageRun) -> None:
@@ -35,17 +36,18 @@ def main(stage: StageRun) -> None:
     reference = describe(classifier.to(device), real[chosen]).features
     scorers = {name: clip.scores for name, clip in clips.items()}
     judges = Judges(classifier, scorers, reference, params.n_halves, stage.seed)
-    table, names = [], list[str]()
+    found: dict[str, dict[float, dict[str, Estimate]]] = {}
     for method, scale, samples in draw_sweep(stage, model, clips["clip"].likelihood, rows):
-        found = judged(samples, rows, judges)
-        logging.info("%s %g: %s", method, scale, ", ".join(f"{name} {value}" for name, value in found.items()))
-        names = list(found)
-        table.append(row(method, scale, found))
-    write_csv(Path(TABLE), columns(names), table)
+        scores = found.setdefault(method, {})[scale] = judged(samples, rows, judges)
+        logging.info("%s %g: %s", method, scale, ", ".join(f"{name} {value}" for name, value in scores.items()))
+    write_csv(Path(TABLE), *table(found))
+    metrics = summary({method: list(by_scale.values()) for method, by_scale in found.items()})
+    write_json(Path(METRICS), metrics)
+    stage.log.log_metrics(metrics, 0)
 
 
 DEPS = [HELD_OUT, TEST, CAPTIONS, CLASSIFIER, BASE, *CLIPS.values()]
-STAGES = {"sweep": Stage(main, section=Sweep, deps=DEPS, outs=[TABLE], resumes=True)}
+STAGES = {"sweep": Stage(main, section=Sweep, deps=DEPS, outs=[TABLE, METRICS], resumes=True)}
 
 if __name__ == "__main__":
     run(STAGES)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ddpm.clip.fit import TrainClip, fit_clip
 from ddpm.clip.model import Clip, save_clip
-from ddpm.run.files import write_csv
+from ddpm.run.files import write_csv, write_json
 from ddpm.run.seeding import global_stream
 from ddpm.run.stage import Stage, StageRun, run
 from ddpm.training.captioned import CAPTIONED, load_captioned
@@ -22,6 +22,7 @@ def main(stage: StageRun) -> None:
     losses = fit_clip(model, stage.params, examples, stage.seed, stage.compute, stage.resume)
     save_clip(Path(f"models/{name}.safetensors"), model)
     write_csv(Path(f"reports/train_{name}/loss.csv"), ("step", "train_loss"), losses)
+    write_json(Path(f"reports/train_{name}/metrics.json"), {"train_loss": losses[-1][1]})
     for step, loss in losses:
         stage.log.log_metrics({"train/loss": loss}, step)
 
@@ -32,7 +33,7 @@ STAGES = {
         section=TrainClip,
         key="train_clip",
         deps=CAPTIONED,
-        outs=[f"models/{name}.safetensors", f"reports/train_{name}/loss.csv"],
+        outs=[f"models/{name}.safetensors", *(f"reports/train_{name}/{made}" for made in ("loss.csv", "metrics.json"))],
         resumes=True,
     )
     for name in NAMES

@@ -53,11 +53,48 @@ def judged(samples: UInt8[Tensor, "n c h w"], rows: Integer[Tensor, "n length"],
     return found
 
 
-def columns(names: Sequence[str]) -> list[str]:
-    """The columns of a table of `judged`: method, scale, and each value with its interval."""
-    return ["method", "scale", *(f"{name}{end}" for name in names for end in ("", "_low", "_high"))]
+def table(found: Mapping[str, Mapping[float, Mapping[str, Estimate]]]) -> tuple[list[str], list[list[object]]]:
+    """Columns and rows of sweep.csv: method, scale, and each value of `judged` with its interval.
+
+    Args:
+        found: By method and scale.
+    """
+    rows, names = list[list[object]](), dict[str, None]()
+    for method, by_scale in found.items():
+        for scale, scores in by_scale.items():
+            names |= dict.fromkeys(f"{name}{end}" for name in scores for end in ("", "_low", "_high"))
+            rows.append([method, scale, *(x for each in scores.values() for x in (each.value, each.low, each.high))])
+    return ["method", "scale", *names], rows
 
 
-def row(method: str, scale: float, found: Mapping[str, Estimate]) -> list[object]:
-    """A row of that table."""
-    return [method, scale, *(x for each in found.values() for x in (each.value, each.low, each.high))]
+Point = tuple[float, float]  # recall and precision
+
+
+def dominated_area(points: Sequence[Point]) -> float:
+    """The area below and to the left of any of the points, from 0 to 1: how far a method pushes the frontier."""
+    area, reach = 0.0, 0.0
+    for x, y in sorted(points, reverse=True):
+        area += max(0.0, y - reach) * x
+        reach = max(reach, y)
+    return area
+
+
+def undominated(points: Sequence[Point], others: Sequence[Point]) -> float:
+    """The share of the points that are below none of the others in both coordinates."""
+    return sum(not any(x < a and y < b for a, b in others) for x, y in points) / len(points)
+
+
+def summary(found: Mapping[str, Sequence[Mapping[str, Estimate]]]) -> dict[str, float]:
+    """What claims are about, of two methods: frontiers, and the best value of each judge over the scales.
+
+    Args:
+        found: What `judged` gave, by method, scale by scale.
+    """
+    points = {name: [(each["recall"].value, each["precision"].value) for each in rows] for name, rows in found.items()}
+    values: dict[str, float] = {}
+    for name, own in points.items():
+        others = [point for other, theirs in points.items() if other != name for point in theirs]
+        values |= {f"{name}/frontier": dominated_area(own), f"{name}/undominated": undominated(own, others)}
+        for judge in set(found[name][0]) - {"precision", "recall"}:
+            values[f"{name}/{judge}"] = max(each[judge].value for each in found[name])
+    return values

@@ -1,0 +1,84 @@
+"""GLIDE: captions by guidance scale, holes and what fills them, what guidance trades, and the loss."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ddpm.figures.captioned import caption_grid, frontier, holes_table
+from ddpm.figures.curves import loss_curves
+from ddpm.figures.reports import Curve, Rows, as_pixels, read_curve, read_rows
+from ddpm.figures.topic import Topic
+from ddpm.run.files import load_tensors
+from ddpm.run.stage import StageRun
+from ddpm.sampling.prompted import SampleCaptions
+
+SAMPLES, FILLED, SWEEP = "samples/captions.safetensors", "samples/inpaint.safetensors", "reports/sweep/sweep.csv"
+LOSS, EVAL_LOSS = (f"reports/train_base/{curve}.csv" for curve in ("loss", "eval_loss"))
+
+
+@dataclass(frozen=True)
+class Glide:
+    """What the figures show.
+
+    Attributes:
+        params: Section `sample`.
+        grid: Samples by caption and guidance scale, 8-bit.
+        filled: What stage inpaint wrote.
+        sweep: The rows of sweep.csv.
+        train_loss: Of the base model.
+        eval_loss: Of the base model.
+    """
+
+    params: Any
+    grid: Tensor
+    filled: Mapping[str, Tensor]
+    sweep: Rows
+    train_loss: Curve
+    eval_loss: Curve
+
+
+def load(stage: StageRun) -> Glide:
+    """Read what the other stages wrote."""
+    grid, filled = load_tensors(Path(SAMPLES))["grid"], load_tensors(Path(FILLED))
+    curves = read_curve(Path(LOSS)), read_curve(Path(EVAL_LOSS))
+    return Glide(stage.params, grid, filled, read_rows(Path(SWEEP)), *curves)
+
+
+TOPIC = Topic("GLIDE", 0, [SAMPLES, FILLED, SWEEP, LOSS, EVAL_LOSS], load, SampleCaptions)
+
+
+@TOPIC.figure(
+    caption="Samples by caption and guidance scale; the columns of a scale have the noise of those of another.",
+    alt="Rows of items of clothing, one row a caption",
+)
+def captions(inputs: Glide) -> Figure:
+    grid = inputs.params.grid
+    return caption_grid(as_pixels(inputs.grid), grid.captions, grid.scales)
+
+
+@TOPIC.figure(
+    caption="Held-out images, the same with a hole, and the hole filled by two methods, given the images' captions.",
+    alt="Rows of items of clothing, whole, with parts missing, and with these filled in",
+)
+def inpainting(inputs: Glide) -> Figure:
+    return holes_table(inputs.filled)
+
+
+@TOPIC.figure(
+    caption="Precision by recall under classifier-free guidance and under CLIP guidance (figure 6 of the paper).",
+    alt="Two curves of precision by recall, with guidance scales beside their points",
+)
+def guidance(inputs: Glide) -> Figure:
+    return frontier(inputs.sweep)
+
+
+@TOPIC.figure(
+    caption="The loss of the base model during training, on training images and on held-out ones.",
+    alt="Curves of training and evaluation loss by training step",
+)
+def base_loss(inputs: Glide) -> Figure:
+    return loss_curves(inputs.train_loss, inputs.eval_loss, "v", "base model")
