@@ -1,0 +1,50 @@
+"""Frontiers whose area can be counted, and judges that are known."""
+
+import torch
+
+from ddpm.captions.vocabulary import tokens
+from ddpm.evaluation.classifier import Classifier, ClassifierConfig, describe
+from ddpm.evaluation.estimate import Estimate
+from ddpm.evaluation.frontier import Judges, dominated_area, judged, summary, table, undominated
+from ddpm.run.seeding import generator
+
+
+def test_the_area_under_a_staircase():
+    assert dominated_area([(1.0, 0.5), (0.5, 1.0)]) == 0.75
+    assert dominated_area([(1.0, 0.5), (0.5, 1.0), (0.5, 0.4)]) == 0.75  # a point within adds nothing
+    assert dominated_area([(0.25, 0.5)]) == 0.125
+    assert dominated_area([]) == 0
+
+
+def test_a_point_is_dominated_by_one_that_is_better_in_both():
+    assert undominated([(0.5, 0.5), (0.9, 0.1)], [(0.6, 0.6)]) == 0.5
+    assert undominated([(0.5, 0.5)], [(0.6, 0.5)]) == 1
+
+
+def test_judges_see_samples_and_captions():
+    torch.manual_seed(0)
+    classifier = Classifier(ClassifierConfig(1, 10)).eval().requires_grad_(False)
+    images = torch.randint(256, (40, 1, 28, 28), generator=generator(0, "x"), dtype=torch.uint8)
+    reference = describe(classifier, images).features
+    rows = tokens(["a dark dress"] * 40)
+    judges = Judges(classifier, {"clip": lambda some, _: some.float().mean((1, 2, 3))}, reference, 5, 0)
+    found = judged(images, rows, judges)
+    assert list(found) == ["precision", "recall", "adherence", "clip"]
+    assert (found["precision"].value, found["recall"].value) == (1, 1)  # the very same images
+    assert abs(found["clip"].value - images.double().mean().item()) < 1e-4  # float32 sums of 784 levels
+
+
+def test_what_is_written_of_two_methods():
+    def scores(recall, precision, clip):
+        values = {"recall": recall, "precision": precision, "adherence": 0.5, "clip": clip}
+        return {name: Estimate(value, value - 1, value + 1) for name, value in values.items()}
+
+    found = {"free": {1.0: scores(0.9, 0.5, 0.1), 2.0: scores(0.5, 0.9, 0.3)}, "CLIP": {1.0: scores(0.4, 0.4, 0.7)}}
+    columns, rows = table(found)
+    assert columns[:5] == ["method", "scale", "recall", "recall_low", "recall_high"]
+    assert rows[1][:5] == ["free", 2.0, 0.5, -0.5, 1.5]
+    metrics = summary({method: list(by_scale.values()) for method, by_scale in found.items()})
+    assert abs(metrics["free/frontier"] - (0.9 * 0.5 + 0.5 * 0.4)) < 1e-12
+    assert metrics["free/undominated"] == 1
+    assert metrics["CLIP/undominated"] == 0
+    assert (metrics["free/clip"], metrics["CLIP/clip"]) == (0.3, 0.7)

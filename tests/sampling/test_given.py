@@ -1,0 +1,61 @@
+"""Samples for conditionings that are given: as the public `sample` draws them, and by batch and number."""
+
+import pytest
+import torch
+
+from ddpm.conditioning.guidance import given
+from ddpm.conditioning.steering import Steered
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.images import denormalize_img, to_uint8
+from ddpm.networks.architectures.unet import Unet, UnetConfig
+from ddpm.run.compute import Compute
+from ddpm.run.resume.pieces import Pieces
+from ddpm.run.seeding import generator
+from ddpm.sampling.chain import sample_steps
+from ddpm.sampling.given import Drawing, draw_given
+from ddpm.sampling.spacing import timesteps
+
+PARAMS = Drawing(batch_size=2, sampler="ddim", n_steps=4, spacing="even", clip_sample=True)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    text = {"name": "caption", "width": 8, "layers": 1, "heads": 2, "dropout": 0.2}
+    shape = {"channels": 8, "dim_mults": (1,), "groups": 2, "max_steps": 10, "heads": 2, "n_classes": 10}
+    model = Unet(UnetConfig((1, 4, 4), conditioning=text, **shape)).eval()
+    model.noise_schedule = NoiseSchedule(10)
+    return model
+
+
+def drawn(model, cond, scale=2.0, params=PARAMS, steer=None):
+    return draw_given(model, cond, scale, params, 5, Compute(), Pieces(None), steer)
+
+
+def test_images_are_those_of_the_chain(model):
+    cond = model.conditioning.draw(0, range(5))
+    streams = [generator(5, "noise", i) for i in range(5)]
+    steps = timesteps(model.noise_schedule, 4, "even")
+    *_, x = sample_steps(given(model, cond, guidance_scale=2.0), streams, steps, "ddim", clip_sample=True)
+    found = drawn(model, cond)
+    # 8-bit: batches may round to the neighbouring level
+    assert (found.int() - to_uint8(denormalize_img(x)).int()).abs().max() <= 1
+
+
+def test_an_image_has_its_own_noise_and_caption(model):
+    cond = model.conditioning.draw(0, range(5))
+    assert torch.equal(drawn(model, cond)[:4], drawn(model, cond[:4]))
+    assert not torch.equal(drawn(model, cond, 1.0), drawn(model, cond, 4.0))
+
+
+def test_each_batch_is_steered_by_its_own_captions(model):
+    cond, seen = model.conditioning.draw(0, range(3)), []
+
+    def steer(network, rows):
+        seen.append(rows)
+        return Steered(network, lambda xt, _: xt.flatten(1).sum(1), 1.0)
+
+    steered = drawn(model, cond, 1.0, steer=steer)
+    assert torch.equal(torch.cat(seen), cond)
+    # the likelihood grows with every pixel: the images become lighter
+    assert steered.float().mean() > drawn(model, cond, 1.0).float().mean()
