@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from threading import Event, Thread
 
 import psutil
@@ -166,3 +167,21 @@ def test_params_are_those_that_dvc_makes_of_the_same_changes(name, tmp_path, mon
     apply_overrides(str(tmp_path / "params.yaml"), recipes.overrides(changes)[1::2])
     assert yaml.load(tmp_path / "params.yaml") == recipes.merged(yaml.load(REPO / "params.yaml"), changes)
     assert params_with(changes).train_unet.batch_size == changes["train_unet"]["batch_size"]
+
+
+def test_the_pipeline_of_a_door_is_run_and_read_in_its_folder(repository):
+    """The toy pipeline as a door, one of whose files is the main pipeline's."""
+    door = repository / "doors/toy"
+    door.mkdir(parents=True)
+    for name in ("dvc.yaml", "params.yaml", "stages", "plan"):
+        (repository / name).rename(door / name)
+    (door / "dvc.yaml").write_text(DVC_YAML.replace("data.txt", "../../data.txt"))
+    subprocess.run(["git", "add", "-A"], check=True)
+    subprocess.run(["git", "commit", "-qm", "door"], check=True)
+    folder = Path("doors/toy")
+    before = settings(("train",), BASE, folder)
+    ledger = Ledger(repository / "rows.csv", ("name", "seed"))
+    collect(ledger, ("train",), [experiment(2.0)], lambda metrics: metrics["train"], jobs=1, folder=folder)
+    assert [row["fid"] for row in ledger.rows()] == ["102.0"]
+    (repository / "data.txt").write_text("other data")
+    assert settings(("train",), BASE, folder) != before

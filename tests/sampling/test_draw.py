@@ -109,3 +109,24 @@ def test_classes_are_drawn_round_robin_and_kept_with_the_samples():
 def test_params_that_cannot_be_drawn_say_what_can(change, message):
     with pytest.raises(ValueError, match=message):
         SampleModel(**PARAMS | change)
+
+
+def test_what_is_drawn_is_decoded_at_every_step():
+    """A decoder that halves: samples, steps and estimates are those of the same chain, halved."""
+    model = Linear(20, a=0.6)
+    stage, plain = drawn(model, clip_sample=False)
+    found = draw_samples(stage, model, lambda x: x / 2)
+    for i in range(2):
+        chain = list(
+            sample_steps(
+                model,
+                [generator(stage.seed, "noise", i)],
+                timesteps(model.noise_schedule, 5, "karras"),
+                options=AncestralOptions(variance="fixed_small"),
+            )
+        )
+        pixels = [to_uint8(denormalize_img(x[0] / 2)) for x in chain]
+        assert torch.equal(found["samples"][i], pixels[-1])
+        assert torch.equal(found["steps"][:, i], torch.stack(pixels))
+        assert torch.equal(found["estimates"][-1, i], pixels[-1])
+    assert not torch.equal(found["estimates"], plain["estimates"])

@@ -1,0 +1,104 @@
+"""The rules of the latent door: what lies between its sections, and between it and the main pipeline's data."""
+
+import runpy
+from contextlib import chdir
+from copy import deepcopy
+from functools import reduce
+from operator import getitem
+
+import pytest
+from project import REPO
+
+from ddpm.check import checked_params
+from ddpm.errors import UserError
+from ddpm.run.dvc import declared_stages
+from ddpm.run.yaml import load_yaml
+
+DOOR = REPO / "doors/latent"
+VALUES = load_yaml(DOOR / "params.yaml")
+PIXELS = {"train_autoencoder.factor": 1, "train_autoencoder.bottleneck": "none"}
+
+
+@pytest.fixture(scope="module")
+def check():
+    """All params of the door, with some changed, by dotted keys."""
+    with chdir(DOOR):
+        stages, rules = declared_stages(), runpy.run_path("stages/check.py")["RULES"]
+
+        def checked(changes):
+            values = deepcopy(VALUES)
+            for key, value in changes.items():
+                *path, last = key.split(".")
+                reduce(getitem, path, values)[last] = value
+            return checked_params(stages, values, rules)
+
+        yield checked
+
+
+@pytest.mark.parametrize(
+    ("allowed", "refused", "message"),
+    [
+        (
+            {"train_autoencoder.factor": 8},
+            {"train_autoencoder.channels": 24},
+            "train_autoencoder: channels is 24; it must be a multiple of twice groups, 16",
+        ),
+        (
+            {
+                "train_autoencoder.factor": 1,
+                "train_autoencoder.bottleneck": "none",
+                "train_autoencoder.latent_channels": 1,
+            },
+            {"train_autoencoder.factor": 1, "train_autoencoder.bottleneck": "none"},
+            "train_autoencoder: latent_channels is 4; with factor 1",
+        ),
+        (
+            {"train_autoencoder.factor": 8, "train_latent.unet.dim_mults": [1, 2, 4]},
+            {"train_autoencoder.factor": 8, "train_latent.unet.dim_mults": [1, 2, 4, 8, 8]},
+            "train_latent: image size is 4x4; patch_size 1 and 5 dim_mults take heights and widths of at least 8",
+        ),
+        ({}, {"train_latent.flip": True}, "train_latent.flip is true; latents are no pictures, so it must be false"),
+        ({}, {"train_latent.max_shift": 1}, "train_latent.max_shift is 1; latents are no pictures, so it must be 0"),
+        (
+            {},
+            {"train_latent.unet.learn_variance": True},
+            "train_latent.unet.learn_variance is true; latents are no pictures, so it must be false",
+        ),
+        (
+            {},
+            {"sample_latent.clip_sample": True},
+            "sample_latent.clip_sample is true; latents are no pictures, so it must be false",
+        ),
+        (
+            {"train_latent.weighting": "min_snr"},
+            {"train_latent.weighting": "bound"},
+            "train_latent.weighting is bound; it is of pixels of 8 bits, so it must be simple, x0 or min_snr",
+        ),
+        (
+            {"sample_latent.n_steps": 200},
+            {"sample_latent.n_steps": 201},
+            "sample_latent.n_steps is 201; train_latent.max_steps is 200, so sampler ancestral takes 1 to 200",
+        ),
+        (
+            {"sample_latent.guidance_scale": 2.0},
+            {"sample_latent.guidance_scale": 2.0, "train_latent.conditioning": None},
+            "sample_latent.guidance_scale is 2; train_latent.conditioning is null, so it must be 1",
+        ),
+        (
+            {"evaluate.n_samples": 1024},
+            {"evaluate.n_samples": 1025},
+            "evaluate.n_samples is 1025; it cannot exceed sample_latent.n_samples, 1024",
+        ),
+        (
+            {"sample_latent.n_samples": 24},
+            {"sample_latent.n_samples": 23},
+            "sample_latent.n_samples is 23; as many samples are evaluated, so it must be at least 24",
+        ),
+    ],
+)
+def test_a_limit_is_allowed_and_what_lies_beyond_is_refused_in_one_line(allowed, refused, message, check):
+    check(allowed)
+    with pytest.raises(UserError) as caught:
+        check(refused)
+    [line] = str(caught.value).splitlines()
+    assert line.startswith(f"doors/latent/params.yaml: {message}")

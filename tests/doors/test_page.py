@@ -1,0 +1,59 @@
+"""The page of a door shows every number that it is given, and needs no network."""
+
+import re
+from html import unescape
+
+from project import REPO
+
+from benchmarks.core.claims import Claims, Result
+from ddpm.doors.page import TEMPLATES, render
+from ddpm.figures.page import Picture
+
+SIDES = {"better": {"variant": "f4", "measure": "evaluate/fid"}, "than": {"variant": "f1", "measure": "evaluate/auc"}}
+CLAIM = {"claim": "f4 < f1", "source": "figure 6", "direction": "lower", **SIDES}
+
+
+def report(value):
+    estimate = {"value": value, "low": value - 0.25, "high": value + 0.25}
+    floor = {"value": 0.125, "low": 0.0, "high": 0.1875}
+    fid = {"samples": estimate, "floor": floor, "better": "lower", "sees": "kinds & outlines"}
+    return {"reference": "test", "n_samples": 99, "headline": "auc", "metrics": {"fid": fid}}
+
+
+def page(result):
+    claims = Claims.model_validate(
+        {"stages": ["evaluate"], "seeds": [0, 1], "variants": {"f4": {}, "f1": {}}, "claims": [CLAIM]}
+    )
+    return render(
+        "Toy <door>",
+        "About it.",
+        "dvc repro doors/toy/dvc.yaml",
+        [Picture("data:image/webp;base64,AAAA", "data:image/webp;base64,BBBB", 40, 30, "A caption.", "An alt text")],
+        {"samples": report(2.5), "reconstructions": report(1.75)},
+        [{"claim": claims.claims[0].model_dump(), "result": result._asdict()}],
+        {"seed": 7, "train": {"lr": 0.5}},
+        {"reports/a.json": "0123"},
+    )
+
+
+def test_everything_is_on_it():
+    text = unescape(re.sub(r"<[^>]+>", " ", page(Result([1.0], [2.0], 1.0625, 0.5625, 1.5625, "confirmed"))))
+    for word in (
+        *("Toy <door>", "About it.", "dvc repro doors/toy/dvc.yaml", "A caption.", "kinds & outlines", "99"),
+        *("2.5", "2.25", "2.75", "1.75", "0.125", "0.1875", "samples", "reconstructions"),
+        *("f4 < f1", "figure 6", "evaluate/fid", "evaluate/auc", "1.062", "0.5625", "1.562", "confirmed"),
+        *("seed", "7", "lr", "0.5", "reports/a.json", "0123"),
+    ):
+        assert word in text, word
+    assert "not run yet" not in text
+
+
+def test_a_claim_that_was_not_tested_says_so():
+    assert "not run yet" in page(Result([], []))
+
+
+def test_it_needs_no_network_and_its_templates_are_there():
+    text = page(Result([], []))
+    assert re.findall(r'(?:src|srcset|href)="(?!data:|#)', text) == []
+    assert "script" not in text.partition("<style>")[0].replace("default-src 'none'", "")
+    assert all((REPO / path).is_file() for path in TEMPLATES)

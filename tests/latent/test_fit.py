@@ -1,0 +1,130 @@
+"""Training an autoencoder: it learns, it is a function of seed and params, and it goes on where it was stopped."""
+
+import pytest
+import torch
+
+from ddpm.data.dataset import ImageDataset
+from ddpm.errors import UserError
+from ddpm.latent.autoencoder import Autoencoder, reconstructed
+from ddpm.latent.fit import TrainAutoencoder, error, fit_autoencoder
+from ddpm.run.resume.context import Resume
+from ddpm.run.seeding import global_stream
+
+VALUES = {
+    "factor": 2,
+    "latent_channels": 3,
+    "channels": 8,
+    "groups": 2,
+    "bottleneck": "kl",
+    "lr": 0.01,
+    "warmup_steps": 2,
+    "batch_size": 8,
+    "epochs": 3.0,
+    "log_interval": 5,
+}
+KINDS = "kl", "vq", "none"
+
+
+def stripes(n=32):
+    """8x8 images of horizontal or vertical stripes: one number says all."""
+    across = (torch.arange(8) // 2 % 2 * 255).to(torch.uint8).expand(8, 8)
+    return ImageDataset(torch.stack([across if i % 2 else across.T for i in range(n)])[:, None])
+
+
+def train(params=None, seed=3, resume=None, **changes):
+    """(model, losses) of one training."""
+    params = params or TrainAutoencoder.model_validate(VALUES | changes)
+    with global_stream(0, "init"):
+        model = Autoencoder(params.config((1, 8, 8)))
+    return model, fit_autoencoder(model, params, stripes(), seed, resume=resume)
+
+
+def same(first, second):
+    return all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_learns_what_two_images_look_like(kind):
+    """Grey, the best guess without a latent, is 1/2 off: what is left must be less than a tenth of that."""
+    model, losses = train(bottleneck=kind, epochs=60.0)
+    made = reconstructed(model, stripes().images, seed=0)
+    assert (made.float() - stripes().images.float()).abs().mean() / 255 < 0.05
+    assert losses[-1][1] < losses[0][1] / 4
+
+
+def test_rows_of_the_curve_are_means_since_the_row_before():
+    _, losses = train(epochs=3.0)  # 32 images in batches of 8, three times
+    assert [step for step, _ in losses] == [5, 10, 12]
+    _, each = train(epochs=3.0, log_interval=1)
+    loss = dict(each)
+    assert losses[1][1] == pytest.approx(sum(loss[step] for step in range(6, 11)) / 5)
+    assert losses[2][1] == pytest.approx((loss[11] + loss[12]) / 2)
+
+
+def test_the_learning_rate_rises_and_falls_to_zero(monkeypatch):
+    rates = []
+    real = torch.optim.Adam.step
+
+    def step(self, *args):
+        rates.append(self.param_groups[0]["lr"])
+        return real(self, *args)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    train(epochs=2.0, warmup_steps=2, lr=0.8)
+    expected = [0.8 * min(step / 3, 1) * (1 - (step - 1) / 8) for step in range(1, 9)]
+    assert rates == pytest.approx(expected)
+
+
+def test_seed_and_params_decide_the_weights():
+    first, again, other = (train(seed=seed)[0] for seed in (3, 3, 4))
+    assert same(first, again)
+    assert not same(first, other)
+
+
+class Kill(BaseException):
+    """What no `except Exception` stops."""
+
+
+@pytest.mark.parametrize("kind", ["kl", "vq"])
+def test_a_training_that_was_stopped_ends_in_the_same_weights_and_curve(kind, tmp_path, monkeypatch):
+    expected, curve = train(bottleneck=kind)
+    real, kills = Resume.after_step, [3, 7]
+
+    def die_after(self, state, last=False):
+        real(self, state, last)
+        if state.step in kills:
+            kills.remove(state.step)
+            raise Kill
+
+    monkeypatch.setattr(Resume, "after_step", die_after)
+    for _ in range(2):
+        with pytest.raises(Kill), Resume("autoencoder", {}, 0.0, tmp_path) as resume:
+            train(bottleneck=kind, resume=resume)
+    with Resume("autoencoder", {}, 0.0, tmp_path) as resume:
+        model, losses = train(bottleneck=kind, resume=resume)
+    assert kills == []
+    assert same(model, expected)
+    assert losses == curve
+
+
+def test_with_factor_1_there_is_nothing_to_learn():
+    model, losses = train(factor=1, latent_channels=1, bottleneck="none")
+    assert losses == []
+    assert torch.equal(reconstructed(model, stripes().images, 0), stripes().images)
+
+
+def test_a_training_that_diverges_says_so():
+    with pytest.raises(UserError, match="training diverged"):
+        train(lr=1.0, warmup_steps=0, epochs=60.0, bottleneck="kl", kl={"weight": 1.0})
+
+
+def test_the_error_is_the_mean_absolute_difference():
+    images, made = torch.tensor([[[[1.0, -1.0]]], [[[0.0, 0.5]]]]), torch.tensor([[[[0.0, 1.0]]], [[[0.0, 0.5]]]])
+    assert error(images, made).tolist() == [1.5, 0]
+
+
+def test_a_bottleneck_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="'vae' is no bottleneck; allowed: kl, none, vq"):
+        TrainAutoencoder.model_validate(VALUES | {"bottleneck": "vae"})
