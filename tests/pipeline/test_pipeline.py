@@ -203,7 +203,7 @@ def test_code_runs_the_stages_that_use_it_and_words_run_the_check_alone(clones):
     }
     before = {name: change(clone, name, "\n\n\n", "\n\n\nMORE = 1\n") for name in users}
     clone.run("dvc", "repro", "check")
-    assert set(json.loads(clone.run("dvc", "status", "--json"))) == set().union(*users.values())
+    assert set(json.loads(clone.run("dvc", "status", "dvc.yaml", "--json"))) == set().union(*users.values())
     for name, text in before.items():
         (clone.folder / name).write_text(text)
     assert stages_run(clone.run("dvc", "repro")) == ["check"]  # and the words are still changed
@@ -217,7 +217,7 @@ def test_a_change_runs_what_it_touches(clones):
     ):
         write_params(clone.folder, changed)
         clone.run("dvc", "repro", "check")
-        assert set(json.loads(clone.run("dvc", "status", "--json"))) == stages
+        assert set(json.loads(clone.run("dvc", "status", "dvc.yaml", "--json"))) == stages
     write_params(clone.folder, {"render_data": {"n_gradients": 9}})
     assert set(stages_run(clone.run("dvc", "repro"))) == {"check", "render_data", "render_page"}
 
