@@ -32,7 +32,7 @@ LABELLED = network(conditioning={"name": "labels", "dropout": 0.1}, n_classes=3)
 STEPS = {"n_steps": 2, "spacing": "even"}
 CALLS = {
     "sample": {"model": LABELLED, "n_samples": 2, "labels": BOTH, "guidance_scale": 2.0, "sampler": "ddim", **STEPS}
-    | {"return_all_steps": False, "clip_sample": True, "start": X, "num_steps": 5, "batch_size": 2, "cond": None}
+    | {"return_all_steps": False, "clip_sample": 0.9, "start": X, "num_steps": 5, "batch_size": 2, "cond": None}
     | {"generator": NOISE, "on_step": None, "captions": None},
     "inpaint": {"model": LABELLED, "images": X, "mask": MASK, "generator": NOISE, "n_resamples": 1, **STEPS}
     | {"labels": BOTH, "cond": None, "captions": None, "guidance_scale": 1.0, "clip_sample": False, "batch_size": 2}

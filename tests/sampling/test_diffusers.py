@@ -112,12 +112,15 @@ def test_ancestral_with_learned_variance(schedule, prediction, n_steps, monkeypa
 
 @pytest.mark.parametrize(("schedule", "prediction"), CASES)
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("clip_sample", [False, True])
+@pytest.mark.parametrize("clip_sample", [False, True, 0.9])
 def test_ddim(schedule, prediction, eta, clip_sample):
     model, x, kept = setting(schedule, prediction, 20)
     noise = torch.randn(20, *x.shape, dtype=torch.float64, generator=generator(0, "noise"))
     trajectory = ours(SAMPLERS["ddim"].steps, model, x, kept, clip_sample, eta=eta, noise=iter(noise).__next__)
-    theirs = DDIMScheduler(T, prediction_type=NAMES[prediction], clip_sample=clip_sample, timestep_spacing="trailing")
+    clipping = {"clip_sample": clip_sample is True, "thresholding": clip_sample == 0.9, "sample_max_value": 1e9}
+    theirs = DDIMScheduler(
+        T, prediction_type=NAMES[prediction], dynamic_thresholding_ratio=0.9, timestep_spacing="trailing", **clipping
+    )
     theirs = prepare(theirs, model, 20)
     for t, after, fresh in zip(theirs.timesteps, trajectory, noise, strict=True):
         # Clipping changes the noise that an estimate stands for; theirs keeps the unclipped noise unless told.

@@ -212,6 +212,7 @@ def test_labels_and_guidance_reach_the_network():
         ({"labels": torch.tensor([0, 1])}, "labels is given; this model is unconditional, so it must be None"),
         ({"cond": torch.tensor([0, 1])}, "cond is given; this model is unconditional, so it must be None"),
         ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
+        ({"clip_sample": 1.0}, "clip_sample is 1.0; it must be false, true or a number between 0 and 1"),
     ],
 )
 def test_what_is_not_allowed_is_named_with_what_is(arguments, message):

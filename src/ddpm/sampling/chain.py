@@ -27,7 +27,7 @@ def sample_steps(
     timesteps: Int[Tensor, "n_plus_1"] | None = None,
     sampler: str = "ancestral",
     options: Section | None = None,
-    clip_sample: bool = False,
+    clip_sample: bool | float = False,
     compute: Compute = Compute(),
     start: Float[Tensor, "n c h w"] | None = None,
 ) -> Iterator[Float[Tensor, "n c h w"]]:
@@ -41,19 +41,20 @@ def sample_steps(
         timesteps: Those of the chain, as `spacing.timesteps` gives them; None for all of 0..T.
         sampler: A file in `samplers/`.
         options: An instance of the sampler's `Options`; None for its defaults.
-        clip_sample: Clip each x_0 estimate to [-1, 1].
+        clip_sample: How each x_0 estimate is clipped, as in `clipped`.
         compute: The device and its precision.
         start: x_t at the last of `timesteps`, to go on from; None for pure noise.
 
     Raises:
-        ValueError: The model has no noise_schedule, or has not learned the variance that is asked for.
+        ValueError: clip_sample is not allowed, or the model has no noise_schedule, or has not learned the variance that
+            is asked for.
     """
     schedule, chosen = schedule_of(model), SAMPLERS[sampler]
     timesteps = spacing.timesteps(schedule) if timesteps is None else timesteps
     noise = partial(_randn, model.img_shape, streams, compute.device)
     x = noise() if start is None else start.to(compute.device)
-    yield x
     denoise = NetworkDenoiser(model, timesteps, clip_sample, compute)
+    yield x
     yield from chosen.walk(denoise, x, spacing.respace(schedule, timesteps), noise, options or chosen.Options())
 
 
@@ -65,14 +66,14 @@ class Chain:
         model: A network with its noise_schedule, its conditioning filled in.
         timesteps: Those of the chain, as `spacing.timesteps` gives them.
         variance: sigma_t^2, as in `reverse_variance`.
-        clip_sample: Clip each x_0 estimate to [-1, 1].
+        clip_sample: How each x_0 estimate is clipped, as in `clipped`.
         compute: The device and its precision.
     """
 
     model: DiffusionModel
     timesteps: Int[Tensor, "n_plus_1"]
     variance: Variance = "fixed_large"
-    clip_sample: bool = False
+    clip_sample: bool | float = False
     compute: Compute = field(default_factory=Compute)
 
     def given(

@@ -10,6 +10,7 @@ from torch import Tensor
 from ddpm.diffusion.model import DiffusionModel, evaluation_mode, schedule_of
 from ddpm.diffusion.posterior import to_x0
 from ddpm.run.compute import Compute
+from ddpm.sampling.clipping import check_clip_sample, clipped
 
 # (x_t, t) -> the estimate of x_0; t counts the steps of the schedule that the sampler walks.
 Denoiser: TypeAlias = Callable[[Float[Tensor, "n c h w"], int], Float[Tensor, "n c h w"]]
@@ -21,19 +22,22 @@ class NetworkDenoiser:
     Args:
         model: A network with its noise_schedule, its conditioning filled in.
         timesteps: Step i of the chain is step `timesteps[i]` of the network's own schedule.
-        clip_sample: Clip each estimate to [-1, 1], where the data lie, as the paper's own code does.
+        clip_sample: How each estimate is clipped, as in `clipped`; the paper's own code clips to [-1, 1].
         compute: The device and its precision.
+
+    Raises:
+        ValueError: clip_sample is not allowed.
     """
 
     def __init__(
         self,
         model: DiffusionModel,
         timesteps: Int[Tensor, "n_plus_1"],
-        clip_sample: bool = False,
+        clip_sample: bool | float = False,
         compute: Compute = Compute(),
     ) -> None:
         self.model, self.schedule, self.timesteps = model, schedule_of(model), timesteps.tolist()
-        self.clip_sample, self.compute = clip_sample, compute
+        self.clip_sample, self.compute = check_clip_sample(clip_sample), compute
 
     def __call__(self, x: Float[Tensor, "n c h w"], i: int) -> Float[Tensor, "n c h w"]:
         return self.with_variance(x, i)[0]
@@ -46,4 +50,4 @@ class NetworkDenoiser:
         with torch.no_grad(), evaluation_mode(self.model), self.compute.autocast():
             predicted, v = self.model.with_variance(x, num_steps)
         x0 = to_x0(self.model.prediction, predicted.to(x.dtype), x, num_steps, self.schedule)
-        return x0.clamp(-1, 1) if self.clip_sample else x0, v
+        return clipped(x0, self.clip_sample), v

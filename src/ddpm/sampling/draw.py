@@ -20,6 +20,7 @@ from ddpm.run.resume.pieces import Pieces
 from ddpm.run.seeding import generator
 from ddpm.run.stage import StageRun
 from ddpm.sampling.chain import sample_steps
+from ddpm.sampling.clipping import ClipSample
 from ddpm.sampling.denoiser import NetworkDenoiser
 from ddpm.sampling.sampler import SAMPLERS
 from ddpm.sampling.spacing import check_spacing, timesteps
@@ -34,7 +35,7 @@ class SampleModel(Chooses):
     sampler: Annotated[str, AfterValidator(SAMPLERS.checked)]
     n_steps: Annotated[int, Ge(1), Le(10_000)] | None
     spacing: Annotated[str, AfterValidator(check_spacing)]
-    clip_sample: bool
+    clip_sample: ClipSample
     guidance_scale: Annotated[float, Ge(1), Le(100)]
 
     @classmethod

@@ -46,7 +46,7 @@ def inpaint(
     labels: Integer[Tensor, " n"] | None = None,
     captions: list[str] | None = None,
     guidance_scale: float = 1.0,
-    clip_sample: bool = False,
+    clip_sample: bool | float = False,
     batch_size: int = 256,
     on_step: OnStep | None = None,
 ) -> Float[Tensor, "n c h w"]:
@@ -69,7 +69,8 @@ def inpaint(
         labels: Class numbers, for a class-conditional model.
         captions: For a model that is conditioned on captions, such as ["a dark dress"].
         guidance_scale: Classifier-free guidance, for a model that was trained with it; 1 for none.
-        clip_sample: Clip each x_0 estimate to [-1, 1].
+        clip_sample: Clip each x_0 estimate to [-1, 1]; a number between 0 and 1, such as 0.995: dynamic thresholding
+            (`ddpm.sampling.clipping`).
         batch_size: Images at a time.
         on_step: Called with t and the batch's x_t, from T to 0, while the pixels are filled in.
 

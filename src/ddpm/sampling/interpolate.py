@@ -21,7 +21,7 @@ def interpolate(
     n_steps: int | None = None,
     spacing: str = "even",
     labels: Integer[Tensor, " 2"] | None = None,
-    clip_sample: bool = False,
+    clip_sample: bool | float = False,
 ) -> Float[Tensor, "n c h w"]:
     """Noise two images to one timestep, mix them there in `n` proportions, and denoise the mixtures by Algorithm 2.
 
@@ -37,7 +37,8 @@ def interpolate(
         n_steps: Steps of the chain from T, from 1 to T; None for all T.
         spacing: Of the steps, a function of `ddpm/sampling/spacing.py`.
         labels: Their classes, for a class-conditional model.
-        clip_sample: Clip each x_0 estimate to [-1, 1].
+        clip_sample: Clip each x_0 estimate to [-1, 1]; a number between 0 and 1, such as 0.995: dynamic thresholding
+            (`ddpm.sampling.clipping`).
 
     Returns:
         The n images, not clamped.

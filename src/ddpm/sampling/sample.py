@@ -40,7 +40,7 @@ def sample(
     labels: Integer[Tensor, " n"] | None = None,
     captions: list[str] | None = None,
     guidance_scale: float = 1.0,
-    clip_sample: bool = False,
+    clip_sample: bool | float = False,
     start: Float[Tensor, "n c h w"] | None = None,
     num_steps: int | None = None,
     batch_size: int = 256,
@@ -64,7 +64,8 @@ def sample(
         labels: Class numbers, for a class-conditional model.
         captions: For a model that is conditioned on captions, such as ["a dark dress"].
         guidance_scale: Classifier-free guidance, for a model that was trained with it; 1 for none.
-        clip_sample: Clip each x_0 estimate to [-1, 1].
+        clip_sample: Clip each x_0 estimate to [-1, 1]; a number between 0 and 1, such as 0.995: dynamic thresholding
+            (`ddpm.sampling.clipping`).
         start: x_t to go on from, as `noise_to` and `encode` give it; None for pure noise.
         num_steps: t of `start`, from 1 to T; None for T. Steps above it are left out.
         batch_size: Images at a time; it changes memory and speed, not the noise.

@@ -112,6 +112,13 @@ def test_what_is_delivered_again_after_it_broke_off_is_one_version(network, monk
     assert len(client.search_logged_models([client.get_experiment_by_name("ddpm").experiment_id])) == 1
 
 
+@pytest.mark.parametrize(("clip_sample", "kind"), [(True, "boolean"), (0.995, "double")])
+def test_a_request_may_clip_as_the_run_does(clip_sample, kind):
+    said = model_registry.signature((3, 8, 10), SETTINGS | {"clip_sample": clip_sample}).params.to_dict()
+    (found,) = [param for param in said if param["name"] == "clip_sample"]
+    assert (found["type"], found["default"]) == (kind, clip_sample)
+
+
 def test_a_server_that_knows_no_models_takes_the_rest(network, monkeypatch, capsys):
     def unknown(*_, **__):
         raise MlflowException("API request failed with error code 404", ENDPOINT_NOT_FOUND)

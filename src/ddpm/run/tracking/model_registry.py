@@ -84,14 +84,18 @@ def _logged_model(
 
 
 def signature(img_shape: Sequence[int], settings: Mapping[str, Any]) -> "ModelSignature":
-    """What a request may say, and what comes back: see `served.Sampler.predict`."""
+    """What a request may say, and what comes back: see `served.Sampler.predict`.
+
+    A network that is drawn from with dynamic thresholding takes its share as a number; others a bool.
+    """
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
     c, h, w = img_shape
     params = [ParamSpec("seed", "long", 0), ParamSpec("label", "long", None)]
-    params += [ParamSpec(name, kind, settings[name]) for name, kind in PARAMS.items()]
+    kinds = PARAMS | ({"clip_sample": "double"} if isinstance(settings["clip_sample"], float) else {})
+    params += [ParamSpec(name, kind, settings[name]) for name, kind in kinds.items()]
     images = TensorSpec(np.dtype(np.uint8), (-1, h, w, c))
     return ModelSignature(Schema([ColSpec("long", "n")]), Schema([images]), ParamSchema(params))
 

@@ -1,0 +1,49 @@
+"""Bringing an estimate of x_0 back to where the data lie, [-1, 1], at each step of a sampler.
+
+Guidance drives estimates out of that range. Static clipping then leaves saturated pixels, and without clipping x_t goes
+where training never was (Saharia et al. 2022, section 2.3).
+"""
+
+from typing import Annotated, Any, TypeAlias
+
+from jaxtyping import Float
+from pydantic import PlainValidator
+from pydantic_core import PydanticCustomError
+from torch import Tensor
+
+MUST_BE = "it must be false, true or a number between 0 and 1"
+
+
+def check_clip_sample(clip_sample: bool | float) -> bool | float:
+    """Return `clip_sample` if `clipped` takes it; ValueError if not."""
+    if not _is_allowed(clip_sample):
+        raise ValueError(f"clip_sample is {clip_sample}; {MUST_BE}")
+    return clip_sample
+
+
+def clipped(x0: Float[Tensor, "n c h w"], clip_sample: bool | float) -> Float[Tensor, "n c h w"]:
+    """An estimate of x_0 as `clip_sample` says.
+
+    Args:
+        x0: The estimate.
+        clip_sample: False: as it is. True: clipped to [-1, 1]. p between 0 and 1: dynamic thresholding, by which each
+            image is clipped to [-s, s] and divided by s, where s is the p-quantile of its absolute pixel values, or 1
+            if that is less (Saharia et al. 2022, section 2.3).
+    """
+    if isinstance(clip_sample, bool):
+        return x0.clamp(-1, 1) if clip_sample else x0
+    s = x0.abs().flatten(1).quantile(clip_sample, dim=1).clamp(min=1).reshape(-1, 1, 1, 1)
+    return x0.clamp(-s, s) / s
+
+
+def _is_allowed(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, float) and 0 < value < 1)
+
+
+def _a_clip_sample(value: Any) -> Any:
+    if not _is_allowed(value):
+        raise PydanticCustomError("clip_sample", MUST_BE)
+    return value
+
+
+ClipSample: TypeAlias = Annotated[bool | float, PlainValidator(_a_clip_sample)]  # in params.yaml
