@@ -61,6 +61,14 @@ LIMITS = [
         "train_tiny: conditioning is labels; network mlp takes none, so it must be null",
     ),
     (
+        "networks_can_be_built",
+        {"train_unet.conditioning": "low_resolution"},
+        "train_unet.low_resolution.factor",
+        4,
+        3,
+        "train_unet: factor is 3; it must divide the images' height and width, 28 and 28",
+    ),
+    (
         "init_can_be_trained",
         {"train_tiny.init": "start.safetensors"},
         "train_tiny.prediction",

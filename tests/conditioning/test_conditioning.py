@@ -7,7 +7,7 @@ from ddpm.conditioning.conditioning import CONDITIONINGS, Conditioning, build_co
 from ddpm.run.seeding import generator, global_stream
 
 SHAPE, N_CLASSES, EMBEDDING = (3, 4, 4), 3, 8
-SMALL = {"n_clusters": 4}
+SMALL = {"n_clusters": 4, "max_level": 0.0}
 KINDS = pytest.mark.parametrize("name", list(CONDITIONINGS))
 
 

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any, get_type_hints
 
+import torch
 from pydantic import create_model
 
+from ddpm.conditioning.conditioning import build_conditioning
 from ddpm.diffusion.model import DiffusionModel
 from ddpm.registry import Registry
 from ddpm.run.params import Section
@@ -45,11 +47,13 @@ def network_config(
         n_classes: Classes of the data set, for a conditioning that needs them.
 
     Raises:
-        ValueError: The network takes no conditioning, or cannot be built for such images.
+        ValueError: The network takes no conditioning, or it or its conditioning cannot be built for such images.
     """
     config: Any = vars(NETWORKS[name])["Config"]
     facts = {"img_shape": img_shape, "max_steps": max_steps, "conditioning": conditioning, "n_classes": n_classes}
     known = {field.name for field in fields(config)}
     if conditioning is not None and "conditioning" not in known:
         raise ValueError(f"conditioning is {conditioning['name']}; network {name} takes none, so it must be null")
+    with torch.device("meta"):  # raises for images that it cannot be built for
+        build_conditioning(conditioning, img_shape, n_classes, 1)
     return config(**{key: value for key, value in facts.items() if key in known}, **options.model_dump())
