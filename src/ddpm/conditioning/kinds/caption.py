@@ -3,25 +3,17 @@
 The network's attention sees the vectors of all words (GLIDE, Nichol et al. 2021, section 2.1).
 """
 
-from collections.abc import Iterable, Sequence
-from random import Random
 from typing import Annotated
 
-import torch
 from annotated_types import Ge, Le, Lt
-from jaxtyping import Float, Int64, Integer, Shaped
+from jaxtyping import Integer
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from ddpm.captions.attributes import ATTRIBUTES, DATA_SET, RULES
-from ddpm.captions.describe import described
-from ddpm.captions.grammar import NAMES_ITEM, Meaning, parse, render
-from ddpm.captions.vocabulary import NUMBERS, PADDING, SIZE, tokens
-from ddpm.conditioning.conditioning import CONDITIONINGS, Conditioning, Given
+from ddpm.conditioning.captioned import Captioned
+from ddpm.conditioning.conditioning import CONDITIONINGS, Given
 from ddpm.conditioning.text import TextEncoder
-from ddpm.images import denormalize_img, to_uint8
 from ddpm.run.params import Section
-from ddpm.run.seeding import derive_seed
 
 
 class CaptionOptions(Section):
@@ -39,8 +31,8 @@ class CaptionOptions(Section):
         return self
 
 
-class Caption(Conditioning):
-    """`cond` is a row of word numbers (`captions.vocabulary`); padding alone is the empty caption.
+class Caption(Captioned):
+    """A caption as a text encoder reads it that learns with the network.
 
     Args:
         img_shape: Not used.
@@ -53,10 +45,6 @@ class Caption(Conditioning):
     """
 
     Options = CaptionOptions
-    describes = "given a caption"
-    needs_labels = True
-    data_set = DATA_SET
-    items: Int64[Tensor, "words"]
 
     def __init__(
         self,
@@ -68,53 +56,10 @@ class Caption(Conditioning):
         heads: int,
         dropout: float,
     ) -> None:
-        super().__init__()
-        self.n_classes, self.token_size, self.dropout = n_classes, width, dropout
+        super().__init__(n_classes, dropout)
+        self.token_size = width
         self.encoder = TextEncoder(width, layers, heads)
         self.project = nn.Linear(width, embedding_size)
-        items = torch.full((SIZE,), -1)  # of each word: the class that it names, or -1
-        items[[NUMBERS[noun] for noun in NAMES_ITEM]] = torch.tensor(list(NAMES_ITEM.values()))
-        self.register_buffer("items", items, persistent=False)
-
-    def encode(self, images: Float[Tensor, "n c h w"], labels: Shaped[Tensor, "n"] | None) -> Int64[Tensor, "n length"]:
-        """What the rules see in the images, in words that depend on each image alone."""
-        if labels is None:
-            raise ValueError("conditioning is caption; this data set has no classes, so take clusters or null")
-        return tokens(described(to_uint8(denormalize_img(images)).cpu(), labels.cpu())[0])
-
-    def draw(self, seed: int, indices: Iterable[int]) -> Int64[Tensor, "n length"]:
-        """Captions of class 0, 1, ... round-robin, with attributes at random."""
-        return tokens([self._drawn(index % self.n_classes, derive_seed(seed, "caption", index)) for index in indices])
-
-    def _drawn(self, item: int, seed: int) -> str:
-        rng = Random(seed)
-        values = (rng.choice([*ATTRIBUTES[name], None]) for name in RULES[item])
-        return render(Meaning(item, tuple(value for value in values if value)), rng)
-
-    def of_labels(self, labels: Shaped[Tensor, " n"]) -> Int64[Tensor, "n length"]:
-        """Captions that name the class alone; ValueError for other numbers than 0 to n_classes - 1."""
-        if labels.is_floating_point() or ((labels < 0) | (labels >= self.n_classes)).any():
-            raise ValueError(f"labels are {labels.unique().tolist()}; allowed: whole numbers 0 to {self.n_classes - 1}")
-        return tokens([render(Meaning(item), Random(0)) for item in labels.tolist()])
-
-    def of_captions(self, captions: Sequence[str]) -> Int64[Tensor, "n length"]:
-        """The captions' words; UserError if one is empty, too long or contradictory, or has an unknown word."""
-        rows = tokens(captions)
-        for caption in captions:
-            parse(caption)
-        return rows
-
-    def labels(self, cond: Integer[Tensor, "n length"]) -> Int64[Tensor, "n"]:
-        return self.items.cpu()[cond.long().cpu()].amax(1)
-
-    def null(self, cond: Integer[Tensor, "b length"]) -> Int64[Tensor, "b length"]:
-        return torch.full_like(cond, PADDING)
-
-    def mix(
-        self, first: Integer[Tensor, "1 length"], second: Integer[Tensor, "1 length"], weights: Float[Tensor, "n"]
-    ) -> Integer[Tensor, "n length"]:
-        """The caption of the image that has the larger share; of the first where they are equal."""
-        return torch.where(weights[:, None].to(first.device) > 0.5, second, first)
 
     def forward(self, cond: Integer[Tensor, "b length"]) -> Given:
         vectors = self.encoder(self.dropped(cond))

@@ -1,0 +1,77 @@
+"""What the kinds of conditioning on captions have in common: `cond`, and where it comes from."""
+
+from collections.abc import Iterable, Sequence
+from random import Random
+
+import torch
+from jaxtyping import Float, Int64, Integer, Shaped
+from torch import Tensor
+
+from ddpm.captions.attributes import ATTRIBUTES, DATA_SET, RULES
+from ddpm.captions.describe import described
+from ddpm.captions.grammar import NAMES_ITEM, Meaning, parse, render
+from ddpm.captions.vocabulary import NUMBERS, PADDING, SIZE, tokens
+from ddpm.conditioning.conditioning import Conditioning
+from ddpm.images import denormalize_img, to_uint8
+from ddpm.run.seeding import derive_seed
+
+
+class Captioned(Conditioning):
+    """`cond` is a row of word numbers (`captions.vocabulary`); padding alone is the empty caption.
+
+    Args:
+        n_classes: Classes that captions are drawn of.
+        dropout: Share of the captions that are emptied.
+    """
+
+    describes = "given a caption"
+    needs_labels = True
+    data_set = DATA_SET
+    items: Int64[Tensor, "words"]
+
+    def __init__(self, n_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.n_classes, self.dropout = n_classes, dropout
+        items = torch.full((SIZE,), -1)  # of each word: the class that it names, or -1
+        items[[NUMBERS[noun] for noun in NAMES_ITEM]] = torch.tensor(list(NAMES_ITEM.values()))
+        self.register_buffer("items", items, persistent=False)
+
+    def encode(self, images: Float[Tensor, "n c h w"], labels: Shaped[Tensor, "n"] | None) -> Int64[Tensor, "n length"]:
+        """What the rules see in the images, in words that depend on each image alone."""
+        if labels is None:
+            raise ValueError("captions are of classes; this data set has no classes, so take clusters or null")
+        return tokens(described(to_uint8(denormalize_img(images)).cpu(), labels.cpu())[0])
+
+    def draw(self, seed: int, indices: Iterable[int]) -> Int64[Tensor, "n length"]:
+        """Captions of class 0, 1, ... round-robin, with attributes at random."""
+        return tokens([self._drawn(index % self.n_classes, derive_seed(seed, "caption", index)) for index in indices])
+
+    def _drawn(self, item: int, seed: int) -> str:
+        rng = Random(seed)
+        values = (rng.choice([*ATTRIBUTES[name], None]) for name in RULES[item])
+        return render(Meaning(item, tuple(value for value in values if value)), rng)
+
+    def of_labels(self, labels: Shaped[Tensor, " n"]) -> Int64[Tensor, "n length"]:
+        """Captions that name the class alone; ValueError for other numbers than 0 to n_classes - 1."""
+        if labels.is_floating_point() or ((labels < 0) | (labels >= self.n_classes)).any():
+            raise ValueError(f"labels are {labels.unique().tolist()}; allowed: whole numbers 0 to {self.n_classes - 1}")
+        return tokens([render(Meaning(item), Random(0)) for item in labels.tolist()])
+
+    def of_captions(self, captions: Sequence[str]) -> Int64[Tensor, "n length"]:
+        """The captions' words; UserError if one is empty, too long or contradictory, or has an unknown word."""
+        rows = tokens(captions)
+        for caption in captions:
+            parse(caption)
+        return rows
+
+    def labels(self, cond: Integer[Tensor, "n length"]) -> Int64[Tensor, "n"]:
+        return self.items.cpu()[cond.long().cpu()].amax(1)
+
+    def null(self, cond: Integer[Tensor, "b length"]) -> Int64[Tensor, "b length"]:
+        return torch.full_like(cond, PADDING)
+
+    def mix(
+        self, first: Integer[Tensor, "1 length"], second: Integer[Tensor, "1 length"], weights: Float[Tensor, "n"]
+    ) -> Integer[Tensor, "n length"]:
+        """The caption of the image that has the larger share; of the first where they are equal."""
+        return torch.where(weights[:, None].to(first.device) > 0.5, second, first)

@@ -1,0 +1,22 @@
+"""A bag of words: the sum of what each word stands for."""
+
+import torch
+
+from ddpm.captions.vocabulary import tokens
+from ddpm.conditioning.kinds.bag_of_words import BagOfWords
+
+
+def given(*captions):
+    torch.manual_seed(0)
+    return BagOfWords((1, 28, 28), 10, 8, dropout=0.1).eval()(tokens(captions)).embedding
+
+
+def test_order_does_not_matter_and_words_do():
+    found = given("a dark plain dress", "plain a dress dark", "a dark plain coat")
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-6)  # the order of a float32 sum
+    assert (found[0] - found[2]).abs().max() > 0.1
+
+
+def test_a_caption_is_the_sum_of_its_words():
+    whole, *parts = given("a dark dress", "a", "dark", "dress")
+    torch.testing.assert_close(whole, sum(parts), rtol=0, atol=1e-6)

@@ -1,0 +1,33 @@
+"""A frozen text encoder: what is learnt and what stays."""
+
+import torch
+
+from ddpm.captions.vocabulary import LENGTH, tokens
+from ddpm.conditioning.kinds.frozen_caption import FrozenCaption
+
+ROWS = tokens(["a dark dress", "a pale boot", "trousers"])
+
+
+def frozen():
+    torch.manual_seed(0)
+    return FrozenCaption((1, 28, 28), 10, 8, width=16, layers=1, heads=2, dropout=0.0)
+
+
+def test_the_encoder_has_no_gradients_and_the_rest_has():
+    conditioning = frozen()
+    given = conditioning(ROWS)
+    (given.embedding.sum() + given.tokens.square().sum()).backward()
+    learning = {name for name, weight in conditioning.named_parameters() if weight.grad is not None}
+    assert learning == {"norm.weight", "norm.bias", "project.weight", "project.bias"}
+    assert not any(weight.requires_grad for weight in conditioning.encoder.parameters())
+
+
+def test_the_network_is_given_what_the_encoder_says_of_every_word_and_their_mean():
+    conditioning = frozen()
+    conditioning.norm.weight.data[:] = 3.0
+    conditioning.norm.bias.data[:] = 0.5
+    given = conditioning.eval()(ROWS)
+    assert given.tokens.shape == (3, LENGTH + 1, 16)
+    # The encoder ends in a LayerNorm whose scale is 1, so that another one changes nothing but scale and shift.
+    torch.testing.assert_close(given.tokens, 3 * conditioning.encoder(ROWS) + 0.5, rtol=0, atol=1e-3)
+    torch.testing.assert_close(given.embedding, conditioning.project(given.tokens.mean(1)))

@@ -1,0 +1,82 @@
+"""The text encoder on languages whose next word is known: no guess can be better, and training gets near it."""
+
+import pytest
+import torch
+
+from ddpm.captions.vocabulary import LENGTH, PADDING
+from ddpm.conditioning.text import TextEncoder
+from ddpm.errors import UserError
+from ddpm.run.seeding import generator, global_stream
+from ddpm.training.masked_words import MASKED, MaskedWords, TrainText, fit_masked_words, guessed, masks
+
+QUICK = {"batch_size": 64, "epochs": 20, "lr": 0.01}
+
+
+def new():
+    with global_stream(0, "init"):
+        return MaskedWords(TextEncoder(32, layers=2, heads=4))
+
+
+def rows_of(words):
+    return torch.nn.functional.pad(words, (0, LENGTH - words.shape[1]))
+
+
+def paired(n=600):
+    """The second half of a caption says the first again, by other words: either word gives the other away."""
+    first = torch.randint(1, 9, (n, 4), generator=generator(0, "words"))
+    return rows_of(torch.cat((first, first + 8), dim=1))
+
+
+def coins(n=600):
+    """Each word is 1 with probability 3/4, else 2: a guess is right in 3/4 of the cases, at most."""
+    return rows_of(1 + (torch.rand(n, 8, generator=generator(0, "coins")) < 0.25).long())
+
+
+def test_what_other_words_say_is_learnt():
+    model = new()
+    losses = fit_masked_words(model, TrainText(**QUICK), paired(1500))
+    assert losses[-1][1] < losses[0][1] / 2
+    # A masked word's partner is masked too with probability 0.2, and then the guess is right one time in eight: 0.825.
+    # Some 2,400 words are masked: five standard errors are 0.04.
+    assert abs(guessed(model, paired(1500), 1) - 0.825) < 0.04
+
+
+def test_what_no_word_says_is_not_learnt():
+    model = new()
+    fit_masked_words(model, TrainText(**QUICK | {"epochs": 5}), coins())
+    assert abs(guessed(model, coins(4000), 1) - 0.75) < 0.03  # 6,400 masked words: five standard errors
+
+
+def test_a_share_of_the_words_is_masked_and_no_padding():
+    rows = paired(5000)
+    masked = masks(rows, generator(0, "mask"))
+    assert not masked[rows == PADDING].any()
+    # 40,000 words: five standard errors
+    assert abs(masked[rows != PADDING].double().mean() - MASKED) < 0.01
+
+
+def test_a_masked_word_cannot_be_seen():
+    model = new().eval()
+    rows = paired(2)
+    masked = torch.zeros_like(rows, dtype=torch.bool)
+    masked[:, 2] = True
+    other = rows.clone()
+    other[:, 2] = 17
+    assert torch.equal(model(rows, masked), model(other, masked))
+
+
+def test_the_same_seed_gives_the_same_bits():
+    few = TrainText(batch_size=64, epochs=1, lr=0.01)
+    models = [new() for _ in range(3)]
+    for model, seed in zip(models, (0, 0, 1), strict=True):
+        fit_masked_words(model, few, paired(), seed)
+    weights = [model.guess.weight for model in models]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_a_diverged_training_is_one_line():
+    model = new()
+    model.guess.bias.data[3] = float("nan")
+    with pytest.raises(UserError, match=r"training diverged: the loss at step 1 of 20, .* is nan, with lr 0.01"):
+        fit_masked_words(model, TrainText(batch_size=64, epochs=2, lr=0.01), paired())
