@@ -5,7 +5,7 @@ from pathlib import Path
 from ddpm.data.dataset import load_dataset
 from ddpm.run.stage import Stage, StageRun, run
 from ddpm.training.fit import fit
-from ddpm.training.train_model import CURVES, TrainModel, build_model, examples, held_out_examples, write_outputs
+from ddpm.training.train_model import TrainModel, build_model, examples, held_out_examples, outputs, write_outputs
 
 DATA = {"tiny": "gradients", "unet": "images"}
 
@@ -24,11 +24,7 @@ STAGES = {
         main,
         section=TrainModel,
         deps=[f"data/{data}/{split}.safetensors" for split in ("train", "held_out")],
-        outs=[
-            *(f"models/{name}{kind}.safetensors" for kind in ("", "_previews")),
-            f"reports/train_{name}/metrics.json",
-            *(f"reports/train_{name}/{curve}.csv" for curve in CURVES),
-        ],
+        outs=outputs(name),
         resumes=True,
     )
     for name, data in DATA.items()

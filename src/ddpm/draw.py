@@ -11,6 +11,7 @@ from ddpm.errors import UserError
 from ddpm.images import denormalize_img, to_uint8
 from ddpm.networks.checkpoint import load_model
 from ddpm.run.stage import mistakes_in_one_line
+from ddpm.sampling import cascade
 from ddpm.sampling.sample import sample
 from ddpm.sampling.sampler import SAMPLERS
 from ddpm.sampling.spacing import SPACINGS
@@ -29,11 +30,24 @@ def main() -> None:
     parser.add_argument("--label", type=int, help="class of all images, for a class-conditional network")
     parser.add_argument("--caption", help="of all images, such as 'a dark dress', for a network that takes captions")
     parser.add_argument("--guidance-scale", type=float, default=1.0, help="(%(default)s)")
+    parser.add_argument("--enlarge", type=Path, help="a super-resolution network, which enlarges what the model drew")
+    parser.add_argument("--level", type=float, default=0.1, help="of noise in what it enlarges, 0 to 1 (%(default)s)")
     with mistakes_in_one_line("draw"):
         draw(**vars(parser.parse_args()))
 
 
-def draw(model: Path, folder: Path, n: int, seed: int, label: int | None, caption: str | None, **options: Any) -> None:
+def draw(
+    model: Path,
+    folder: Path,
+    n: int,
+    seed: int,
+    label: int | None,
+    caption: str | None,
+    guidance_scale: float,
+    enlarge: Path | None,
+    level: float,
+    **options: Any,
+) -> None:
     """Draw images into files `0.png` to `N.png`, all with the same number of digits.
 
     Args:
@@ -43,7 +57,10 @@ def draw(model: Path, folder: Path, n: int, seed: int, label: int | None, captio
         seed: Of the noise: image i is the same whatever n is.
         label: Their class.
         caption: Their caption. Without it and a label the model draws its own conditioning.
-        options: Of `ddpm.sample`.
+        guidance_scale: As in `ddpm.sample`.
+        enlarge: A super-resolution network's file; None: images stay as the model drew them.
+        level: As in `ddpm.sampling.cascade.enlarge`.
+        options: Of `ddpm.sample`, for both networks.
 
     Raises:
         UserError: The file is no model, or an option is not allowed. Nothing is written then.
@@ -52,10 +69,13 @@ def draw(model: Path, folder: Path, n: int, seed: int, label: int | None, captio
     captions = None if caption is None else [caption] * n
     try:
         stream = torch.Generator().manual_seed(seed)
-        images = sample(network, n, generator=stream, labels=labels, captions=captions, clip_sample=True, **options)
+        chosen: dict[str, Any] = {"labels": labels, "captions": captions, "guidance_scale": guidance_scale}
+        images = torch.as_tensor(sample(network, n, generator=stream, clip_sample=True, **chosen, **options))
+        if enlarge is not None:
+            images = cascade.enlarge(load_model(enlarge), images, level, seed, clip_sample=True, **options)
     except ValueError as error:
         raise UserError(str(error)) from None
-    write_pngs(folder, to_uint8(denormalize_img(torch.as_tensor(images))))
+    write_pngs(folder, to_uint8(denormalize_img(images)))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from diffusers import DDIMScheduler
 from pydantic import TypeAdapter, ValidationError
 
 from ddpm.run.seeding import generator
-from ddpm.sampling.clipping import ClipSample, check_clip_sample, clipped
+from ddpm.sampling.clipping import ClipSample, check_clip_sample, clipped, in_words
 
 REFUSED = [0.0, 1.0, -0.5, 1.5, float("nan")]
 
@@ -43,6 +43,10 @@ def test_it_is_what_diffusers_does(share):
     # Without sample_max_value theirs would stop at s = 1, which is static clipping.
     theirs = DDIMScheduler(thresholding=True, dynamic_thresholding_ratio=share, sample_max_value=1e9)
     assert (clipped(wild(), share) - theirs._threshold_sample(wild())).abs().max() < 1e-6
+
+
+def test_each_way_has_a_name():
+    assert [in_words(value) for value in (False, True, 0.995)] == ["none", "static", "dynamic, 0.995"]
 
 
 def test_static_and_none():

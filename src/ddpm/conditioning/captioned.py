@@ -15,8 +15,31 @@ from ddpm.conditioning.conditioning import Conditioning
 from ddpm.images import denormalize_img, to_uint8
 from ddpm.run.seeding import derive_seed
 
+_CLASSES = torch.full((SIZE,), -1)  # of each word: the class that it names, or -1
+_CLASSES[[NUMBERS[noun] for noun in NAMES_ITEM]] = torch.tensor(list(NAMES_ITEM.values()))
 
-class Captioned(Conditioning):
+
+def cond_of_rows(conditioning: Conditioning, rows: Integer[Tensor, "n length"]) -> Shaped[Tensor, "n *rest"]:
+    """The `cond` of captions: they themselves, or the classes that they name for a network that is given classes.
+
+    Args:
+        conditioning: Of the network.
+        rows: As `captions.vocabulary.tokens` gives them.
+
+    Raises:
+        ValueError: It takes neither captions nor classes.
+    """
+    if isinstance(conditioning, ReadsCaptions):
+        return rows
+    return conditioning.of_labels(classes_of(rows))
+
+
+def classes_of(rows: Integer[Tensor, "n length"]) -> Int64[Tensor, " n"]:
+    """The classes that captions name; -1 for the empty caption."""
+    return _CLASSES[rows.long().cpu()].amax(1)
+
+
+class ReadsCaptions(Conditioning):
     """`cond` is a row of word numbers (`captions.vocabulary`); padding alone is the empty caption.
 
     Args:
@@ -27,14 +50,10 @@ class Captioned(Conditioning):
     describes = "given a caption"
     needs_labels = True
     data_set = DATA_SET
-    items: Int64[Tensor, "words"]
 
     def __init__(self, n_classes: int, dropout: float) -> None:
         super().__init__()
         self.n_classes, self.dropout = n_classes, dropout
-        items = torch.full((SIZE,), -1)  # of each word: the class that it names, or -1
-        items[[NUMBERS[noun] for noun in NAMES_ITEM]] = torch.tensor(list(NAMES_ITEM.values()))
-        self.register_buffer("items", items, persistent=False)
 
     def encode(self, images: Float[Tensor, "n c h w"], labels: Shaped[Tensor, "n"] | None) -> Int64[Tensor, "n length"]:
         """What the rules see in the images, in words that depend on each image alone."""
@@ -65,7 +84,7 @@ class Captioned(Conditioning):
         return rows
 
     def labels(self, cond: Integer[Tensor, "n length"]) -> Int64[Tensor, "n"]:
-        return self.items.cpu()[cond.long().cpu()].amax(1)
+        return classes_of(cond)
 
     def null(self, cond: Integer[Tensor, "b length"]) -> Int64[Tensor, "b length"]:
         return torch.full_like(cond, PADDING)

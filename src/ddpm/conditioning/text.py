@@ -1,12 +1,31 @@
 """A small transformer that encodes captions (GLIDE, Nichol et al. 2021, section 2.1)."""
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from einops import rearrange
 from jaxtyping import Float, Integer
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from ddpm.captions.vocabulary import LENGTH, SIZE
+from ddpm.run.params import Section
+
+
+class TextShape(Section):
+    """Options of a `TextEncoder`. width: of its vectors; layers: transformer blocks; heads: of each self-attention."""
+
+    width: Annotated[int, Ge(1), Le(1024)] = 64
+    layers: Annotated[int, Ge(1), Le(24)] = 2
+    heads: Annotated[int, Ge(1), Le(64)] = 4
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "TextShape":
+        if self.width % self.heads:
+            raise ValueError(f"width is {self.width}; it must be a multiple of heads, {self.heads}")
+        return self
 
 
 class TextBlock(nn.Module):

@@ -36,6 +36,11 @@ def clipped(x0: Float[Tensor, "n c h w"], clip_sample: bool | float) -> Float[Te
     return x0.clamp(-s, s) / s
 
 
+def in_words(clip_sample: bool | float) -> str:
+    """What figures call it."""
+    return {0.0: "none", 1.0: "static"}.get(clip_sample, f"dynamic, {clip_sample:g}")
+
+
 def _is_allowed(value: Any) -> bool:
     return isinstance(value, bool) or (isinstance(value, float) and 0 < value < 1)
 

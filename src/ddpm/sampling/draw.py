@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Le
+from jaxtyping import Shaped
 from pydantic import AfterValidator, model_validator
 from torch import Tensor
 from tqdm import tqdm
@@ -58,13 +59,19 @@ class SampleModel(Chooses):
         return self
 
 
-def draw_samples(stage: StageRun, model: DiffusionModel, decode: Decode = as_it_is) -> dict[str, Tensor]:
+def draw_samples(
+    stage: StageRun,
+    model: DiffusionModel,
+    decode: Decode = as_it_is,
+    cond: Shaped[Tensor, "n *rest"] | None = None,
+) -> dict[str, Tensor]:
     """Draw the samples that `stage.params` ask for, as 8-bit images.
 
     Args:
         stage: A stage sample_NAME; finished batches of an interrupted run are not drawn again.
         model: A trained network.
         decode: Makes images in [-1, 1] of what it works on.
+        cond: The conditioning of each sample; None for what the model draws itself.
 
     Returns:
         samples: (n, c, h, w). steps: the trajectories of the first ones, (n_steps + 1, n_trajectories, c, h, w), at
@@ -73,7 +80,7 @@ def draw_samples(stage: StageRun, model: DiffusionModel, decode: Decode = as_it_
     """
     params = stage.params
     steps = timesteps(schedule_of(model), params.n_steps, params.spacing)
-    cond = draw_cond(model, stage.seed, range(params.n_samples))
+    cond = draw_cond(model, stage.seed, range(params.n_samples)) if cond is None else cond
     firsts = range(0, params.n_samples, params.batch_size)
     pieces, made = Pieces(stage.resume), list[tuple[Tensor, ...]]()
     with tqdm(total=len(firsts) * len(steps), desc=stage.name.replace("_", " "), disable=hidden()) as progress:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ddpm.captions.vocabulary import PADDING, SIZE
-from ddpm.conditioning.text import TextEncoder
+from ddpm.conditioning.text import TextEncoder, TextShape
 from ddpm.data.order import batches
 from ddpm.run.compute import Compute
-from ddpm.run.params import Count, Section
+from ddpm.run.params import Count
 from ddpm.run.progress import hidden
 from ddpm.run.resume.context import Resume
 from ddpm.run.resume.state import TrainingState
@@ -28,8 +28,8 @@ from ddpm.training.divergence import diverged, is_diverged, loss_at
 MASKED = 0.2  # share of the words
 
 
-class TrainText(Section):
-    """Section `train_text`: how the text encoder is trained. lr: at the first step; it falls linearly to 0."""
+class TrainText(TextShape):
+    """Section `train_text`: the text encoder and how it is trained. lr: at the first step; it falls linearly to 0."""
 
     batch_size: Count
     epochs: Annotated[int, Ge(1), Le(1000)]

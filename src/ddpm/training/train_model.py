@@ -88,6 +88,15 @@ def held_out_examples(model: DiffusionModel, dataset: ImageDataset, n_eval: int 
     return Examples(chosen.x0, encode_cond(model, chosen.pictures, chosen.labels))
 
 
+def outputs(name: str) -> list[str]:
+    """The files that `write_outputs` writes for stage train_NAME."""
+    reports = ("metrics.json", *(f"{curve}.csv" for curve in CURVES))
+    return [
+        *(f"models/{name}{kind}.safetensors" for kind in ("", "_previews")),
+        *(f"reports/train_{name}/{report}" for report in reports),
+    ]
+
+
 def write_outputs(stage: StageRun, model: DiffusionModel, history: History, held_out: Examples) -> None:
     """Write models/NAME.safetensors, models/NAME_previews.safetensors and reports/train_NAME/, and log the metrics.
 

@@ -7,7 +7,7 @@ from jaxtyping import Integer
 from torch import Tensor, nn
 
 from ddpm.captions.vocabulary import PADDING, SIZE
-from ddpm.conditioning.captioned import Captioned
+from ddpm.conditioning.captioned import ReadsCaptions
 from ddpm.conditioning.conditioning import CONDITIONINGS, Given
 from ddpm.run.params import Section
 
@@ -18,7 +18,7 @@ class BagOfWordsOptions(Section):
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
 
 
-class BagOfWords(Captioned):
+class BagOfWords(ReadsCaptions):
     """A caption as the words in it.
 
     Args:

@@ -5,33 +5,22 @@ The network's attention sees the vectors of all words (GLIDE, Nichol et al. 2021
 
 from typing import Annotated
 
-from annotated_types import Ge, Le, Lt
+from annotated_types import Ge, Lt
 from jaxtyping import Integer
-from pydantic import model_validator
 from torch import Tensor, nn
 
-from ddpm.conditioning.captioned import Captioned
+from ddpm.conditioning.captioned import ReadsCaptions
 from ddpm.conditioning.conditioning import CONDITIONINGS, Given
-from ddpm.conditioning.text import TextEncoder
-from ddpm.run.params import Section
+from ddpm.conditioning.text import TextEncoder, TextShape
 
 
-class CaptionOptions(Section):
-    """width, layers, heads: of the text encoder; dropout: share of the captions that are emptied, for guidance."""
+class CaptionOptions(TextShape):
+    """dropout: share of the captions that are emptied, for guidance."""
 
-    width: Annotated[int, Ge(1), Le(1024)] = 64
-    layers: Annotated[int, Ge(1), Le(24)] = 2
-    heads: Annotated[int, Ge(1), Le(64)] = 4
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.2
 
-    @model_validator(mode="after")
-    def _heads_divide(self) -> "CaptionOptions":
-        if self.width % self.heads:
-            raise ValueError(f"width is {self.width}; it must be a multiple of heads, {self.heads}")
-        return self
 
-
-class Caption(Captioned):
+class Caption(ReadsCaptions):
     """A caption as a text encoder reads it that learns with the network.
 
     Args:

@@ -29,7 +29,7 @@ class LowResolutionOptions(Section):
     dropout: share of the training images that get no low-resolution image, for guidance.
     """
 
-    factor: Annotated[int, Ge(2), Le(64)] = 2
+    factor: Annotated[int, Ge(1), Le(64)] = 2
     max_level: Annotated[float, Ge(0), Le(1)] = 1.0
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
 

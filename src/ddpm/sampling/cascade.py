@@ -1,0 +1,67 @@
+"""A cascade: what one network drew, a super-resolution network enlarges (Ho et al. 2021; Saharia et al. 2022)."""
+
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Ge, Le
+from jaxtyping import Float
+from torch import Tensor
+
+from ddpm.conditioning.kinds.low_resolution import LowResolution, with_noise
+from ddpm.diffusion.model import DiffusionModel
+from ddpm.run.seeding import derive_seed, generator
+from ddpm.sampling.draw import SampleModel
+from ddpm.sampling.sample import sample
+
+Level = Annotated[float, Ge(0), Le(1)]
+
+
+class SampleSuper(SampleModel):
+    """How samples are enlarged. level: of the noise in the low-resolution image, from 0 (none) to 1 (noise alone)."""
+
+    level: Level
+
+
+def noised(
+    model: DiffusionModel, low: Float[Tensor, "n c h1 w1"], level: float, seed: int
+) -> Float[Tensor, "n c1 h1 w1"]:
+    """The conditioning of a super-resolution network: low-resolution images with noise of a level that it is told.
+
+    Args:
+        model: A network whose conditioning is `low_resolution`.
+        low: In [-1, 1].
+        level: From 0 (no noise) to 1 (noise alone).
+        seed: Of the noise; that of an image depends on its number alone.
+
+    Raises:
+        ValueError: The network enlarges no images, or others, or the level is out of range.
+    """
+    if not isinstance(model.conditioning, LowResolution):
+        raise ValueError("this model takes no low-resolution images; train one with conditioning low_resolution")
+    if low.shape[1:] != model.conditioning.kept.shape[1:]:
+        expected = ", ".join(map(str, ("n", *model.conditioning.kept.shape[1:])))
+        raise ValueError(f"low has shape {tuple(low.shape)}; this model enlarges ({expected})")
+    noise = torch.empty(low.shape)
+    for i, image in enumerate(noise):
+        image.normal_(generator=generator(seed, "augmentation", i))
+    return with_noise(low.cpu().clamp(-1, 1), torch.full((len(low),), level), noise)
+
+
+def enlarge(
+    model: DiffusionModel, low: Float[Tensor, "n c h1 w1"], level: float = 0.1, seed: int = 0, **options: Any
+) -> Float[Tensor, "n c h w"]:
+    """Draw images that look like `low` at low resolution.
+
+    Args:
+        model: A network whose conditioning is `low_resolution`.
+        low: In [-1, 1], such as samples of the network before it in a cascade.
+        level: Of the noise that hides their faults, from 0 (none) to 1 (noise alone).
+        seed: Of all noise.
+        options: Of `sample`.
+
+    Raises:
+        ValueError: As `noised` and `sample`.
+    """
+    cond = noised(model, low, level, seed)
+    stream = torch.Generator().manual_seed(derive_seed(seed, "enlarge"))
+    return torch.as_tensor(sample(model, len(low), generator=stream, cond=cond, **options))

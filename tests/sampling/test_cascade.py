@@ -1,0 +1,89 @@
+"""Samples that are enlarged: what the super-resolution network is given."""
+
+import pytest
+import torch
+from analytic import Linear
+
+from ddpm.conditioning.kinds.low_resolution import scales
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.networks.architectures.unet import Unet, UnetConfig
+from ddpm.run.seeding import generator, global_stream
+from ddpm.sampling.cascade import SampleSuper, enlarge, noised
+
+N, LOW = 3000, (1, 2, 3)
+
+
+def network():
+    conditioning = {"name": "low_resolution", "factor": 2, "max_level": 1.0, "dropout": 0.0}
+    with global_stream(0, "init"):
+        model = Unet(UnetConfig((1, 4, 6), 8, (1,), 2, 20, heads=2, conditioning=conditioning)).eval()
+    model.noise_schedule = NoiseSchedule(20)
+    return model
+
+
+def images(n):
+    return torch.rand(n, *LOW, generator=generator(0, "low")) * 2 - 1
+
+
+@pytest.mark.parametrize("level", [0.0, 0.2, 1.0])
+def test_each_image_has_noise_of_the_level_that_is_told(level):
+    low = images(1).expand(N, *LOW)
+    cond = noised(network(), low, level, seed=4)
+    assert (cond[:, -1] == torch.tensor(level)).all()
+    alpha, sigma = (float(scale) for scale in scales(torch.tensor(level, dtype=torch.float64)))
+    residue = (cond[:, :-1] - alpha * low).double()
+    # Six pixels: five standard errors; float32 leaves 1e-6.
+    assert (residue.mean(0).abs() <= 5 * sigma / N**0.5 + 1e-6).all()
+    assert ((residue.var(0) - sigma**2).abs() <= 5 * sigma**2 * (2 / N) ** 0.5 + 1e-6).all()
+
+
+def test_the_noise_of_an_image_depends_on_seed_and_number_alone():
+    model, low = network(), images(4)
+    found = noised(model, low, 0.5, 0)
+    assert torch.equal(found[:2], noised(model, low[:2], 0.5, 0))
+    assert not torch.equal(found, noised(model, low, 0.5, 1))
+    assert len(noised(model, low[:0], 0.5, 0)) == 0
+
+
+def test_samples_outside_the_range_are_brought_back():
+    low = torch.tensor([1.3, -1.2, 0.5, 0.0, 1.0, -1.0]).reshape(1, *LOW)
+    assert torch.equal(noised(network(), low, 0.0, 0)[:, :-1], low.clamp(-1, 1))
+
+
+def test_an_image_is_enlarged_by_its_own_cond():
+    model, low = network(), images(3)
+    with torch.no_grad():  # a new network's head is too weak to show what it is given
+        model.conv_out.weight.mul_(30)
+    options = {"n_steps": 4, "clip_sample": True}
+    found = enlarge(model, low, 0.1, 0, **options)
+    assert found.shape == (3, 1, 4, 6)
+    assert torch.equal(found, enlarge(model, low, 0.1, 0, **options))
+    changed = torch.cat((low[:2], -low[2:]))
+    other = enlarge(model, changed, 0.1, 0, **options)
+    assert torch.equal(found[:2], other[:2])
+    assert (found[2] - other[2]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("model", "low", "level", "message"),
+    [
+        (Linear(), torch.zeros(1, *LOW), 0.1, "this model takes no low-resolution images"),
+        (network(), torch.zeros(1, 1, 4, 6), 0.1, r"low has shape \(1, 1, 4, 6\); this model enlarges \(n, 1, 2, 3\)"),
+        (network(), torch.zeros(1, *LOW), 1.5, r"level is 1\.5; it must be in 0\.\.1"),
+        (network(), torch.zeros(1, *LOW), -0.5, r"level is -0\.5; it must be in 0\.\.1"),
+    ],
+)
+def test_what_cannot_be_enlarged_is_named(model, low, level, message):
+    with pytest.raises(ValueError, match=message):
+        enlarge(model, low, level)
+
+
+@pytest.mark.parametrize(
+    "change", [{"level": 1.01}, {"level": -0.01}, {"guidance_scale": 0.9}, {"guidance_scale": 101}]
+)
+def test_params_are_in_range(change):
+    params = {"n_samples": 2, "n_trajectories": 1, "batch_size": 2, "sampler": "ddim", "n_steps": 3, "spacing": "even"}
+    params |= {"clip_sample": True, "guidance_scale": 1.0, "level": 0.1}
+    SampleSuper(**params)
+    with pytest.raises(ValueError, match=next(iter(change))):
+        SampleSuper(**params | change)
