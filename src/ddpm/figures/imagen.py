@@ -1,0 +1,127 @@
+"""Imagen: samples by caption, guidance and clipping, and the way of a sample through the cascade."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Le
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ddpm.captions.vocabulary import captions
+from ddpm.figures.canvas import image_table
+from ddpm.figures.captioned import caption_grid
+from ddpm.figures.reports import as_pixels
+from ddpm.figures.topic import Topic
+from ddpm.images import denormalize_img
+from ddpm.run.files import load_tensors
+from ddpm.run.params import Section
+from ddpm.run.stage import StageRun
+from ddpm.sampling.clipping import in_words
+
+BASE, SUPER, GUIDE = (f"samples/{name}.safetensors" for name in ("base", "super", "guide"))
+
+
+class Render(Section):
+    """Section `render`. n_columns: samples in the figure of the cascade; n_captions: captions in that of clipping."""
+
+    n_columns: Annotated[int, Ge(1), Le(32)]
+    n_captions: Annotated[int, Ge(1), Le(12)]
+
+
+@dataclass(frozen=True)
+class Imagen:
+    """What the figures show. All images are pixels in [0, 1].
+
+    Attributes:
+        params: Section `render`.
+        guided: Samples by way of clipping, guidance scale and caption.
+        clips: The ways of clipping.
+        scales: The guidance scales.
+        captions: The captions.
+        low: Samples of the base model.
+        noised: The same, as the super-resolution network sees them.
+        samples: What it makes of them.
+        level: Of the noise, from 0 (none) to 1 (noise alone).
+    """
+
+    params: Render
+    guided: Float[Tensor, "clips scales captions n c h w"]
+    clips: Sequence[str]
+    scales: Sequence[float]
+    captions: Sequence[str]
+    low: Float[Tensor, "m c h1 w1"]
+    noised: Float[Tensor, "m c h1 w1"]
+    samples: Float[Tensor, "m c h w"]
+    level: float
+
+
+def load(stage: StageRun) -> Imagen:
+    """Read what stages guide, sample_base and sample_super wrote."""
+    guided, base, made = (load_tensors(Path(path)) for path in (GUIDE, BASE, SUPER))
+    n, cond = stage.params.n_columns, made["cond"]
+    return Imagen(
+        stage.params,
+        as_pixels(guided["samples"]),
+        [in_words(clip) for clip in guided["clip_samples"].tolist()],
+        guided["guidance_scales"].tolist(),
+        captions(guided["tokens"]),
+        as_pixels(base["samples"][:n]),
+        denormalize_img(cond[:n, :-1]),
+        as_pixels(made["samples"][:n]),
+        cond[0, -1, 0, 0].item(),
+    )
+
+
+TOPIC = Topic("Imagen", 0, [BASE, SUPER, GUIDE], load, Render)
+
+
+@TOPIC.figure(
+    caption="Samples by caption and guidance scale; clipping: {inputs.clips[0]}.",
+    alt="Rows of items of clothing, one row a caption; they grow more typical to the right",
+)
+def by_caption(inputs: Imagen) -> Figure:
+    return caption_grid(inputs.guided[0].transpose(0, 1), inputs.captions, inputs.scales)
+
+
+@TOPIC.figure(
+    caption="What guidance does by each way of clipping the base model's estimates: the same captions and noise.",
+    alt="The same items of clothing in each row, with more contrast to the right",
+)
+def by_clipping(inputs: Imagen) -> Figure:
+    n, scales = inputs.params.n_captions, inputs.scales
+    return image_table(
+        inputs.guided[:, :, :n, 0].flatten(0, 2),
+        n * len(scales),
+        title="Clipping and guidance",
+        note="Guidance drives the base model's estimates of the image out of range; the rows differ in how they are "
+        "brought back. Static: clipped. Dynamic: clipped at a quantile and scaled.",
+        xlabel="guidance scale",
+        ylabel="clipping",
+        columns=[f"{scale:g}" if i == 0 else "" for scale in scales for i in range(n)],
+        rows=inputs.clips,
+        column_breaks=range(n, n * len(scales), n),
+    )
+
+
+@TOPIC.figure(
+    caption="Samples of the base model; with noise, as the super-resolution network sees them; and what it draws.",
+    alt="Columns of three: a coarse item of clothing, the same with noise, and a fine one",
+)
+def cascade(inputs: Imagen) -> Figure:
+    size = inputs.samples.shape[-2:]
+    enlarged = [F.interpolate(images, size) for images in (inputs.low, inputs.noised)]
+    small, large = ("x".join(map(str, images.shape[-2:])) for images in (inputs.low, inputs.samples))
+    return image_table(
+        torch.cat((*enlarged, inputs.samples)),
+        len(inputs.samples),
+        title="The cascade",
+        note="The first samples, not selected. The super-resolution network is told the level of the noise.",
+        xlabel="samples",
+        ylabel="",
+        rows=[small, f"level {inputs.level:g}", large],
+    )
