@@ -9,8 +9,9 @@ from math import prod
 from typing import Any
 
 from ddpm.conditioning.conditioning import CONDITIONINGS
+from ddpm.data.dataset import FEWEST
 from ddpm.errors import UserError
-from ddpm.evaluation.evaluate import FEWEST, LEAST_INCEPTION_SAMPLES
+from ddpm.evaluation.evaluate import LEAST_INCEPTION_SAMPLES
 from ddpm.exact.quality import MIN_PAIRS
 from ddpm.networks.network import NETWORKS
 from ddpm.run.params import PARAMS, check_size, section

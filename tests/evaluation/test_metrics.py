@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from project import REPO
@@ -11,7 +12,7 @@ from scipy import linalg
 from scored import scores
 from torch import Tensor
 
-from ddpm.evaluation.estimate import Estimate, estimate
+from ddpm.evaluation.estimate import Estimate, estimate, share
 from ddpm.evaluation.frechet import fid
 from ddpm.evaluation.manifold import coverage, density, share_in_manifold
 from ddpm.evaluation.metric import METRICS, Comparison, Described, Metric, frequencies
@@ -109,6 +110,16 @@ def test_the_interval_covers_as_often_as_it_says():
     # The standard error of a width is 13 % (80 numbers, 50 halves), so that of the mean of 200 is 1 %.
     widths = torch.tensor([e.high - e.low for e in sets])
     assert widths.mean().item() == pytest.approx(2 * 1.96 / 80**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 24), (1, 258), (129, 258), (24, 24)])
+def test_the_interval_of_a_share_is_the_solution_of_the_score_equation(hits, n):
+    # Wilson's ends are the p from which hits / n lies 1.96 standard errors away: (hits / n - p)^2 = z^2 p (1 - p) / n.
+    found, z2, value = share(torch.arange(n) < hits), 1.959964**2, hits / n
+    ends = np.roots([1 + z2 / n, -(2 * value + z2 / n), value**2]).real
+    assert found.value == value
+    assert (found.low, found.high) == pytest.approx(sorted(ends), abs=1e-6)
+    assert found.high - found.low > 0.01
 
 
 def test_one_seed_gives_one_value():
@@ -264,3 +275,15 @@ def test_only_what_is_worse_by_more_than_both_intervals_is_told_from_real_images
     metric, floor = Metric(lambda *_: None, better, "something"), Estimate(5.0, 4.0, 6.0)
     told = [metric.tells(Estimate(value, value - 1, value + 1), floor) for value in map(float, (worse, same, fine))]
     assert told == [True, False, False]
+
+
+@pytest.mark.parametrize(("better", "side"), [("lower", 1), ("higher", -1), ("near the floor", 1)])
+def test_of_lopsided_intervals_the_ends_that_face_each_other_count(better, side):
+    # A score 2 worse than the floor, with 1 between them and the ends on that side and 9 on the other.
+    metric = Metric(lambda *_: None, better, "something")
+
+    def lopsided(value, inner, outer):
+        return Estimate(value, *sorted((value - side * inner, value + side * outer)))
+
+    assert metric.tells(lopsided(2.0 * side, 1, 9), lopsided(0.0, 9, 1))
+    assert not metric.tells(lopsided(2.0 * side, 9, 1), lopsided(0.0, 1, 9))

@@ -124,7 +124,8 @@ class OwnImages:
 
 
 DATASETS: Registry[DatasetSource | OwnImages] = Registry("ddpm.data.datasets", "data set")
-SHARE, FEWEST, MOST = 10, 24, 5000  # of the images, where params do not say how many to hold out
+FEWEST = 24  # images that can be evaluated: half of them, as intervals take, still have neighbours
+SHARE, MOST = 10, 5000  # of the images, where params do not say how many to hold out
 
 
 def held_out_by_default(n_images: int) -> int:

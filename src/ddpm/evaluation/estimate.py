@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from ddpm.run.seeding import generator
@@ -47,3 +47,18 @@ def estimate(score: Callable[[Tensor], float], points: Shaped[Tensor, "n *rest"]
     halves = (torch.randperm(n, generator=generator(seed, "half", i))[: n // 2] for i in range(rounds))
     error = torch.tensor([score(points[half]) for half in halves], dtype=torch.float64).std().item()
     return Estimate(value, value - 1.96 * error, value + 1.96 * error)
+
+
+def share(hits: Bool[Tensor, " n"]) -> Estimate:
+    """The share of independent images that something holds for, with Wilson's 95 % interval (Wilson 1927).
+
+    Unlike a standard error, it does not shrink to nothing where none or all of the images are hit.
+
+    Args:
+        hits: Whether it holds, one an image, of at least one.
+    """
+    from scipy.stats import binomtest  # slow to import
+
+    found = binomtest(int(hits.sum()), len(hits))
+    interval = found.proportion_ci(confidence_level=0.95, method="wilson")
+    return Estimate(float(found.statistic), float(interval.low), float(interval.high))

@@ -11,10 +11,10 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import model_validator
 from torch import Tensor
 
-from ddpm.data.dataset import ImageDataset
+from ddpm.data.dataset import FEWEST, ImageDataset
 from ddpm.errors import UserError
 from ddpm.evaluation.classifier import N_FEATURES, describe, load_classifier
-from ddpm.evaluation.estimate import Scores, estimate
+from ddpm.evaluation.estimate import Scores, share
 from ddpm.evaluation.inception import WEIGHTS_SHA256, describe_inception, load_inception
 from ddpm.evaluation.metric import METRICS, Comparison, Described, frequencies
 from ddpm.evaluation.neighbours import Neighbours
@@ -25,7 +25,6 @@ from ddpm.run.processes import shared
 from ddpm.run.root import from_root
 from ddpm.run.seeding import generator
 
-FEWEST = 24  # so that half of the samples have neighbours
 LEAST_SAMPLES = 2 * (N_FEATURES + 1)  # so that half of the samples have a covariance of all features
 LEAST_INCEPTION_SAMPLES = 2 * (2048 + 1)  # the same for Inception's features
 SPACES: dict[str, Literal["pixels", "features"]] = {"pixel": "pixels", "classifier": "features"}
@@ -176,9 +175,8 @@ def class_histogram(
         return
     seen, true = frequencies(reference.classes, n).tolist(), frequencies(reference.labels, n).tolist()
     for number, name in enumerate(class_names):
-        hits = (comparison.samples.classes == number).double()
-        share = estimate(lambda part: part.mean().item(), hits, comparison.n_halves, comparison.seed)
-        yield name, share.value, share.low, share.high, seen[number], true[number]
+        found = share(comparison.samples.classes == number)
+        yield name, found.value, found.low, found.high, seen[number], true[number]
 
 
 def neighbour_table(comparison: Comparison, space: str) -> tuple[list[str], Iterator[tuple[int | float, ...]]]:

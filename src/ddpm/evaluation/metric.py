@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Float64, Int64, Integer, Shaped, UInt8
 from torch import Tensor
 
-from ddpm.evaluation.estimate import Estimate, Scores, estimate
-from ddpm.evaluation.neighbours import Neighbours, duplicate_rate, neighbours
+from ddpm.evaluation.estimate import Estimate, Scores, estimate, share
+from ddpm.evaluation.neighbours import Neighbours, neighbours
 from ddpm.images import from_uint8
 from ddpm.registry import Registry
 from ddpm.run.seeding import generator
@@ -101,11 +101,8 @@ class Comparison:
             )
             threshold = neighbours(reference, train).closeness.quantile(self.duplicate_quantile).item()
             nearest, floor = neighbours(samples, train), neighbours(real, train)
-            rates = (
-                estimate(partial(duplicate_rate, threshold), found.closeness, self.n_halves, self.seed)
-                for found in (nearest, floor)
-            )
-            self._copies[space] = Copies(nearest, threshold, Scores(*rates))
+            rates = Scores(*(share(found.closeness <= threshold) for found in (nearest, floor)))
+            self._copies[space] = Copies(nearest, threshold, rates)
         return self._copies[space]
 
 
@@ -139,9 +136,9 @@ class Metric:
 
     def tells(self, images: Estimate, floor: Estimate) -> bool:
         """Whether images score worse than real images by more than the two intervals allow."""
-        worse = floor.value - images.value if self.better == "higher" else images.value - floor.value
-        margins = images.high - images.value, floor.high - floor.value
-        return worse > (margins[0] ** 2 + margins[1] ** 2) ** 0.5
+        higher, lower = (floor, images) if self.better == "higher" else (images, floor)
+        margins = higher.value - higher.low, lower.high - lower.value  # they face each other (Newcombe 1998)
+        return higher.value - lower.value > (margins[0] ** 2 + margins[1] ** 2) ** 0.5
 
 
 METRICS: Registry[Metric] = Registry("ddpm.evaluation.metrics", "metric")

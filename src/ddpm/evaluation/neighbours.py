@@ -45,8 +45,3 @@ def _of_batch(queries: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, Tenso
     # Again, without the rounding of cdist's matrix product: a copy is at distance 0.
     distances, order = (queries[:, None] - reference[candidates]).norm(dim=-1).sort(stable=True)
     return candidates.gather(1, order)[:, 0], distances[:, 0], distances[:, 0] / distances.mean(dim=1)
-
-
-def duplicate_rate(threshold: float, closeness: Float[Tensor, " n"]) -> float:
-    """Share of images that are at most `threshold` close to their nearest neighbour."""
-    return (closeness <= threshold).double().mean().item()

@@ -1,6 +1,6 @@
 """Share of the samples that the classifier takes for the class that was asked for."""
 
-from ddpm.evaluation.estimate import Estimate
+from ddpm.evaluation.estimate import Estimate, share
 from ddpm.evaluation.metric import Comparison, Described, metric
 
 
@@ -9,5 +9,4 @@ def label_accuracy_classifier(comparison: Comparison, images: Described) -> Esti
     """None if no classes were asked for. Samples that are only typical can score above real images."""
     if comparison.samples.labels is None or images.labels is None:
         return None
-    hits = (images.classes == images.labels).double()
-    return comparison.estimate(lambda part: part.mean().item(), hits)
+    return share(images.classes == images.labels)
