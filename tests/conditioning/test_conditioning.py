@@ -149,3 +149,14 @@ def test_labels_are_taken_or_refused_but_never_ignored(name):
     for wrong in (torch.tensor([N_CLASSES]), torch.tensor([-1]), torch.tensor([0.5])):
         with pytest.raises(ValueError, match=rf"allowed: whole numbers 0 to {N_CLASSES - 1}"):
             conditioning.of_labels(wrong)
+
+
+@KINDS
+def test_a_number_that_stands_for_nothing_is_refused(name):
+    conditioning, cond = fitted(name), encoded(fitted(name), 2)
+    conditioning.check(cond)
+    conditioning.check(conditioning.null(cond))
+    with pytest.raises(ValueError, match=r"cond is .*; allowed: "):
+        conditioning.check(conditioning.null(cond) + 1)
+    with pytest.raises(ValueError, match=r"cond is .*; allowed: "):
+        conditioning.check(torch.full_like(cond, -1))

@@ -8,7 +8,7 @@ from annotated_types import Ge
 from pydantic import ValidationError
 
 from ddpm.errors import UserError
-from ddpm.networks.architectures.mlp import TinyDiffuser
+from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
 from ddpm.networks.architectures.unet import Unet, UnetConfig
 from ddpm.networks.network import GIVEN, NETWORKS, network_config, options_of
 
@@ -64,6 +64,27 @@ def test_options_have_the_types_bounds_and_defaults_of_the_config():
 def test_what_the_unet_cannot_be_is_refused(values, reason):
     with pytest.raises(ValidationError, match=reason):
         Unet.Options(**values)
+
+
+@pytest.mark.parametrize(
+    ("config", "values", "message"),
+    [
+        (UnetConfig, {"channels": 0}, "UnetConfig: channels is 0; .* greater than or equal to 1"),
+        (UnetConfig, {"dim_mults": ()}, "UnetConfig: dim_mults is .* at least 1 item"),
+        (UnetConfig, {"groups": 0}, "UnetConfig: groups is 0; .* greater than or equal to 1"),
+        (UnetConfig, {"dropout": 1.0}, "UnetConfig: dropout is 1.0; .* less than 1"),
+        (UnetConfig, {"max_steps": 0}, "UnetConfig: max_steps is 0; .* greater than or equal to 1"),
+        (UnetConfig, {"img_shape": (28, 28)}, r"img_shape is \(28, 28\); it must be \(channels, height, width\)"),
+        (UnetConfig, {"img_shape": (0, 28, 28)}, "UnetConfig: img_shape.0 is 0; .* greater than or equal to 1"),
+        (TinyDiffuserConfig, {"hidden_size": 0}, "TinyDiffuserConfig: hidden_size is 0; .* greater than or equal to 1"),
+        (TinyDiffuserConfig, {"img_shape": (3, 0)}, "TinyDiffuserConfig: img_shape.1 is 0; .* greater than or equal"),
+    ],
+)
+def test_a_config_names_the_field_that_is_out_of_bounds(config, values, message):
+    fitting = {"img_shape": (1, 28, 28)} | ({} if config is UnetConfig else {"hidden_size": 8, "max_steps": 10})
+    config(**fitting)
+    with pytest.raises(ValueError, match=message):
+        config(**fitting | values)
 
 
 def test_a_config_is_made_of_options_data_and_training():

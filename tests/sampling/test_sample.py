@@ -209,6 +209,7 @@ def test_labels_and_guidance_reach_the_network():
         ({"sampler": "ddim", "eta": 2.0}, "eta is 2.0.*options of sampler ddim: eta"),
         ({"variance": "small"}, "variance is 'small'"),
         ({"guidance_scale": 2.0}, "guidance_scale is 2; .*, so it must be 1"),
+        ({"guidance_scale": float("nan")}, "guidance_scale is nan; it must be finite"),
         ({"labels": torch.tensor([0, 1])}, "labels is given; this model is unconditional, so it must be None"),
         ({"cond": torch.tensor([0, 1])}, "cond is given; this model is unconditional, so it must be None"),
         ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
@@ -231,6 +232,14 @@ def test_what_is_not_allowed_is_named_with_what_is(arguments, message):
 def test_labels_that_do_not_exist_are_named(labels, message):
     with pytest.raises(ValueError, match=message):
         sample(conditional(dropout=0.1), 2, labels=labels)
+
+
+@pytest.mark.parametrize("number", [-1, 4])
+def test_a_cond_that_stands_for_nothing_is_named(number):
+    model = conditional(dropout=0.1)
+    sample(model, 2, cond=torch.tensor([0, 3]), n_steps=2)  # the classes are 0 to 2, and 3 is none
+    with pytest.raises(ValueError, match=rf"cond is .*{number}.*; allowed: whole numbers 0 to 3, and 3 is none"):
+        sample(model, 2, cond=torch.tensor([0, number]), n_steps=2)
 
 
 def test_every_step_is_shown_while_the_images_are_drawn():

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Integer, Shaped
 from torch import Tensor, nn
 
 from ddpm.registry import Registry
@@ -79,6 +79,9 @@ class Conditioning(nn.Module, ABC):
         """The classes that `cond` stands for; None if the kind is not about classes."""
         return None
 
+    def check(self, cond: Shaped[Tensor, "n *rest"]) -> None:
+        """Raise ValueError if `cond`, of the right shape and type, holds a value that stands for nothing."""
+
     @abstractmethod
     def null(self, cond: Shaped[Tensor, "b *rest"]) -> Shaped[Tensor, "b *rest"]:
         """The null conditioning, which gives no information: as many rows as `cond` (Ho & Salimans 2022)."""
@@ -99,6 +102,12 @@ class Conditioning(nn.Module, ABC):
             return cond
         chosen = (torch.rand(len(cond)) < self.dropout).to(cond.device)  # on the CPU: the same rows on any device
         return torch.where(chosen.reshape(-1, *[1] * (cond.ndim - 1)), self.null(cond), cond)
+
+
+def check_numbers(cond: Integer[Tensor, " n"], null: int) -> None:
+    """Raise ValueError unless all of `cond` is in 0..null, the last of which stands for no conditioning."""
+    if ((cond < 0) | (cond > null)).any():
+        raise ValueError(f"cond is {cond.unique().tolist()}; allowed: whole numbers 0 to {null}, and {null} is none")
 
 
 def build_conditioning(

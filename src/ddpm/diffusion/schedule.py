@@ -127,7 +127,10 @@ class NoiseSchedule(nn.Module):
         if betas.shape != (max_steps,):
             raise ValueError(f"betas has shape {tuple(betas.shape)}; max_steps {max_steps} needs ({max_steps},)")
         if not ((betas > 0) & (betas <= 1)).all() or (betas[:-1] == 1).any():
-            raise ValueError("every beta must lie strictly between 0 and 1; only the last one may be 1")
+            raise ValueError(
+                f"betas lie in {betas.min().item():.3g}..{betas.max().item():.3g}; each must lie strictly "
+                "between 0 and 1, only the last one may be 1"
+            )
         alphas = 1 - betas
         self.register_buffer("betas", betas.to(device))
         self.register_buffer("alphas", alphas.to(device))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
+from functools import cache
 from typing import Any, get_type_hints
 
 import torch
@@ -9,8 +10,9 @@ from pydantic import create_model
 
 from ddpm.conditioning.conditioning import build_conditioning
 from ddpm.diffusion.model import DiffusionModel
+from ddpm.errors import UserError
 from ddpm.registry import Registry
-from ddpm.run.params import Section
+from ddpm.run.params import Section, validated
 
 NETWORKS: Registry[type[DiffusionModel]] = Registry("ddpm.networks.architectures", "network")
 # Fields of a config that the data and the training decide; the others are the network's options in params.yaml.
@@ -19,11 +21,25 @@ GIVEN = "img_shape", "max_steps", "conditioning", "n_classes"
 
 def options_of(config: type[Any]) -> type[Section]:
     """The options that params.yaml may give a network: the fields of its config but for GIVEN, with their bounds."""
+    return _section(config, GIVEN)
+
+
+def check_config(config: Any) -> None:
+    """Raise ValueError, naming field and value, if a config's values are not of their types or within their bounds."""
+    values = {field.name: getattr(config, field.name) for field in fields(config)}
+    try:
+        validated(_section(type(config)), values, type(config).__name__)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
+@cache
+def _section(config: type[Any], left_out: tuple[str, ...] = ()) -> type[Section]:
     types = get_type_hints(config, include_extras=True)
     options: dict[str, Any] = {
         field.name: (types[field.name], ... if field.default is MISSING else field.default)
         for field in fields(config)
-        if field.name not in GIVEN
+        if field.name not in left_out
     }
     return create_model(f"{config.__name__}Options", __base__=Section, **options)
 

@@ -167,4 +167,5 @@ def cond_of(
             f"cond has shape {tuple(cond.shape)} and type {cond.dtype}; this model takes {tuple(drawn.shape)} and "
             f"{drawn.dtype}, as model.conditioning.encode gives it"
         )
+    model.conditioning.check(cond)
     return cond

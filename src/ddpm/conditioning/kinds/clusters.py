@@ -14,7 +14,7 @@ from annotated_types import Ge, Le, Lt
 from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor
 
-from ddpm.conditioning.conditioning import CONDITIONINGS, Conditioning, Given
+from ddpm.conditioning.conditioning import CONDITIONINGS, Conditioning, Given, check_numbers
 from ddpm.run.params import Section
 from ddpm.run.seeding import generator
 
@@ -79,6 +79,10 @@ class Clusters(Conditioning):
         weights = self.frequencies.cpu()
         drawn = [weights.multinomial(1, generator=generator(seed, "cluster", index)) for index in indices]
         return torch.cat(drawn) if drawn else torch.empty(0, dtype=torch.int64)
+
+    def check(self, cond: Shaped[Tensor, "n *rest"]) -> None:
+        if not cond.is_floating_point():
+            check_numbers(cond, len(self.means))
 
     def null(self, cond: Shaped[Tensor, "b *rest"]) -> Shaped[Tensor, "b *rest"]:
         return torch.zeros_like(cond) if cond.is_floating_point() else torch.full_like(cond, len(self.means))

@@ -8,7 +8,7 @@ from annotated_types import Ge, Lt
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
-from ddpm.conditioning.conditioning import CONDITIONINGS, Conditioning, Given
+from ddpm.conditioning.conditioning import CONDITIONINGS, Conditioning, Given, check_numbers
 from ddpm.run.params import Section
 
 
@@ -54,6 +54,9 @@ class Labels(Conditioning):
 
     def labels(self, cond: Shaped[Tensor, "n"]) -> Int64[Tensor, "n"]:
         return cond.long().clone()  # a file can hold both: safetensors refuses tensors that share memory
+
+    def check(self, cond: Shaped[Tensor, " n"]) -> None:
+        check_numbers(cond, self.n_classes)
 
     def null(self, cond: Shaped[Tensor, "b"]) -> Int64[Tensor, "b"]:
         return torch.full_like(cond, self.n_classes)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from ddpm.diffusion.model import DiffusionModel
-from ddpm.networks.network import NETWORKS, options_of
+from ddpm.networks.network import NETWORKS, check_config, options_of
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,13 @@ class TinyDiffuserConfig:
         max_steps: T, by which the timestep is divided.
     """
 
-    img_shape: tuple[int, ...]
+    img_shape: tuple[Annotated[int, Ge(1)], ...]
     hidden_size: Annotated[int, Ge(1), Le(65_536)]
-    max_steps: int
+    max_steps: Annotated[int, Ge(1)]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a network that cannot be built."""
+        check_config(self)
 
 
 class TinyDiffuser(DiffusionModel):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ddpm.conditioning.conditioning import build_conditioning, image_channels
 from ddpm.diffusion.model import DiffusionModel
 from ddpm.networks.blocks import AttentionBlock, PixelHead, ResidualBlock, Stack, StepEmbedding
-from ddpm.networks.network import NETWORKS, options_of
+from ddpm.networks.network import NETWORKS, check_config, options_of
 
 MOST_CHANNELS = 2048  # a 3x3 convolution of so many has 38 million weights
 
@@ -42,11 +42,11 @@ class UnetConfig:
         n_classes: Classes of the data set, for a conditioning that needs them.
     """
 
-    img_shape: tuple[int, ...]
+    img_shape: tuple[Annotated[int, Ge(1)], ...]
     channels: Annotated[int, Ge(1), Le(1024)] = 128
     dim_mults: Annotated[tuple[Annotated[int, Ge(1), Le(64)], ...], Strict(False), Len(1, 6)] = (1, 2, 4, 8)
     groups: Annotated[int, Ge(1), Le(1024)] = 4
-    max_steps: int = 1000
+    max_steps: Annotated[int, Ge(1)] = 1000
     heads: Annotated[int, Ge(1), Le(1024)] = 4
     patch_size: Annotated[int, Ge(1), Le(64)] = 1
     max_attention_size: Annotated[int, Ge(1), Le(1024)] | None = None
@@ -56,7 +56,7 @@ class UnetConfig:
     head_channels: Annotated[int, Ge(0), Le(1024)] = 0
     head_convs: Annotated[int, Ge(1), Le(8)] = 2
     conditioning: Mapping[str, Any] | None = None
-    n_classes: int = 0
+    n_classes: Annotated[int, Ge(0)] = 0
 
     @property
     def padding(self) -> tuple[int, int]:
@@ -67,9 +67,12 @@ class UnetConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a network that cannot be built."""
+        check_config(self)
+        if len(self.img_shape) != 3:
+            raise ValueError(f"img_shape is {self.img_shape}; it must be (channels, height, width)")
         height, width = (size + more for size, more in zip(self.img_shape[1:], self.padding, strict=True))
         multiple = self.patch_size * 2 ** (len(self.dim_mults) - 1)
-        if min(self.img_shape[1:]) < 1 or height > 2 * self.img_shape[1] or width > 2 * self.img_shape[2]:
+        if height > 2 * self.img_shape[1] or width > 2 * self.img_shape[2]:
             raise ValueError(
                 f"image size is {self.img_shape[1]}x{self.img_shape[2]}; patch_size {self.patch_size} and "
                 f"{len(self.dim_mults)} dim_mults take heights and widths of at least {-(-multiple // 2)}"
