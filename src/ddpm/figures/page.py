@@ -8,11 +8,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
 from jaxtyping import Int, UInt8
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from PIL import Image, ImageColor
+from PIL import Image, ImageChops, ImageColor
 from torch import Tensor
 
 from ddpm.figures.canvas import DPI
@@ -103,13 +102,19 @@ def darkened(figure: Image.Image, images: Sequence[Sequence[int]]) -> Image.Imag
         figure: On a white ground.
         images: (left, top, right, bottom) of each image in it, in dots.
     """
-    light = numpy.asarray(figure) / 255
-    flipped = light + 1 - light.max(-1, keepdims=True) - light.min(-1, keepdims=True)  # of HSL's lightness
-    ground = numpy.array(ImageColor.getrgb(DARK)) / 255
-    dark = ground + (1 - ground) * flipped
+    red, green, blue = figure.split()
+    lightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
+    dark = [  # channel - darkest + 255 - lightest, which turns HSL's lightness round; from the ground up to white
+        ImageChops.add(ImageChops.subtract(channel, darkest), ImageChops.invert(lightest)).point(
+            [round(ground + (255 - ground) * level / 255) for level in range(256)]
+        )
+        for channel, ground in zip((red, green, blue), ImageColor.getrgb(DARK), strict=True)
+    ]
+    merged = Image.merge("RGB", dark)
     for left, top, right, bottom in images:
-        dark[top:bottom, left:right] = light[top:bottom, left:right]
-    return Image.fromarray((dark * 255).round().astype(numpy.uint8))
+        merged.paste(figure.crop((left, top, right, bottom)), (left, top))
+    return merged
 
 
 def trajectory(
