@@ -141,6 +141,28 @@ def test_what_cannot_be_exported_is_said_and_nothing_is_written(monkeypatch):
         export(Path("models/unet.safetensors"), Path("models"), "hub")
 
 
+def test_an_exporter_that_fails_leaves_nothing(monkeypatch):
+    saved("mlp")
+    before = sorted(Path().rglob("*"))
+
+    def fail(*_, **__):
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(RuntimeError, match="no such operator"):
+        export(Path("models/unet.safetensors"), Path("out"), "onnx")
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["a/new/one", "empty"])
+def test_a_folder_may_be_new_or_empty_and_others_may_read_it(name):
+    saved("mlp")
+    Path("empty").mkdir()
+    export(Path("models/unet.safetensors"), Path(name), "hub")
+    assert {path.name for path in Path(name).iterdir()} == {"model.safetensors", "scheduler_config.json", "README.md"}
+    assert Path(name).stat().st_mode == Path("models").stat().st_mode
+
+
 def test_the_command_line():
     saved("mlp")
     words = [sys.executable, "-m", "ddpm.export", "models/unet.safetensors", "out", "--to", "hub"]

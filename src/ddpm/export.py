@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -51,7 +52,8 @@ def export(model: Path, folder: Path, to: str) -> None:
 
     Raises:
         UserError: The file is no model, the folder holds something, a package is missing, or diffusers has no word for
-            what the network predicts. Nothing is written then.
+            what the network predicts.
+        Exception: torch's own, where its exporter fails. Nothing is left in either case.
     """
     network = load_model(model)
     if network.prediction not in PREDICTIONS:
@@ -61,12 +63,17 @@ def export(model: Path, folder: Path, to: str) -> None:
         raise UserError("--to onnx needs the packages onnx and onnxscript")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UserError(f"{folder} is there and not empty; name a new folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    if to == "onnx":
-        write_onnx(network, folder / "model.onnx")
-    shutil.copyfile(model, folder / "model.safetensors")
-    (folder / "scheduler_config.json").write_text(json.dumps(scheduler_config(network), indent=2) + "\n")
-    (folder / "README.md").write_text(card(network, model, to))
+    folder = folder.absolute()  # "." has no name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
+        made = Path(name, folder.name)
+        made.mkdir()  # of the usual permissions, unlike the temporary folder around it
+        if to == "onnx":
+            write_onnx(network, made / "model.onnx")
+        shutil.copyfile(model, made / "model.safetensors")
+        (made / "scheduler_config.json").write_text(json.dumps(scheduler_config(network), indent=2) + "\n")
+        (made / "README.md").write_text(card(network, model, to))
+        made.replace(folder)
 
 
 def scheduler_config(model: DiffusionModel) -> dict[str, Any]:

@@ -54,6 +54,13 @@ def test_the_loss_by_quartile_splits_the_loss_by_the_timesteps_drawn():
         assert losses == pytest.approx(by_hand, rel=1e-5)  # float32
 
 
+@pytest.mark.parametrize(("warmup_steps", "said"), [(6, 0), (7, 1)])
+def test_a_training_that_ends_before_its_warm_up_says_so(warmup_steps, said, caplog):
+    fit(Scale(), params(warmup_steps=warmup_steps), data(), seed=5)  # 20 images in batches of 8, twice: 6 steps
+    lines = [line for line in caplog.messages if line.startswith("training takes 6 steps, fewer than warmup_steps, 7")]
+    assert len(lines) == said == len(caplog.messages)
+
+
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 def test_the_ema_weights_are_evaluated_and_kept(ema_decay):
     own, held_out = params(ema_decay=ema_decay, img_log_interval=4, lr=0.1), data(9, "held out")

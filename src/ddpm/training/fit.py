@@ -1,5 +1,6 @@
 """A whole training run: the steps of Algorithm 1, and what is recorded, evaluated, logged and kept on the way."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
@@ -25,6 +26,7 @@ from ddpm.training.loop import Examples, Step, start_training, total_steps, trai
 from ddpm.training.params import Training
 from ddpm.training.quartiles import means, named
 
+TOO_SHORT = "training takes %d steps, fewer than warmup_steps, %d: the learning rate does not reach lr; raise epochs"
 Reader = Callable[[Step], None]
 
 
@@ -90,11 +92,14 @@ def fit(
         resume.start(state)
     if log:
         _log_curves(state, log)
+    total = total_steps(len(train.images), params)
+    if total < params.warmup_steps:
+        logging.warning(TOO_SHORT, total, params.warmup_steps)
     readers = [record_loss(state, params, log)]
     if held_out is not None:
         readers.append(evaluate(state, params, held_out, seed, compute, log, decode))
     steps = training_steps(state, params, train, seed, compute)
-    progress = tqdm(steps, "train", total_steps(len(train.images), params), initial=state.step, disable=hidden())
+    progress = tqdm(steps, "train", total, initial=state.step, disable=hidden())
     try:
         for step in progress:
             for read in readers:

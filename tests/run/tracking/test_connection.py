@@ -14,7 +14,7 @@ from PIL import Image
 from runs import git, parent_id, runs, under_dvc
 
 from ddpm.run.tracking import connection
-from ddpm.run.tracking.connection import COLUMNS, connect, moved, page, relocate
+from ddpm.run.tracking.connection import connect, moved, page, relocate
 from ddpm.run.tracking.record import stage_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
@@ -106,7 +106,7 @@ def test_the_experiment_has_the_users_name_and_opens_on_its_runs(monkeypatch):
     assert experiment.name == "team-a"
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     (view,) = [value for key, value in experiment.tags.items() if key.endswith(f".{connection.VIEW}")]
-    assert {f"metrics.`{name}`" for name in COLUMNS} < set(json.loads(view)["selectedColumns"])
+    assert json.loads(view)["selectedColumns"] == ["attributes.`Created`", "attributes.`Duration`"]
     assert page(identity).startswith(f"/#/experiments/{identity}/runs?workflowType=machine_learning")
 
 
@@ -130,6 +130,9 @@ def test_the_parent_has_headlines_params_and_a_description_with_a_picture(reposi
     client = MlflowClient(f"sqlite:///{repository / 'mlflow.db'}")
     parent = client.get_run(parent_id(child))
     assert parent.data.metrics == {"auc": 0.7, "recall": 0.8}
+    tags = client.get_experiment(parent.info.experiment_id).tags
+    (view,) = [value for key, value in tags.items() if key.endswith(f".{connection.VIEW}")]
+    assert json.loads(view)["selectedColumns"][-2:] == ["metrics.`auc`", "metrics.`recall`"]
     assert parent.data.params == {"train_unet.lr": "0.01", "train_unet.epochs": "2", "seed": "0", "n": "None"}
     assert "auc" not in child.data.metrics
     about = parent.data.tags["mlflow.note.content"]

@@ -5,6 +5,7 @@ import os
 import socket
 import sqlite3
 import sys
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,19 +22,18 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "ddpm"
 ARTIFACTS = "mlartifacts"
-VIEW = "headlines"  # of the experiment's page, by which MLflow finds the columns below
-COLUMNS = ("auc", "recall", "fid", "patches", "bits_dim", "loss", "excess")
+VIEW = "headlines"  # of the experiment's page, by which MLflow finds its columns
+
+
+def columns(metrics: Iterable[str]) -> tuple[str, str]:
+    """The tag that chooses the columns of the experiment's page: when, how long, and these metrics."""
+    shown = ["attributes.`Created`", "attributes.`Duration`", *(f"metrics.`{name}`" for name in metrics)]
+    return f"mlflow.sharedViewState.{VIEW}", json.dumps({"selectedColumns": shown})
+
+
 TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # else its page opens on an overview of LLM traces
-    f"mlflow.sharedViewState.{VIEW}": json.dumps(
-        {
-            "selectedColumns": [
-                "attributes.`Created`",
-                "attributes.`Duration`",
-                *(f"metrics.`{name}`" for name in COLUMNS),
-            ]
-        }
-    ),
+    **dict([columns(())]),  # until there are headline metrics
 }
 # Where MLflow's tables hold the place of an artifact.
 PLACES = {

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from ddpm.run.root import repo_root
 from ddpm.run.tracking import outbox
-from ddpm.run.tracking.connection import connect
+from ddpm.run.tracking.connection import columns, connect
 from ddpm.run.tracking.model_registry import register
 from ddpm.run.tracking.outbox import RUN_ID, reason, tracking_uri, without_secrets
 
@@ -127,6 +127,8 @@ class Store:
                 case {"artifact": name}:
                     run = progress.parent if record.get("of_parent") else progress.run
                     self._log_artifact(run, folder / "files" / name, name)
+                case {"of_parent": True, "metrics": headlines}:
+                    self._client.set_experiment_tag(self._experiment, *columns(headlines))
                 case {"model": about}:
                     self._log_model(progress.parent, folder / "files" / about["file"], about)
                 case {"input": about}:
