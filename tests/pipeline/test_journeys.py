@@ -2,10 +2,10 @@
 
 import json
 import re
-import subprocess
 
 import pytest
-from project import REPO, TINY, copy_project, write_params
+from clone import Clone
+from project import NOWHERE, REPO, write_params
 
 from ddpm.run.yaml import load_yaml
 
@@ -19,46 +19,27 @@ JOURNEYS = {
 }
 
 
-class Clone:
-    """A copy of the project with the five files added, and nothing else."""
-
-    def __init__(self, folder, environment):
-        folder.mkdir()
-        copy_project(folder)
-        self.folder, self.environment = folder, environment | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
-
-    def run(self, *command):
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=600
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def plan(self, stage):
-        return json.loads((self.folder / f"plan/{stage}.json").read_text())
-
-
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory, stage_environment):
-    made = Clone(tmp_path_factory.mktemp("journeys") / "clone", stage_environment)
-    write_params(made.folder, TINY)
-    made.run("dvc", "repro", "check")
-    made.before = {path.stem: made.plan(path.stem) for path in (made.folder / "plan").glob("*.json")}
+def clone(repro, images, stage_environment):
+    """A clone that has run, with the five files added and nothing else, and run again."""
+    made = Clone(repro / "copy", stage_environment | {"MLFLOW_TRACKING_URI": NOWHERE}, images)
+    made.before = made.plans()
     for name, text in FILES.items():
         (made.folder / name).write_text(text)
-    made.run("python", "-m", "ddpm.run.dvc")
+    made.run("env", "PYTHONPATH=src", "python", "-m", "ddpm.run.dvc")
     made.run("dvc", "repro", "check")
-    made.added = {path.stem: made.plan(path.stem) for path in (made.folder / "plan").glob("*.json")}
+    made.added = made.plans()
     write_params(
         made.folder,
         {
-            "data": {"name": "stripes"},
+            "data": {"name": "stripes", "path": None},
             "train_unet": {"network": "convnet", "conditioning": None, "convnet": {"width": 8}},
             "sample": {"unet": {"sampler": "euler", "guidance_scale": 1.0, "spacing": "even"}},
             "study_samplers": {"samplers": None},
         },
     )
     made.output = made.run("dvc", "repro")
+    made.planned = made.plans()
     return made
 
 
@@ -89,9 +70,11 @@ def test_the_data_set_flows_through_the_whole_pipeline(clone):
 
 
 def test_the_network_and_the_sampler_are_the_new_ones(clone):
-    assert "ddpm.networks.architectures.convnet" in clone.plan("train_unet")
-    assert "ddpm.networks.architectures.unet" not in clone.plan("train_unet")
-    assert {"ddpm.sampling.samplers.euler", "ddpm.networks.architectures.convnet"} <= clone.plan("sample_unet").keys()
+    assert "ddpm.networks.architectures.convnet" in clone.planned["train_unet"]
+    assert "ddpm.networks.architectures.unet" not in clone.planned["train_unet"]
+    assert {"ddpm.sampling.samplers.euler", "ddpm.networks.architectures.convnet"} <= clone.planned[
+        "sample_unet"
+    ].keys()
     rows = (clone.folder / "reports/study_samplers/sampler_error.csv").read_text()
     assert ",euler," in rows
 

@@ -2,16 +2,13 @@
 
 import json
 import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from project import NOWHERE, STAGES, make_small
-from ruamel.yaml import YAML
+from clone import FORKING_DVC, Clone, stages_run
+from project import NOWHERE, STAGES, write_params
 
-from ddpm.run.files import md5
 from ddpm.run.plan import is_neutral
 from ddpm.run.yaml import load_yaml
 
@@ -35,68 +32,21 @@ def record():
 TRACKED = [stage for stage in STAGES if stage != "check"]
 
 
-def stages_run(output: str) -> list[str]:
-    return [stage for stage in STAGES if f"Running stage '{stage}'" in output]
-
-
-class Clone:
-    """A copy of the project that can be run."""
-
-    def __init__(self, folder: Path, raw: Path, environment: dict[str, str], **extra: str) -> None:
-        folder.mkdir()
-        make_small(folder, raw)
-        self.folder = folder
-        self.environment = environment | extra
-
-    def start(self, *command: str) -> subprocess.Popen:
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
-        return subprocess.Popen(
-            command, cwd=self.folder, env=self.environment, text=True, start_new_session=True, **pipes
-        )
-
-    def finish(self, process: subprocess.Popen, status: int = 0) -> str:
-        try:
-            output, _ = process.communicate(timeout=1200)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-        assert process.returncode == status, output
-        return output
-
-    def run(self, *command: str, status: int = 0) -> str:
-        return self.finish(self.start(*command), status)
-
-    def lock(self) -> dict:
-        return YAML(typ="safe").load(self.folder / "dvc.lock")["stages"]
-
-    def files(self) -> dict:
-        """Every output and the lock, by path."""
-        paths = [self.folder / "dvc.lock", self.folder / "metrics.json"]
-        for kind in ("plan", "data", "models", "samples", "reports"):
-            paths += [path for path in (self.folder / kind).rglob("*") if path.is_file()]
-        return {path: md5(path) for path in paths}
-
-    def runs(self) -> list:
-        from mlflow import MlflowClient
-
-        client = MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
-        return client.search_runs([client.get_experiment_by_name("ddpm").experiment_id])
-
-
 @pytest.fixture(scope="module")
-def clones(tmp_path_factory, fashion_mnist_raw, stage_environment):
-    """Two clones, each run once: the second in a terminal, without an MLflow server, and with a recorder of imports."""
-    parent = tmp_path_factory.mktemp("clones")
+def clones(request, tmp_path_factory, images, stage_environment):
+    """Two clones, each run once: the first by dvc; the second without it, in a terminal, without an MLflow server, and
+    with a recorder of imports. What the second has made is then given to dvc."""
     other = {"MLFLOW_TRACKING_URI": NOWHERE, "RECORD_TO": str(tmp_path_factory.mktemp("records"))}
-    pair = [
-        Clone(parent / "one", fashion_mnist_raw, stage_environment),
-        Clone(parent / "two", fashion_mnist_raw, stage_environment, **other),
-    ]
-    (pair[1].folder / "src/sitecustomize.py").write_text(RECORDER)
-    processes = [pair[0].start("dvc", "repro"), pair[1].start(sys.executable, "-c", IN_A_TERMINAL, "dvc", "repro")]
-    for clone, process in zip(pair, processes, strict=True):
-        clone.output = clone.finish(process)
-    return pair
+    second = Clone(tmp_path_factory.mktemp("clones") / "two", stage_environment | other, images)
+    (second.folder / "src/sitecustomize.py").write_text(RECORDER)
+    (second.folder / ".git/dvc").write_text(FORKING_DVC)
+    command = "env", "PYTHONPATH=src", sys.executable, ".git/dvc", *STAGES
+    process = second.start(sys.executable, "-c", IN_A_TERMINAL, *command)
+    folder = request.getfixturevalue("repro")
+    first = Clone(folder / "one", stage_environment, images)
+    first.output, second.output = (folder / "output").read_text(), second.finish(process)
+    second.run("dvc", "commit", "--force")
+    return first, second
 
 
 def test_two_clones_end_with_the_same_hashes(clones):
@@ -210,48 +160,50 @@ def test_code_runs_the_stages_that_use_it_and_words_run_the_check_alone(clones):
 
 
 def test_a_change_runs_what_it_touches(clones):
-    clone = clones[1]
+    clone = clones[0]
+    repro = "env", f"MLFLOW_TRACKING_URI={NOWHERE}", "dvc", "repro"
+    sampled = {"sample_tiny", "evaluate_tiny", "render_tiny", "render_exact", "summary"}
     for changed, stages in (
-        ({"sample": {"tiny": {"n_samples": 43}}}, {"sample_tiny", "render_page"}),
-        ({"sample": {"tiny": {"n_samples": 42}}, "checkpoint_seconds": 7}, set()),
+        (
+            {"sample": {"tiny": {"n_samples": 43}}, "render_data": {"n_gradients": 9}},
+            {*sampled, "render_data", "render_page"},
+        ),
+        ({"sample": {"tiny": {"n_samples": 42}}, "render_data": {"n_gradients": 16}, "checkpoint_seconds": 7}, set()),
     ):
         write_params(clone.folder, changed)
-        clone.run("dvc", "repro", "check")
-        assert set(json.loads(clone.run("dvc", "status", "dvc.yaml", "--json"))) == stages
-    write_params(clone.folder, {"render_data": {"n_gradients": 9}})
-    assert set(stages_run(clone.run("dvc", "repro"))) == {"check", "render_data", "render_page"}
+        assert set(stages_run(clone.run(*repro))) == {"check", *stages}
 
 
 def test_an_experiment_in_a_temporary_folder_is_its_own_run(clones):
     clone = clones[0]
-    clone.run("git", "add", "-A")
-    clone.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "ran")
+    clone.commit()
     before = {run.info.run_id for run in clone.runs()}
-    clone.run("dvc", "exp", "run", "--temp", "--name", "finer", "-S", "evaluate_tiny.n_eval_per_step=5")
+    clone.run("dvc", "exp", "run", "--temp", "--name", "finer", "-S", "train_tiny.epochs=1")
     table = clone.run("dvc", "exp", "show", "--csv")
     assert "finer" in table
-    assert "n_eval_per_step" in table
+    assert "train_tiny.epochs" in table
     new = [run for run in clone.runs() if run.info.run_id not in before]
     parents = [run for run in new if "mlflow.parentRunId" not in run.data.tags]
     assert [run.info.run_name for run in parents] == ["finer"]
     children = {run.info.run_name: run for run in new if "mlflow.parentRunId" in run.data.tags}
-    assert set(children) == {"evaluate_tiny", "render_tiny", "render_exact", "render_page", "summary"}
-    assert children["evaluate_tiny"].data.params["evaluate_tiny.n_eval_per_step"] == "5"
+    assert set(children) == {
+        *("train_tiny", "sample_tiny", "evaluate_tiny", "render_tiny", "render_exact", "render_page", "summary")
+    }
+    assert children["train_tiny"].data.params["train_tiny.epochs"] == "1"
     params = parents[0].data.params
-    assert (params["evaluate_tiny.n_eval_per_step"], "processes" in params) == ("5", False)  # which is as committed
+    assert (params["train_tiny.epochs"], "processes" in params) == ("1", False)  # which is as committed
     assert not any(clone.folder.glob(".dvc/tmp/exps/standalone/tmp*/mlflow.db"))
     beside = clone.run("env", "PYTHONPATH=src", "python", "-m", "ddpm.compare")
     rows = {line.split()[0]: line.split()[1:] for line in beside.splitlines()[1:]}
     assert beside.splitlines()[0].split()[::2] == ["workspace", "finer"]
-    assert rows["evaluate_tiny.n_eval_per_step"] == ["4", "4", "5"]
+    assert rows["train_tiny.epochs"] == ["2", "2", "1"]
     assert float(rows["minutes"][2]) > 0
     assert max(map(len, beside.splitlines())) <= 120
 
 
 def test_an_experiment_that_fails_says_how_to_go_back_and_that_works(clones):
     clone = clones[0]
-    clone.run("git", "add", "-A")
-    clone.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--allow-empty", "-qm", "before")
+    clone.commit()
     before = clone.files()
     output = clone.run("dvc", "exp", "run", "-S", "train_tiny.epochs=1", "-S", "data.path=gone", status=255)
     assert "data.path is" in output

@@ -209,7 +209,7 @@ def test_labels_and_guidance_reach_the_network():
         ({"sampler": "ddim", "eta": 2.0}, "eta is 2.0.*options of sampler ddim: eta"),
         ({"variance": "small"}, "variance is 'small'"),
         ({"guidance_scale": 2.0}, "guidance_scale is 2; .*, so it must be 1"),
-        ({"guidance_scale": float("nan")}, "guidance_scale is nan; it must be finite"),
+        ({"guidance_scale": float("nan")}, "guidance_scale is nan; it must be from 1 to 100"),
         ({"labels": torch.tensor([0, 1])}, "labels is given; this model is unconditional, so it must be None"),
         ({"cond": torch.tensor([0, 1])}, "cond is given; this model is unconditional, so it must be None"),
         ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
