@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import chdir
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +29,25 @@ LABELS = {"conditioning": {"name": "labels", "dropout": 0.0}, "n_classes": 3}
 MEANS = {"conditioning": {"name": "clusters", "n_clusters": 3, "dropout": 0.1}}
 NETWORKS = {
     "unet": lambda: Unet(UnetConfig(**UNET, head_channels=4, patch_size=2)),
-    "labels": lambda: Unet(UnetConfig(**UNET, **LABELS)),
-    "clusters": lambda: Unet(UnetConfig(**UNET, **MEANS)),
+    "labels": lambda: Unet(UnetConfig(**UNET | {"dim_mults": (1,)} | LABELS)),
+    "clusters": lambda: Unet(UnetConfig(**UNET | {"dim_mults": (1,)} | MEANS)),
     "mlp": lambda: TinyDiffuser(TinyDiffuserConfig((2, 8, 12), 16, T)),
 }
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory):
+    """A network by name, and the folder of its graph; each is exported once, which takes seconds."""
+
+    @cache
+    def exported(name):
+        folder = tmp_path_factory.mktemp(name)
+        with chdir(folder):
+            model = saved(name)
+            export(Path("models/unet.safetensors"), Path("out"), "onnx")
+        return model, folder / "out"
+
+    return exported
 
 
 def saved(name, prediction="v", path="models/unet.safetensors"):
@@ -52,25 +69,23 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_graph_computes_what_the_network_computes(name):
-    model = saved(name)
-    export(Path("models/unet.safetensors"), Path("out"), "onnx")
-    graph = onnxruntime.InferenceSession("out/model.onnx")
+def test_the_graph_computes_what_the_network_computes(name, graph):
+    model, folder = graph(name)
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
     n = 5
     x, t = torch.randn(n, 2, 8, 12), torch.tensor([1, T, 3, 4, 9])
     cond = [torch.tensor([0, 1, 2, 2, 1])] if model.conditioning else []
     names = ("sample", "timestep", "cond")
     inputs = dict(zip(names, (x.numpy(), (t - 1).numpy(), *(c.numpy() for c in cond)), strict=False))
-    (found,) = graph.run(None, inputs)
+    (found,) = session.run(None, inputs)
     assert np.abs(found - model(x, t, *cond).numpy()).max() < 1e-5
-    assert {node.name for node in graph.get_inputs()} == set(inputs)
+    assert {node.name for node in session.get_inputs()} == set(inputs)
 
 
-def test_diffusers_draws_with_the_graph_what_the_library_draws():
+def test_diffusers_draws_with_the_graph_what_the_library_draws(graph):
     """The deterministic sampler from the same noise; x_0 is not clipped, for the end of a clipped chain is the same."""
-    saved("mlp")
-    export(Path("models/unet.safetensors"), Path("out"), "onnx")
-    graph = onnxruntime.InferenceSession("out/model.onnx")  # what it predicts stands in the schedule, not in the graph
+    _, folder = graph("mlp")
+    session = onnxruntime.InferenceSession(folder / "model.onnx")  # what it predicts stands in the schedule alone
     start = torch.randn(3, 2, 8, 12, generator=torch.Generator().manual_seed(1))
     for prediction in ("eps", "x0", "v"):
         model, x = saved("mlp", prediction), start
@@ -78,12 +93,12 @@ def test_diffusers_draws_with_the_graph_what_the_library_draws():
         scheduler = DDIMScheduler.from_pretrained(prediction, clip_sample=False, set_alpha_to_one=True)
         scheduler.set_timesteps(T)
         for t in scheduler.timesteps:
-            (predicted,) = graph.run(None, {"sample": x.numpy(), "timestep": t.expand(3).numpy()})
+            (predicted,) = session.run(None, {"sample": x.numpy(), "timestep": t.expand(3).numpy()})
             x = scheduler.step(torch.from_numpy(predicted), t, x).prev_sample
         expected = sample(model, 3, start=start, sampler="ddim")
         assert (x - expected).abs().max() < 1e-4 * expected.abs().max()
     config = Path("v/scheduler_config.json").read_text()
-    assert Path("out/scheduler_config.json").read_text() == config
+    assert (folder / "scheduler_config.json").read_text() == config
 
 
 def test_the_schedule_is_read_by_diffusers():
@@ -120,11 +135,12 @@ def test_scores_of_another_network_are_not_claimed():
 
 
 @pytest.mark.parametrize("to", ["hub", "onnx"])
-def test_the_cards_example_runs(to, monkeypatch):
-    saved("unet")
-    export(Path("models/unet.safetensors"), Path("out"), to)
-    (code,) = re.findall(r"```python\n(.*?)```", Path("out/README.md").read_text(), re.DOTALL)
-    monkeypatch.chdir("out")
+def test_the_cards_example_runs(to, graph, monkeypatch):
+    if to == "hub":
+        saved("unet")
+        export(Path("models/unet.safetensors"), Path("out"), to)
+    monkeypatch.chdir("out" if to == "hub" else graph("unet")[1])
+    (code,) = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
     exec(compile(code, "<card>", "exec"), {"__name__": "card"})
 
 

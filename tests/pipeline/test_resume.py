@@ -36,7 +36,7 @@ def folders(tmp_path):
             images = gradient_images(500, (3, 4, 5), generator(0, split))
             save_dataset(folder / f"data/gradients/{split}.safetensors", ImageDataset(images))
         seconds = 0 if folder.name == "tormented" else 60
-        more = {"epochs": 40, "batch_size": 16, "img_log_interval": 100}
+        more = {"epochs": 20, "batch_size": 16, "img_log_interval": 100}
         write_params(folder, TINY | {"train_tiny": TINY["train_tiny"] | more, "checkpoint_seconds": seconds})
     (made[1] / "dvc").write_text(DVC)
     return made

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import logging
 import re
+from contextlib import chdir
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -31,8 +33,30 @@ SIZES = {"train": 300, "held_out": 280, "test": 290}
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """Splits and samples of noise, each from its own seed, and an untrained classifier that sees several classes."""
     monkeypatch.chdir(tmp_path)
+    write_inputs()
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """A folder in which the stage has run, once for all tests that only read; its run, and what it has said."""
+    folder, said = tmp_path_factory.mktemp("scored"), []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.INFO)
+    root.addHandler(handler)
+    with chdir(folder):
+        write_inputs()
+        stage = run("evaluate_unet", FEW)
+    root.removeHandler(handler)
+    root.setLevel(level)
+    return folder, stage, said
+
+
+def write_inputs():
+    """Splits and samples of noise, each from its own seed, and an untrained classifier that sees several classes."""
     for seed, (split, n) in enumerate(SIZES.items()):
         save_split(split, noise(seed, n), torch.randint(10, (n,), generator=generator(seed, "labels")).to(torch.uint8))
     SAMPLES.parent.mkdir()
@@ -85,8 +109,8 @@ def test_few_samples_have_every_score_but_those_that_need_a_covariance():
     assert METRICS.keys() - found.keys() == {"fid_classifier", "fid_inception", "label_accuracy_classifier"}
 
 
-def test_the_headline_is_the_worst_of_the_networks_with_the_floor_of_the_same_view():
-    run("evaluate_unet", FEW)
+def test_the_headline_is_the_worst_of_the_networks_with_the_floor_of_the_same_view(scored, monkeypatch):
+    monkeypatch.chdir(scored[0])
     scores = json.loads((REPORTS / "scores.json").read_text())
     values = {name: found["samples"]["value"] for name, found in scores["metrics"].items() if name.startswith("auc_")}
     assert len(values) == 3
@@ -95,8 +119,8 @@ def test_the_headline_is_the_worst_of_the_networks_with_the_floor_of_the_same_vi
     assert metrics["worst_auc_floor"] == scores["metrics"][scores["headline"]]["floor"]["value"]
 
 
-def test_every_metric_that_applies_is_written_with_its_direction():
-    run("evaluate_unet", FEW)
+def test_every_metric_that_applies_is_written_with_its_direction(scored, monkeypatch):
+    monkeypatch.chdir(scored[0])
     metrics = json.loads((REPORTS / "scores.json").read_text())["metrics"]
     assert metrics.keys() == METRICS.keys() - {"fid_inception", "label_accuracy_classifier"}
     assert all((found["better"], found["sees"]) == (METRICS[n].better, METRICS[n].sees) for n, found in metrics.items())
@@ -126,8 +150,8 @@ def test_what_counts_as_a_duplicate_is_set_by_the_reference():
     assert scores["metrics"]["duplicates_pixel"]["floor"]["value"] == pytest.approx(0.5, abs=0.17)  # 4 standard errors
 
 
-def test_the_histogram_has_the_shares_of_samples_and_reference():
-    run("evaluate_unet", FEW)
+def test_the_histogram_has_the_shares_of_samples_and_reference(scored, monkeypatch):
+    monkeypatch.chdir(scored[0])
     model, _ = load_classifier(WEIGHTS)
     with (REPORTS / "class_histogram.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -184,16 +208,16 @@ def test_weights_of_inception_that_are_not_there_stop_before_any_work(monkeypatc
     assert not REPORTS.exists()
 
 
-def test_every_value_is_logged_with_what_it_was_measured_with(caplog):
-    caplog.set_level("INFO")
-    stage = run("evaluate_unet", FEW)
+def test_every_value_is_logged_with_what_it_was_measured_with(scored, monkeypatch):
+    folder, stage, said = scored
+    monkeypatch.chdir(folder)
     scores = json.loads((REPORTS / "scores.json").read_text())
     for name in scores["metrics"]:
-        [line] = [line for line in caplog.messages if line.startswith(f"{name}: ")]
+        [line] = [line for line in said if line.startswith(f"{name}: ")]
         number = r"(-?[\d.e+-]+|nan) \[\S+, \S+\]"
         assert re.fullmatch(rf"{name}: {number}, floor {number}", line)
     facts = {"n_samples": "258", "reference": "test", "extractor": scores["extractor"]}
-    assert caplog.messages[-1] == ", ".join(f"{name} {fact}" for name, fact in facts.items())
+    assert said[-1] == ", ".join(f"{name} {fact}" for name, fact in facts.items())
     assert stage.log.tags == facts
 
 
