@@ -62,7 +62,7 @@ def main() -> None:
     shape = params_with({}).data.source.img_shape
     variants = {name: variant(changes[name], shape) for name in VARIANTS}
     general = variants["f4"].params
-    compute = set_up(general.device, general.precision, general.threads)
+    compute = set_up(general.device, general.precision)
     measures: dict[str, Measure] = {"training": partial(training, n_steps=asked.steps), "sampling": sampling}
     found: dict[tuple[str, str], list[float]] = {(name, kind): [] for name in variants for kind in measures}
     for number in range(asked.rounds):

@@ -87,7 +87,7 @@ def shown(monkeypatch):
 
 
 def test_a_peer_sees_each_image_once_an_epoch_and_its_gradient_is_clipped(shown):
-    peer = Peer("torch", threads=1)
+    peer = Peer("torch")
     state, steps = peer.start(IMAGES, 4, 0)
     before = weight(state)
     assert list(islice(steps, 1)) == [pytest.approx(1000 * before)]
@@ -99,7 +99,7 @@ def test_a_peer_sees_each_image_once_an_epoch_and_its_gradient_is_clipped(shown)
 
 
 def test_noise_order_and_samples_of_a_peer_depend_on_seed_and_step_alone(shown):
-    peer = Peer("torch", threads=1)
+    peer = Peer("torch")
     for seed, first in ((0, 0), (0, 2), (1, 0)):
         state, steps = peer.start(IMAGES, 4, seed)
         state.step = first  # as after a state was loaded

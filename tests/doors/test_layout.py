@@ -58,7 +58,7 @@ def test_its_page_and_its_tiny_params_are_there(door):
 
 @each_door
 def test_each_stage_waits_for_its_plan_and_reads_its_own_params(door):
-    keys = {"seed", "device", "precision", "threads"}
+    keys = {"seed", "device", "precision"}
     for name, entry in load_yaml(REPO / f"doors/{door}/dvc.yaml")["stages"].items():
         assert name == CHECK or entry["deps"][0] == f"plan/{name}.json"
         assert entry["cmd"].startswith("PYTHONPATH=../../src python stages/")

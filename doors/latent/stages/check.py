@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm.check import check_stage
-from ddpm.data.dataset import Data
-from ddpm.evaluation.evaluate import FEWEST
+from ddpm.data.dataset import FEWEST, Data
 from ddpm.rules import conditioning_fits, sampling_fits
 from ddpm.run.dvc import CHECK
 from ddpm.run.params import load_params

@@ -38,7 +38,7 @@ from ddpm.run.resume.context import Resume
 from ddpm.run.resume.state import TrainingState
 from ddpm.run.seeding import generator
 from ddpm.training.divergence import diverged, is_diverged, loss_at
-from ddpm.training.gradients import BatchGradient
+from ddpm.training.gradients import BatchGradient, check_micro_batches
 
 N_FEATURES = 128
 BATCH = 512  # images at a time outside training
@@ -63,10 +63,7 @@ class TrainClassifier(Section):
 
     @model_validator(mode="after")
     def _batch_can_be_cut(self) -> "TrainClassifier":
-        if self.batch_size % self.micro_batches:
-            raise ValueError(
-                f"micro_batches is {self.micro_batches}; it must divide batch_size, which is {self.batch_size}"
-            )
+        check_micro_batches(self.micro_batches, self.batch_size)
         return self
 
 

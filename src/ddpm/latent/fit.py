@@ -1,5 +1,6 @@
 """Training an autoencoder (Rombach et al. 2022, section 3.1): the error of pixels, and the bottleneck's penalty."""
 
+from functools import partial
 from itertools import islice
 from math import ceil
 from typing import Annotated, Any
@@ -7,7 +8,7 @@ from typing import Annotated, Any
 import torch
 from annotated_types import Ge, Gt, Le
 from jaxtyping import Float
-from pydantic import AfterValidator
+from pydantic import AfterValidator, model_validator
 from torch import Tensor
 from tqdm import tqdm
 
@@ -21,8 +22,9 @@ from ddpm.run.params import Chooses, Count
 from ddpm.run.progress import hidden
 from ddpm.run.resume.context import Resume
 from ddpm.run.resume.state import TrainingState
-from ddpm.run.seeding import generator
+from ddpm.run.seeding import derive_seed, generator
 from ddpm.training.divergence import diverged, is_diverged, loss_at
+from ddpm.training.gradients import BatchGradient, check_micro_batches
 
 N_SCALE = 2_048  # training images behind the scale of latents
 
@@ -38,8 +40,19 @@ class TrainAutoencoder(Chooses):
     lr: Annotated[float, Gt(0), Le(1)]
     warmup_steps: Annotated[int, Ge(0), Le(10_000_000)]
     batch_size: Count
+    micro_batches: Annotated[int, Ge(1), Le(1024)]
     epochs: Annotated[float, Gt(0), Le(100_000)]
     log_interval: Count
+
+    @property
+    def most_processes(self) -> int:
+        """One a micro-batch."""
+        return self.micro_batches
+
+    @model_validator(mode="after")
+    def _batch_can_be_cut(self) -> "TrainAutoencoder":
+        check_micro_batches(self.micro_batches, self.batch_size)
+        return self
 
     @classmethod
     def registries(cls) -> dict[str, Registry[Any]]:
@@ -84,6 +97,7 @@ def fit_autoencoder(
     total = max(1, round(params.epochs * per_epoch))
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     state = TrainingState({"model": model}, [optimizer])
+    gradient = BatchGradient(model.parameters(), params.batch_size)
     if resume:
         resume.start(state)
     order = islice(batches(len(images), params.batch_size, seed, first=state.step), total - state.step)
@@ -92,15 +106,12 @@ def fit_autoencoder(
         [group] = optimizer.param_groups
         group["lr"] = params.lr * min(step / (params.warmup_steps + 1), 1) * (1 - (step - 1) / total)
         x = to_x0_range(images[chosen.to(compute.device)])
-        with compute.autocast():
-            made, penalty = model(x, generator(seed, "noise", step))
-        loss = (error(x, made.float()) + penalty).mean()
-        if is_diverged(value := loss.item(), state.first_loss(value)):
+        losses_of = partial(_losses_of_part, model, x, compute, derive_seed(seed, "noise", step))
+        losses = gradient(len(chosen), params.micro_batches, losses_of)
+        if is_diverged(value := losses.mean().item(), state.first_loss(value)):
             if resume:
                 resume.save(state)
             raise diverged(loss_at(step, total, per_epoch, value), group["lr"], len(chosen))
-        optimizer.zero_grad()
-        loss.backward()
         optimizer.step()
         state.step = step
         state.recent.append(value)
@@ -112,6 +123,15 @@ def fit_autoencoder(
     if not state.is_finite():  # no loss was taken after the last step
         raise diverged(f"the weights after step {total}, the last, are not finite", params.lr, params.batch_size)
     return state.train_loss
+
+
+def _losses_of_part(
+    model: Autoencoder, images: Float[Tensor, "b c h w"], compute: Compute, seed: int, k: int, part: slice
+) -> Float[Tensor, " p"]:
+    """The losses of micro-batch k, with noise of its own."""
+    with compute.autocast():
+        made, penalty = model(images[part], generator(seed, "micro-batch", k))
+    return error(images[part], made.float()) + penalty
 
 
 def error(images: Float[Tensor, "b c h w"], made: Float[Tensor, "b c h w"]) -> Float[Tensor, "b"]:

@@ -34,7 +34,7 @@ def check_config(config: Any) -> None:
 
 
 @cache
-def _section(config: type[Any], left_out: tuple[str, ...] = ()) -> type[Section]:
+def _section(config: Any, left_out: tuple[str, ...] = ()) -> type[Section]:
     types = get_type_hints(config, include_extras=True)
     options: dict[str, Any] = {
         field.name: (types[field.name], ... if field.default is MISSING else field.default)

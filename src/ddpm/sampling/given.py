@@ -1,6 +1,6 @@
 """Samples for conditionings that are given, as the doors draw them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Annotated, Any
 
@@ -22,7 +22,7 @@ from ddpm.sampling.chain import sample_steps
 from ddpm.sampling.sampler import SAMPLERS
 from ddpm.sampling.spacing import check_spacing, timesteps
 
-Make = Callable[[str, Callable[[], Piece]], Piece]  # `Pieces`, or `Pieces.within`
+Make = Callable[[Mapping[str, Callable[[], Piece]]], Iterable[Piece]]  # `Pieces`, or `Pieces.within`
 
 
 class Drawing(Chooses):
@@ -38,6 +38,11 @@ class Drawing(Chooses):
     def registries(cls) -> dict[str, Registry[Any]]:
         """Where the names come from."""
         return {"sampler": SAMPLERS}
+
+    @property
+    def most_processes(self) -> int:
+        """They share the batches."""
+        return 64
 
 
 def draw_given(
@@ -73,4 +78,4 @@ def draw_given(
 
     firsts = range(0, len(cond), params.batch_size)
     rows = [slice(first, min(first + params.batch_size, len(cond))) for first in firsts]
-    return torch.cat([pieces(f"from {chosen.start}", partial(batch, chosen))[0] for chosen in rows])
+    return torch.cat([images for (images,) in pieces({f"from {each.start}": partial(batch, each) for each in rows})])

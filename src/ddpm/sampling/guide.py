@@ -41,6 +41,11 @@ class Guide(Chooses):
         """Where the names come from."""
         return {"sampler": SAMPLERS}
 
+    @property
+    def most_processes(self) -> int:
+        """One a scale and way of clipping."""
+        return len(self.guidance_scales) * len(self.clip_samples)
+
 
 def draw_guided(stage: StageRun, base: DiffusionModel, model: DiffusionModel) -> dict[str, Tensor]:
     """Draw all that `stage.params`, a `Guide`, asks for. Each has the same noise.
@@ -57,11 +62,12 @@ def draw_guided(stage: StageRun, base: DiffusionModel, model: DiffusionModel) ->
     params, pieces = stage.params, Pieces(stage.resume)
     rows = tokens(params.captions).repeat_interleave(params.n_each, dim=0)
     cond = cond_of_rows(base.conditioning, rows)
-    drawn = [
-        pieces(f"{clip} {scale}", partial(_drawn, stage, base, model, cond, clip, scale))[0]
+    makes = {
+        f"{clip} {scale}": partial(_drawn, stage, base, model, cond, clip, scale)
         for clip in params.clip_samples
         for scale in params.guidance_scales
-    ]
+    }
+    drawn = [images for (images,) in pieces(makes)]
     sizes = len(params.clip_samples), len(params.guidance_scales), len(params.captions), params.n_each
     return {
         "samples": torch.cat(drawn).reshape(*sizes, *model.img_shape),

@@ -63,6 +63,12 @@ class BatchGradient:
         return self._sums[self._n_weights :][:n_images].clone()
 
 
+def check_micro_batches(micro_batches: int, batch_size: int) -> None:
+    """Raise ValueError if a batch cannot be cut into equal micro-batches."""
+    if batch_size % micro_batches:
+        raise ValueError(f"micro_batches is {micro_batches}; it must divide batch_size, which is {batch_size}")
+
+
 def share(n: int, which: int, of: int) -> slice:
     """A run of n things: the share number `which`, from 0, of shares as equal as they can be."""
     return slice(n * which // of, n * (which + 1) // of)

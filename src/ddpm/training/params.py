@@ -9,6 +9,7 @@ from ddpm.diffusion.loss import Weighting
 from ddpm.diffusion.posterior import Prediction
 from ddpm.diffusion.schedule import SCHEDULES
 from ddpm.run.params import Count, Section
+from ddpm.training.gradients import check_micro_batches
 
 
 def _a_schedule(name: str) -> str:
@@ -52,10 +53,7 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _batch_can_be_cut(self) -> "Training":
-        if self.batch_size % self.micro_batches:
-            raise ValueError(
-                f"micro_batches is {self.micro_batches}; it must divide batch_size, which is {self.batch_size}"
-            )
+        check_micro_batches(self.micro_batches, self.batch_size)
         return self
 
     @model_validator(mode="after")

@@ -256,11 +256,11 @@ def test_what_decides_a_result_and_what_does_not(tmp_path):
     data.write_text("images")
 
     def found(code="0", precision="fp32", **values):
-        params = {"threads": 2, "train_tiny": {"lr": 0.1, "mlp": {"hidden_size": 8}} | values}
+        params = {"precision": "fp32", "train_tiny": {"lr": 0.1, "mlp": {"hidden_size": 8}} | values}
         return determinants(params, [str(data), str(elsewhere)], {"ddpm.a": code}, Compute(precision=precision))
 
     first = found()
-    assert {"threads", "train_tiny.lr", "train_tiny.mlp.hidden_size", str(data), "ddpm.a", "torch"} <= first.keys()
+    assert {"precision", "train_tiny.lr", "train_tiny.mlp.hidden_size", str(data), "ddpm.a", "torch"} <= first.keys()
     assert str(elsewhere) not in first
     data.write_text("other images")
     second = found(code="1", precision="bf16", lr=0.2)
