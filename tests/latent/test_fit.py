@@ -19,6 +19,7 @@ VALUES = {
     "lr": 0.01,
     "warmup_steps": 2,
     "batch_size": 8,
+    "micro_batches": 2,
     "epochs": 3.0,
     "log_interval": 5,
 }

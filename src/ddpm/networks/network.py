@@ -19,16 +19,17 @@ NETWORKS: Registry[type[DiffusionModel]] = Registry("ddpm.networks.architectures
 GIVEN = "img_shape", "max_steps", "conditioning", "n_classes"
 
 
-def options_of(config: type[Any]) -> type[Section]:
+def options_of(config: Any) -> type[Section]:
     """The options that params.yaml may give a network: the fields of its config but for GIVEN, with their bounds."""
     return _section(config, GIVEN)
 
 
 def check_config(config: Any) -> None:
     """Raise ValueError, naming field and value, if a config's values are not of their types or within their bounds."""
-    values = {field.name: getattr(config, field.name) for field in fields(config)}
+    kind: Any = type(config)
+    values = {field.name: getattr(config, field.name) for field in fields(kind)}
     try:
-        validated(_section(type(config)), values, type(config).__name__)
+        validated(_section(kind), values, kind.__name__)
     except UserError as error:
         raise ValueError(str(error)) from None
 
