@@ -77,6 +77,9 @@ def test_an_image_is_described_the_same_in_any_company():
     model, images = Classifier(CONFIG).eval(), toy(20, 0).images
     alone = torch.cat([describe(model, image[None]).features for image in images])
     assert (describe(model, images).features - alone).abs().max() < 1e-5
+    with torch.no_grad():
+        expected = model.features(images.float() / 127.5 - 1)
+    assert (alone - expected).abs().max() < 1e-5
 
 
 def test_shifts_move_whole_images_by_at_most_the_limit():
