@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ddpm.run import experiment
 from ddpm.run.baseline import changed_params, committed_params
 from ddpm.run.experiment import overridden, take_back_overrides, way_back
+from ddpm.run.tracking.record import how_to_repeat
 from ddpm.run.yaml import load_yaml
 
 COMMITTED = "# a comment\nseed: 0     # of all\ntrain:\n  lr: 1e-3\n  betas: [0.9, 0.99]\n  unet: {channels: 64}\n"
@@ -75,6 +76,8 @@ def test_in_a_door_its_own_keys_are_taken_back(words, started_in, taken_back, fo
     overrides(monkeypatch, *words, folder=folder / started_in)
     own.write_text(COMMITTED.replace("1e-3", "abc").replace("seed: 0", "seed: 3"))
     assert changed_params() == {"doors/a/params.yaml:train.lr": "abc", "doors/a/params.yaml:seed": 3}
+    again = "dvc exp run doors/a/dvc.yaml -S doors/a/params.yaml:seed=3 -S doors/a/params.yaml:train.lr=abc"
+    assert again in how_to_repeat().splitlines()
     assert take_back_overrides() == taken_back
     assert changed_params().keys() == {f"doors/a/params.yaml:{k}" for k in ("seed", "train.lr")[: 2 - taken_back]}
     assert way_back().endswith(": git checkout HEAD doors/a/params.yaml && dvc repro doors/a/dvc.yaml")
