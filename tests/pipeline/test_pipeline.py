@@ -189,7 +189,7 @@ def test_an_experiment_in_a_temporary_folder_is_its_own_run(clones):
     assert set(children) == {
         *("train_tiny", "sample_tiny", "evaluate_tiny", "render_tiny", "render_exact", "render_page", "summary")
     }
-    assert children["train_tiny"].data.params["train_tiny.epochs"] == "1"
+    assert children["train_tiny"].data.params["train_tiny.epochs"] == "1.0"
     params = parents[0].data.params
     assert (params["train_tiny.epochs"], "processes" in params) == ("1", False)  # which is as committed
     assert not any(clone.folder.glob(".dvc/tmp/exps/standalone/tmp*/mlflow.db"))
@@ -205,7 +205,8 @@ def test_an_experiment_that_fails_says_how_to_go_back_and_that_works(clones):
     clone = clones[0]
     clone.commit()
     before = clone.files()
-    output = clone.run("dvc", "exp", "run", "-S", "train_tiny.epochs=1", "-S", "data.path=gone", status=255)
+    changes = "train_tiny.epochs=1", "data.name=fashion_mnist", "data.path=gone"  # which no check looks for
+    output = clone.run("dvc", "exp", "run", *(word for change in changes for word in ("-S", change)), status=255)
     assert "data.path is" in output
     assert "Traceback" not in output
     (line,) = [line for line in output.splitlines() if line.startswith("to go back")]

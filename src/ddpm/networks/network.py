@@ -1,8 +1,7 @@
 """Networks by name. Each is a file in `architectures/`: a class, and a dataclass that configures it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
-from functools import cache
 from typing import Any, get_type_hints
 
 import torch
@@ -34,8 +33,7 @@ def check_config(config: Any) -> None:
         raise ValueError(str(error)) from None
 
 
-@cache
-def _section(config: Any, left_out: tuple[str, ...] = ()) -> type[Section]:
+def _section(config: type[Any], left_out: Sequence[str] = ()) -> type[Section]:
     types = get_type_hints(config, include_extras=True)
     options: dict[str, Any] = {
         field.name: (types[field.name], ... if field.default is MISSING else field.default)
