@@ -258,6 +258,14 @@ LIMITS = [
     ),
     (
         "evaluation_has_images",
+        {"data.name": "npz", "data.path": "own.npz"},  # of whose 100 images 24 are for tests
+        "bound.stride",
+        12,
+        13,
+        "2 x bound.stride is 26; it cannot exceed the test split, 24",
+    ),
+    (
+        "evaluation_has_images",
         {"bound.n_images": 10_000},
         "bound.stride",
         200,

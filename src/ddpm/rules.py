@@ -176,6 +176,7 @@ def evaluation_has_images(params: Any) -> Iterator[str]:
         ("paper.n_steps", params.paper.n_steps or 1, "train_unet.max_steps", params.train_unet.max_steps),
         ("paper.n_pairs", params.paper.n_pairs, "half the test split", source.n_test // 2),
         ("2 x bound.stride", 2 * params.bound.stride, "the training images (data.n_train)", params.data.train_size),
+        ("2 x bound.stride", 2 * params.bound.stride, "the test split", source.n_test),
         ("bound.stride", params.bound.stride, "train_unet.max_steps", params.train_unet.max_steps),
         ("evaluate_tiny.n_bound", params.evaluate_tiny.n_bound, *gradients),
         ("study_samplers.n_bound", params.study_samplers.n_bound, *gradients),
