@@ -115,7 +115,7 @@ def test_noise_order_and_samples_of_a_peer_depend_on_seed_and_step_alone(shown):
 
 def test_a_peer_that_is_not_installed_is_named():
     with pytest.raises(UserError, match="no-such-peer is not installed; run `make peers`"):
-        Peer("no-such-peer", 1)
+        Peer("no-such-peer")
 
 
 def test_each_file_is_a_peer():

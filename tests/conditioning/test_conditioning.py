@@ -156,7 +156,23 @@ def test_a_number_that_stands_for_nothing_is_refused(name):
     conditioning, cond = fitted(name), encoded(fitted(name), 2)
     conditioning.check(cond)
     conditioning.check(conditioning.null(cond))
+    most = 255 if cond.dtype == torch.uint8 else 10_000
+    for wrong in (torch.full_like(cond, most), torch.full_like(cond, -1) if cond.dtype != torch.uint8 else cond + 200):
+        with pytest.raises(ValueError, match=r"cond is .*; allowed: "):
+            conditioning.check(wrong)
+
+
+@pytest.mark.parametrize("name", ["labels", "clusters"])
+def test_the_number_after_that_for_nothing_is_refused(name):
+    conditioning, cond = fitted(name), encoded(fitted(name), 2)
     with pytest.raises(ValueError, match=r"cond is .*; allowed: "):
         conditioning.check(conditioning.null(cond) + 1)
-    with pytest.raises(ValueError, match=r"cond is .*; allowed: "):
-        conditioning.check(torch.full_like(cond, -1))
+
+
+@pytest.mark.parametrize("wrong", [-0.01, 1.01, float("nan")])
+def test_levels_and_pixels_that_cannot_be_are_refused(wrong):
+    conditioning, cond = fitted("low_resolution"), encoded(fitted("low_resolution"), 2)
+    with pytest.raises(ValueError, match=r"cond is of levels .*; allowed: levels 0 to 1, and finite pixels"):
+        conditioning.check(torch.cat((cond[:, :-1], torch.full_like(cond[:, -1:], wrong)), dim=1))
+    with pytest.raises(ValueError, match="finite pixels"):
+        conditioning.check(torch.cat((torch.full_like(cond[:, :-1], torch.inf), cond[:, -1:]), dim=1))

@@ -55,6 +55,11 @@ class ReadsCaptions(Conditioning):
         super().__init__()
         self.n_classes, self.dropout = n_classes, dropout
 
+    def check(self, cond: Integer[Tensor, "n length"]) -> None:
+        """Raise ValueError for a number that is no word's."""
+        if ((cond < 0) | (cond >= SIZE)).any():
+            raise ValueError(f"cond is {cond.unique().tolist()}; allowed: word numbers 0 to {SIZE - 1}")
+
     def encode(self, images: Float[Tensor, "n c h w"], labels: Shaped[Tensor, "n"] | None) -> Int64[Tensor, "n length"]:
         """What the rules see in the images, in words that depend on each image alone."""
         if labels is None:

@@ -47,6 +47,10 @@ class Inpainting(Caption):
         parts = cond[:, :LENGTH], torch.where(holes, 0, images).flatten(1), holes.flatten(1)
         return torch.cat([part.to(torch.uint8) for part in parts], dim=1)
 
+    def check(self, cond: UInt8[Tensor, "n row"]) -> None:
+        """Raise ValueError for a number that is no word's; any byte is a pixel."""
+        super().check(cond[:, :LENGTH])
+
     def encode(self, images: Float[Tensor, "n c h w"], labels: Shaped[Tensor, "n"] | None) -> UInt8[Tensor, "n row"]:
         """The images' captions, and a hole that depends on each image alone."""
         pixels = to_uint8(denormalize_img(images)).cpu()

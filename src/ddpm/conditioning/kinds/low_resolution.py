@@ -73,6 +73,13 @@ class LowResolution(Conditioning):
         chosen = torch.randint(len(images), (len(self.kept),), generator=generator(seed, "kept"))
         self.kept.copy_(pooled(images[chosen], self.factor))
 
+    def check(self, cond: Float[Tensor, "n c1 h1 w1"]) -> None:
+        """Raise ValueError for a level outside of 0 to 1, and for pixels that are not finite."""
+        low, level = cond[:, :-1], cond[:, -1]
+        if not low.isfinite().all() or not ((level >= 0) & (level <= 1)).all():
+            lowest, highest = level.min().item(), level.max().item()
+            raise ValueError(f"cond is of levels {lowest:g} to {highest:g}; allowed: levels 0 to 1, and finite pixels")
+
     def encode(
         self,
         images: Float[Tensor, "n c h w"],
