@@ -19,7 +19,7 @@ def test_class_and_every_attribute_that_is_said_must_be_right():
     captions = ["a dark wide tee", "a dark wide tee", "a dark wide tee", "a tee", "a plain wide top that is dark"]
     found = adherence(images, captions, torch.tensor([TEE, TEE, DRESS, TEE, TEE]))
     assert found.whole.tolist() == [True, False, False, True, False]
-    assert found.shares == {"caption": 2 / 5, "class": 4 / 5, "tone": 2 / 4, "pattern": 1, "width": 1}
+    assert found.shares == {"whole": 2 / 5, "class": 4 / 5, "tone": 2 / 4, "pattern": 1, "width": 1}
 
 
 def test_what_is_not_said_is_left_open():

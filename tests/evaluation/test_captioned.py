@@ -18,10 +18,10 @@ def known():
 
 def test_shares_are_of_the_images_that_the_caption_is_about():
     found = adherence_scores(known(), 50, 0)
-    assert found.keys() == {"caption", "class", "tone"}
+    assert found.keys() == {"whole", "class", "tone"}
     assert found["class"].value == 3 / 4
     assert found["tone"].value == 150 / 200
-    assert found["caption"].value == known().whole.double().mean()
+    assert found["whole"].value == known().whole.double().mean()
     # the half-sample bootstrap of a share: its standard error, give or take a third
     assert (found["class"].high - 0.75) / 1.96 == pytest.approx((0.75 * 0.25 / 400) ** 0.5, rel=1 / 3)
     assert as_values(found)["class"]["value"] == 3 / 4

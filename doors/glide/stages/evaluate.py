@@ -33,8 +33,8 @@ def main(stage: StageRun) -> None:
     asked = {"samples": drawn["samples"][seen], "labels": labels[drawn["images"][seen]]}
     comparison, facts = compare(params, asked, splits, Path(CLASSIFIER), stage.seed, stage.compute)
     scores = all_scores(comparison)
-    whole = {f"adherence_{name}": found["caption"].value for name, found in adheres.items()}
-    logging.info("%s", ", ".join(f"{name} captions: {found['caption']} adhere" for name, found in adheres.items()))
+    whole = {f"adherence_{name}": found["whole"].value for name, found in adheres.items()}
+    logging.info("%s", ", ".join(f"{name} captions: {found['whole']} adhere" for name, found in adheres.items()))
     write_json(REPORTS / "adherence.json", {name: as_values(found) for name, found in adheres.items()})
     write_json(REPORTS / "scores.json", as_report(scores, comparison, facts))
     write_json(REPORTS / "metrics.json", as_metrics(scores) | whole)

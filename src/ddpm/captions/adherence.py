@@ -36,7 +36,7 @@ class Adherence(NamedTuple):
     @property
     def shares(self) -> dict[str, float]:
         """Shares of the images in which the whole caption, the class and each attribute that was said are right."""
-        found = {"caption": self.whole, "class": self.item}
+        found = {"whole": self.whole, "class": self.item}
         for column, name in enumerate(ATTRIBUTES):
             if (said := self.said[:, column]).any():
                 found[name] = self.shown[said, column]

@@ -22,7 +22,7 @@ def adherence_scores(found: Adherence, rounds: int, seed: int) -> dict[str, Esti
     """
     said = {name: found.shown[found.said[:, column], column] for column, name in enumerate(NAMES)}
     groups = {
-        "caption": found.whole,
+        "whole": found.whole,
         "class": found.item,
         **{name: right for name, right in said.items() if len(right)},
     }

@@ -1,0 +1,82 @@
+"""What must hold between sections of doors/glide/params.yaml; stage check of the door applies every rule."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ddpm.conditioning.conditioning import CONDITIONINGS
+from ddpm.data.dataset import Data
+from ddpm.run.params import load_params
+from ddpm.sampling.sampler import SAMPLERS
+
+MAIN = "../../params.yaml"
+SEES_HOLES = {"train_base": False, "train_inpaint": True}
+DRAWN = {"sample": "train_base", "sweep": "train_base", "inpaint": "train_inpaint"}  # by the model of which stage
+
+
+def networks_can_be_built(params: Any) -> Iterator[str]:
+    """Image size, levels, groups, heads, captions and text encoder go together."""
+    source = load_params({"data": Data}, Path(MAIN)).data.source
+    for stage, sees_holes in SEES_HOLES.items():
+        training = getattr(params, stage)
+        kind = CONDITIONINGS[training.conditioning] if training.conditioning else None
+        if kind is None or kind.data_set is None or kind.gives_mask != sees_holes:
+            what = "a caption and a hole" if sees_holes else "a caption"
+            yield f"{stage}.conditioning is {training.conditioning}; it must be one that gives {what}"
+            continue
+        try:
+            training.config(source.img_shape, len(source.class_names))
+        except ValueError as error:
+            yield f"{stage}: {error}"
+    try:
+        params.train_clip.config(source.img_shape)
+    except ValueError as error:
+        yield f"train_clip: {error}"
+
+
+def models_fit_each_other(params: Any) -> Iterator[str]:
+    """The fine-tuned network and the CLIP know the base model's timesteps, and the network has its shape."""
+    for stage in ("train_inpaint", "train_clip"):
+        for key in ("max_steps", "schedule"):
+            own, base = getattr(getattr(params, stage), key), getattr(params.train_base, key)
+            if own != base:
+                yield f"{stage}.{key} is {own}; train_base.{key} is {base}, and they must be equal"
+    if not all(getattr(params, stage).conditioning for stage in SEES_HOLES):
+        return
+    if params.train_base.options("network") != params.train_inpaint.options("network"):
+        yield "train_inpaint.unet is another than train_base.unet; it goes on from its weights, so they must be equal"
+    base, inpaint = (vars(getattr(params, stage).options("conditioning")) for stage in SEES_HOLES)
+    for key in base.keys() & inpaint.keys() - {"dropout"}:
+        if base[key] != inpaint[key]:
+            own = f"train_inpaint.{params.train_inpaint.conditioning}.{key}"
+            yield f"{own} is {inpaint[key]}; in train_base it is {base[key]}, and they must be equal"
+
+
+def samplers_have_steps(params: Any) -> Iterator[str]:
+    """A sampler takes at most as many steps as its model was trained on, and at least as many as its order."""
+    for stage, trained in DRAWN.items():
+        own, most = getattr(params, stage), getattr(params, trained).max_steps
+        least = SAMPLERS[own.sampler].min_steps
+        if not least <= (own.n_steps or most) <= most:
+            yield f"{stage}.n_steps is {own.n_steps}; with {trained}.max_steps it must be {least} to {most}"
+    if params.inpaint.replace_steps > params.train_base.max_steps:
+        most = params.train_base.max_steps
+        yield f"inpaint.replace_steps is {params.inpaint.replace_steps}; train_base.max_steps is {most}"
+
+
+def guidance_has_both_sides(params: Any) -> Iterator[str]:
+    """Guidance needs a network that was trained with its captions and, in a share of the images, without them."""
+    scales = {
+        "sample.guidance_scale": params.sample.guidance_scale,
+        "sample.grid.scales": max(params.sample.grid.scales),
+        "sweep.scales": max(params.sweep.scales),
+        "inpaint.guidance_scale": params.inpaint.guidance_scale,
+    }
+    for key, scale in scales.items():
+        stage = DRAWN[key.partition(".")[0]]
+        training = getattr(params, stage)
+        if scale > 1 and training.conditioning and not training.options("conditioning").dropout:
+            yield f"{key} is {scale:g}; {stage}.{training.conditioning}.dropout is 0, so it must be 1"
+
+
+RULES = networks_can_be_built, models_fit_each_other, samplers_have_steps, guidance_has_both_sides

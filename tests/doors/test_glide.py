@@ -1,0 +1,41 @@
+"""What must hold between sections of door glide's params: each mistake is named before any work."""
+
+from contextlib import chdir
+
+import pytest
+from project import REPO
+
+from ddpm.check import checked_params
+from ddpm.doors.glide import RULES
+from ddpm.errors import UserError
+from ddpm.recipes import merged
+from ddpm.run.dvc import declared_stages
+from ddpm.run.yaml import load_yaml
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"train_inpaint": {"conditioning": "caption"}},
+            r"train_inpaint\.conditioning is caption; it must be one that",
+        ),
+        (
+            {"train_base": {"conditioning": None}},
+            r"train_base\.conditioning is None; it must be one that gives a caption",
+        ),
+        ({"train_inpaint": {"inpainting": {"width": 32}}}, r"inpainting\.width is 32; in train_base it is 64"),
+        ({"train_inpaint": {"unet": {"channels": 32}}}, r"train_inpaint\.unet is another than train_base\.unet"),
+        ({"train_clip": {"max_steps": 10}}, r"train_clip\.max_steps is 10; train_base\.max_steps is 200"),
+        ({"train_clip": {"channels": 9}}, "train_clip: channels is 9; it must be a multiple of groups, 8"),
+        ({"train_base": {"caption": {"dropout": 0.0}}}, r"sweep\.scales is 5; train_base\.caption\.dropout is 0"),
+        ({"sample": {"n_steps": 300}}, r"sample\.n_steps is 300; with train_base\.max_steps it must be 2 to 200"),
+        ({"inpaint": {"replace_steps": 300}}, r"inpaint\.replace_steps is 300; train_base\.max_steps is 200"),
+    ],
+)
+def test_sections_that_do_not_go_together_are_refused(changes, message):
+    with chdir(REPO / "doors/glide"):
+        stages, values = declared_stages(), load_yaml(REPO / "doors/glide/params.yaml")
+        checked_params(stages, values, RULES)
+        with pytest.raises(UserError, match=message):
+            checked_params(stages, merged(values, changes), RULES)
