@@ -44,8 +44,9 @@ def main(stage: StageRun) -> None:
     asked = {"samples": samples[seen], "labels": held_out.labels[seen]}
     comparison, facts = compare(params, asked, splits, Path(CLASSIFIER), stage.seed, stage.compute)
     scores = all_scores(comparison)
-    metrics = as_metrics(scores) | {f"adherence_{name}": found["caption"].value for name, found in adheres.items()}
-    logging.info("%s", ", ".join(f"{name} captions: {found['caption']} adhere" for name, found in adheres.items()))
+    whole = {f"adherence_{name}": found.whole.double().mean().item() for name, found in groups.items()}
+    metrics = as_metrics(scores) | whole
+    logging.info("%s", whole)
     write_json(REPORTS / "adherence.json", {name: as_values(found) for name, found in adheres.items()})
     write_json(REPORTS / "scores.json", as_report(scores, comparison, facts))
     write_json(REPORTS / "metrics.json", metrics)
