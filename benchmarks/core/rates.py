@@ -27,6 +27,7 @@ from benchmarks.core.options import count, parser, positive
 from ddpm.data.dataset import ImageDataset
 from ddpm.errors import UserError
 from ddpm.run.compute import set_up
+from ddpm.run.processes import cores
 from ddpm.run.resume.state import TrainingState
 from ddpm.run.seeding import derive_seed
 from ddpm.training.loop import start_training, training_steps
@@ -160,11 +161,11 @@ def measure_once(
 
 
 def machine(device: torch.device = torch.device("cpu")) -> str:
-    """Processor, threads and torch, in words."""
+    """Processor, cores and torch, in words."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     cpu = f"{(names or [platform.machine()])[0]} ({torch.backends.cpu.get_cpu_capability()})"
-    return f"{cpu}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    return f"{cpu}, {cores()} cores, torch {torch.__version__}"
