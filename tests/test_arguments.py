@@ -131,7 +131,7 @@ def test_numbers_of_numpy_and_lists_for_tuples_will_do():
 def test_images_of_another_precision_are_cast():
     double = X.double()
     assert ddpm.sample(PLAIN, 2, start=double, n_steps=2).dtype == torch.float32
-    assert ddpm.inpaint(PLAIN, double, MASK, n_steps=2, n_resamples=1).dtype == torch.float32
+    assert ddpm.inpaint(PLAIN, double, ~MASK, n_steps=2, n_resamples=1).dtype == torch.float32
     assert ddpm.encode(PLAIN, double, n_steps=2).dtype == torch.float32
 
 

@@ -45,7 +45,7 @@ def clones(request, tmp_path_factory, images, stage_environment):
     folder = request.getfixturevalue("repro")
     first = Clone(folder / "one", stage_environment, images)
     first.output, second.output = (folder / "output").read_text(), second.finish(process)
-    second.run("dvc", "commit", "--force")
+    second.run("dvc", "commit", "--force", "dvc.yaml")
     return first, second
 
 

@@ -19,7 +19,9 @@ from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.errors import UserError
 from ddpm.figures.names import label_of
 from ddpm.networks.checkpoint import load_model, save_model
+from ddpm.run.compute import Compute
 from ddpm.run.resume.context import Resume
+from ddpm.run.stage import StageRun
 from ddpm.run.tracking.record import Run
 from ddpm.run.yaml import dump_yaml, load_yaml
 from ddpm.training.course import train
@@ -104,7 +106,7 @@ def test_the_plan_of_the_stage_alone_changes_with_the_file():
     check, plans = runpy.run_path("stages/check.py")["STAGES"]["check"].main, []
     for seed in (0, 1):
         saved(tiny(seed))
-        check(None)
+        check(StageRun("check", None, 0, Compute(), Run()))
         plans.append([json.loads(Path(f"plan/train_{name}.json").read_text()) for name in ("tiny", "unet")])
         assert plans[-1][0].pop(START.as_posix()) == md5(START.read_bytes()).hexdigest()
     assert plans[0] == plans[1]

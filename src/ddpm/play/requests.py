@@ -95,6 +95,9 @@ class Fill(Request):
         if len(self.mask) != height * width:
             raise ValueError(f"mask has {len(self.mask)} values; this network's images have {height * width} pixels")
         image = x0_of(model, self.image)
+        if not any(self.mask):  # nothing is hidden yet
+            show(0, image.expand(self.n, *model.img_shape))
+            return
         cond = cond_of_images(model, image, self.labels(1))
         inpaint(
             model,

@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import IO, Any, TypeVar
 
-import psutil
 import torch
 import torch.distributed as dist
 from jaxtyping import Shaped
@@ -220,6 +219,8 @@ def _joined() -> Iterator[None]:
 
 
 def _connect(store: Store, number: int, n: int) -> None:
+    import psutil  # networks that are served elsewhere do without it
+
     loopback = (name for name, addresses in psutil.net_if_addrs().items() if HOST in [a.address for a in addresses])
     os.environ.setdefault("GLOO_SOCKET_IFNAME", next(loopback, "lo"))
     dist.init_process_group(_backend(), store=store, rank=number, world_size=n, timeout=TIMEOUT)
