@@ -185,7 +185,11 @@ def test_a_change_runs_what_it_touches(clones):
             {"sample": {"tiny": {"n_samples": 43}}, "render_data": {"n_gradients": 9}},
             {*sampled, "render_data", "render_page"},
         ),
-        ({"sample": {"tiny": {"n_samples": 42}}, "render_data": {"n_gradients": 16}, "checkpoint_seconds": 7, "processes": 2}, set()),
+        (
+            {"sample": {"tiny": {"n_samples": 42}}, "render_data": {"n_gradients": 16}}
+            | {"checkpoint_seconds": 7, "processes": 2},
+            set(),
+        ),
     ):
         write_params(clone.folder, changed)
         assert set(stages_run(clone.run(*repro))) == {"check", *stages}
