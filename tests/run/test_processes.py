@@ -81,6 +81,17 @@ def test_a_killed_one_ends_the_work_with_a_line(tmp_path):
     assert err == "work: process 2 of 2 has ended (SIGKILL); run it again, with any number of processes\n"
 
 
+def test_one_that_is_killed_after_its_last_task_is_told_too(tmp_path):
+    script = SCRIPT.replace("{act}", "pass").replace("{first}", "") + "    if rank(): os.kill(os.getpid(), 9)\n"
+    (tmp_path / "done").mkdir()
+    (tmp_path / "work.py").write_text(script)
+    environment = os.environ | {"PYTHONPATH": str(REPO / "src")}
+    command = [sys.executable, "work.py"]
+    found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert found.returncode == 2
+    assert found.stderr == "work: process 2 of 2 has ended (SIGKILL); run it again, with any number of processes\n"
+
+
 def test_an_error_in_another_one_is_told(tmp_path):
     status, _, err = end(start(tmp_path, "raise_ = 1 / (rank() != 1 or i != 3)"))
     assert status == 2

@@ -178,8 +178,7 @@ def _started(n: int) -> Iterator[None]:
             time.sleep(0.02)
         _connect(store, 0, n)
         yield
-        dist.barrier()
-        dist.destroy_process_group()
+        _part()
 
 
 def _start(names: Mapping[str, int], errors: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -214,7 +213,13 @@ def _joined() -> Iterator[None]:
     else:
         dist.init_process_group(_backend(), timeout=TIMEOUT)
     yield
-    dist.barrier()
+    _part()
+
+
+def _part() -> None:
+    """Wait until all have what they exchange, and leave."""
+    with _noticing_an_end():
+        dist.barrier()
     dist.destroy_process_group()
 
 
