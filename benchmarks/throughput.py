@@ -33,7 +33,8 @@ from ddpm.data.dataset import ImageDataset
 from ddpm.run.compute import Compute, set_up
 from ddpm.run.files import write_json
 from ddpm.run.stage import mistakes_in_one_line, peak_memory
-from ddpm.training.loop import Step, start_training, total_steps, training_steps
+from ddpm.training.loop import Step, start_training, training_steps
+from ddpm.training.steps import total_steps
 from ddpm.training.train_model import build_model, examples
 
 REPORT, DOC = Path("benchmarks/results/throughput/throughput.json"), Path("docs/results/throughput.md")

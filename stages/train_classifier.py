@@ -17,7 +17,7 @@ from ddpm.run.stage import Stage, StageRun, run
 
 TRAIN, TEST = (f"data/images/{split}.safetensors" for split in ("train", "test"))
 WEIGHTS, REPORTS = "models/classifier.safetensors", "reports/train_classifier"
-LOSS = "epoch", "train_loss"
+LOSS = "step", "train_loss"
 
 
 def main(stage: StageRun) -> None:
@@ -38,8 +38,8 @@ def main(stage: StageRun) -> None:
     save_classifier(Path(WEIGHTS), model)
     write_csv(Path(f"{REPORTS}/loss.csv"), LOSS, losses)
     write_json(Path(f"{REPORTS}/metrics.json"), metrics)
-    for epoch, loss in losses:
-        stage.log.log_metrics({"train/loss": loss}, epoch)
+    for step, loss in losses:
+        stage.log.log_metrics({"train/loss": loss}, step)
     stage.log.log_metrics({"test/accuracy": metrics["test_accuracy"], "model/parameters": metrics["parameters"]}, 0)
 
 

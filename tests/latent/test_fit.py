@@ -74,7 +74,7 @@ def test_the_learning_rate_rises_and_falls_to_zero(monkeypatch):
 
     monkeypatch.setattr(torch.optim.Adam, "step", step)
     train(epochs=2.0, warmup_steps=2, lr=0.8)
-    expected = [0.8 * min(step / 3, 1) * (1 - (step - 1) / 8) for step in range(1, 9)]
+    expected = [0.8 * min(step / 2, 1) * (1 - (step - 1) / 8) for step in range(1, 9)]
     assert rates == pytest.approx(expected)
 
 

@@ -4,8 +4,8 @@ The mutants are in the YAML files beside this script, one file a room:
 
     - what: the learning rate's step is off by one
       file: src/ddpm/training/loop.py
-      from: lr_factor(number - 1, total, params)
-      to: lr_factor(number, total, params)
+      from: lr_factor(number - 1, total,
+      to: lr_factor(number, total,
       tests: tests/training
 
 `from` must stand exactly once in the file. Each mutant is made in a copy of the project, where its tests run until the

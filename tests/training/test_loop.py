@@ -22,9 +22,9 @@ from ddpm.training.loop import (
     losses_of_batch,
     noised_batch,
     start_training,
-    total_steps,
     training_steps,
 )
+from ddpm.training.steps import total_steps
 
 
 def train(model, own, data, seed=0, cond=None):

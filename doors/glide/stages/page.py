@@ -2,43 +2,16 @@
 
 from pathlib import Path
 
-from ddpm.doors.page import TEMPLATES, render
+from ddpm.doors.page import page_stage
 from ddpm.figures.glide import TOPIC
-from ddpm.figures.page import picture
-from ddpm.figures.reports import read_json
-from ddpm.run.files import atomic_path, md5
-from ddpm.run.plan import PLAN
-from ddpm.run.stage import Stage, StageRun, run
+from ddpm.run.stage import run
 
-PAGE, PARAMS = Path("reports/index.html"), PLAN / "params.json"
 ABOUT = (
     "A U-Net draws what a caption says: a text transformer is trained with it, and guidance sharpens the caption's "
     "influence. Trained further, it fills holes (Nichol et al. 2021)."
 )
-COMMAND = "dvc repro doors/glide/dvc.yaml"
-FIGURES = [figure.path for figure in TOPIC.figures.values()]
 SCORES = {"samples": Path("reports/evaluate/scores.json")}
-CLAIMS = Path("../../benchmarks/results/claims/glide.json")
-SHOWN = [*FIGURES, *SCORES.values(), CLAIMS]
-
-
-def main(_: StageRun) -> None:
-    page = render(
-        TOPIC.title,
-        ABOUT,
-        COMMAND,
-        [picture(path) for path in FIGURES],
-        {name: read_json(path) for name, path in SCORES.items()},
-        read_json(CLAIMS)["claims"],
-        read_json(PARAMS),
-        {path.as_posix(): md5(path) for path in SHOWN},
-    )
-    with atomic_path(PAGE) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-
-
-DEPS = [*(f"../../{path.as_posix()}" for path in TEMPLATES), PARAMS.as_posix(), *map(Path.as_posix, SHOWN)]
-STAGES = {"page": Stage(main, general=(), deps=DEPS, outs=[PAGE.as_posix()])}
+STAGES = page_stage("glide", ABOUT, TOPIC, SCORES)
 
 if __name__ == "__main__":
     run(STAGES)

@@ -20,7 +20,7 @@ def main(stage: StageRun) -> None:
     losses = fit_masked_words(model, params, train.tokens[train.seen], stage.seed, stage.compute, stage.resume)
     metrics = {"train_loss": losses[-1][1], "guessed": guessed(model, held_out.tokens, stage.seed)}
     save_tensors(Path(ENCODER), **model.encoder.state_dict())
-    write_csv(Path(f"{REPORTS}/loss.csv"), ("epoch", "train_loss"), losses)
+    write_csv(Path(f"{REPORTS}/loss.csv"), ("step", "train_loss"), losses)
     write_json(Path(f"{REPORTS}/metrics.json"), metrics)
     stage.log.log_metrics(metrics, 0)
 

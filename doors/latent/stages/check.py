@@ -1,74 +1,11 @@
 """Stage check: all of params.yaml, before any work, and which code and which named files decide a stage's result."""
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
 from ddpm.check import check_stage
-from ddpm.data.dataset import FEWEST, Data
-from ddpm.rules import conditioning_fits, sampling_fits
+from ddpm.doors.latent import RULES
+from ddpm.doors.main_pipeline import MAIN
 from ddpm.run.dvc import CHECK
-from ddpm.run.params import load_params
 from ddpm.run.stage import run
 
-MAIN = "../../params.yaml"
-
-
-def main_data() -> Any:
-    """Section `data` of the main pipeline, whose images this door reads."""
-    return load_params({"data": Data}, Path(MAIN)).data
-
-
-def networks_can_be_built(params: Any) -> Iterator[str]:
-    """Images, factor, channels and groups go together; so do latents and the levels of the network."""
-    source = main_data().source
-    key = "train_autoencoder"
-    try:
-        latents = params.train_autoencoder.config(source.img_shape).latent_shape
-        key = "train_latent"
-        params.train_latent.config(latents, len(source.class_names))
-    except ValueError as error:
-        yield f"{key}: {error}"
-
-
-def latents_are_no_pictures(params: Any) -> Iterator[str]:
-    """They have no pixels of 8 bits and no edges, and lie beyond [-1, 1]."""
-    training = params.train_latent
-    variance = getattr(training.options("network"), "learn_variance", False)
-    for key, value, allowed in (
-        ("train_latent.flip", training.flip, False),
-        ("train_latent.max_shift", training.max_shift, 0),
-        (f"train_latent.{training.network}.learn_variance", variance, False),
-        ("sample_latent.clip_sample", params.sample_latent.clip_sample, False),
-    ):
-        if value != allowed:
-            yield f"{key} is {str(value).lower()}; latents are no pictures, so it must be {str(allowed).lower()}"
-    if training.weighting == "bound":
-        yield "train_latent.weighting is bound; it is of pixels of 8 bits, so it must be simple, x0 or min_snr"
-
-
-def sampling_is_trained(params: Any) -> Iterator[str]:
-    """Steps, variance, guidance and conditioning are what the network was trained for."""
-    yield from sampling_fits(params, "sample_latent", "train_latent")
-    yield from conditioning_fits(params.train_latent, "train_latent", main_data())
-
-
-def evaluation_has_images(params: Any) -> Iterator[str]:
-    """No more images are scored than there are samples and unseen images."""
-    data, n = main_data(), params.evaluate.n_samples
-    limits = {
-        "sample_latent.n_samples": params.sample_latent.n_samples,
-        "data.n_held_out of the main pipeline": data.held_out_size,
-        "its test split": data.source.n_test,
-    }
-    for key, most in limits.items():
-        if n is not None and n > most:
-            yield f"evaluate.n_samples is {n}; it cannot exceed {key}, {most}"
-        if n is None and most < FEWEST:
-            yield f"{key} is {most}; as many samples are evaluated, so it must be at least {FEWEST}"
-
-
-RULES = networks_can_be_built, latents_are_no_pictures, sampling_is_trained, evaluation_has_images
 STAGES = {CHECK: check_stage(RULES, [MAIN])}
 
 if __name__ == "__main__":

@@ -1,30 +1,26 @@
 """Training a CLIP on noised images: in each batch every image has to find its caption, and every caption its image."""
 
-from itertools import islice
-from math import ceil
 from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
-from tqdm import tqdm
 
 from ddpm.clip.model import Clip, ClipConfig
 from ddpm.data.dataset import to_x0_range
-from ddpm.data.order import batches
 from ddpm.diffusion.forward import noise_img
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.run.compute import Compute
 from ddpm.run.params import Count, Section
-from ddpm.run.progress import hidden
 from ddpm.run.resume.context import Resume
 from ddpm.run.resume.state import TrainingState
 from ddpm.run.seeding import generator
-from ddpm.training.divergence import diverged, is_diverged, loss_at
 from ddpm.training.loop import Examples
+from ddpm.training.optimizers import lr_factor
 from ddpm.training.params import ScheduleName
+from ddpm.training.steps import take_steps
 
 
 class TrainClip(Section):
@@ -86,37 +82,21 @@ def fit_clip(
     model.to(compute.device).to(memory_format=torch.channels_last).train()
     images, rows = train.images.to(compute.device), train.cond.to(compute.device)
     schedule = NoiseSchedule(params.max_steps, betas=SCHEDULES[params.schedule](params.max_steps)).to(compute.device)
-    per_epoch = ceil(len(images) / params.batch_size)
-    total = max(1, round(params.epochs * per_epoch))
-    optimizer = torch.optim.Adam(model.parameters(), fused=True)
-    state = TrainingState({"model": model}, [optimizer])
-    if resume:
-        resume.start(state)
-    order = islice(batches(len(images), params.batch_size, seed, first=state.step), total - state.step)
-    progress = tqdm(order, "train clip", total, initial=state.step, disable=hidden())
-    for step, chosen in enumerate(progress, start=state.step + 1):
+
+    def lr(done: int, total: int) -> float:
+        return params.lr * lr_factor(done, total, params.warmup_steps)
+
+    def loss_of(step: int, chosen: Int64[Tensor, "b"]) -> float:
         chosen = chosen.to(compute.device)
-        [group] = optimizer.param_groups
-        group["lr"] = params.lr * min(step / (params.warmup_steps + 1), 1) * (1 - (step - 1) / total)
         num_steps, _, xt = noise_img(to_x0_range(images[chosen]), schedule, generator=generator(seed, "noise", step))
         with compute.autocast():
             vectors = model.of_images(xt, num_steps), model.of_captions(rows[chosen])
         loss = contrastive_loss(*vectors, model.log_scale.exp())
-        if is_diverged(value := loss.item(), state.first_loss(value)):
-            if resume:
-                resume.save(state)
-            raise diverged(loss_at(step, total, per_epoch, value), group["lr"], len(chosen))
-        optimizer.zero_grad()
+        model.zero_grad()
         loss.backward()
-        optimizer.step()
-        state.step = step
-        state.recent.append(value)
-        if step % params.log_interval == 0 or step == total:
-            state.train_loss.append((step, sum(state.recent) / len(state.recent)))
-            state.recent.clear()
-        if resume:
-            resume.after_step(state, step == total)
-    if not state.is_finite():  # no loss was taken after the last step
-        raise diverged(f"the weights after step {total}, the last, are not finite", params.lr, params.batch_size)
+        return loss.item()
+
+    state = TrainingState({"model": model}, [torch.optim.Adam(model.parameters(), fused=True)])
+    losses = take_steps("train clip", state, len(images), params, lr, loss_of, seed, resume, params.log_interval)
     model.eval().requires_grad_(False)
-    return state.train_loss
+    return losses

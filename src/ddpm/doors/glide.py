@@ -1,22 +1,19 @@
 """What must hold between sections of doors/glide/params.yaml; stage check of the door applies every rule."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from ddpm.conditioning.conditioning import CONDITIONINGS
-from ddpm.data.dataset import Data
-from ddpm.run.params import load_params
+from ddpm.doors.main_pipeline import main_data
 from ddpm.sampling.sampler import SAMPLERS
 
-MAIN = "../../params.yaml"
 SEES_HOLES = {"train_base": False, "train_inpaint": True}
 DRAWN = {"sample": "train_base", "sweep": "train_base", "inpaint": "train_inpaint"}  # by the model of which stage
 
 
 def networks_can_be_built(params: Any) -> Iterator[str]:
     """Image size, levels, groups, heads, captions and text encoder go together."""
-    source = load_params({"data": Data}, Path(MAIN)).data.source
+    source = main_data().source
     for stage, sees_holes in SEES_HOLES.items():
         training = getattr(params, stage)
         kind = CONDITIONINGS[training.conditioning] if training.conditioning else None

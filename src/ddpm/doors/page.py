@@ -4,10 +4,47 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ddpm.figures.page import Picture, sections, template
+from ddpm.figures.page import Picture, picture, sections, template
+from ddpm.figures.reports import read_json
+from ddpm.figures.topic import Topic
+from ddpm.run.files import atomic_path, md5
+from ddpm.run.plan import PLAN
+from ddpm.run.stage import Stage, StageRun
 
+PAGE, PARAMS = Path("reports/index.html"), PLAN / "params.json"
 HERE, SOURCE = Path(__file__).parent, Path("src/ddpm")
 TEMPLATES = (SOURCE / "doors/page.html", SOURCE / "figures/style.html")  # from the top of the repository
+
+
+def page_stage(door: str, about: str, topic: Topic[Any], scores: Mapping[str, Path]) -> dict[str, Stage]:
+    """Stage page of a door, which writes reports/index.html.
+
+    Args:
+        door: Its folder's name.
+        about: What the system is, in a few sentences.
+        topic: Its figures.
+        scores: What `ddpm.evaluation.evaluate.as_report` returned, as files, by what was judged.
+    """
+    claims = Path(f"../../benchmarks/results/claims/{door}.json")
+    figures = [figure.path for figure in topic.figures.values()]
+    shown = [*figures, *scores.values(), claims]
+
+    def main(_: StageRun) -> None:
+        page = render(
+            topic.title,
+            about,
+            f"dvc repro doors/{door}/dvc.yaml",
+            [picture(path) for path in figures],
+            {name: read_json(path) for name, path in scores.items()},
+            read_json(claims)["claims"],
+            read_json(PARAMS),
+            {path.as_posix(): md5(path) for path in shown},
+        )
+        with atomic_path(PAGE) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+
+    deps = [*(f"../../{path.as_posix()}" for path in TEMPLATES), PARAMS.as_posix(), *map(Path.as_posix, shown)]
+    return {"page": Stage(main, general=(), deps=deps, outs=[PAGE.as_posix()])}
 
 
 def render(

@@ -1,15 +1,66 @@
 """How true samples are to their captions, with intervals."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Shaped, UInt8
 from torch import Tensor
 
-from ddpm.captions.adherence import Adherence
+from ddpm.captions.adherence import Adherence, adherence
 from ddpm.captions.attributes import NAMES
+from ddpm.captions.vocabulary import captions
+from ddpm.data.dataset import ImageDataset
+from ddpm.evaluation.classifier import describe, load_classifier
 from ddpm.evaluation.estimate import Estimate, estimate
+from ddpm.evaluation.evaluate import EvaluateUnet, all_scores, as_metrics, as_report, compare
+from ddpm.run.compute import Compute
+
+
+def evaluate_captioned(
+    params: EvaluateUnet,
+    samples: UInt8[Tensor, "n c h w"],
+    prompts: Mapping[str, Shaped[Tensor, "n *rest"]],
+    splits: Mapping[str, ImageDataset],
+    classifier_path: Path,
+    seed: int,
+    compute: Compute,
+) -> dict[str, dict[str, Any]]:
+    """How good samples are beside real images, and how true they are to their captions.
+
+    Args:
+        params: Section `evaluate`.
+        samples: 8-bit.
+        prompts: Their captions as "tokens"; "images", the held-out images that these are of; and "seen", whether the
+            training split has such captions. Samples of captions that it has are compared with real images.
+        splits: The data, with labels.
+        classifier_path: What judges classes.
+        seed: Of intervals and of what is drawn at random.
+        compute: The device and its precision.
+
+    Returns:
+        JSON values: "adherence" of samples with seen and with withheld captions and of the captions' own images;
+        "scores", as `as_report` gives them; and "metrics", the headline of both.
+    """
+    held_out, seen, texts = splits["held_out"][prompts["images"]], prompts["seen"], captions(prompts["tokens"])
+    classifier, _ = load_classifier(classifier_path)
+    assert held_out.labels is not None  # else there would be no captions
+    drawn, real = (
+        adherence(images, texts, describe(classifier, images).classes) for images in (samples, held_out.images)
+    )
+    groups = {"seen": part_of(drawn, seen), "withheld": part_of(drawn, ~seen), "real": real}
+    adheres = {name: adherence_scores(found, params.n_halves, seed) for name, found in groups.items()}
+    logging.info("%s", ", ".join(f"{name} captions: {found['whole']} adhere" for name, found in adheres.items()))
+    asked = {"samples": samples[seen], "labels": held_out.labels[seen]}
+    comparison, facts = compare(params, asked, splits, classifier_path, seed, compute)
+    scores = all_scores(comparison)
+    return {
+        "adherence": {name: as_values(found) for name, found in adheres.items()},
+        "scores": as_report(scores, comparison, facts),
+        "metrics": as_metrics(scores) | {f"adherence_{name}": found["whole"].value for name, found in adheres.items()},
+    }
 
 
 def adherence_scores(found: Adherence, rounds: int, seed: int) -> dict[str, Estimate]:

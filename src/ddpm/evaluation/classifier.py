@@ -9,23 +9,20 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import islice
-from math import ceil, cos, pi
+from math import cos, pi
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le, Lt
-from jaxtyping import Float, Integer, UInt8
+from jaxtyping import Float, Int64, Integer, UInt8
 from pydantic import model_validator
 from safetensors import safe_open
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
-from tqdm import tqdm
 
 from ddpm.data.dataset import ImageDataset
-from ddpm.data.order import batches
 from ddpm.errors import UserError
 from ddpm.evaluation.metric import Described
 from ddpm.images import from_uint8, normalize_img
@@ -33,12 +30,11 @@ from ddpm.run.compute import Compute
 from ddpm.run.files import load_tensors, write_tensors
 from ddpm.run.params import Section
 from ddpm.run.processes import shared
-from ddpm.run.progress import hidden
 from ddpm.run.resume.context import Resume
 from ddpm.run.resume.state import TrainingState
 from ddpm.run.seeding import generator
-from ddpm.training.divergence import diverged, is_diverged, loss_at
 from ddpm.training.gradients import BatchGradient, check_micro_batches
+from ddpm.training.steps import take_steps
 
 N_FEATURES = 128
 BATCH = 512  # images at a time outside training
@@ -212,7 +208,7 @@ def fit_classifier(
         resume: Keeps the state on disk, so that an interrupted run goes on to the same bits.
 
     Returns:
-        (epoch, mean loss) for each epoch.
+        (step, mean loss) for each epoch.
 
     Raises:
         UserError: Training diverged; `resume` keeps the state before that step.
@@ -220,39 +216,23 @@ def fit_classifier(
     assert dataset.labels is not None
     model.to(compute.device).to(memory_format=torch.channels_last).train()
     images, labels = dataset.images.to(compute.device), dataset.labels.to(compute.device).long()
-    per_epoch = ceil(len(images) / params.batch_size)
-    total = params.epochs * per_epoch
     optimizer = torch.optim.SGD(model.parameters(), momentum=0.9, nesterov=True, weight_decay=params.weight_decay)
-    state = TrainingState({"model": model}, [optimizer])
     gradient = BatchGradient(model.parameters(), params.batch_size)
-    if resume:
-        resume.start(state)
-    order = islice(batches(len(images), params.batch_size, seed, first=state.step), total - state.step)
-    progress = tqdm(order, "train classifier", total, initial=state.step, disable=hidden())
-    for step, chosen in enumerate(progress, start=state.step + 1):
+
+    def lr(done: int, total: int) -> float:
+        return one_cycle(done, total, params.lr)
+
+    def loss_of(step: int, chosen: Int64[Tensor, "b"]) -> float:
         chosen = chosen.to(compute.device)
-        [group] = optimizer.param_groups
-        group["lr"] = one_cycle(step - 1, total, params.lr)
         x = normalize_img(from_uint8(shifted(images[chosen], params.max_shift, generator(seed, "shift", step))))
         losses_of = partial(_losses_of_part, model, x, labels[chosen], params.label_smoothing, compute)
-        losses = gradient(len(chosen), params.micro_batches, losses_of)
-        if is_diverged(value := losses.mean().item(), state.first_loss(value)):
-            if resume:
-                resume.save(state)
-            raise diverged(loss_at(step, total, per_epoch, value), group["lr"], len(chosen))
-        optimizer.step()
-        state.step = step
-        state.recent.append(value)
-        if step % per_epoch == 0:
-            state.train_loss.append((step // per_epoch, sum(state.recent) / per_epoch))
-            state.recent.clear()
-        if resume:
-            resume.after_step(state, step == total)
-    if not state.is_finite():  # no loss was taken after the last step
-        raise diverged(f"the weights after step {total}, the last, are not finite", params.lr, params.batch_size)
+        return gradient(len(chosen), params.micro_batches, losses_of).mean().item()
+
+    state = TrainingState({"model": model}, [optimizer])
+    losses = take_steps("train classifier", state, len(images), params, lr, loss_of, seed, resume)
     update_bn((normalize_img(from_uint8(batch)) for batch in images[:N_STATISTICS].split(BATCH)), model)
     model.eval()
-    return state.train_loss
+    return losses
 
 
 def _losses_of_part(

@@ -1,30 +1,26 @@
 """Training an autoencoder (Rombach et al. 2022, section 3.1): the error of pixels, and the bottleneck's penalty."""
 
 from functools import partial
-from itertools import islice
-from math import ceil
 from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Gt, Le
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from pydantic import AfterValidator, model_validator
 from torch import Tensor
-from tqdm import tqdm
 
 from ddpm.data.dataset import ImageDataset, to_x0_range
-from ddpm.data.order import batches
 from ddpm.latent.autoencoder import Autoencoder, AutoencoderConfig, Factor, encode_images
 from ddpm.latent.bottleneck import BOTTLENECKS
 from ddpm.registry import Registry
 from ddpm.run.compute import Compute
 from ddpm.run.params import Chooses, Count
-from ddpm.run.progress import hidden
 from ddpm.run.resume.context import Resume
 from ddpm.run.resume.state import TrainingState
 from ddpm.run.seeding import derive_seed, generator
-from ddpm.training.divergence import diverged, is_diverged, loss_at
 from ddpm.training.gradients import BatchGradient, check_micro_batches
+from ddpm.training.optimizers import lr_factor
+from ddpm.training.steps import take_steps
 
 N_SCALE = 2_048  # training images behind the scale of latents
 
@@ -93,36 +89,18 @@ def fit_autoencoder(
     if not list(model.parameters()):
         return []
     images = train.images.to(compute.device)
-    per_epoch = ceil(len(images) / params.batch_size)
-    total = max(1, round(params.epochs * per_epoch))
-    optimizer = torch.optim.Adam(model.parameters(), fused=True)
-    state = TrainingState({"model": model}, [optimizer])
     gradient = BatchGradient(model.parameters(), params.batch_size)
-    if resume:
-        resume.start(state)
-    order = islice(batches(len(images), params.batch_size, seed, first=state.step), total - state.step)
-    progress = tqdm(order, "train autoencoder", total, initial=state.step, disable=hidden())
-    for step, chosen in enumerate(progress, start=state.step + 1):
-        [group] = optimizer.param_groups
-        group["lr"] = params.lr * min(step / (params.warmup_steps + 1), 1) * (1 - (step - 1) / total)
+
+    def lr(done: int, total: int) -> float:
+        return params.lr * lr_factor(done, total, params.warmup_steps)
+
+    def loss_of(step: int, chosen: Int64[Tensor, "b"]) -> float:
         x = to_x0_range(images[chosen.to(compute.device)])
         losses_of = partial(_losses_of_part, model, x, compute, derive_seed(seed, "noise", step))
-        losses = gradient(len(chosen), params.micro_batches, losses_of)
-        if is_diverged(value := losses.mean().item(), state.first_loss(value)):
-            if resume:
-                resume.save(state)
-            raise diverged(loss_at(step, total, per_epoch, value), group["lr"], len(chosen))
-        optimizer.step()
-        state.step = step
-        state.recent.append(value)
-        if step % params.log_interval == 0 or step == total:
-            state.train_loss.append((step, sum(state.recent) / len(state.recent)))
-            state.recent.clear()
-        if resume:
-            resume.after_step(state, step == total)
-    if not state.is_finite():  # no loss was taken after the last step
-        raise diverged(f"the weights after step {total}, the last, are not finite", params.lr, params.batch_size)
-    return state.train_loss
+        return gradient(len(chosen), params.micro_batches, losses_of).mean().item()
+
+    state = TrainingState({"model": model}, [torch.optim.Adam(model.parameters(), fused=True)])
+    return take_steps("train autoencoder", state, len(images), params, lr, loss_of, seed, resume, params.log_interval)
 
 
 def _losses_of_part(

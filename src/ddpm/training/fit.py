@@ -22,9 +22,10 @@ from ddpm.run.resume.context import Resume
 from ddpm.run.resume.state import TrainingState
 from ddpm.run.seeding import generator
 from ddpm.training.evaluate import simple_loss
-from ddpm.training.loop import Examples, Step, start_training, total_steps, training_steps
+from ddpm.training.loop import Examples, Step, start_training, training_steps
 from ddpm.training.params import Training
 from ddpm.training.quartiles import means, named
+from ddpm.training.steps import total_steps
 
 TOO_SHORT = "training takes %d steps, fewer than warmup_steps, %d: the learning rate does not reach lr; raise epochs"
 Reader = Callable[[Step], None]

@@ -29,6 +29,7 @@ from ddpm.training.gradients import BatchGradient
 from ddpm.training.optimizers import lr_factor, make_optimizers, set_lr
 from ddpm.training.params import Training
 from ddpm.training.quartiles import tally
+from ddpm.training.steps import total_steps
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -115,11 +116,6 @@ def ema_with_warmup(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], 
     return update
 
 
-def total_steps(n_images: int, params: Training) -> int:
-    """Optimiser steps of a whole run; at least 1."""
-    return max(1, round(params.epochs * ceil(n_images / params.batch_size)))
-
-
 def training_steps(
     state: TrainingState, params: Training, examples: Examples, seed: int = 0, compute: Compute = Compute()
 ) -> Iterator[Step]:
@@ -146,7 +142,7 @@ def training_steps(
     remaining = islice(batches(len(images), params.batch_size, seed, first=state.step), total - state.step)
     gradient = BatchGradient(model.parameters(), params.batch_size)
     for number, chosen in enumerate(remaining, start=state.step + 1):
-        factor = lr_factor(number - 1, total, params)
+        factor = lr_factor(number - 1, total, params.warmup_steps, params.lr_decay)
         set_lr(state.optimizers, factor)
         x0 = images[chosen.to(compute.device)]
         if params.flip or params.max_shift:

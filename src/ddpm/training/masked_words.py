@@ -3,8 +3,6 @@
 It is here what a language model is to Imagen: it has read text and seen no image (Saharia et al. 2022, section 2.1).
 """
 
-from itertools import islice
-from math import ceil
 from typing import Annotated
 
 import torch
@@ -12,18 +10,16 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le
 from jaxtyping import Bool, Float, Int64, Integer
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ddpm.captions.vocabulary import PADDING, SIZE
 from ddpm.conditioning.text import TextEncoder, TextShape
-from ddpm.data.order import batches
 from ddpm.run.compute import Compute
 from ddpm.run.params import Count
-from ddpm.run.progress import hidden
 from ddpm.run.resume.context import Resume
 from ddpm.run.resume.state import TrainingState
 from ddpm.run.seeding import generator
-from ddpm.training.divergence import diverged, is_diverged, loss_at
+from ddpm.training.optimizers import lr_factor
+from ddpm.training.steps import take_steps
 
 MASKED = 0.2  # share of the words
 
@@ -75,46 +71,31 @@ def fit_masked_words(
         resume: Keeps the state on disk, so that an interrupted run goes on to the same bits.
 
     Returns:
-        (epoch, mean cross-entropy of the masked words, in nats) for each epoch.
+        (step, mean cross-entropy of the masked words, in nats) for each epoch.
 
     Raises:
         UserError: Training diverged; `resume` keeps the state before that step.
     """
     model.to(compute.device).train()
-    rows, per_epoch = rows.to(compute.device), ceil(len(rows) / params.batch_size)
-    total = params.epochs * per_epoch
-    optimizer = torch.optim.Adam(model.parameters())
-    state = TrainingState({"model": model}, [optimizer])
-    if resume:
-        resume.start(state)
-    order = islice(batches(len(rows), params.batch_size, seed, first=state.step), total - state.step)
-    progress = tqdm(order, "train text", total, initial=state.step, disable=hidden())
-    for step, chosen in enumerate(progress, start=state.step + 1):
-        [group] = optimizer.param_groups
-        group["lr"] = params.lr * (1 - (step - 1) / total)
+    rows = rows.to(compute.device)
+
+    def lr(done: int, total: int) -> float:
+        return params.lr * lr_factor(done, total)
+
+    def loss_of(step: int, chosen: Int64[Tensor, "b"]) -> float:
         batch = rows[chosen.to(compute.device)]
         masked = masks(batch, generator(seed, "mask", step))
         with compute.autocast():
             logits = model(batch, masked)
         loss = F.cross_entropy(logits[masked].float(), batch[masked], reduction="sum") / masked.sum().clamp(min=1)
-        if is_diverged(value := loss.item(), state.first_loss(value)):
-            if resume:
-                resume.save(state)
-            raise diverged(loss_at(step, total, per_epoch, value), group["lr"], len(chosen))
-        optimizer.zero_grad()
+        model.zero_grad()
         loss.backward()
-        optimizer.step()
-        state.step = step
-        state.recent.append(value)
-        if step % per_epoch == 0:
-            state.train_loss.append((step // per_epoch, sum(state.recent) / per_epoch))
-            state.recent.clear()
-        if resume:
-            resume.after_step(state, step == total)
-    if not state.is_finite():  # no loss was taken after the last step
-        raise diverged(f"the weights after step {total}, the last, are not finite", params.lr, params.batch_size)
+        return loss.item()
+
+    state = TrainingState({"model": model}, [torch.optim.Adam(model.parameters())])
+    losses = take_steps("train text", state, len(rows), params, lr, loss_of, seed, resume)
     model.eval()
-    return state.train_loss
+    return losses
 
 
 def guessed(model: MaskedWords, rows: Int64[Tensor, "n length"], seed: int) -> float:

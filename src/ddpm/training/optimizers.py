@@ -6,7 +6,7 @@ import torch
 
 from ddpm.diffusion.model import DiffusionModel
 from ddpm.training.muon import Muon
-from ddpm.training.params import Training
+from ddpm.training.params import LrDecay, Training
 
 
 def make_optimizers(model: DiffusionModel, params: Training) -> list[torch.optim.Optimizer]:
@@ -19,10 +19,10 @@ def make_optimizers(model: DiffusionModel, params: Training) -> list[torch.optim
     return [torch.optim.Adam(vectors, params.lr, betas, fused=True), Muon(matrices, params.muon_lr)]
 
 
-def lr_factor(done: int, total_steps: int, params: Training) -> float:
+def lr_factor(done: int, total_steps: int, warmup_steps: int = 0, lr_decay: LrDecay = "linear") -> float:
     """Factor on the learning rate after `done` of `total_steps` steps: linear warm-up, then constant or linear to 0."""
-    warmup = min(1.0, (done + 1) / params.warmup_steps) if params.warmup_steps else 1.0
-    return warmup * (1 - done / total_steps if params.lr_decay == "linear" else 1.0)
+    warmup = min(1.0, (done + 1) / warmup_steps) if warmup_steps else 1.0
+    return warmup * (1 - done / total_steps if lr_decay == "linear" else 1.0)
 
 
 def set_lr(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> None:

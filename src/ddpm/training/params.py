@@ -19,6 +19,7 @@ def _a_schedule(name: str) -> str:
 
 
 ScheduleName = Annotated[str, AfterValidator(_a_schedule)]
+LrDecay = Literal["none", "linear"]
 FLOAT64_EPSILON = 2**-52
 
 
@@ -32,7 +33,7 @@ class Training(Section):
     step_sampling: Literal["uniform", "stratified"]
     lr: Annotated[float, Gt(0), Le(10)]
     muon_lr: Annotated[float, Gt(0), Le(10)] | None
-    lr_decay: Literal["none", "linear"]
+    lr_decay: LrDecay
     warmup_steps: Annotated[int, Ge(0), Le(10_000_000)]
     max_grad_norm: Annotated[float, Gt(0), Le(1e6)] | None
     adam_betas: Annotated[list[Annotated[float, Ge(0), Lt(1)]], Len(2, 2)]

@@ -1,0 +1,74 @@
+"""What must hold between sections of doors/imagen/params.yaml; stage check of the door applies every rule."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ddpm.conditioning.conditioning import CONDITIONINGS
+from ddpm.conditioning.kinds.frozen_caption import FrozenCaption
+from ddpm.conditioning.kinds.low_resolution import LowResolution
+from ddpm.conditioning.text import TextShape
+from ddpm.doors.main_pipeline import main_data
+from ddpm.rules import conditioning_fits, sampling_fits
+
+
+def kind(training: Any) -> Any:
+    """The class of the conditioning that a `TrainModel` chooses."""
+    return training.conditioning and CONDITIONINGS[training.conditioning]
+
+
+def networks_fit(params: Any) -> Iterator[str]:
+    """Each can be built for its images and is given what it needs, and one begins where the other ends."""
+    data, factor, base, enlarging = main_data(), params.shrink.factor, params.train_base, params.train_super
+    if not kind(base) or not kind(base).needs_labels or kind(base).gives_image:
+        yield f"train_base.conditioning is {base.conditioning}; it must be one that takes captions or classes alone"
+    if kind(enlarging) is not LowResolution:
+        yield f"train_super.conditioning is {enlarging.conditioning}; it must be low_resolution"
+    elif (its := enlarging.options("conditioning").factor) != factor:
+        yield f"train_super.low_resolution.factor is {its}; it must be shrink.factor, {factor}"
+    for key in ("flip", "max_shift"):
+        if value := getattr(enlarging, key):
+            yield f"train_super.{key} is {value}; the small image stays as it is, so it must be false or 0"
+    channels, height, width = data.source.img_shape
+    shapes = {"train_base": (channels, height // factor, width // factor), "train_super": data.source.img_shape}
+    for key, shape in shapes.items():
+        try:
+            getattr(params, key).config(shape, len(data.source.class_names))
+        except ValueError as error:
+            yield f"{key}: {error}"
+
+
+def text_encoder_fits(params: Any) -> Iterator[str]:
+    """A base model whose text encoder is frozen takes its weights."""
+    base, text = params.train_base, params.train_text
+    for name in TextShape.model_fields if kind(base) is FrozenCaption else ():
+        if (its := getattr(base.options("conditioning"), name)) != (wanted := getattr(text, name)):
+            yield f"train_base.{base.conditioning}.{name} is {its}; it must be train_text.{name}, {wanted}"
+
+
+def sampling_is_trained(params: Any) -> Iterator[str]:
+    """Steps, variance, guidance and conditioning are what the networks were trained for."""
+    for name in ("base", "super"):
+        yield from sampling_fits(params, f"sample_{name}", f"train_{name}")
+        yield from conditioning_fits(getattr(params, f"train_{name}"), f"train_{name}", main_data())
+    guide, base, scale = params.guide, params.train_base, max(params.guide.guidance_scales)
+    if guide.n_steps > (most := min(base.max_steps, params.train_super.max_steps)):
+        yield f"guide.n_steps is {guide.n_steps}; these networks take at most {most}"
+    if scale != 1 and kind(base) and not base.options("conditioning").dropout:
+        yield f"guide.guidance_scales is {scale:g}; train_base.{base.conditioning}.dropout is 0, so it must be 1"
+
+
+def there_is_enough(params: Any) -> Iterator[str]:
+    """Samples are not more than what they are made of, and whole if they are judged."""
+    prompt, n_base, n_super = params.prompt, params.sample_base.n_samples, params.sample_super.n_samples
+    for key, value, limit, most in (
+        ("sample_base.n_samples", n_base, "prompt.n_seen + prompt.n_withheld", prompt.n_seen + prompt.n_withheld),
+        ("sample_super.n_samples", n_super, "sample_base.n_samples", n_base),
+        ("evaluate.n_samples", params.evaluate.n_samples or 0, "sample_super.n_samples", n_super),
+    ):
+        if value > most:
+            yield f"{key} is {value}; it cannot exceed {limit}, {most}"
+    if params.evaluate.of == "base" and params.shrink.factor != 1:
+        yield f"evaluate.of is base; its samples are {params.shrink.factor} times smaller, so it must be super"
+
+
+RULES = networks_fit, text_encoder_fits, sampling_is_trained, there_is_enough
