@@ -20,7 +20,7 @@ def report(value):
     return {"reference": "test", "n_samples": 99, "headline": "auc", "metrics": {"fid": fid}}
 
 
-def page(result):
+def page(result, captions={}):  # noqa: B006, never changed
     claims = Claims.model_validate(
         {"stages": ["evaluate"], "seeds": [0, 1], "variants": {"f4": {}, "f1": {}}, "claims": [CLAIM]}
     )
@@ -30,6 +30,7 @@ def page(result):
         "dvc repro doors/toy/dvc.yaml",
         [Picture("data:image/webp;base64,AAAA", "data:image/webp;base64,BBBB", 40, 30, "A caption.", "An alt text")],
         {"samples": report(2.5), "reconstructions": report(1.75)},
+        captions,
         [{"claim": claims.claims[0].model_dump(), "result": result._asdict()}],
         {"seed": 7, "train": {"lr": 0.5}},
         {"reports/a.json": "0123"},
@@ -46,6 +47,28 @@ def test_everything_is_on_it():
     ):
         assert word in text, word
     assert "not run yet" not in text
+
+
+def test_captions_are_on_it_if_the_door_has_any():
+    def share(value):
+        return {"value": value, "low": value - 0.0625, "high": value + 0.0625}
+
+    shares = {"seen": {"whole": share(0.875), "tone": share(0.75)}, "withheld": {"whole": share(0.5)}}
+    text = unescape(re.sub(r"<[^>]+>", " ", page(Result([], []), shares)))
+    assert "Captions" not in page(Result([], []))
+    for word in (
+        "Captions",
+        "seen",
+        "withheld",
+        "all that is said",
+        "tone",
+        "0.875",
+        "0.8125",
+        "0.75",
+        "0.5",
+        "0.4375",
+    ):
+        assert word in text, word
 
 
 def test_a_claim_that_was_not_tested_says_so():

@@ -11,7 +11,7 @@ ABOUT = (
     "influence. Trained further, it fills holes (Nichol et al. 2021)."
 )
 SCORES = {"samples": Path("reports/evaluate/scores.json")}
-STAGES = page_stage("glide", ABOUT, TOPIC, SCORES)
+STAGES = page_stage("glide", ABOUT, TOPIC, SCORES, Path("reports/evaluate/adherence.json"))
 
 if __name__ == "__main__":
     run(STAGES)

@@ -11,7 +11,7 @@ ABOUT = (
     "super-resolution model enlarges them (Saharia et al. 2022)."
 )
 SCORES = {"samples": Path("reports/evaluate/scores.json")}
-STAGES = page_stage("imagen", ABOUT, TOPIC, SCORES)
+STAGES = page_stage("imagen", ABOUT, TOPIC, SCORES, Path("reports/evaluate/adherence.json"))
 
 if __name__ == "__main__":
     run(STAGES)

@@ -16,7 +16,9 @@ HERE, SOURCE = Path(__file__).parent, Path("src/ddpm")
 TEMPLATES = (SOURCE / "doors/page.html", SOURCE / "figures/style.html")  # from the top of the repository
 
 
-def page_stage(door: str, about: str, topic: Topic[Any], scores: Mapping[str, Path]) -> dict[str, Stage]:
+def page_stage(
+    door: str, about: str, topic: Topic[Any], scores: Mapping[str, Path], adherence: Path | None = None
+) -> dict[str, Stage]:
     """Stage page of a door, which writes reports/index.html.
 
     Args:
@@ -24,10 +26,12 @@ def page_stage(door: str, about: str, topic: Topic[Any], scores: Mapping[str, Pa
         about: What the system is, in a few sentences.
         topic: Its figures.
         scores: What `ddpm.evaluation.evaluate.as_report` returned, as files, by what was judged.
+        adherence: What `ddpm.evaluation.captioned.evaluate_captioned` returned under that name, as a file; None if the
+            door has no captions.
     """
     claims = Path(f"../../benchmarks/results/claims/{door}.json")
     figures = [figure.path for figure in topic.figures.values()]
-    shown = [*figures, *scores.values(), claims]
+    shown = [*figures, *scores.values(), *filter(None, [adherence]), claims]
 
     def main(_: StageRun) -> None:
         page = render(
@@ -36,6 +40,7 @@ def page_stage(door: str, about: str, topic: Topic[Any], scores: Mapping[str, Pa
             f"dvc repro doors/{door}/dvc.yaml",
             [picture(path) for path in figures],
             {name: read_json(path) for name, path in scores.items()},
+            read_json(adherence) if adherence else {},
             read_json(claims)["claims"],
             read_json(PARAMS),
             {path.as_posix(): md5(path) for path in shown},
@@ -53,6 +58,7 @@ def render(
     command: str,
     figures: Sequence[Picture],
     scores: Mapping[str, Mapping[str, Any]],
+    adherence: Mapping[str, Mapping[str, Any]],
     claims: Sequence[Mapping[str, Any]],
     params: Mapping[str, Any],
     hashes: Mapping[str, str],
@@ -65,6 +71,7 @@ def render(
         command: What makes the page.
         figures: In the order in which they are shown.
         scores: What `ddpm.evaluation.evaluate.as_report` returned, by what was judged: all against one reference.
+        adherence: Shares that are true to their captions, by group of captions and by what is asked; may be empty.
         claims: As `benchmarks.claims` writes them: the claim and the result of each.
         params: All validated params, as plan/params.json has them.
         hashes: MD5 by path.
@@ -75,6 +82,7 @@ def render(
         command=command,
         figures=figures,
         scores=scores,
+        adherence=adherence,
         claims=claims,
         sections=dict(sections(params)),
         hashes=hashes,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ddpm.figures.captioned import caption_grid, frontier, holes_table
 from ddpm.figures.curves import loss_curves
+from ddpm.figures.parts import Flow, Part, parts_diagram
 from ddpm.figures.reports import Curve, Rows, as_pixels, read_curve, read_rows
 from ddpm.figures.topic import Topic
 from ddpm.run.files import load_tensors
@@ -49,6 +50,38 @@ def load(stage: StageRun) -> Glide:
 
 
 TOPIC = Topic("GLIDE", 0, [SAMPLES, FILLED, SWEEP, LOSS, EVAL_LOSS], load, SampleCaptions)
+
+
+@TOPIC.figure(
+    caption="The parts of GLIDE, and what goes from one to the other.",
+    alt="Boxes for the networks and arrows between them",
+)
+def glide_parts(_: object) -> Figure:
+    return parts_diagram(
+        "The parts of GLIDE",
+        "In boxes: what is trained. One CLIP, trained on noised images, can guide; the other judges.",
+        {
+            "caption": Part(0, 0, learns=False),
+            "text\ntransformer": Part(1, 0),
+            "CLIP": Part(3, 0),
+            "noise": Part(0, 1, learns=False),
+            "U-Net": Part(2, 1),
+            "samples": Part(3, 1, learns=False),
+            "image with a hole,\nand the hole": Part(0.5, 2, learns=False),
+            "U-Net,\ntrained further": Part(2, 2),
+            "filled image": Part(3, 2, learns=False),
+        },
+        [
+            Flow("caption", "text\ntransformer", "words"),
+            Flow("text\ntransformer", "U-Net", "a vector a word"),
+            Flow("CLIP", "U-Net", "gradient"),
+            Flow("noise", "U-Net", "x_T"),
+            Flow("U-Net", "samples", "x_0"),
+            Flow("U-Net", "U-Net,\ntrained further", "weights"),
+            Flow("image with a hole,\nand the hole", "U-Net,\ntrained further", "further channels"),
+            Flow("U-Net,\ntrained further", "filled image", "x_0"),
+        ],
+    )
 
 
 @TOPIC.figure(

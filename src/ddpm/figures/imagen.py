@@ -15,6 +15,7 @@ from torch import Tensor
 from ddpm.captions.vocabulary import captions
 from ddpm.figures.canvas import image_table
 from ddpm.figures.captioned import caption_grid
+from ddpm.figures.parts import Flow, Part, parts_diagram
 from ddpm.figures.reports import as_pixels
 from ddpm.figures.topic import Topic
 from ddpm.images import denormalize_img
@@ -78,6 +79,36 @@ def load(stage: StageRun) -> Imagen:
 
 
 TOPIC = Topic("Imagen", 0, [BASE, SUPER, GUIDE], load, Render)
+
+
+@TOPIC.figure(
+    caption="The parts of Imagen, and what goes from one to the other.",
+    alt="Boxes for the networks and arrows between them",
+)
+def imagen_parts(_: object) -> Figure:
+    return parts_diagram(
+        "The parts of Imagen",
+        "In boxes: what is trained. The text encoder learns from text alone and then stays as it is.",
+        {
+            "caption": Part(0, 0, learns=False),
+            "text encoder,\nfrozen": Part(1, 0),
+            "noise": Part(0, 1, learns=False),
+            "base model": Part(1, 1),
+            "small samples": Part(2, 1, learns=False),
+            "noise again": Part(2, 0, learns=False),
+            "super-resolution\nmodel": Part(3, 1),
+            "samples": Part(4, 1, learns=False),
+        },
+        [
+            Flow("caption", "text encoder,\nfrozen", "words"),
+            Flow("text encoder,\nfrozen", "base model", "a vector a word"),
+            Flow("noise", "base model"),
+            Flow("base model", "small samples"),
+            Flow("small samples", "super-resolution\nmodel"),
+            Flow("noise again", "super-resolution\nmodel", "level"),
+            Flow("super-resolution\nmodel", "samples"),
+        ],
+    )
 
 
 @TOPIC.figure(

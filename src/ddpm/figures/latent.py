@@ -12,6 +12,7 @@ from torch import Tensor
 from ddpm.data.dataset import load_dataset
 from ddpm.figures.canvas import image_table
 from ddpm.figures.curves import loss_curves
+from ddpm.figures.parts import Flow, Part, parts_diagram
 from ddpm.figures.pictures import denoising, training_previews
 from ddpm.figures.reports import as_pixels
 from ddpm.figures.topic import Topic
@@ -45,6 +46,36 @@ def load(stage: StageRun) -> Latent:
 
 
 TOPIC = Topic("Latent Diffusion", 0, [TEST, RECONSTRUCTIONS, *trained_deps("latent")], load, RenderModel)
+
+
+@TOPIC.figure(
+    caption="The parts of Latent Diffusion, and what goes from one to the other.",
+    alt="Boxes for the networks and arrows between them",
+)
+def latent_parts(_: object) -> Figure:
+    return parts_diagram(
+        "The parts of Latent Diffusion",
+        "In boxes: what is trained. The autoencoder comes first and then stays as it is; the U-Net learns its latents.",
+        {
+            "images": Part(0, 0, learns=False),
+            "encoder": Part(1, 0),
+            "latents": Part(2, 0, learns=False),
+            "caption": Part(1, 1, learns=False),
+            "noise": Part(1, 2, learns=False),
+            "U-Net": Part(2, 1),
+            "decoder": Part(3, 1),
+            "samples": Part(4, 1, learns=False),
+        },
+        [
+            Flow("images", "encoder"),
+            Flow("encoder", "latents"),
+            Flow("latents", "U-Net", "training"),
+            Flow("caption", "U-Net"),
+            Flow("U-Net", "decoder", "x_0"),
+            Flow("decoder", "samples"),
+            Flow("noise", "U-Net", "x_T"),
+        ],
+    )
 
 
 @TOPIC.figure(
