@@ -11,6 +11,7 @@ from ddpm.run.files import atomic_path, load_tensors, md5
 from ddpm.run.plan import PLAN
 from ddpm.run.stage import Stage, StageRun, run
 
+TOP = Path(__file__).parents[1]
 PAGE = Path("reports/index.html")
 PARAMS = PLAN / "params.json"
 SAMPLES = {name: Path(f"samples/{name}.safetensors") for name in ("tiny", "unet")}
@@ -23,6 +24,7 @@ METRICS = {
     "bound": Path("reports/bound/bound.json"),
     "paper": Path("reports/paper/x0_quality.json"),
 }
+DOORS = sorted(path.relative_to(TOP) for path in TOP.glob("doors/*/stages/page.py"))  # these have pages of their own
 FIRST = "unet_samples"  # the figure with which the page opens
 CHAPTERS = topics_in_order()
 FIGURES = [figure.path for topic in CHAPTERS.values() for figure in topic.figures.values()]
@@ -44,12 +46,13 @@ def main(_: StageRun) -> None:
         {name: read_json(path) for name, path in METRICS.items()},
         read_json(PARAMS),
         {path.as_posix(): md5(path) for path in SHOWN},
+        [path.parts[1] for path in DOORS],
     )
     with atomic_path(PAGE) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
-DEPS = [*map(str, TEMPLATES), str(PARAMS), *map(str, SHOWN)]
+DEPS = [*map(str, TEMPLATES), *map(str, DOORS), str(PARAMS), *map(str, SHOWN)]
 ENTRIES = [*map(TOPICS.module, TOPICS), *map(RULERS.module, RULERS)]
 STAGES = {"render_page": Stage(main, general=(), deps=DEPS, entries=ENTRIES, outs=[str(PAGE)])}
 

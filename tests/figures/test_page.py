@@ -118,17 +118,25 @@ def folder(with_figures, tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+def test_each_door_that_has_a_page_is_linked():
+    links = [a["href"] for a, _ in Page(build()).all("a") if a["href"].startswith("..")]
+    pages = [door / "reports/index.html" for door in sorted(REPO.glob("doors/*")) if (door / "stages/page.py").exists()]
+    assert [(REPO / "reports" / link).resolve() for link in links] == pages
+    assert len(links) >= 3
+
+
 def test_the_page_needs_no_network_and_says_what_its_pictures_are():
     text = build()
     page = Page(text)
     assert not re.search(r"https?:|@import|url\(", text)
     for _, attributes, _ in page.elements:
         for name in ("src", "href", "srcset", "data", "action"):
-            assert attributes.get(name, "#").startswith(("data:image/", "#"))
+            assert attributes.get(name, "#").startswith(("data:image/", "#", "../doors/"))
     assert all(attributes["alt"].strip() for attributes, _ in page.all("img"))
     ids = [attributes["id"] for _, attributes, _ in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
-    targets = [a["href"].removeprefix("#") for a, _ in page.all("a")] + [a["for"] for a, _ in page.all("label")]
+    links = [a["href"] for a, _ in page.all("a")]
+    targets = [link.removeprefix("#") for link in links if link[0] == "#"] + [a["for"] for a, _ in page.all("label")]
     assert set(targets) <= set(ids)
     assert len(page.all("figcaption")) == len(page.all("figure"))
 
@@ -275,7 +283,7 @@ def test_params_and_hashes_are_those_of_the_files():
     leaves = [("seed", "42"), ("device", "auto"), ("name", "winter_clothes"), ("path", "null"), ("n_held_out", "9")]
     leaves += [("n_samples", "6"), ("variance", "fixed_small"), ("n_samples", "12")]
     leaves += [("variances", '["learned", "fixed_small"]')]
-    read = {Path(dep) for dep in STAGE.deps if not dep.startswith(("src/", "plan/"))}
+    read = {Path(dep) for dep in STAGE.deps if not dep.startswith(("src/", "plan/", "doors/"))}
     written = {path for part in ("data", "models", "samples", "reports") for path in Path(part).rglob("*.*")}
     assert read == written - {Path("reports/index.html")}
     digests = [(path.as_posix(), hashlib.md5(path.read_bytes()).hexdigest()) for path in read]

@@ -141,6 +141,7 @@ def render(
     metrics: Mapping[str, Mapping[str, Any]],
     params: Mapping[str, Any],
     hashes: Mapping[str, str],
+    doors: Sequence[str],
 ) -> str:
     """The page as HTML; the same arguments give the same text.
 
@@ -151,6 +152,7 @@ def render(
         metrics: What a stage measured, by stage.
         params: All validated params, as plan/params.json has them.
         hashes: MD5 by path.
+        doors: Systems with pages of their own.
     """
     return template(HERE / "page.html").render(
         opening=opening,
@@ -160,6 +162,7 @@ def render(
         params=params,
         sections=dict(sections(params)),
         hashes=hashes,
+        doors=doors,
     )
 
 
