@@ -46,6 +46,23 @@ def test_tokens_stand_beside_the_pixels_in_one_attention() -> None:
     assert (block(x, tokens) - block(x)).abs().max() > 0.01
 
 
+def test_cross_attention_is_torchs_with_queries_of_the_pixels_after_the_self_attention() -> None:
+    torch.manual_seed(0)
+    block = AttentionBlock(8, heads=2)
+    x, tokens = torch.randn(2, 8, 3, 5), torch.randn(2, 4, 6)
+    after_self_attention = block(x)
+    block.see_tokens(6, cross=True)
+    reference = nn.MultiheadAttention(8, 2, kdim=6, vdim=6, batch_first=True)
+    reference.q_proj_weight = block.cross.project_pixels.weight
+    reference.k_proj_weight, reference.v_proj_weight = map(nn.Parameter, block.cross.project_tokens.weight.chunk(2))
+    in_proj_bias = torch.cat((block.cross.project_pixels.bias, block.cross.project_tokens.bias))
+    reference.in_proj_bias, reference.out_proj = nn.Parameter(in_proj_bias), block.cross.project_out
+    pixels = nn.functional.layer_norm(after_self_attention, x.shape[1:]).flatten(2).transpose(1, 2)
+    attended = reference(pixels, tokens, tokens)[0].transpose(1, 2).reshape(x.shape)
+    assert (block(x, tokens) - (after_self_attention + attended)).abs().max() < 1e-5  # float32, values of order 1
+    assert torch.equal(block(x), after_self_attention)  # without tokens there is nothing to attend to
+
+
 def test_norm_and_attention_are_float32_inside_a_bf16_network() -> None:
     torch.manual_seed(0)
     x = (3 + torch.randn(2, 8, 5, 5)).bfloat16()

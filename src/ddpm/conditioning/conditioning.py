@@ -44,6 +44,7 @@ class Conditioning(nn.Module, ABC):
         needs_labels: Whether it takes a data set with classes.
         data_set: The only data set that it is made for; None for any.
         token_size: Length of the tokens that it gives; 0 if it gives none.
+        cross_attention: Whether tokens have an attention of their own; else they stand beside the pixels.
         dropout: Share of the training images that get the null conditioning, for guidance.
     """
 
@@ -54,6 +55,7 @@ class Conditioning(nn.Module, ABC):
     needs_labels: ClassVar[bool] = False
     data_set: ClassVar[str | None] = None
     token_size: int = 0
+    cross_attention: bool = False
     dropout: float = 0.0
 
     def fit(self, images: Float[Tensor, "n c h w"], seed: int) -> None:

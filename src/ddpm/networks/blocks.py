@@ -73,10 +73,12 @@ def attention(
 class AttentionBlock(nn.Module):
     """Multi-head self-attention over the pixels, with a one-group GroupNorm before it and a skip connection.
 
-    With tokens, their keys and values stand beside those of the pixels (GLIDE, Nichol et al. 2021, section 2.1).
+    With tokens, their keys and values stand beside those of the pixels (GLIDE, Nichol et al. 2021, section 2.1), or
+    cross-attention follows (latent diffusion, Rombach et al. 2022, section 3.3).
     """
 
-    project_tokens: nn.Linear
+    project_tokens: nn.Linear | None = None
+    cross: "CrossAttention | None" = None
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -85,10 +87,13 @@ class AttentionBlock(nn.Module):
         self.project_in = nn.Linear(channels, 3 * channels)
         self.project_out = nn.Linear(channels, channels)
 
-    def see_tokens(self, size: int) -> None:
-        """Add the weights that make keys and values of tokens of this length."""
+    def see_tokens(self, size: int, cross: bool = False) -> None:
+        """Add the weights for tokens of this length, which cross-attention sees, or the self-attention."""
         channels = self.project_out.in_features
-        self.project_tokens = nn.Linear(size, 2 * channels)
+        if cross:
+            self.cross = CrossAttention(channels, size, self.heads)
+        else:
+            self.project_tokens = nn.Linear(size, 2 * channels)
 
     def forward(
         self, x: Float[Tensor, "b c h w"], tokens: Float[Tensor, "b n d"] | None = None
@@ -96,10 +101,30 @@ class AttentionBlock(nn.Module):
         # Pixels as rows of channels: a view, not a copy, where the memory format is channels_last.
         pixels = rearrange(self.norm(x), "b c h w -> b (h w) c")
         q, k, v = rearrange(self.project_in(pixels), "b n (qkv heads d) -> qkv b heads n d", qkv=3, heads=self.heads)
-        if tokens is not None:
+        if tokens is not None and self.project_tokens is not None:
             projected = self.project_tokens(tokens)
             seen = rearrange(projected, "b n (kv heads d) -> kv b heads n d", kv=2, heads=self.heads)
             k, v = (torch.cat((own, other), dim=2) for own, other in zip((k, v), seen, strict=True))
+        attended = rearrange(attention(q, k, v), "b heads n d -> b n (heads d)")
+        x = x + rearrange(self.project_out(attended), "b (h w) c -> b c h w", h=x.shape[2])
+        return x if tokens is None or self.cross is None else self.cross(x, tokens)
+
+
+class CrossAttention(nn.Module):
+    """Each pixel attends to the tokens: queries of the pixels, keys and values of the tokens, and a skip connection."""
+
+    def __init__(self, channels: int, token_size: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = GroupNorm(1, channels)
+        self.project_pixels = nn.Linear(channels, channels)
+        self.project_tokens = nn.Linear(token_size, 2 * channels)
+        self.project_out = nn.Linear(channels, channels)
+
+    def forward(self, x: Float[Tensor, "b c h w"], tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b c h w"]:
+        pixels = self.project_pixels(rearrange(self.norm(x), "b c h w -> b (h w) c"))
+        q = rearrange(pixels, "b n (heads d) -> b heads n d", heads=self.heads)
+        k, v = rearrange(self.project_tokens(tokens), "b n (kv heads d) -> kv b heads n d", kv=2, heads=self.heads)
         attended = rearrange(attention(q, k, v), "b heads n d -> b n (heads d)")
         return x + rearrange(self.project_out(attended), "b (h w) c -> b c h w", h=x.shape[2])
 

@@ -1,9 +1,10 @@
 """Captions: a text encoder, trained with the network, whose last vector is added to the step embedding.
 
-The network's attention sees the vectors of all words (GLIDE, Nichol et al. 2021, section 2.1).
+The network's attention sees the vectors of all words, beside the pixels (GLIDE, Nichol et al. 2021, section 2.1) or in
+a cross-attention of its own (latent diffusion, Rombach et al. 2022, section 3.3).
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Lt
 from jaxtyping import Integer
@@ -15,8 +16,9 @@ from ddpm.conditioning.text import TextEncoder, TextShape
 
 
 class CaptionOptions(TextShape):
-    """dropout: share of the captions that are emptied, for guidance."""
+    """attention: of the words, "joint" with the pixels' or "cross"; dropout: share of the captions that are emptied."""
 
+    attention: Literal["joint", "cross"] = "joint"
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.2
 
 
@@ -31,6 +33,7 @@ class Caption(ReadsCaptions):
         layers: Its transformer blocks.
         heads: Of its attention.
         dropout: Share of the captions that are emptied.
+        attention: "joint" or "cross".
     """
 
     Options = CaptionOptions
@@ -44,9 +47,10 @@ class Caption(ReadsCaptions):
         layers: int,
         heads: int,
         dropout: float,
+        attention: str = "joint",
     ) -> None:
         super().__init__(n_classes, dropout)
-        self.token_size = width
+        self.token_size, self.cross_attention = width, attention == "cross"
         self.encoder = TextEncoder(width, layers, heads)
         self.project = nn.Linear(width, embedding_size)
 

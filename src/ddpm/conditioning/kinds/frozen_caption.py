@@ -24,8 +24,9 @@ class FrozenCaption(Caption):
         layers: int,
         heads: int,
         dropout: float,
+        attention: str = "joint",
     ) -> None:
-        super().__init__(img_shape, n_classes, embedding_size, width, layers, heads, dropout)
+        super().__init__(img_shape, n_classes, embedding_size, width, layers, heads, dropout, attention)
         self.encoder.requires_grad_(False)
         self.norm = nn.LayerNorm(width)
 

@@ -30,7 +30,7 @@ class Inpainting(Caption):
     gives_image = True
     gives_mask = True
 
-    def __init__(self, img_shape: tuple[int, ...], **more: int | float) -> None:
+    def __init__(self, img_shape: tuple[int, ...], **more: int | float | str) -> None:
         super().__init__(img_shape=img_shape, **more)  # type: ignore[arg-type]  # build_conditioning's own
         self.img_shape = tuple(img_shape)
 

@@ -144,7 +144,7 @@ class Unet(DiffusionModel):
         self.conditioning = build_conditioning(config.conditioning, self.img_shape, config.n_classes, step_channels)
         if self.conditioning is not None and self.conditioning.token_size:
             for block in [module for module in self.modules() if isinstance(module, AttentionBlock)]:
-                block.see_tokens(self.conditioning.token_size)
+                block.see_tokens(self.conditioning.token_size, self.conditioning.cross_attention)
 
     def forward(
         self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"], *cond: Shaped[Tensor, "b *rest"]
