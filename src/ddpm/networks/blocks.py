@@ -77,15 +77,14 @@ class AttentionBlock(nn.Module):
     cross-attention follows (latent diffusion, Rombach et al. 2022, section 3.3).
     """
 
-    project_tokens: nn.Linear | None = None
-    cross: "CrossAttention | None" = None
-
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.norm = GroupNorm(1, channels)
         self.project_in = nn.Linear(channels, 3 * channels)
         self.project_out = nn.Linear(channels, channels)
+        self.project_tokens: nn.Linear | None = None
+        self.cross: CrossAttention | None = None
 
     def see_tokens(self, size: int, cross: bool = False) -> None:
         """Add the weights for tokens of this length, which cross-attention sees, or the self-attention."""
