@@ -41,17 +41,18 @@ def evaluate_captioned(
         compute: The device and its precision.
 
     Returns:
-        JSON values: "adherence" of samples with seen and with withheld captions and of the captions' own images;
-        "scores", as `as_report` gives them; and "metrics", the headline of both.
+        JSON values: "adherence" of samples with "seen" and with "withheld" captions, and as "seen_floor" and
+        "withheld_floor" that of the images that these are of; "scores", as `as_report` gives them; and "metrics", the
+        headline of both.
     """
     held_out, seen, texts = splits["held_out"][prompts["images"]], prompts["seen"], captions(prompts["tokens"])
     classifier, _ = load_classifier(classifier_path)
     assert held_out.labels is not None  # else there would be no captions
-    drawn, real = (
-        adherence(images, texts, describe(classifier, images).classes) for images in (samples, held_out.images)
-    )
-    groups = {"seen": part_of(drawn, seen), "withheld": part_of(drawn, ~seen), "real": real}
-    adheres = {name: adherence_scores(found, params.n_halves, seed) for name, found in groups.items()}
+    adheres = {}
+    for end, images in (("", samples), ("_floor", held_out.images)):
+        found = adherence(images, texts, describe(classifier, images).classes)
+        for name, chosen in (("seen", seen), ("withheld", ~seen)):
+            adheres[name + end] = adherence_scores(part_of(found, chosen), params.n_halves, seed)
     logging.info("%s", ", ".join(f"{name} captions: {found['whole']} adhere" for name, found in adheres.items()))
     asked = {"samples": samples[seen], "labels": held_out.labels[seen]}
     comparison, facts = compare(params, asked, splits, classifier_path, seed, compute)
