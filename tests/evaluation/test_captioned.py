@@ -61,9 +61,7 @@ def test_which_samples_are_judged_by_which_captions_and_beside_which_images(monk
     )
     samples = torch.stack([block(60), block(240), block(60), block(61), block(60), block(240)])
     prompts = {
-        "tokens": tokens(
-            ["a dark pullover"] * 2 + ["a light pullover"] + ["a dark pullover"] * 2 + ["a light pullover"]
-        ),
+        "tokens": tokens([f"a {tone} pullover" for tone in ("dark", "dark", "light", "dark", "dark", "light")]),
         "images": torch.tensor([1, 2, 0, 4, 5, 3]),
         "seen": torch.tensor([True, True, False, True, True, False]),
     }
@@ -82,6 +80,7 @@ def test_which_samples_are_judged_by_which_captions_and_beside_which_images(monk
     for name, made in (("describe", described), ("load_classifier", lambda _: (None, "")), ("compare", compared)):
         monkeypatch.setattr(captioned, name, made)
     monkeypatch.setattr(captioned, "all_scores", lambda _: {})
+    monkeypatch.setattr(captioned, "as_metrics", lambda _: {"worst_auc": 0.75})
     monkeypatch.setattr(captioned, "as_report", lambda *_: {"report": 1})
     params = EvaluateUnet(
         n_samples=None, reference="test", n_halves=5, duplicate_quantile=0.01, epochs=1, inception_weights=None
@@ -89,7 +88,7 @@ def test_which_samples_are_judged_by_which_captions_and_beside_which_images(monk
     found = captioned.evaluate_captioned(params, samples, prompts, {"held_out": held_out}, Path("c"), 3, Compute())
     shares = {"seen": 3 / 4, "withheld": 1 / 2, "seen_floor": 1.0, "withheld_floor": 1 / 2}
     assert {name: scores["whole"]["value"] for name, scores in found["adherence"].items()} == shares
-    assert found["metrics"] == {f"adherence_{name}": share for name, share in shares.items()}
+    assert found["metrics"] == {"worst_auc": 0.75} | {f"adherence_{name}": each for name, each in shares.items()}
     assert found["scores"] == {"report": 1}
     [(given, whole, path, seed)] = asked
     assert torch.equal(given["samples"], samples[[0, 1, 3, 4]])  # a withheld pair is not in the training split
