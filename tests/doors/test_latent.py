@@ -72,7 +72,7 @@ def check():
         (
             {"train_latent.weighting": "min_snr"},
             {"train_latent.weighting": "bound"},
-            "train_latent.weighting is bound; it is of pixels of 8 bits, so it must be simple, x0 or min_snr",
+            "train_latent.weighting is bound; it is of pixels, so it must be simple, x0 or min_snr",
         ),
         (
             {"sample_latent.n_steps": 200},

@@ -49,9 +49,9 @@ def test_each_quartile_has_its_curve_and_empty_cells_are_left_out() -> None:
     assert legend(figure) == ["t = 1 to 13: 0.01", "t = 26 to 38: 0.3", "t = 39 to 50: 0.04"]
 
 
-@pytest.mark.parametrize("weighting", get_args(Weighting))
+@pytest.mark.parametrize("weighting", [*get_args(Weighting), "consistency"])
 @pytest.mark.parametrize("prediction", get_args(Prediction))
-def test_every_prediction_and_weighting_has_its_words(prediction: Prediction, weighting: Weighting) -> None:
+def test_every_prediction_and_weighting_has_its_words(prediction: Prediction, weighting: str) -> None:
     curve = [(50, 0.9), (1234, 0.04)]
     by_step = curves.loss_curves(curve, curve, prediction, LABEL, 0.01, weighting)
     by_timestep = curves.loss_by_timestep(curve, prediction, LABEL, curve)

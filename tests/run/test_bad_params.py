@@ -166,6 +166,10 @@ def with_values(**changes):
             "train_tiny: weighting is min_snr; schedule linear_zero_snr has zero SNR at max_steps, a timestep",
         ),
         (
+            {"train_tiny__prediction": "eps", "train_tiny__weighting": "consistency"},
+            "train_tiny: prediction is eps; weighting consistency takes x0 or v",
+        ),
+        (
             {"train_tiny__max_steps": 1, "train_tiny__weighting": "bound"},
             "train_tiny: max_steps is 1; weighting bound needs at least 2",
         ),

@@ -9,6 +9,7 @@ from torch import nn
 from training.small import SHAPE, Scale, greys, images, params, tiny, weights
 
 from ddpm.data.order import batches
+from ddpm.diffusion.consistency import consistency_loss
 from ddpm.diffusion.forward import add_noise, noise_img
 from ddpm.diffusion.loss import training_loss
 from ddpm.diffusion.model import DiffusionModel
@@ -16,6 +17,7 @@ from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.errors import UserError
 from ddpm.run.compute import Compute
 from ddpm.run.seeding import generator
+from ddpm.training import loop
 from ddpm.training.loop import (
     Examples,
     ema_with_warmup,
@@ -285,6 +287,22 @@ def test_losses_of_a_batch_are_of_its_own_noise():
     for part in (slice(0, 6), slice(2, 5)):
         losses = losses_of_batch(model, batch.part(part), params())
         assert (losses - eps[part].square().mean((1, 2, 3))).abs().max() < 1e-6
+
+
+def test_consistency_tuning_is_told_how_far_the_training_is(monkeypatch):
+    told = []
+
+    def recorded(predict, prediction, x0, eps, xt, num_steps, schedule, progress):
+        told.append((prediction, progress))
+        assert torch.equal(xt, add_noise(x0, eps, num_steps, schedule))
+        return consistency_loss(predict, prediction, x0, eps, xt, num_steps, schedule, progress)
+
+    monkeypatch.setattr(loop, "consistency_loss", recorded)
+    own = params(prediction="x0", weighting="consistency", batch_size=8, micro_batches=2)
+    steps, state = train(Scale(0.5), own, images(20, shape=(1, 2, 2)))
+    assert told == [("x0", step / 6) for step in range(6) for _ in range(2)]
+    assert weights(state.modules["model"]).item() != 0.5
+    assert len(steps) == 6
 
 
 def test_each_part_of_a_batch_keeps_its_conditioning():

@@ -38,7 +38,10 @@ def test_what_is_required_is_missing(key):
         ({"adam_betas": [0.9]}, "adam_betas is [0.9]; list should have at least 2 items after validation, not 1"),
         ({"adam_betas": [0.9, 1.0]}, "adam_betas.1 is 1.0; input should be less than 1"),
         ({"prediction": "score"}, "prediction is 'score'; input should be 'eps', 'x0', 'v' or 'mean'"),
-        ({"weighting": "snr"}, "weighting is 'snr'; input should be 'simple', 'x0', 'bound' or 'min_snr'"),
+        (
+            {"weighting": "snr"},
+            "weighting is 'snr'; input should be 'simple', 'x0', 'bound', 'min_snr' or 'consistency'",
+        ),
         ({"lr_decay": "cosine"}, "lr_decay is 'cosine'; input should be 'none' or 'linear'"),
         ({"step_sampling": "all"}, "step_sampling is 'all'; input should be 'uniform' or 'stratified'"),
         ({"epochs": "2"}, "epochs is '2'; input should be a valid number"),

@@ -32,8 +32,8 @@ def latents_are_no_pictures(params: Any) -> Iterator[str]:
     ):
         if value != allowed:
             yield f"{key} is {str(value).lower()}; latents are no pictures, so it must be {str(allowed).lower()}"
-    if training.weighting == "bound":
-        yield "train_latent.weighting is bound; it is of pixels of 8 bits, so it must be simple, x0 or min_snr"
+    if training.weighting in ("bound", "consistency"):
+        yield f"train_latent.weighting is {training.weighting}; it is of pixels, so it must be simple, x0 or min_snr"
 
 
 def sampling_is_trained(params: Any) -> Iterator[str]:

@@ -25,6 +25,8 @@ OBJECTIVE = {
     "bound": "Training: the variational bound without L_T, in bits/dim. Evaluation: the mean squared error of the "
     "predicted {}, equation 14.",
     "x0": "Training: the mean squared error of the image. Evaluation: that of the predicted {}, equation 14.",
+    "consistency": "Training: the distance of two estimates of the image, of which the network learns to make one. "
+    "Evaluation: the mean squared error of the predicted {}, equation 14, which grows.",
     "min_snr": "Training: the squared error of the image, times the signal-to-noise ratio up to 5. Evaluation: the "
     "mean squared error of the predicted {}, equation 14.",
 }

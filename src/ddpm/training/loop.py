@@ -16,6 +16,7 @@ from ddpm.conditioning.guidance import given
 from ddpm.data.augmentation import augmented
 from ddpm.data.dataset import to_x0_range
 from ddpm.data.order import batches
+from ddpm.diffusion.consistency import consistency_loss
 from ddpm.diffusion.forward import noise_img
 from ddpm.diffusion.loss import training_loss
 from ddpm.diffusion.model import DiffusionModel, schedule_of
@@ -150,7 +151,8 @@ def training_steps(
         x0 = to_x0_range(x0) if x0.dtype == torch.uint8 else x0
         cond = None if examples.cond is None else examples.cond[chosen]
         batch = noised_batch(x0, cond, schedule, params, generator(seed, "noise", number))
-        losses_of = partial(_losses_of_part, model, batch, params, compute, derive_seed(seed, "dropout", number))
+        dropout, progress = derive_seed(seed, "dropout", number), (number - 1) / total
+        losses_of = partial(_losses_of_part, model, batch, params, compute, progress, dropout)
         losses = gradient(len(chosen), params.micro_batches, losses_of)
         # One transfer a step: the only time that the device is waited for.
         numbers = torch.hstack((losses.mean(), tally(losses, batch.num_steps, len(schedule)))).tolist()
@@ -188,25 +190,36 @@ def noised_batch(
 
 
 def losses_of_batch(
-    model: DiffusionModel, batch: Batch, params: Training, compute: Compute = Compute()
+    model: DiffusionModel, batch: Batch, params: Training, compute: Compute = Compute(), progress: float = 0.0
 ) -> Float[Tensor, "b"]:
-    """Line 5 of Algorithm 1: the loss of each image.
+    """Line 5 of Algorithm 1, or consistency tuning: the loss of each image.
 
     Args:
         model: The network.
         batch: What `noised_batch` made, or a part of it.
         params: The hyper-parameters.
         compute: The device and its precision.
+        progress: The share of the training that has been done, from 0 to below 1.
     """
     x0, num_steps, eps, xt, cond = batch
+    network, schedule = given(model, cond), schedule_of(model)
     with compute.autocast():
-        predicted, v = given(model, cond).with_variance(xt, num_steps)
-    return training_loss(params.weighting, model.prediction, predicted, v, x0, eps, xt, num_steps, schedule_of(model))
+        if params.weighting == "consistency":
+            return consistency_loss(network, model.prediction, x0, eps, xt, num_steps, schedule, progress)
+        predicted, v = network.with_variance(xt, num_steps)
+    return training_loss(params.weighting, model.prediction, predicted, v, x0, eps, xt, num_steps, schedule)
 
 
 def _losses_of_part(
-    model: DiffusionModel, batch: Batch, params: Training, compute: Compute, seed: int, k: int, part: slice
+    model: DiffusionModel,
+    batch: Batch,
+    params: Training,
+    compute: Compute,
+    progress: float,
+    seed: int,
+    k: int,
+    part: slice,
 ) -> Float[Tensor, "_"]:
     """The losses of micro-batch k, with dropout of its own."""
     with global_stream(seed, "micro-batch", k):
-        return losses_of_batch(model, batch.part(part), params, compute)
+        return losses_of_batch(model, batch.part(part), params, compute, progress)

@@ -29,7 +29,7 @@ class Training(Section):
     max_steps: Annotated[int, Ge(1), Le(10_000)]
     schedule: ScheduleName
     prediction: Prediction
-    weighting: Weighting
+    weighting: Literal[Weighting, "consistency"]
     step_sampling: Literal["uniform", "stratified"]
     lr: Annotated[float, Gt(0), Le(10)]
     muon_lr: Annotated[float, Gt(0), Le(10)] | None
@@ -71,6 +71,8 @@ class Training(Section):
                     f"weighting is min_snr; schedule {self.schedule} has zero SNR at max_steps, a timestep that "
                     "min_snr would not train, so it takes simple, x0 or bound"
                 )
+        if self.weighting == "consistency" and self.prediction not in ("x0", "v"):
+            raise ValueError(f"prediction is {self.prediction}; weighting consistency takes x0 or v")
         if self.weighting == "bound" and self.max_steps < 2:
             raise ValueError(f"max_steps is {self.max_steps}; weighting bound needs at least 2")
         return self
