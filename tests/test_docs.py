@@ -263,7 +263,7 @@ def null_and(names: Any) -> list[str]:
         ("docs/samplers.md", 0, list(SAMPLERS)),
         ("docs/recipes.md", 0, [*RECIPES - {"ablation"}]),
         ("docs/recipes.md", 0, null_and(CONDITIONINGS)),
-        ("docs/recipes.md", 1, [*get_args(Prediction), *get_args(Weighting), "true"]),
+        ("docs/recipes.md", 1, [*get_args(Prediction), *get_args(Weighting), "consistency", "true"]),
         ("docs/pipeline.md", 0, list(load_yaml(REPO / "dvc.yaml")["stages"])),
     ],
 )

@@ -8,7 +8,7 @@ import torch
 from dvc.utils.hydra import apply_overrides
 from project import REPO
 from ruamel.yaml import YAML
-from whole import check
+from whole import check, save_start
 
 from ddpm.networks.network import NETWORKS
 from ddpm.run.yaml import load_yaml
@@ -23,9 +23,11 @@ def words(name, **options):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_is_what_dvc_makes_of_it(name, tmp_path):
+def test_a_recipe_is_what_dvc_makes_of_it(name, tmp_path, monkeypatch):
     yaml = YAML(typ="safe")
     default = yaml.load(REPO / "params.yaml")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    save_start(tmp_path, default)
     yaml.dump(default, tmp_path / "params.yaml")
     said = words(name, check=True).stdout.split()
     assert said[::2] == ["-S"] * (len(said) // 2)

@@ -5,7 +5,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 from project import REPO
-from whole import VALUES, check
+from whole import VALUES, check, save_start
 
 from ddpm import rules
 from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
@@ -26,7 +26,7 @@ def project(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setenv("DVC_ROOT", ".")
-        yield
+        yield root
 
 
 def with_values(changes):
@@ -356,7 +356,9 @@ def test_every_mistake_is_a_line_of_its_own():
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (REPO / "recipes").glob("*.yaml")))
-def test_the_default_and_every_recipe_pass(name, monkeypatch):
+def test_the_default_and_every_recipe_pass(name, project, monkeypatch):
     monkeypatch.chdir(REPO)
+    monkeypatch.setenv("DVC_ROOT", str(project))
     check(VALUES)
+    save_start(project, VALUES)
     check(merged(VALUES, load(name)))

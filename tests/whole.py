@@ -10,10 +10,14 @@ from typing import Any
 from project import REPO
 
 from ddpm.check import checked_params
+from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
+from ddpm.networks.architectures.unet import Unet
+from ddpm.networks.checkpoint import save_model
 from ddpm.rules import RULES, Rule
 from ddpm.run.dvc import Stages, declared_stages, sections
 from ddpm.run.params import WHOLE, params_model, validated
 from ddpm.run.yaml import load_yaml
+from ddpm.training.train_model import TrainModel
 
 VALUES: dict[str, Any] = load_yaml(REPO / "params.yaml")
 
@@ -65,3 +69,12 @@ def without(path: Sequence[str]) -> dict[str, Any]:
     values = deepcopy(VALUES)
     del reduce(getitem, path[:-1], values)[path[-1]]
     return values
+
+
+def save_start(root, values):
+    """Write root/init/unet.safetensors: what train_unet trains with the params `values`, but untrained."""
+    training = TrainModel.model_validate(values["train_unet"])
+    model = Unet(training.config((1, 28, 28), 10))
+    betas = SCHEDULES[training.schedule](training.max_steps)
+    model.noise_schedule, model.prediction = NoiseSchedule(training.max_steps, betas=betas), training.prediction
+    save_model(root / "init/unet.safetensors", model, {"schedule": training.schedule})
