@@ -79,14 +79,14 @@ def test_at_t_1_it_is_the_distance_to_the_image():
     found = torch.rand(2, 1, 3, 3)
     loss = consistency_loss(lambda *_: found, "x0", x0, eps, x0, steps, SCHEDULE, 0.5)
     distance = (found - x0).square().mean((1, 2, 3))
-    torch.testing.assert_close(loss, (distance + HUBER**2).sqrt() - HUBER)
+    torch.testing.assert_close(loss, T * ((distance + HUBER**2).sqrt() - HUBER))
 
 
 def test_what_is_aimed_at_is_an_image():
     aims = iter((torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 5.0)))
     steps, x = torch.tensor([10]), torch.zeros(1, 1, 2, 2)
     loss = consistency_loss(lambda *_: next(aims), "x0", x, x, x, steps, SCHEDULE, 0.0)
-    assert loss.item() == pytest.approx((1 + HUBER**2) ** 0.5 - HUBER)  # 1 and not 5 away
+    assert loss.item() == pytest.approx(T / 5 * ((1 + HUBER**2) ** 0.5 - HUBER))  # 1 and not 5 away; t - r is 5
 
 
 def test_two_images_in_one_step():

@@ -40,9 +40,10 @@ def consistency_loss(
     schedule: NoiseSchedule,
     progress: float,
 ) -> Float[Tensor, "b"]:
-    """The loss of each image: the pseudo-Huber distance of the estimates of x_0 at t and at r.
+    """The loss of each image: the pseudo-Huber distance of the estimates of x_0 at t and at r, times T / (t - r).
 
-    No gradient goes through the estimate at r, which is x_0 itself where r is 0, and is clipped to the range of images.
+    Without that weight all samples become alike. No gradient goes through the estimate at r. It is clipped to the range
+    of images; where r is 0, it is x_0 itself.
 
     Args:
         predict: The network, called with x_t and t.
@@ -61,4 +62,5 @@ def consistency_loss(
         xr = add_noise(x0, eps, taken, schedule)
         wanted = to_x0(prediction, predict(xr, taken).float(), xr, taken, schedule).clamp(-1, 1)
         wanted = torch.where(earlier.reshape(-1, 1, 1, 1) == 0, x0, wanted)
-    return ((found - wanted).square().mean(dim=(1, 2, 3)) + HUBER**2).sqrt() - HUBER
+    distance = ((found - wanted).square().mean(dim=(1, 2, 3)) + HUBER**2).sqrt() - HUBER
+    return distance * len(schedule) / (num_steps - earlier)
