@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from clone import FORKING_DVC, Clone, stages_run
@@ -84,6 +85,8 @@ def test_one_parent_run_and_a_child_a_stage(clones):
     own = [run for run in children if run.data.tags["mlflow.parentRunId"] == parent.info.run_id]
     assert sorted(run.info.run_name for run in own) == sorted(TRACKED)
     assert {run.info.status for run in [parent, *own]} == {"FINISHED"}
+    ids = {run.info.run_name: run.info.run_id for run in own}
+    assert sorted(table(parent)) == sorted([stage, "run", ids[stage]] for stage in TRACKED)
     trained = next(run for run in own if run.info.run_name == "train_unet")
     metrics = json.loads((clones[0].folder / "reports/train_unet/metrics.json").read_text())
     logged = {key: trained.data.metrics[key] for key in ("train/loss", "eval/loss", "model/parameters")}
@@ -95,6 +98,12 @@ def test_one_parent_run_and_a_child_a_stage(clones):
     assert trained.data.params["train_unet.unet.channels"] == "16"
     assert "processes" not in trained.data.params  # it changes no result
     assert "processes" not in clones[0].lock()["train_unet"]["params"]["params.yaml"]
+
+
+def table(parent):
+    """The rows of a pipeline's table of its stages."""
+    path = Path(urlsplit(parent.info.artifact_uri).path, "stages.json")
+    return json.loads(path.read_text())["data"]
 
 
 def test_a_second_repro_runs_nothing(clones):
@@ -211,6 +220,12 @@ def test_an_experiment_in_a_temporary_folder_is_its_own_run(clones):
         *("train_tiny", "sample_tiny", "evaluate_tiny", "render_tiny", "render_exact", "render_page", "summary")
     }
     assert children["train_tiny"].data.params["train_tiny.epochs"] == "1.0"
+    first = {run.info.run_name: run.info.run_id for run in clone.runs()}  # the newest comes first
+    lineage = {stage: made_by for stage, *made_by in table(parents[0])}
+    assert lineage == {
+        stage: ["run", children[stage].info.run_id] if stage in children else ["restored", first[stage]]
+        for stage in TRACKED
+    }
     params = parents[0].data.params
     assert (params["train_tiny.epochs"], "processes" in params) == ("1", False)  # which is as committed
     assert not any(clone.folder.glob(".dvc/tmp/exps/standalone/tmp*/mlflow.db"))

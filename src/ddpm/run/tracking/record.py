@@ -14,7 +14,6 @@ MLflow (`store`). MLflow's asynchronous logging, or one sending at the end, woul
 
 import json
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -36,7 +35,8 @@ from ddpm.run.files import atomic_path, md5
 from ddpm.run.invocation import invocation
 from ddpm.run.params import flatten
 from ddpm.run.plan import source_folder
-from ddpm.run.root import door, dvc_command, in_repo
+from ddpm.run.root import door, dvc_command
+from ddpm.run.tracking.lineage import known_as, outputs_of_stages
 from ddpm.run.tracking.outbox import OUTBOX, RUN_ID, Journal, now, reason
 from ddpm.run.tracking.sender import Sender
 
@@ -144,15 +144,16 @@ class Run:
     def log_artifact(self, path: Path) -> None:
         """Log a file under its path in the repository, and its MD5 as the tag `output.PATH`."""
         if self._journal:
-            name = _name(path)
+            name, digest = known_as(path), md5(path)
             _keep(path, self._journal.file(name))
-            self._journal.write(artifact=name, tags={f"output.{name}": md5(path)})
+            self._outputs[name] = digest
+            self._journal.write(artifact=name, tags={f"output.{name}": digest})
 
     @_cannot_fail
     def log_input(self, path: Path) -> None:
         """Log a file that the stage reads as a dataset, and its MD5 as the tag `input.PATH`."""
         if self._journal:
-            name, digest = _name(path), md5(path)
+            name, digest = known_as(path), md5(path)
             self._journal.write(input={"name": name, "digest": digest}, tags={f"input.{name}": digest})
 
     @_cannot_fail
@@ -190,12 +191,13 @@ class Run:
             about: What `ddpm.run.tracking.model_registry.register` wants to know of it, as JSON values.
         """
         if self._journal:
-            name = _name(path)
+            name = known_as(path)
             _keep(path, self._journal.file(name))
             self._journal.write(of_parent=True, model={"file": name, "time": now(), **about})
 
     @_cannot_fail
     def _start(self, stage: str, params: Mapping[str, Any]) -> None:
+        self._stage, self._outputs = stage, dict[str, str]()
         by, tags = invocation(), _tags()
         started = f"{'repro' if by.command else f'{stage} by hand'} {tags.get('mlflow.source.git.commit', '')[:7]}"
         name = os.environ.get("DVC_EXP_NAME") or started.strip()
@@ -213,10 +215,17 @@ class Run:
         self._sender = Sender(self._journal.folder)
 
     @_cannot_fail
+    def _log_stages(self, own: dict[str, str]) -> None:
+        """Log to the run of the whole pipeline what each of its stages has written, this one and those before."""
+        if self._journal and (stages := outputs_of_stages(self._stage, own)):
+            self._journal.write(of_parent=True, stages=stages)
+
+    @_cannot_fail
     def _end(self, status: str) -> None:
         """End the record, and wait until its sender is through or gives up."""
         if self._journal:
             try:
+                self._log_stages(self._outputs if status == "FINISHED" else {})
                 self._journal.write(end=status)
             finally:
                 self._journal.close()
@@ -271,9 +280,3 @@ def _keep(path: Path, kept: Path) -> None:
     """Copy a file, whole or not at all."""
     with atomic_path(kept) as temporary:
         shutil.copyfile(path, temporary)
-
-
-def _name(path: Path) -> str:
-    """A file's path in the repository, or its bare name if it lies elsewhere, in characters of a tag's key."""
-    name = in_repo(path)
-    return re.sub(r"[^\w. /-]", "_", path.name if name.startswith(("/", "..")) else name)

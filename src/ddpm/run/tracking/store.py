@@ -20,6 +20,7 @@ from ddpm.run.tracking.model_registry import register
 from ddpm.run.tracking.outbox import RUN_ID, reason, tracking_uri, without_secrets
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 INVOCATION, JOURNAL = "dvc.invocation", "ddpm.journal"  # tags by which a parent and a stage's run are found again
@@ -30,6 +31,7 @@ SETTINGS = {  # read by MLflow; the user's own values win
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the sender itself tries again
 }
+STAGES = "stages.json"  # of a pipeline's run, in the format of `mlflow.log_table`, which would add to what is there
 LINES = 1000  # of a journal, delivered together
 
 
@@ -131,6 +133,8 @@ class Store:
                     self._client.set_experiment_tag(self._experiment, *columns(headlines))
                 case {"model": about}:
                     self._log_model(progress.parent, folder / "files" / about["file"], about)
+                case {"stages": outputs}:
+                    self._log_stages(progress.parent, outputs)
                 case {"input": about}:
                     self._log_input(progress.run, about)
                 case {"end": status, "time": ended}:
@@ -168,6 +172,27 @@ class Store:
         dataset = Dataset(about["name"], about["digest"], source_type="local", source=source)
         self._took(lambda: self._client.log_inputs(run, [DatasetInput(dataset)]))
 
+    def _log_stages(self, parent: str, outputs: Mapping[str, Mapping[str, str] | None]) -> None:
+        """Write a table of all stages, each with the run that made its outputs."""
+        runs = {run.info.run_name: run.info.run_id for run in self._below(parent)}
+        rows = []
+        for stage, written in outputs.items():
+            if stage in runs:
+                rows.append([stage, "run", runs[stage]])
+            else:
+                rows.append([stage, "restored" if written else "out of date", self._maker(written or {})])
+        table = {"columns": ["stage", "state", "run"], "data": rows}
+        self._took(lambda: self._client.log_dict(parent, table, STAGES))
+        self._client.set_tag(parent, "mlflow.loggedArtifacts", json.dumps([{"path": STAGES, "type": "table"}]))
+
+    def _maker(self, outputs: Mapping[str, str]) -> str:
+        """The first run that has written all these outputs, by their MD5s; "" if this store has none."""
+        query = " and ".join(f"tags.`output.{path}` = '{md5}'" for path, md5 in outputs.items())
+        found = query and self._client.search_runs(
+            [self._experiment], query, max_results=1, order_by=["attributes.start_time ASC"]
+        )
+        return str(found[0].info.run_id) if found else ""
+
     def _log_model(self, run: str, path: Path, about: Mapping[str, Any]) -> None:
         if path.is_file():
             self._took(lambda: register(self._client, run, path, about))
@@ -197,11 +222,15 @@ class Store:
 
     def _settle(self, parent: str) -> None:
         """Set a parent's status: RUNNING while one of its stages is, FAILED if one of them failed, else FINISHED."""
-        below = f"tags.`mlflow.parentRunId` = '{parent}'"
-        stages = [run.info for run in self._client.search_runs([self._experiment], below, max_results=1000)]
+        stages = [run.info for run in self._below(parent)]
         statuses = {stage.status for stage in stages}
         if "RUNNING" in statuses:
             self._client.update_run(parent, "RUNNING")
         else:
             status = "FINISHED" if statuses == {"FINISHED"} else "FAILED"
             self._client.set_terminated(parent, status, max(stage.end_time for stage in stages))
+
+    def _below(self, parent: str) -> list["Run"]:
+        """The runs of a pipeline's stages."""
+        query = f"tags.`mlflow.parentRunId` = '{parent}'"
+        return list(self._client.search_runs([self._experiment], query, max_results=1000))

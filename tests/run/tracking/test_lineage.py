@@ -1,0 +1,136 @@
+"""A pipeline's run says of every stage which run made its outputs, also where DVC restored them."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from runs import parent_id, runs, under_dvc
+
+from ddpm.errors import UserError
+from ddpm.run.files import md5
+from ddpm.run.tracking.lineage import outputs_of_stages
+from ddpm.run.tracking.outbox import tracking_uri
+from ddpm.run.tracking.record import stage_run
+from ddpm.run.yaml import dump_yaml, load_yaml
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
+
+# Each stage reads what the one before has written; `c` has a param too.
+STAGES = {"check": "plan/p.json", "a": "a.txt", "b": "b.txt", "c": "c.txt"}
+READS = {"check": [], "a": ["plan/p.json"], "b": ["a.txt"], "c": ["b.txt"]}
+
+
+@pytest.fixture(autouse=True)
+def pipeline(repository):
+    Path("plan").mkdir()
+    Path("params.yaml").write_text("c: {lr: 1.0e-3}\n")
+    Path("dvc.yaml").write_text(dump_yaml({"stages": {name: {"cmd": "true"} for name in STAGES}}))
+    for stage, out in STAGES.items():
+        write(stage, out)
+    return repository
+
+
+def write(stage, text):
+    """What dvc does once a stage has ended: its outputs are there, and dvc.lock says so."""
+    Path(STAGES[stage]).write_text(text)
+    lock = Path("dvc.lock")
+    entries = load_yaml(lock)["stages"] if lock.exists() else {}
+    deps = [{"path": path, "md5": md5(Path(path))} for path in READS[stage]]
+    outs = [{"path": STAGES[stage], "md5": md5(Path(STAGES[stage]))}]
+    params = {"params": {"params.yaml": {"c.lr": load_yaml(Path("params.yaml"))["c"]["lr"]}}} if stage == "c" else {}
+    entries[stage] = {"cmd": "true", "deps": deps, "outs": outs, **params}
+    lock.write_text(dump_yaml({"schema": "2.0", "stages": {**entries, "gone": {"cmd": "true"}}}))
+
+
+def run(stage, text):
+    """A stage that runs, and writes `text`."""
+    with stage_run(stage, {}) as log:
+        Path(STAGES[stage]).write_text(text)
+        log.log_artifact(Path(STAGES[stage]))
+    write(stage, text)
+
+
+def table(parent):
+    path = MlflowClient(tracking_uri()).download_artifacts(parent.info.run_id, "stages.json")
+    found = json.loads(Path(path).read_text())
+    assert found["columns"] == ["stage", "state", "run"]
+    return {stage: (state, made_by) for stage, state, made_by in found["data"]}
+
+
+def test_a_stage_that_dvc_restored_leads_to_the_run_that_made_its_outputs(monkeypatch):
+    """a is made twice, b and c in two ways; then dvc takes the first b from its cache and runs c alone."""
+    for key, texts in (("1", ("a", "b 1", "c 1")), ("2", ("a", "b 2", "c 2"))):
+        under_dvc(monkeypatch, key)
+        for text in texts:
+            run(text[0], text)
+    under_dvc(monkeypatch, "3")
+    write("b", "b 1")
+    run("c", "c 3")
+    parents, children = runs()
+    of = [
+        {child.info.run_name: child.info.run_id for child in children if parent_id(child) == parent.info.run_id}
+        for parent in parents
+    ]
+    for parent, own in zip(parents[:2], of, strict=False):
+        assert table(parent) == {stage: ("run", own[stage]) for stage in "abc"}
+    assert table(parents[2]) == {"a": ("restored", of[0]["a"]), "b": ("restored", of[0]["b"]), "c": ("run", of[2]["c"])}
+
+
+def test_outputs_that_no_run_of_this_store_has_made_are_restored_from_elsewhere(monkeypatch):
+    under_dvc(monkeypatch, "1")
+    run("b", "b 1")
+    [parent], [child] = runs()
+    assert table(parent) == {"a": ("restored", ""), "b": ("run", child.info.run_id), "c": ("out of date", "")}
+
+
+def test_a_stage_that_has_never_run_is_out_of_date_until_it_has():
+    entries = load_yaml(Path("dvc.lock"))["stages"]
+    Path("dvc.lock").write_text(dump_yaml({"stages": {"check": entries["check"]}}))
+    assert outputs_of_stages("a", {"a.txt": "1"}) == {"a": {"a.txt": "1"}, "b": None, "c": None}
+
+
+def test_what_fails_puts_all_that_reads_it_out_of_date(monkeypatch):
+    under_dvc(monkeypatch, "1")
+    with suppress(UserError), stage_run("a", {}) as log:
+        log.log_artifact(Path("a.txt"))
+        raise UserError("something is wrong")
+    [parent], [child] = runs()
+    assert table(parent) == {"a": ("run", child.info.run_id), "b": ("out of date", ""), "c": ("out of date", "")}
+
+
+@pytest.mark.parametrize(
+    ("stage", "own", "text", "out_of_date"),
+    [
+        ("a", {"a.txt": md5}, "", set()),  # the same again
+        ("a", {"a.txt": "another"}, "", {"b", "c"}),
+        ("b", {"b.txt": md5}, "c: {lr: 2.0e-3}\n", {"c"}),
+        ("b", {"b.txt": md5}, "c: {}\n", {"c"}),
+        ("c", {"c.txt": "another"}, "c: {lr: 2.0e-3}\n", set()),
+    ],
+)
+def test_a_stage_is_out_of_date_if_what_it_has_read_or_its_params_are(stage, own, text, out_of_date):
+    Path("params.yaml").write_text(text or Path("params.yaml").read_text())
+    own = {path: digest if isinstance(digest, str) else digest(Path(path)) for path, digest in own.items()}
+    found = outputs_of_stages(stage, own)
+    assert list(found) == ["a", "b", "c"]
+    assert found[stage] == own
+    assert {name for name, outputs in found.items() if outputs is None} == out_of_date
+
+
+def test_a_door_names_the_stages_of_the_main_pipeline_too(pipeline, monkeypatch):
+    door = pipeline / "doors/toy"
+    door.mkdir(parents=True)
+    (door / "params.yaml").write_text("{}\n")
+    (door / "dvc.yaml").write_text(dump_yaml({"stages": {"sample": {}, "draw": {}}}))
+    c, sample = {"path": "../../c.txt", "md5": md5(Path("c.txt"))}, {"path": "samples", "md5": "1"}
+    entries = {"sample": {"deps": [c], "outs": [sample]}, "draw": {"deps": [sample], "outs": []}}
+    (door / "dvc.lock").write_text(dump_yaml({"stages": entries}))
+    monkeypatch.chdir(door)
+    found = outputs_of_stages("toy.draw", {"doors/toy/picture": "2"})
+    assert list(found) == ["a", "b", "c", "toy.sample", "toy.draw"]
+    assert found["toy.sample"] == {"doors/toy/samples": "1"}
+    assert found["c"] == {"c.txt": c["md5"]}
+    (door / "../../params.yaml").write_text("c: {lr: 2.0e-3}\n")
+    assert outputs_of_stages("toy.draw", {"doors/toy/picture": "2"})["toy.sample"] is None
