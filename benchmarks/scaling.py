@@ -1,0 +1,168 @@
+"""How far does sharing the work scale? Measured for 1 and 2 processes here, computed for many GPUs.
+
+    python -m benchmarks.scaling     # two minutes; nothing else should run
+
+A step takes ceil(K / n) micro-batches, what each process does for itself, and an exchange of gradients. Their times are
+measured here; the formula is then compared with a step of two processes, and used with assumed numbers of GPUs. Images
+are random numbers. Writes benchmarks/results/scaling/ and docs/results/scaling.md.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from math import ceil
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from benchmarks.core.clock import Clock
+from benchmarks.core.cluster import Links, Work, all_gather, drawing_seconds, halving_doubling, step_seconds
+from benchmarks.core.experiments import params_with
+from benchmarks.core.options import count, parser
+from benchmarks.core.rates import machine
+from benchmarks.core.report import insert, table
+from benchmarks.processes import BATCH, N_BATCHES, draw
+from benchmarks.throughput import flops, take
+from ddpm import recipes
+from ddpm.conditioning.guidance import given
+from ddpm.data.dataset import ImageDataset
+from ddpm.errors import UserError
+from ddpm.run.compute import set_up
+from ddpm.run.files import write_json
+from ddpm.run.processes import gathered_tensors, rank, size, together
+from ddpm.run.seeding import generator
+from ddpm.run.stage import mistakes_in_one_line
+from ddpm.training.loop import Examples, start_training, training_steps
+from ddpm.training.train_model import build_model
+
+REPORT, DOC = Path("benchmarks/results/scaling/scaling.json"), Path("docs/results/scaling.md")
+MICRO_BATCH = 64  # images
+RECIPE, GPU_MICRO_BATCH, GPU_MICRO_BATCHES, GPUS = "paper", 8, 512, (1, 8, 64, 512)
+N_DRAWN, N_EVALUATIONS, START = 65_536, 250, 10.0  # samples, calls of the network for each, seconds
+PEAK, SHARE, MEMORY, TOUCHED = 312e12, 0.2, 1.5e12, 44  # of a GPU: FLOP/s, bytes/s, bytes a weight
+Measured = dict[str, float]  # seconds, and bytes of the gradient
+INSIDE, OUTSIDE = ("NVLink", Links(5e-6, 300e9)), ("InfiniBand", Links(10e-6, 25e9))  # 8 GPUs of a machine; more
+ASSUMED = (
+    ("network and batch", f"recipe {RECIPE}, {GPU_MICRO_BATCHES} micro-batches of {GPU_MICRO_BATCH} images"),
+    ("a GPU", f"{PEAK / 1e12:.0f} TFLOP/s in bf16 (A100), of which {SHARE:.0%} are reached"),
+    ("what each does for itself", f"{TOUCHED} bytes a weight, at {MEMORY / 1e12} TB/s: Adam and EMA in float32"),
+    ("samples", f"{N_DRAWN:,} of {N_EVALUATIONS} calls of the network, in batches of {BATCH}; {START:.0f} s to start"),
+    *((name, f"{at.latency * 1e6:.0f} µs, {at.bandwidth / 1e9:.0f} GB/s") for name, at in (INSIDE, OUTSIDE)),
+)
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--steps", type=count, default=20, help="of training, for each number")
+    options.add_argument("--measure", action="store_true", help="a process of torchrun's")
+    asked = options.parse_args()
+    if asked.measure:
+        measure(asked.steps)
+        return
+    one, two = (run(n, asked.steps) for n in (1, 2))
+    compute = set_up("auto", "auto")
+    about = f"{datetime.now(UTC).date().isoformat()}, {machine(compute.device)}, {compute.precision}."
+    write_json(REPORT, {"about": about, "1": one, "2": two})
+    insert(DOC, "\n\n".join((about, here(one, two), table(("assumed", "value"), ASSUMED), gpus())))
+
+
+def run(n: int, n_steps: int) -> Measured:
+    """Measure in n processes of one thread."""
+    own = "-m", "benchmarks.scaling", "--measure", "--steps", str(n_steps)
+    command = sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(n), *own
+    began = time.time()
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"{n} processes: {done.stderr.strip().splitlines()[-1]}")
+    found: Measured = json.loads(done.stdout.splitlines()[-1])
+    return found | {"start": found["joined"] - began}
+
+
+def measure(n_steps: int) -> None:
+    """Train, draw and exchange in this process and those beside it; the first prints seconds."""
+    params = params_with({})
+    compute = set_up(params.device, params.precision)
+    torch.set_num_threads(1)
+    images = torch.randint(256, (4096, *params.data.source.img_shape), dtype=torch.uint8, generator=generator(0, "x"))
+    with together(1, 1024):
+        found: Measured = {"joined": time.time()}
+        for parts in range(size(), 3):  # 1 and 2 micro-batches for one process, 2 for two
+            changes = {"batch_size": parts * MICRO_BATCH, "micro_batches": parts, "epochs": 1000.0}
+            training = params.train_unet.model_copy(update=changes)
+            model = build_model(training, ImageDataset(images), 0)
+            clock = Clock(training_steps(start_training(model, training, compute), training, Examples(images)))
+            take(clock, 2 + n_steps)
+            found[f"step_{parts}"] = median(clock.laps[2:])
+        found["gradient"] = 4.0 * sum(weight.numel() for weight in model.parameters())
+        for name, numbers in ("message", 1), ("gather", int(found["gradient"] / 4)):
+            sent = torch.zeros(numbers)
+            found[name] = median(seconds(partial(gathered_tensors, sent)) for _ in range(n_steps))
+        model.eval().requires_grad_(False)
+        timesteps = torch.linspace(0, params.train_unet.max_steps, 11).long()
+        own = range(N_BATCHES)[rank() :: size()]
+        found["draw"] = median(seconds(partial(draw, model, timesteps, batch, compute)) for batch in own)
+    if not rank():
+        print(json.dumps(found))
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long it takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def here(one: Measured, two: Measured) -> str:
+    """One and two processes on this machine, as measured and by the formulas."""
+    micro_batch = one["step_2"] - one["step_1"]
+    work = Work(2, micro_batch, one["step_1"] - micro_batch, two["gradient"])
+    links = Links(two["message"], two["gradient"] / max(two["gather"] - two["message"], 1e-9))
+    measured = (
+        ("a micro-batch", f"{1e3 * micro_batch:.0f} ms, {MICRO_BATCH} images"),
+        ("what each does for itself", f"{1e3 * work.rest:.0f} ms"),
+        ("gradient", f"{work.gradient / 1e6:.1f} MB"),
+        ("gloo on this machine", f"{1e6 * links.latency:.0f} µs, {links.bandwidth / 1e9:.2f} GB/s"),
+        ("until a second process has joined", f"{two['start'] - one['start']:.1f} s more than one alone"),
+    )
+    rows = []
+    for n, found in ((1, one), (2, two)):
+        by_formula = step_seconds(n, work, links)
+        step = f"{1 / found['step_2']:.2f}", f"{1 / by_formula:.2f}"
+        drawn = (drawing_seconds(n, N_BATCHES, each["draw"], 0) for each in (found, one))
+        rows.append((n, *step, *(f"{N_BATCHES * BATCH / took:.1f}" for took in drawn)))
+    columns = "processes", "steps/s", "by the formula", "samples/s", "by the formula"
+    return f"{table(('measured', 'value'), measured)}\n\n{table(columns, rows)}"
+
+
+def gpus() -> str:
+    """What the formula says of GPUs with the assumed numbers."""
+    training = params_with(recipes.load(RECIPE)).train_unet
+    shape = params_with({}).data.source.img_shape
+    model = build_model(training, ImageDataset(torch.zeros(1, *shape, dtype=torch.uint8)), 0)
+    flop = flops(given(model, None), torch.zeros(1, *shape), torch.ones(1))
+    n_weights = sum(weight.numel() for weight in model.parameters())
+    each = GPU_MICRO_BATCH * flop / (PEAK * SHARE)
+    work = Work(GPU_MICRO_BATCHES, each, TOUCHED * n_weights / MEMORY, 4.0 * n_weights)
+    batch = BATCH * N_EVALUATIONS * flop / 3 / (PEAK * SHARE)  # a forward pass is a third of both
+    alone, rows = step_seconds(1, work, INSIDE[1]), []
+    for n in GPUS:
+        name, links = INSIDE if n <= 8 else OUTSIDE
+        steps = [step_seconds(n, work, links, exchange) for exchange in (all_gather, halving_doubling)]
+        cells = [cell for step in steps for cell in (f"{1 / step:.2f}", f"{alone / step / n:.0%}")]
+        samples = N_DRAWN / drawing_seconds(n, ceil(N_DRAWN / BATCH), batch, START)
+        rows.append((n, name if n > 1 else "-", *cells, f"{samples:.0f}"))
+    exchanges = "all-gather", "halving and doubling"
+    shown = (column for name in exchanges for column in (f"steps/s, {name}", "of n times one"))
+    columns = "GPUs", "network", *shown, "samples/s"
+    note = f"{n_weights / 1e6:.1f} million weights, {flop / 1e9:.1f} GFLOP an image, forward and backward."
+    return f"{note}\n\n{table(columns, rows)}"
+
+
+if __name__ == "__main__":
+    with mistakes_in_one_line("scaling"):
+        main()
