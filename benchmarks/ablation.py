@@ -3,7 +3,7 @@
     python -m benchmarks.ablation            # or: make ablation
 
 Trains 16 cells with three seeds each on the small equal budget of recipes/ablation.yaml: 48 DVC experiments, about 90
-minutes on two cores. Ctrl-C stops it; started again, it goes on. Writes
+minutes on two cores. Ctrl-C stops it; started again, it goes on. With `--remote origin` clones share them. Writes
 benchmarks/results/ablation/ and docs/results/ablation.md.
 Samples are scored against held-out images of the training split; bits/dim are those of the test split.
 """
@@ -18,7 +18,7 @@ from typing import Any, get_args
 
 from benchmarks.core.experiments import Experiment, Metrics, Values, collect, settings
 from benchmarks.core.ledger import Ledger, Row, groups, latest, numbers
-from benchmarks.core.options import count, parser
+from benchmarks.core.options import add_work, parser
 from benchmarks.core.report import figure, insert, real_images, summary
 from ddpm import recipes
 from ddpm.diffusion.posterior import Prediction
@@ -38,7 +38,7 @@ SHOWN = SCORE, "bits_per_dim", "eval_loss"
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("-j", "--jobs", type=count, default=2, help="runs at a time, each on one core")
+    add_work(options)
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     asked = options.parse_args()
     subprocess.run([sys.executable, "-m", "dvc", "repro", "train_classifier"], check=True)
@@ -46,7 +46,8 @@ def main() -> None:
     about = settings(STAGES, recipe)
     cells = product(get_args(Prediction), WEIGHTINGS, VARIANCES, asked.seeds)
     try:
-        collect(LEDGER, STAGES, [experiment(about, recipe, *cell) for cell in cells], measures, asked.jobs)
+        wanted = [experiment(about, recipe, *cell) for cell in cells]
+        collect(LEDGER, STAGES, wanted, measures, asked.jobs, sharing=asked.remote)
     finally:
         report()
 

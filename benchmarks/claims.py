@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.core.claims import Claims, Result, judge, load_claims
 from benchmarks.core.experiments import Experiment, Metrics, collect, params_with, settings
 from benchmarks.core.ledger import Ledger
-from benchmarks.core.options import count, parser
+from benchmarks.core.options import add_work, parser
 from benchmarks.core.report import insert, spread, table
 from ddpm import recipes
 from ddpm.errors import UserError
@@ -28,7 +28,7 @@ CLAIMS, RESULTS = "claims.yaml", Path("benchmarks/results/claims")
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("doors", nargs="*", metavar="DOOR", help="all of them if none is named")
-    options.add_argument("-j", "--jobs", type=count, default=2, help="runs at a time, each on one core")
+    add_work(options)
     options.add_argument("--report", action="store_true", help="only the verdicts of the runs that are there")
     asked = options.parse_args()
     known = sorted(path.parent.name for path in DOORS.glob(f"*/{CLAIMS}"))
@@ -43,7 +43,7 @@ def main() -> None:
             if not asked.report:
                 subprocess.run([sys.executable, "-m", "dvc", "repro", f"{DOORS}/{door}/dvc.yaml"], check=True)
                 wanted = experiments(door, claims)
-                collect(ledger(door), claims.stages, wanted, measures(claims), asked.jobs, DOORS / door)
+                collect(ledger(door), claims.stages, wanted, measures(claims), asked.jobs, DOORS / door, asked.remote)
         finally:
             report(door, claims)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.core.experiments import Experiment, collect, params_with, settings
 from benchmarks.core.ledger import Ledger, Row, groups, latest, numbers
-from benchmarks.core.options import count, parser
+from benchmarks.core.options import add_work, count, parser
 from benchmarks.core.report import figure, insert, real_images, summary
 from ddpm import recipes
 from ddpm.figures.canvas import save
@@ -47,13 +47,13 @@ def main() -> None:
     options.add_argument("--evaluations", type=count, nargs="+", default=[5, 10, 20, 50, 200], help="of the network")
     options.add_argument("--guidance-scale", type=float, default=params.sample.unet.guidance_scale)
     options.add_argument("--seeds", type=int, nargs="+", default=[0])
-    options.add_argument("-j", "--jobs", type=count, default=2, help="runs at a time, each on one core")
+    add_work(options)
     asked = options.parse_args()
     cells = runs(asked.samplers, asked.spacings, asked.evaluations, params.train_unet.max_steps)
     about = settings(STAGES, recipes.merged(BASE, {"seed": 0, "sample": {"unet": dict.fromkeys(LEDGER.key[1:5])}}))
     wanted = [experiment(about, asked.guidance_scale, *cell, seed) for cell, seed in product(cells, asked.seeds)]
     try:
-        collect(LEDGER, STAGES, wanted, lambda metrics: metrics["evaluate_unet"], asked.jobs)
+        collect(LEDGER, STAGES, wanted, lambda metrics: metrics["evaluate_unet"], asked.jobs, sharing=asked.remote)
     finally:
         report()
 

@@ -16,7 +16,7 @@ from typing import Any
 from scipy.stats import ttest_ind
 
 from benchmarks.core.ledger import Ledger, Row, groups, numbers
-from benchmarks.core.options import count, positive
+from benchmarks.core.options import add_work, positive
 from benchmarks.core.race import KEY, current, race
 from benchmarks.core.rates import Ours, Rates, rate_options
 from benchmarks.core.report import insert, real_images, spread, table
@@ -62,7 +62,7 @@ def main() -> None:
     parser = rate_options(__doc__, list(LEADS))
     parser.add_argument("--minutes", type=positive, nargs="+", default=[0.5], help="of training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("-j", "--jobs", type=count, default=2, help="runs at a time, each on one core")
+    add_work(parser)
     asked = parser.parse_args()
     try:
         if asked.phase != "report":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.core.ledger import Ledger, Row, groups, numbers
-from benchmarks.core.options import count, positive
+from benchmarks.core.options import add_work, positive
 from benchmarks.core.peer import EVALUATIONS, PEERS, Peer
 from benchmarks.core.race import KEY, current, race
 from benchmarks.core.rates import Ours, Rates, rate_options
@@ -41,7 +41,7 @@ def main() -> None:
     parser = rate_options(__doc__, names)
     parser.add_argument("--minutes", type=positive, nargs="+", default=[1.0, 2.0, 5.0, 10.0, 20.0], help="of training")
     parser.add_argument("--seeds", type=int, nargs="+", help="by default three for ours, one for the others")
-    parser.add_argument("-j", "--jobs", type=count, default=1, help="runs of the pipeline at a time")
+    add_work(parser, jobs=1)
     asked = parser.parse_args()
     seeds = {name: asked.seeds or ([0, 1, 2] if name == OURS else [0]) for name in names}
     changes: dict[str, dict[str, Any]] = {OURS: {}, COURSE: recipes.merged(recipes.load(COURSE), SHORTER)}

@@ -23,6 +23,7 @@ import psutil
 from dvc.api import DVCFileSystem
 
 from benchmarks.core.ledger import Ledger
+from benchmarks.core.sharing import Alone
 from ddpm import recipes
 from ddpm.check import checked_params
 from ddpm.errors import UserError
@@ -93,6 +94,7 @@ def collect(
     measures: Callable[[Metrics], Mapping[str, Any]],
     jobs: int,
     folder: Path = Path(),
+    sharing: Alone | None = None,
 ) -> None:
     """Run the experiments that have no row, `jobs` at a time, and add each row as soon as it is there.
 
@@ -105,37 +107,61 @@ def collect(
         measures: The columns of a row beside its cell, from what the stages measured.
         jobs: Experiments at a time.
         folder: Of the pipeline: the top of the repository, or a door.
+        sharing: With other clones; None: with nobody.
 
     Raises:
         UserError: Some runs ended for another reason; all others have their rows.
     """
-    wanted = list(experiments)
-    left = [experiment for experiment in wanted if experiment.cell not in ledger]
-    print(f"{len(wanted) - len(left)} of {len(wanted)} rows are there already", flush=True)
-    broken, stopped = [], Event()
+    sharing = sharing or Alone()
+    wanted = {each.name(ledger.path.stem): each for each in experiments}
+    broken, stopped = dict[str, str](), Event()
+
+    def lacking() -> list[str]:
+        return [name for name, each in wanted.items() if each.cell not in ledger and name not in broken]
+
+    def take_rows() -> None:
+        for name, row in sharing.rows(lacking()):
+            cell, values = wanted[name].cell, {key: value for key, value in row.items() if key != "failure"}
+            ledger.add(cell, row)
+            print(*cell.values(), row["failure"], *(f"{key} {value:.4g}" for key, value in values.items()), flush=True)
+
+    def attempt(name: str) -> str:
+        """Run an experiment that nobody else has: why it broke off, "" if it did not."""
+        with sharing.lease(name) as mine:
+            found = outcome(name, stages, wanted[name].changes, stopped, folder) if mine else ""
+            if isinstance(found, str) and "diverged" not in found:
+                return found
+            sharing.add(name, row_of(found, measures))
+        return ""
+
+    take_rows()
+    print(f"{len(wanted) - len(lacking())} of {len(wanted)} rows are there already", flush=True)
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            work = {
-                pool.submit(outcome, each.name(ledger.path.stem), stages, each.changes, stopped, folder): each
-                for each in left
-            }
-            for done in as_completed(work):
-                cell, found = work[done].cell, done.result()
-                if isinstance(found, str) and "diverged" not in found:
-                    broken.append(f"{' '.join(map(str, cell.values()))}: {found}")
-                    continue
-                values = {} if isinstance(found, str) else measures(found)
-                odd = [f"{key} is {value}" for key, value in values.items() if not isfinite(value)]
-                failure = found if isinstance(found, str) else "; ".join(odd)
-                ledger.add(cell, {"failure": failure, **values})
-                print(*cell.values(), failure, *(f"{key} {value:.4g}" for key, value in values.items()), flush=True)
+            while left := lacking():
+                work = {pool.submit(attempt, name): name for name in left}
+                for done in as_completed(work):
+                    if trouble := done.result():
+                        name = work[done]
+                        broken[name] = f"{' '.join(map(str, wanted[name].cell.values()))}: {trouble}"
+                    take_rows()
+                if lacking():
+                    sharing.pause()  # until other clones have done or lost what they work on
         except BaseException:
             stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             end_stages()
             raise
     if broken:
-        raise UserError("\n".join((f"{len(broken)} runs broke off; start again to repeat them", *broken)))
+        raise UserError("\n".join((f"{len(broken)} runs broke off; start again to repeat them", *broken.values())))
+
+
+def row_of(found: Metrics | str, measures: Callable[[Metrics], Mapping[str, Any]]) -> dict[str, Any]:
+    """The row of an experiment that has ended: what the stages measured, or the line that says that it diverged."""
+    if isinstance(found, str):
+        return {"failure": found}
+    values = measures(found)
+    return {"failure": "; ".join(f"{key} is {value}" for key, value in values.items() if not isfinite(value)), **values}
 
 
 def outcome(name: str, stages: Sequence[str], changes: Values, stopped: Event, folder: Path = Path()) -> Metrics | str:

@@ -40,7 +40,7 @@ def race(
     """Measure the rates that are asked for, and make the rows that are not there.
 
     Args:
-        asked: Options: phase, minutes, jobs and those of `Rates.measure`.
+        asked: Options: phase, minutes, jobs, remote and those of `Rates.measure`.
         ledger: Where the rows go. Its key is KEY.
         rates: Where the rates go.
         ours: Runs of the pipeline.
@@ -56,7 +56,7 @@ def race(
     params = params_with(base)
     judge = digest([params.evaluate_unet.model_dump(), *map(md5, (CLASSIFIER, *DATA.values()))])
     wanted = experiments(rates, ours, seeds, base, judge, len(train), asked.minutes)
-    collect(ledger, STAGES, wanted, lambda metrics: metrics["evaluate_unet"], asked.jobs)
+    collect(ledger, STAGES, wanted, lambda metrics: metrics["evaluate_unet"], asked.jobs, sharing=asked.remote)
     for peer in peers:
         for seed in seeds[peer.name]:
             cells: dict[int, list[dict[str, object]]] = {}

@@ -24,7 +24,7 @@ def made(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "md5", lambda path: f"{path} is there")
     evaluation = Namespace(n_samples=200, model_dump=lambda: {"n_samples": 200})
     monkeypatch.setattr(module, "params_with", lambda _: Namespace(evaluate_unet=evaluation, seed=0))
-    monkeypatch.setattr(module, "collect", lambda *_: None)
+    monkeypatch.setattr(module, "collect", lambda *_, **__: None)
     found = []
 
     def scored(samples, *_):
@@ -42,7 +42,7 @@ def test_a_peers_rows_are_made_once_in_one_training(toy, made, tmp_path, monkeyp
     rates.add({"contender": toy.name, "settings": toy.settings, "measured": "today"}, RATE)
 
     def run(phase, *minutes):
-        asked = Namespace(phase=phase, minutes=minutes, jobs=1)
+        asked = Namespace(phase=phase, minutes=minutes, jobs=1, remote=None)
         module.race(asked, ledger, rates, [], {toy.name: [0]}, BASE, [toy])
 
     run("run", 2.0, 1.0)

@@ -1,0 +1,162 @@
+"""Experiments that clones share through a git remote: each takes the next one that nobody has, and all get its row.
+
+A clone that works on an experiment has a lease of it (Gray and Cheriton 1989): the reference refs/leases/NAME at the
+remote. Git changes a reference only if it is still what the pusher has seen, so of two clones one gets it. The lease is
+renewed while the work goes on; one that has not changed for a while is of a dead clone, and may be taken. A row takes
+the place of the lease in one atomic push, if the lease is still the clone's own: so every experiment counts once.
+"""
+
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from threading import Event, Lock, Thread
+from typing import Any
+from uuid import uuid4
+
+from ddpm.errors import UserError
+from ddpm.run.tracking.outbox import without_secrets
+
+LEASES, ROWS = "refs/leases", "refs/rows"
+Row = Mapping[str, Any]
+
+
+class Alone:
+    """A clone that shares with nobody: it may run whatever it wants."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Row] = {}
+
+    def rows(self, names: Iterable[str]) -> Iterator[tuple[str, Row]]:
+        """The experiments among `names` that have a row, and the row."""
+        return ((name, self._rows[name]) for name in names if name in self._rows)
+
+    @contextmanager
+    def lease(self, name: str) -> Iterator[bool]:  # noqa: ARG002
+        """Take an experiment until the block ends.
+
+        Yields:
+            Whether it is this clone's: not if it has a row already, or another clone works on it.
+        """
+        yield True
+
+    def add(self, name: str, row: Row) -> None:
+        """Add the row of an experiment that is this clone's."""
+        self._rows[name] = row
+
+    def pause(self) -> None:
+        """Wait until other clones may have done something."""
+
+
+class Sharing(Alone):
+    """A clone that shares with all others which use the same git remote.
+
+    Args:
+        remote: Its name, or an address.
+        renew: Seconds between two renewals of a lease.
+        dead: Seconds, by this clone's clock, after which a lease that has not been renewed is of a dead clone.
+
+    Raises:
+        UserError: The remote is not there, or refuses.
+    """
+
+    def __init__(self, remote: str, renew: float = 60.0, dead: float = 600.0) -> None:
+        self._remote, self._renew, self._dead = remote, renew, dead
+        self._seen: dict[str, float] = {}  # leases of others, and since when
+        self._mine: dict[str, str] = {}  # experiments, and the leases of them
+        self._changing = Lock()  # these
+        self._refs()
+
+    def rows(self, names: Iterable[str]) -> Iterator[tuple[str, Row]]:
+        there = self._refs()
+        rows = {name: there[f"{ROWS}/{name}"] for name in names if f"{ROWS}/{name}" in there}
+        if rows:
+            self._git("fetch", "--quiet", "--no-write-fetch-head", self._remote, *(f"{ROWS}/{name}" for name in rows))
+        for name, row in rows.items():
+            yield name, json.loads(self._git("cat-file", "blob", row))
+
+    @contextmanager
+    def lease(self, name: str) -> Iterator[bool]:
+        mine = self._take(name)
+        if not mine:
+            yield False
+            return
+        ended = Event()
+        renewing = Thread(target=self._keep, args=(name, ended), daemon=True)
+        renewing.start()
+        try:
+            yield True
+        finally:
+            ended.set()
+            renewing.join()
+            self._push(name, self._mine.pop(name), "")  # where no row has replaced it
+
+    def add(self, name: str, row: Row) -> None:
+        """Push the row, unless another clone has taken the experiment over."""
+        with self._changing:
+            self._push(name, self._mine[name], "", row)
+
+    def pause(self) -> None:
+        time.sleep(self._renew)
+
+    def _take(self, name: str) -> bool:
+        there = self._refs()
+        if f"{ROWS}/{name}" in there:
+            return False
+        held = there.get(f"{LEASES}/{name}", "")
+        if held and time.monotonic() - self._seen.setdefault(held, time.monotonic()) < self._dead:
+            return False
+        self._mine[name] = self._new()
+        if refusal := self._push(name, held, self._mine[name]):
+            now = self._refs()
+            if f"{ROWS}/{name}" not in now and now.get(f"{LEASES}/{name}", "") == held:  # nobody was faster
+                raise self._error(refusal)
+        return not refusal
+
+    def _keep(self, name: str, ended: Event) -> None:
+        while not ended.wait(self._renew):
+            with self._changing:
+                if not self._push(name, self._mine[name], new := self._new()):
+                    self._mine[name] = new
+
+    def _new(self) -> str:
+        """A new lease, unlike any other."""
+        return self._blob({"host": platform.node(), "time": time.time(), "key": uuid4().hex})
+
+    def _push(self, name: str, old: str, new: str, row: Row | None = None) -> str:
+        """Change the lease of an experiment from `old` to `new`, "" for none, and add a row; all or nothing.
+
+        Returns:
+            What git says if nothing was changed, else "".
+        """
+        changes = {f"{LEASES}/{name}": (old, new)}
+        if row is not None:
+            changes[f"{ROWS}/{name}"] = ("", self._blob(row))
+        only_if = [f"--force-with-lease={ref}:{before}" for ref, (before, _) in changes.items()]
+        specs = [f"{after}:{ref}" for ref, (_, after) in changes.items()]
+        done = self._run("push", "--quiet", "--no-verify", "--atomic", *only_if, self._remote, *specs)
+        return done.stderr or "no reason" if done.returncode else ""
+
+    def _refs(self) -> dict[str, str]:
+        """The leases and rows at the remote: what each reference names."""
+        lines = self._git("ls-remote", self._remote, f"{LEASES}/*", f"{ROWS}/*").splitlines()
+        return {ref: named for named, ref in (line.split("\t") for line in lines)}
+
+    def _blob(self, value: Row) -> str:
+        return self._git("hash-object", "-w", "--stdin", given=json.dumps(value)).strip()
+
+    def _git(self, *words: str, given: str = "") -> str:
+        done = self._run(*words, given=given)
+        if done.returncode:
+            raise self._error(done.stderr)
+        return done.stdout
+
+    def _run(self, *words: str, given: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", *words], capture_output=True, text=True, input=given)
+
+    def _error(self, said: str) -> UserError:
+        line = next((line for line in said.splitlines() if line.strip() and not line.startswith("To ")), "git fails")
+        shown = without_secrets(f"--remote is {self._remote!r}: {line.strip()}")
+        return UserError(f"{shown}; give a remote of `git remote -v` that you may push to")

@@ -1,0 +1,116 @@
+"""Clones that share experiments through a git remote: a bare repository, and processes that are killed."""
+
+import subprocess
+import time
+from collections import Counter
+from contextlib import chdir
+from multiprocessing import get_context
+from random import Random
+
+import pytest
+from sharer import N, work
+
+from benchmarks.core.ledger import Ledger
+from benchmarks.core.sharing import Sharing
+from ddpm.errors import UserError
+
+KILLS = 6
+FORKS = get_context("forkserver")  # each clone is forked from one process that has imported what takes seconds
+FORKS.set_forkserver_preload(["sharer"])
+
+
+def git(*words):
+    return subprocess.run(["git", *words], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def clones(tmp_path):
+    """Three clones of a bare repository."""
+    git("init", "--quiet", "--bare", str(tmp_path / "remote"))
+    for name in ("one", "two", "three"):
+        git("clone", "--quiet", str(tmp_path / "remote"), str(tmp_path / name))
+    return [tmp_path / name for name in ("one", "two", "three")]
+
+
+def test_every_experiment_counts_once_however_many_clones_are_killed(clones):
+    started = {clone: FORKS.Process(target=work, args=(clone,)) for clone in clones}
+    for process in started.values():
+        process.start()
+    moments, victims = Random(0), [clones[i % 3] for i in range(KILLS)]
+    for clone in victims:
+        time.sleep(0.4 + moments.random())
+        started[clone].kill()
+        started[clone].join()
+        started[clone] = FORKS.Process(target=work, args=(clone,))
+        started[clone].start()
+    for process in started.values():
+        process.join(120)
+        assert process.exitcode == 0
+    rows = [Ledger(clone / "rows.csv", ("lead", "seed")).rows() for clone in clones]
+    for mine in rows:
+        assert sorted(int(row["seed"]) for row in mine) == list(range(N))
+        assert {row["seed"]: row["fid"] for row in mine} == {row["seed"]: row["fid"] for row in rows[0]}
+    refs = [line.split("\t")[1] for line in git("ls-remote", str(clones[0].parent / "remote")).splitlines()]
+    assert Counter(ref.split("/")[1] for ref in refs) == {"rows": N}  # no lease is left
+    ran = [line.split() for line in (clones[0].parent / "ran").read_text().splitlines()]
+    assert len({name for _, name in ran}) == N
+    assert len(ran) <= N + KILLS  # only what was killed after its end, and before its row, ran again
+    assert len({clone for clone, _ in ran}) == 3
+
+
+def test_of_two_clones_one_gets_an_experiment_and_the_row_is_for_both(clones):
+    with chdir(clones[0]):
+        one = Sharing("origin")
+        with one.lease("x") as mine:
+            assert mine
+            with chdir(clones[1]):
+                two = Sharing("origin")
+                for name, free in (("x", False), ("y", True)):
+                    with two.lease(name) as other:
+                        assert other == free
+                assert list(two.rows(["x", "y"])) == []
+            one.add("x", {"failure": "", "fid": 0.1 + 0.2})
+    with chdir(clones[1]):
+        assert list(two.rows(["y", "x"])) == [("x", {"failure": "", "fid": 0.1 + 0.2})]  # to the last digit
+        with two.lease("x") as again:
+            assert not again
+
+
+def test_a_lease_is_renewed_while_its_clone_works_and_taken_once_it_does_not(clones):
+    with chdir(clones[0]):
+        one, two = Sharing("origin", renew=0.05, dead=1.0), Sharing("origin", dead=1.0)
+        with one.lease("x"):
+            for _ in range(8):  # longer than a dead clone is waited for
+                with two.lease("x") as taken:
+                    assert not taken
+                time.sleep(0.2)
+            # It hangs: nothing is renewed any more. The other takes over, and the first one's row comes too late.
+            one._changing.acquire()
+            with two.lease("x") as taken:
+                assert not taken
+            time.sleep(1.1)
+            with two.lease("x") as taken:
+                assert taken
+                one._changing.release()
+                one.add("x", {"failure": "late"})
+                assert list(two.rows(["x"])) == []
+                two.add("x", {"failure": ""})
+        assert dict(one.rows(["x"])) == {"x": {"failure": ""}}
+
+
+@pytest.mark.parametrize("remote", ["nowhere", "refuses"])
+def test_a_remote_that_is_not_there_or_refuses_is_named_in_a_line(clones, remote):
+    hook = clones[0].parent / "remote/hooks/pre-receive"
+    hook.write_text("#!/bin/sh\necho only members may push >&2; exit 1\n")
+    hook.chmod(0o755)
+    name = "nowhere" if remote == "nowhere" else "origin"
+    with chdir(clones[0]), pytest.raises(UserError, match=rf"^--remote is '{name}': .*; give a remote") as said:
+        Sharing(name).lease("x").__enter__()
+    assert ("only members may push" in str(said.value)) == (remote == "refuses")
+    assert "\n" not in str(said.value)
+
+
+def test_a_password_in_an_address_is_not_said(clones):
+    with chdir(clones[0]), pytest.raises(UserError) as said:
+        Sharing("https://me:secret@127.0.0.1:9/x")
+    assert "secret" not in str(said.value)
