@@ -8,6 +8,7 @@ VENV := .venv
 UV := $(shell sed -n 's/^uv==/uv==/p' requirements.txt)
 READY := $(VENV)/.ready
 PEERS := .benchmark/peers/.ready
+SERVICES := .benchmark/services/.ready
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -17,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 DOORS := $(wildcard doors/*/dvc.yaml)
 
-.PHONY: help setup repro doors test torture ablation claims benchmark peers compare play ui send deps mutants clean lock
+.PHONY: help setup repro doors test torture services ablation claims benchmark peers compare play ui send deps mutants clean lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s  %s\n", $$1, $$2}' Makefile
@@ -54,8 +55,15 @@ test: setup ## lint, types and the whole test suite
 	uv pip check --quiet
 	pytest
 
-torture: setup ## kill the pipeline 30 times at random moments and compare all hashes
+torture: setup $(SERVICES) ## kill the pipeline 30 times and compare all hashes; record on real servers
+	pytest -n 0 -m torture
 	python tests/torture.py
+
+services: $(SERVICES) ## fetch what an MLflow server with PostgreSQL and S3 needs, beside .venv
+
+$(SERVICES): tests/services.txt $(READY)
+	uv pip install --quiet --no-deps --target $(@D) --requirements $<
+	@touch $@
 
 ablation: setup ## repeat the paper's table 2 as 48 DVC experiments; can be stopped and go on
 	python -m benchmarks.ablation

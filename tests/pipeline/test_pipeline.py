@@ -86,7 +86,7 @@ def test_one_parent_run_and_a_child_a_stage(clones):
     assert sorted(run.info.run_name for run in own) == sorted(TRACKED)
     assert {run.info.status for run in [parent, *own]} == {"FINISHED"}
     ids = {run.info.run_name: run.info.run_id for run in own}
-    assert sorted(table(parent)) == sorted([stage, "run", ids[stage]] for stage in TRACKED)
+    assert sorted(stages_of(parent)) == sorted([stage, "run", ids[stage]] for stage in TRACKED)
     trained = next(run for run in own if run.info.run_name == "train_unet")
     metrics = json.loads((clones[0].folder / "reports/train_unet/metrics.json").read_text())
     logged = {key: trained.data.metrics[key] for key in ("train/loss", "eval/loss", "model/parameters")}
@@ -100,7 +100,7 @@ def test_one_parent_run_and_a_child_a_stage(clones):
     assert "processes" not in clones[0].lock()["train_unet"]["params"]["params.yaml"]
 
 
-def table(parent):
+def stages_of(parent):
     """The rows of a pipeline's table of its stages."""
     path = Path(urlsplit(parent.info.artifact_uri).path, "stages.json")
     return json.loads(path.read_text())["data"]
@@ -221,7 +221,7 @@ def test_an_experiment_in_a_temporary_folder_is_its_own_run(clones):
     }
     assert children["train_tiny"].data.params["train_tiny.epochs"] == "1.0"
     first = {run.info.run_name: run.info.run_id for run in clone.runs()}  # the newest comes first
-    lineage = {stage: made_by for stage, *made_by in table(parents[0])}
+    lineage = {stage: made_by for stage, *made_by in stages_of(parents[0])}
     assert lineage == {
         stage: ["run", children[stage].info.run_id] if stage in children else ["restored", first[stage]]
         for stage in TRACKED
