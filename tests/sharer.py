@@ -9,12 +9,12 @@ from benchmarks.core.experiments import Experiment, collect
 from benchmarks.core.ledger import Ledger
 from benchmarks.core.sharing import Sharing
 
-N, RENEW, DEAD = 12, 0.2, 3.0
-WANTED = [Experiment({"lead": "a, b", "seed": seed}, {}) for seed in range(N)]
+RENEW, DEAD = 0.2, 3.0
 
 
-def work(clone: Path) -> None:
-    """Take experiments until all have a row in the clone's rows.csv."""
+def work(clone: Path, n: int) -> None:
+    """Take experiments until all n have a row in the clone's rows.csv."""
+    wanted = [Experiment({"lead": "a, b", "seed": seed}, {}) for seed in range(n)]
 
     def outcome(name, *_):
         time.sleep(0.3)
@@ -25,4 +25,4 @@ def work(clone: Path) -> None:
     experiments.outcome = outcome
     with chdir(clone):
         ledger = Ledger(Path("rows.csv"), ("lead", "seed"))
-        collect(ledger, ("train",), WANTED, lambda found: found["train"], 1, sharing=Sharing("origin", RENEW, DEAD))
+        collect(ledger, ("train",), wanted, lambda found: found["train"], 1, sharing=Sharing("origin", RENEW, DEAD))

@@ -11,7 +11,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event, Lock, Thread
 from typing import Any
 from uuid import uuid4
@@ -20,6 +20,7 @@ from ddpm.errors import UserError
 from ddpm.run.tracking.outbox import without_secrets
 
 LEASES, ROWS = "refs/leases", "refs/rows"
+PAUSES = 0.0, 0.1, 0.5, 2.0, 5.0  # seconds before each try to push: pushes of others get in each other's way
 Row = Mapping[str, Any]
 
 
@@ -91,12 +92,14 @@ class Sharing(Alone):
         finally:
             ended.set()
             renewing.join()
-            self._push(name, self._mine.pop(name), "")  # where no row has replaced it
+            if name in self._mine:  # no row has replaced it
+                self._push(name, self._mine.pop(name), "")
 
     def add(self, name: str, row: Row) -> None:
         """Push the row, unless another clone has taken the experiment over."""
         with self._changing:
             self._push(name, self._mine[name], "", row)
+            del self._mine[name]
 
     def pause(self) -> None:
         time.sleep(self._renew)
@@ -109,35 +112,41 @@ class Sharing(Alone):
         if held and time.monotonic() - self._seen.setdefault(held, time.monotonic()) < self._dead:
             return False
         self._mine[name] = self._new()
-        if refusal := self._push(name, held, self._mine[name]):
-            now = self._refs()
-            if f"{ROWS}/{name}" not in now and now.get(f"{LEASES}/{name}", "") == held:  # nobody was faster
-                raise self._error(refusal)
-        return not refusal
+        return self._push(name, held, self._mine[name])
 
     def _keep(self, name: str, ended: Event) -> None:
         while not ended.wait(self._renew):
-            with self._changing:
-                if not self._push(name, self._mine[name], new := self._new()):
+            with self._changing, suppress(UserError):  # it will be tried again
+                if name in self._mine and self._push(name, self._mine[name], new := self._new()):
                     self._mine[name] = new
 
     def _new(self) -> str:
         """A new lease, unlike any other."""
         return self._blob({"host": platform.node(), "time": time.time(), "key": uuid4().hex})
 
-    def _push(self, name: str, old: str, new: str, row: Row | None = None) -> str:
+    def _push(self, name: str, old: str, new: str, row: Row | None = None) -> bool:
         """Change the lease of an experiment from `old` to `new`, "" for none, and add a row; all or nothing.
 
         Returns:
-            What git says if nothing was changed, else "".
+            Whether it was done: not if another clone has been faster.
+
+        Raises:
+            UserError: The remote refuses, several times, though it is as it was before.
         """
         changes = {f"{LEASES}/{name}": (old, new)}
         if row is not None:
             changes[f"{ROWS}/{name}"] = ("", self._blob(row))
         only_if = [f"--force-with-lease={ref}:{before}" for ref, (before, _) in changes.items()]
         specs = [f"{after}:{ref}" for ref, (_, after) in changes.items()]
-        done = self._run("push", "--quiet", "--no-verify", "--atomic", *only_if, self._remote, *specs)
-        return done.stderr or "no reason" if done.returncode else ""
+        for pause in PAUSES:
+            time.sleep(pause)
+            done = self._run("push", "--quiet", "--no-verify", "--atomic", *only_if, self._remote, *specs)
+            there = self._refs() if done.returncode else {}
+            if not done.returncode or all(there.get(ref, "") == after for ref, (_, after) in changes.items()):
+                return True
+            if any(there.get(ref, "") != before for ref, (before, _) in changes.items()):
+                return False
+        raise self._error(done.stderr)
 
     def _refs(self) -> dict[str, str]:
         """The leases and rows at the remote: what each reference names."""

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 
 from benchmarks.core.experiments import Experiment, _ref, collect, outcome, params_with, reason, settings
 from benchmarks.core.ledger import Ledger
+from benchmarks.core.sharing import Sharing
 from ddpm import recipes
 from ddpm.errors import UserError
 
@@ -185,3 +186,21 @@ def test_the_pipeline_of_a_door_is_run_and_read_in_its_folder(repository):
     assert [row["fid"] for row in ledger.rows()] == ["102.0"]
     (repository / "data.txt").write_text("other data")
     assert settings(("train",), BASE, folder) != before
+
+
+@pytest.mark.torture
+def test_what_dvc_has_run_in_one_clone_is_a_row_in_another(repository, tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("clones")
+    subprocess.run(["git", "clone", "--quiet", "--bare", ".", folder / "remote"], check=True)
+    for name, lrs in (("one", (2.0, 10.0)), ("two", (2.0, 10.0, 3.0))):
+        subprocess.run(["git", "clone", "--quiet", folder / "remote", folder / name], check=True)
+        monkeypatch.chdir(folder / name)
+        subprocess.run(["git", "config", "user.email", "t@t"], check=True)
+        subprocess.run(["git", "config", "user.name", "t"], check=True)
+        ledger, wanted = Ledger(Path("rows.csv"), ("name", "seed")), [experiment(lr) for lr in lrs]
+        sharing = Sharing("origin")
+        collect(ledger, ("train",), wanted, lambda metrics: metrics["train"], jobs=2, sharing=sharing)
+    rows = {row["name"]: (row["failure"], row["fid"]) for row in ledger.rows()}
+    assert (rows["2"], rows["3"]) == (("", "102.0"), ("", "103.0"))
+    assert "diverged" in rows["10"][0]
+    assert sorted((repository / "runs").read_text().split()) == ["10.0", "2.0", "3.0"]

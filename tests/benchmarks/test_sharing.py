@@ -8,13 +8,13 @@ from multiprocessing import get_context
 from random import Random
 
 import pytest
-from sharer import N, work
+from sharer import work
 
+from benchmarks.core import sharing
 from benchmarks.core.ledger import Ledger
 from benchmarks.core.sharing import Sharing
 from ddpm.errors import UserError
 
-KILLS = 6
 FORKS = get_context("forkserver")  # each clone is forked from one process that has imported what takes seconds
 FORKS.set_forkserver_preload(["sharer"])
 
@@ -25,37 +25,40 @@ def git(*words):
 
 @pytest.fixture
 def clones(tmp_path):
-    """Three clones of a bare repository."""
+    """Clones of a bare repository."""
+    names = "one", "two", "three", "four"
     git("init", "--quiet", "--bare", str(tmp_path / "remote"))
-    for name in ("one", "two", "three"):
+    for name in names:
         git("clone", "--quiet", str(tmp_path / "remote"), str(tmp_path / name))
-    return [tmp_path / name for name in ("one", "two", "three")]
+    return [tmp_path / name for name in names]
 
 
-def test_every_experiment_counts_once_however_many_clones_are_killed(clones):
-    started = {clone: FORKS.Process(target=work, args=(clone,)) for clone in clones}
+@pytest.mark.parametrize(("n_clones", "n", "kills"), [(3, 9, 4), pytest.param(4, 48, 20, marks=pytest.mark.torture)])
+def test_every_experiment_counts_once_however_many_clones_are_killed(clones, n_clones, n, kills):
+    clones = clones[:n_clones]
+    started = {clone: FORKS.Process(target=work, args=(clone, n)) for clone in clones}
     for process in started.values():
         process.start()
-    moments, victims = Random(0), [clones[i % 3] for i in range(KILLS)]
-    for clone in victims:
+    moments = Random(0)
+    for clone in (clones * kills)[:kills]:
         time.sleep(0.4 + moments.random())
         started[clone].kill()
         started[clone].join()
-        started[clone] = FORKS.Process(target=work, args=(clone,))
+        started[clone] = FORKS.Process(target=work, args=(clone, n))
         started[clone].start()
     for process in started.values():
         process.join(120)
         assert process.exitcode == 0
     rows = [Ledger(clone / "rows.csv", ("lead", "seed")).rows() for clone in clones]
     for mine in rows:
-        assert sorted(int(row["seed"]) for row in mine) == list(range(N))
+        assert sorted(int(row["seed"]) for row in mine) == list(range(n))
         assert {row["seed"]: row["fid"] for row in mine} == {row["seed"]: row["fid"] for row in rows[0]}
     refs = [line.split("\t")[1] for line in git("ls-remote", str(clones[0].parent / "remote")).splitlines()]
-    assert Counter(ref.split("/")[1] for ref in refs) == {"rows": N}  # no lease is left
+    assert Counter(ref.split("/")[1] for ref in refs) == {"rows": n}  # no lease is left
     ran = [line.split() for line in (clones[0].parent / "ran").read_text().splitlines()]
-    assert len({name for _, name in ran}) == N
-    assert len(ran) <= N + KILLS  # only what was killed after its end, and before its row, ran again
-    assert len({clone for clone, _ in ran}) == 3
+    assert len({name for _, name in ran}) == n
+    assert len(ran) <= n + kills  # only what was killed after its end, and before its row, ran again
+    assert len({clone for clone, _ in ran}) == n_clones
 
 
 def test_of_two_clones_one_gets_an_experiment_and_the_row_is_for_both(clones):
@@ -99,7 +102,8 @@ def test_a_lease_is_renewed_while_its_clone_works_and_taken_once_it_does_not(clo
 
 
 @pytest.mark.parametrize("remote", ["nowhere", "refuses"])
-def test_a_remote_that_is_not_there_or_refuses_is_named_in_a_line(clones, remote):
+def test_a_remote_that_is_not_there_or_refuses_is_named_in_a_line(clones, remote, monkeypatch):
+    monkeypatch.setattr(sharing, "PAUSES", (0.0, 0.0))
     hook = clones[0].parent / "remote/hooks/pre-receive"
     hook.write_text("#!/bin/sh\necho only members may push >&2; exit 1\n")
     hook.chmod(0o755)
