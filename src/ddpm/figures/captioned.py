@@ -87,11 +87,12 @@ def holes_table(filled: Mapping[str, Tensor], n_columns: int = 12) -> Figure:
 
 
 @styled
-def frontier(rows: Rows) -> Figure:
-    """Precision by recall, a curve for each kind of guidance, with its scales.
+def frontier(rows: Rows, names: Mapping[str, str]) -> Figure:
+    """Precision by recall, a curve for each method, with its guidance scales.
 
     Args:
         rows: Of reports/sweep/sweep.csv.
+        names: What the methods are called.
     """
     note = "Both by the classifier's features; up and to the right is better. The numbers are guidance scales."
     figure, axes = curve_axes("What guidance trades", note, "recall", "precision")
@@ -99,7 +100,7 @@ def frontier(rows: Rows) -> Figure:
     for method, color in zip(methods, colors(len(methods)), strict=True):
         points = [row for row in rows if row["method"] == method]
         recall, precision = ([float(row[name]) for row in points] for name in ("recall", "precision"))
-        axes.plot(recall, precision, "o-", color=color, label=f"{method} guidance")
+        axes.plot(recall, precision, "o-", color=color, label=names[method])
         for row, x, y in zip(points, recall, precision, strict=True):
             axes.annotate(f"{float(row['scale']):g}", (x, y), (5, 5), textcoords="offset points", color=color)
     legend_over(axes, len(methods))

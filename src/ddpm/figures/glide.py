@@ -106,7 +106,7 @@ def inpainting(inputs: Glide) -> Figure:
     alt="Two curves of precision by recall, with guidance scales beside their points",
 )
 def guidance(inputs: Glide) -> Figure:
-    return frontier(inputs.sweep)
+    return frontier(inputs.sweep, {method: f"{method} guidance" for method in ("classifier-free", "CLIP")})
 
 
 @TOPIC.figure(

@@ -1,0 +1,11 @@
+"""Stage check: all of params.yaml, before any work, and which code and which named files decide a stage's result."""
+
+from ddpm.check import check_stage
+from ddpm.doors.dalle2 import MAIN, RULES
+from ddpm.run.dvc import CHECK
+from ddpm.run.stage import run
+
+STAGES = {CHECK: check_stage(RULES, [MAIN])}
+
+if __name__ == "__main__":
+    run(STAGES)

@@ -1,0 +1,58 @@
+"""Pairs of captions that differ in one value, for text differences (DALL-E 2, Ramesh et al. 2022, section 3.3)."""
+
+from random import Random
+from typing import NamedTuple
+
+from jaxtyping import Int64, Integer
+from torch import Tensor
+
+from ddpm.captions.attributes import VALUES
+from ddpm.captions.describe import meaning_of
+from ddpm.captions.grammar import Meaning, render
+from ddpm.captions.split import CaptionedSplit
+from ddpm.captions.vocabulary import tokens
+from ddpm.errors import UserError
+from ddpm.run.seeding import derive_seed
+
+
+class Difference(NamedTuple):
+    """Images that show a value, and what they would be called without and with another one in its place.
+
+    Attributes:
+        images: Their numbers.
+        before: Captions that say all that is measured in them, as rows of `vocabulary.tokens`.
+        after: The same with the other value.
+    """
+
+    images: Int64[Tensor, " n"]
+    before: Int64[Tensor, "n length"]
+    after: Int64[Tensor, "n length"]
+
+
+def choose_difference(
+    split: CaptionedSplit, labels: Integer[Tensor, " n"], first: str, second: str, most: int, seed: int
+) -> Difference:
+    """The first images that show a value, and their captions before and after it is another.
+
+    Args:
+        split: Of held-out images.
+        labels: Their classes.
+        first: A value, such as "dark".
+        second: The other value of its attribute.
+        most: How many images, if there are as many.
+        seed: Of the wording, which is the same before and after but for the value's own words.
+
+    Raises:
+        UserError: No image shows the value.
+    """
+    column, number = divmod(VALUES.index(first), 2)
+    chosen = (split.values[:, column] == number + 1).nonzero()[:most, 0]
+    if not len(chosen):
+        raise UserError(f"no held-out image is {first}, so none can be made {second}")
+    before, after = [], []
+    for i, image in enumerate(chosen.tolist()):
+        meaning, wording = meaning_of(int(labels[image]), split.values[image]), derive_seed(seed, "difference", i)
+        changed = tuple(second if value == first else value for value in meaning.values)
+        before.append(render(meaning, Random(wording)))
+        after.append(render(Meaning(meaning.item, changed), Random(wording)))
+    return Difference(chosen, tokens(before), tokens(after))

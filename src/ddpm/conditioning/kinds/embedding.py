@@ -1,0 +1,149 @@
+"""An image embedding, and the caption beside it: what a decoder is given (DALL-E 2, Ramesh et al. 2022, section 2.1).
+
+The embedding is added to the step embedding, and becomes four tokens beside the vectors of the caption's words.
+"""
+
+from collections.abc import Iterable, Sequence
+from math import sqrt
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Ge, Le, Lt
+from einops import rearrange
+from jaxtyping import Float, Int64, Integer, Shaped
+from torch import Tensor, nn
+
+from ddpm.captions.vocabulary import LENGTH, SIZE
+from ddpm.conditioning.conditioning import CONDITIONINGS, Given
+from ddpm.conditioning.kinds.caption import Caption, CaptionOptions
+from ddpm.conditioning.sphere import slerp
+
+TOKENS = 4  # that an embedding becomes, in the paper
+TOLERANCE = 1e-3  # of an embedding's length, in float32
+
+
+class EmbeddingOptions(CaptionOptions):
+    """size: numbers in an embedding.
+
+    dropout: share of the images whose embedding is left out, for guidance. caption_dropout: share of those whose
+    caption is emptied, whether or not the embedding is left out.
+    """
+
+    size: Annotated[int, Ge(2), Le(1024)] = 64
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+    caption_dropout: Annotated[float, Ge(0), Le(1)] = 0.5
+
+
+class Embedding(Caption):
+    """`cond` is a row of numbers: an image embedding as of `on_sphere`, or zeros for none, and the caption's words.
+
+    Args:
+        size: Numbers in an embedding.
+        embedding_size: Length of the step embedding.
+        width: Length of the text encoder's vectors, and of the tokens.
+        dropout: Share of the images whose embedding is left out.
+        caption_dropout: Share of those whose caption is emptied.
+        more: Of `Caption`.
+    """
+
+    Options = EmbeddingOptions
+    describes = "given an image embedding or a caption"
+    space: Int64[Tensor, ""]
+
+    def __init__(
+        self,
+        size: int,
+        embedding_size: int,
+        width: int,
+        dropout: float,
+        caption_dropout: float,
+        **more: Any,
+    ) -> None:
+        both = dropout * caption_dropout  # dropped, as guidance needs it
+        super().__init__(embedding_size=embedding_size, width=width, dropout=both, **more)
+        self.size, self.shares = size, (dropout, caption_dropout)
+        self.register_buffer("space", torch.zeros((), dtype=torch.int64))  # `clip.embed.space_of`
+        self.project_embedding = nn.Linear(size, embedding_size)
+        self.to_tokens = nn.Linear(size, TOKENS * width)
+
+    def of_embeddings(
+        self, embeddings: Float[Tensor, "n any"], rows: Integer[Tensor, "n length"] | None = None
+    ) -> Float[Tensor, "n row"]:
+        """The `cond` of new images with these embeddings.
+
+        Args:
+            embeddings: Of images, as of `on_sphere`; text embeddings can stand in their place. Zeros: none.
+            rows: The words of their captions; None for empty captions.
+
+        Raises:
+            ValueError: They are of another size.
+        """
+        if embeddings.shape[1] != self.size:
+            raise ValueError(f"embeddings have {embeddings.shape[1]} numbers; this model takes {self.size}")
+        rows = torch.zeros(len(embeddings), LENGTH) if rows is None else rows
+        return torch.cat((embeddings, rows.to(embeddings)), dim=1)
+
+    def check(self, cond: Float[Tensor, "n row"]) -> None:
+        """Raise ValueError for a number that is no word's, and for an embedding of another length than `on_sphere`."""
+        embeddings, rows = self._parts(cond)
+        lengths, radius = embeddings.norm(dim=1), sqrt(self.size)
+        if not (torch.minimum(lengths, (lengths - radius).abs()) <= TOLERANCE * radius).all():
+            low, high = lengths.min().item(), lengths.max().item()
+            raise ValueError(f"cond is of embeddings of length {low:g} to {high:g}; allowed: 0 (none) and {radius:g}")
+        if (rows != cond[:, self.size :]).any():
+            raise ValueError(f"cond is of words that are no whole numbers; allowed: word numbers 0 to {SIZE - 1}")
+        super().check(rows)
+
+    def encode(self, images: Float[Tensor, "n c h w"], labels: Shaped[Tensor, "n"] | None) -> Float[Tensor, "n row"]:
+        """The images' captions. Their embeddings are another network's work, and left out."""
+        return self._without_embedding(super().encode(images, labels))
+
+    def draw(self, seed: int, indices: Iterable[int]) -> Float[Tensor, "n row"]:
+        """Captions as of `Caption`, without an embedding."""
+        return self._without_embedding(super().draw(seed, indices))
+
+    def of_labels(self, labels: Shaped[Tensor, " n"]) -> Float[Tensor, "n row"]:
+        """As of `Caption`, without an embedding."""
+        return self._without_embedding(super().of_labels(labels))
+
+    def of_captions(self, captions: Sequence[str]) -> Float[Tensor, "n row"]:
+        """As of `Caption`, without an embedding."""
+        return self._without_embedding(super().of_captions(captions))
+
+    def labels(self, cond: Float[Tensor, "n row"]) -> Int64[Tensor, "n"]:
+        return super().labels(self._parts(cond)[1])
+
+    def null(self, cond: Float[Tensor, "b row"]) -> Float[Tensor, "b row"]:
+        """No embedding and no caption: zeros, which padding is."""
+        return torch.zeros_like(cond)
+
+    def mix(
+        self, first: Float[Tensor, "1 row"], second: Float[Tensor, "1 row"], weights: Float[Tensor, "n"]
+    ) -> Float[Tensor, "n row"]:
+        """Embeddings on the arc between the two, with the caption of the image that has the larger share."""
+        (start, words), (end, other_words) = self._parts(first), self._parts(second)
+        return self.of_embeddings(slerp(start, end, weights), super().mix(words, other_words, weights))
+
+    def dropped(self, cond: Float[Tensor, "b row"]) -> Float[Tensor, "b row"]:
+        """`cond` with each part left out of its own share of the rows; unchanged in eval mode."""
+        if not self.training:
+            return cond
+        embeddings, rows = self._parts(cond)
+        kept = (torch.rand(len(cond), 2) >= torch.tensor(self.shares)).to(cond.device)  # on the CPU, as in `dropped`
+        return self.of_embeddings(embeddings * kept[:, :1], rows * kept[:, 1:])
+
+    def forward(self, cond: Float[Tensor, "b row"]) -> Given:
+        embeddings, rows = self._parts(self.dropped(cond))
+        embeddings, words = embeddings.to(self.to_tokens.weight), self.encoder(rows)
+        tokens = rearrange(self.to_tokens(embeddings), "b (n d) -> b n d", n=TOKENS)
+        step = self.project(words[:, -1]) + self.project_embedding(embeddings)
+        return Given(embedding=step, tokens=torch.cat((tokens, words), dim=1))
+
+    def _parts(self, cond: Float[Tensor, "b row"]) -> tuple[Float[Tensor, "b size"], Int64[Tensor, "b length"]]:
+        return cond[:, : self.size], cond[:, self.size :].long()
+
+    def _without_embedding(self, rows: Integer[Tensor, "n length"]) -> Float[Tensor, "n row"]:
+        return self.of_embeddings(torch.zeros(len(rows), self.size), rows)
+
+
+CONDITIONINGS.register(__name__, Embedding)

@@ -1,0 +1,117 @@
+"""What must hold between sections of doors/dalle2/params.yaml; stage check of the door applies every rule."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ddpm.conditioning.conditioning import CONDITIONINGS
+from ddpm.conditioning.kinds.clip_caption import ClipCaption
+from ddpm.conditioning.kinds.embedding import Embedding
+from ddpm.conditioning.text import TextShape
+from ddpm.data.dataset import Data
+from ddpm.rules import conditioning_fits, sampling_fits
+from ddpm.run.params import load_params
+from ddpm.sampling.sampler import SAMPLERS
+
+MAIN = "../../params.yaml"
+
+
+def kind(training: Any) -> Any:
+    """The class of the conditioning that a `TrainModel` chooses; None for none."""
+    return training.conditioning and CONDITIONINGS[training.conditioning]
+
+
+def main_data() -> Any:
+    """Section `data` of the main pipeline, whose images this door reads."""
+    return load_params({"data": Data}, Path(MAIN)).data
+
+
+def networks_can_be_built(params: Any) -> Iterator[str]:
+    """Each is built for its images or embeddings, and is given what it needs."""
+    prior, decoder, data = params.train_prior, params.train_decoder, main_data()
+    if kind(prior) is not ClipCaption:
+        yield f"train_prior.conditioning is {prior.conditioning}; it must be clip_caption"
+    if not decoder.conditioning or kind(decoder).data_set is None or kind(decoder).gives_image:
+        yield f"train_decoder.conditioning is {decoder.conditioning}; it must be embedding, or one of captions alone"
+    shapes = {"train_prior": (params.train_clip.size, 1, 1), "train_decoder": data.source.img_shape}
+    for key, shape in shapes.items():
+        try:
+            getattr(params, key).config(shape, len(data.source.class_names))
+        except ValueError as error:
+            yield f"{key}: {error}"
+        yield from conditioning_fits(getattr(params, key), key, data)
+    try:
+        params.train_clip.config(data.source.img_shape)
+    except ValueError as error:
+        yield f"train_clip: {error}"
+
+
+def embeddings_are_those_of_clip(params: Any) -> Iterator[str]:
+    """They are of one size, and the prior has the text encoder of CLIP."""
+    shared = {"train_prior": (ClipCaption, ("size", *TextShape.model_fields)), "train_decoder": (Embedding, ("size",))}
+    for stage, (wanted, names) in shared.items():
+        training = getattr(params, stage)
+        for name in names if kind(training) is wanted else ():
+            its, own = getattr(training.options("conditioning"), name), getattr(params.train_clip, name)
+            if its != own:
+                yield f"{stage}.{training.conditioning}.{name} is {its}; it must be train_clip.{name}, {own}"
+
+
+def embeddings_are_no_pictures(params: Any) -> Iterator[str]:
+    """They have no pixels of 8 bits and no edges, and lie beyond [-1, 1]."""
+    training = params.train_prior
+    for key, value, allowed in (
+        ("train_prior.flip", training.flip, False),
+        ("train_prior.max_shift", training.max_shift, 0),
+        ("sample_prior.clip_sample", params.sample_prior.clip_sample, False),
+    ):
+        if value != allowed:
+            yield f"{key} is {str(value).lower()}; embeddings are no pictures, so it must be {str(allowed).lower()}"
+    if training.weighting == "bound":
+        yield "train_prior.weighting is bound; it is of pixels of 8 bits, so it must be simple, x0 or min_snr"
+
+
+def decoder_takes_what_it_is_given(params: Any) -> Iterator[str]:
+    """A network that is given captions alone takes no embedding."""
+    if kind(params.train_decoder) is Embedding:
+        return
+    for key, signals in {"sample.signal": [params.sample.signal], "sweep.signals": params.sweep.signals}.items():
+        if signals != ["none"]:
+            said = params.train_decoder.conditioning
+            yield f"{key} is {', '.join(signals)}; train_decoder.conditioning is {said}, so it must be none"
+
+
+def sampling_is_trained(params: Any) -> Iterator[str]:
+    """Steps, variance and guidance are what the networks were trained for."""
+    for sample, train in (("sample_prior", "train_prior"), ("sample", "train_decoder"), ("vary", "train_decoder")):
+        yield from sampling_fits(params, sample, train)
+    own, training = params.sweep, params.train_decoder
+    least, most = SAMPLERS[own.sampler].min_steps, training.max_steps
+    if not least <= (own.n_steps or most) <= most:
+        yield f"sweep.n_steps is {own.n_steps}; with train_decoder.max_steps it must be {least} to {most}"
+    for key, scales in {"sample.scales": params.sample.scales, "sweep.scales": own.scales}.items():
+        if max(scales) > 1 and training.conditioning and not _is_dropped(training.options("conditioning")):
+            yield f"{key} is {max(scales):g}; train_decoder drops no conditioning, so it must be 1"
+
+
+def there_is_enough(params: Any) -> Iterator[str]:
+    """What is judged is drawn."""
+    most = params.sample_prior.n_seen
+    for key, value in (("sweep.n_samples", params.sweep.n_samples), ("evaluate.n_samples", params.evaluate.n_samples)):
+        if value is not None and value > most:
+            yield f"{key} is {value}; it cannot exceed sample_prior.n_seen, {most}"
+
+
+def _is_dropped(options: Any) -> bool:
+    """Whether guidance has both sides: a share of the images gets no conditioning at all."""
+    return bool(options.dropout * getattr(options, "caption_dropout", 1))
+
+
+RULES = (
+    networks_can_be_built,
+    embeddings_are_those_of_clip,
+    embeddings_are_no_pictures,
+    decoder_takes_what_it_is_given,
+    sampling_is_trained,
+    there_is_enough,
+)

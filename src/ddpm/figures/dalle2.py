@@ -1,0 +1,207 @@
+"""DALL-E 2: captions by guidance and by what the decoder is given, variations, interpolation and text differences."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Le
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ddpm.captions import vocabulary
+from ddpm.figures.canvas import image_table
+from ddpm.figures.captioned import caption_grid, frontier
+from ddpm.figures.curves import loss_curves
+from ddpm.figures.reports import Curve, Rows, as_pixels, read_curve, read_rows
+from ddpm.figures.topic import Topic
+from ddpm.run.files import load_tensors
+from ddpm.run.params import Section
+from ddpm.run.stage import StageRun
+from ddpm.sampling.decoder import SIGNALS
+
+FIGURES, SAMPLES, VARY = (f"samples/{name}.safetensors" for name in ("figures", "captions", "vary"))
+SWEEP = "reports/sweep/sweep.csv"
+CURVES = [f"reports/train_{name}/{curve}.csv" for name in ("prior", "decoder") for curve in ("loss", "eval_loss")]
+IN_WORDS = {"prior": "embedding of the prior", "text": "text embedding", "none": "caption alone"}
+
+
+class Render(Section):
+    """Section `render`. n_rows: images in the figure of variations, and of each text difference."""
+
+    n_rows: Annotated[int, Ge(1), Le(16)]
+
+
+@dataclass(frozen=True)
+class Dalle2:
+    """What the figures show. All images are pixels in [0, 1].
+
+    Attributes:
+        params: Section `render`.
+        captions: Of the figures of captions.
+        scales: Guidance scales.
+        by_scale: Samples by caption and guidance scale.
+        by_signal: Samples by caption and by what the decoder was given beside it, in the order of SIGNALS.
+        varied: What stage vary wrote.
+        shares: Of text differences.
+        sweep: The rows of sweep.csv.
+        losses: Of the prior and of the decoder, in training and evaluation.
+    """
+
+    params: Render
+    captions: Sequence[str]
+    scales: Sequence[float]
+    by_scale: Float[Tensor, "captions scales n c h w"]
+    by_signal: Float[Tensor, "captions signals n c h w"]
+    varied: Mapping[str, Float[Tensor, "n *rest"]]
+    shares: Sequence[float]
+    sweep: Rows
+    losses: Sequence[Curve]
+
+    @property
+    def differences(self) -> list[str]:
+        """The text differences, as in "dark to light"."""
+        return [name for name in self.varied if f"{name}/of" in self.varied]
+
+
+def load(stage: StageRun) -> Dalle2:
+    """Read what the other stages wrote."""
+    tokens, drawn, varied = load_tensors(Path(FIGURES))["tokens"], load_tensors(Path(SAMPLES)), load_tensors(Path(VARY))
+    shares = varied.pop("shares").tolist()
+    return Dalle2(
+        stage.params,
+        vocabulary.captions(tokens[:, 0]),
+        drawn["scales"].tolist(),
+        as_pixels(drawn["by_scale"]),
+        as_pixels(drawn["by_signal"]),
+        {name: as_pixels(images) for name, images in sorted(varied.items())},
+        shares,
+        read_rows(Path(SWEEP)),
+        [read_curve(Path(path)) for path in CURVES],
+    )
+
+
+TOPIC = Topic("DALL-E 2", 0, [FIGURES, SAMPLES, VARY, SWEEP, *CURVES], load, Render)
+
+
+@TOPIC.figure(
+    caption="Samples by caption and guidance scale of the decoder; the columns of a scale have the noise of those of "
+    "another.",
+    alt="Rows of items of clothing, one row a caption",
+)
+def captions(inputs: Dalle2) -> Figure:
+    return caption_grid(inputs.by_scale, inputs.captions, inputs.scales)
+
+
+@TOPIC.figure(
+    caption="What the decoder draws of the same captions and noise, given an embedding of the prior, a text embedding "
+    "in its place, or none (figure 8 of the paper).",
+    alt="Rows of items of clothing, one row a caption, in three groups of columns",
+)
+def signals(inputs: Dalle2) -> Figure:
+    n = inputs.by_signal.shape[2]
+    return image_table(
+        inputs.by_signal.flatten(0, 2),
+        n * len(SIGNALS),
+        title="What the decoder is given",
+        note="Samples of one decoder with one noise, the first ones, not selected. The caption is given in all three.",
+        xlabel="given beside the caption",
+        ylabel="caption",
+        columns=[IN_WORDS[signal] if i == (n - 1) // 2 else "" for signal in SIGNALS for i in range(n)],
+        rows=inputs.captions,
+        column_breaks=range(n, n * len(SIGNALS), n),
+    )
+
+
+@TOPIC.figure(
+    caption="Variations: held-out images, and images that the decoder draws of their embeddings with other noise "
+    "(figure 3 of the paper).",
+    alt="Rows of items of clothing that are alike; they differ in details",
+)
+def variations(inputs: Dalle2) -> Figure:
+    originals, made = (inputs.varied[name][: inputs.params.n_rows] for name in ("originals", "variations"))
+    return image_table(
+        torch.cat((originals[:, None], made), dim=1).flatten(0, 1),
+        1 + made.shape[1],
+        title="Variations",
+        note="Left: held-out images, the first ones, not selected. Right: what the decoder draws of their embeddings, "
+        "without captions.",
+        xlabel="",
+        ylabel="",
+        columns=["original", *map(str, range(1, 1 + made.shape[1]))],
+        column_breaks=[1],
+    )
+
+
+@TOPIC.figure(
+    caption="From one image to another: both ends and what the decoder draws of the embeddings on the arc between, "
+    "with the same noise in a row (figure 4 of the paper).",
+    alt="Rows of items of clothing that turn from one into another",
+)
+def between(inputs: Dalle2) -> Figure:
+    made = inputs.varied["between"]
+    n, k = made.shape[:2]
+    ends = inputs.varied["originals"][: 2 * n]
+    return image_table(
+        torch.cat((ends[::2, None], made, ends[1::2, None]), dim=1).flatten(0, 1),
+        k + 2,
+        title="Interpolation",
+        note="First and last column: held-out images, the first pairs, not selected. Between them: the decoder's "
+        "images of embeddings on the arc from one to the other.",
+        xlabel="share of the second image",
+        ylabel="",
+        columns=["original", *(f"{share:.2g}" for share in torch.linspace(0, 1, k).tolist()), "original"],
+        column_breaks=[1, k + 1],
+    )
+
+
+@TOPIC.figure(
+    caption="Text differences: the embedding of an image, moved towards what one caption says and another does not "
+    "(figure 5 of the paper).",
+    alt="Rows of items of clothing; those of a group become lighter, darker or patterned to the right",
+)
+def edits(inputs: Dalle2) -> Figure:
+    n, names = inputs.params.n_rows, inputs.differences
+    groups = [(inputs.varied[f"{name}/of"][:n], inputs.varied[name][:n]) for name in names]
+    rows = [torch.cat((originals[:, None], made), dim=1) for originals, made in groups]
+    starts = [sum(map(len, rows[:i])) for i in range(len(rows))]
+    return image_table(
+        torch.cat(rows).flatten(0, 1),
+        1 + len(inputs.shares),
+        title="Text differences",
+        note="Left: held-out images, the first ones that show a value, not selected. Right: what the decoder draws of "
+        "their embeddings, with the same noise in a row.",
+        xlabel="share of the way to the difference",
+        ylabel="",
+        columns=["original", *(f"{share:g}" for share in inputs.shares)],
+        rows=[name if i == 0 else "" for name, group in zip(names, rows, strict=True) for i in range(len(group))],
+        column_breaks=[1],
+        row_breaks=starts[1:],
+    )
+
+
+@TOPIC.figure(
+    caption="Precision by recall as the decoder's guidance grows, with embeddings of the prior and with captions alone "
+    "(figures 9 and 10 of the paper).",
+    alt="Curves of precision by recall, with guidance scales beside their points",
+)
+def guidance(inputs: Dalle2) -> Figure:
+    return frontier(inputs.sweep, IN_WORDS)
+
+
+@TOPIC.figure(
+    caption="The loss of the prior during training, on training images' embeddings and on held-out ones.",
+    alt="Curves of training and evaluation loss by training step",
+)
+def prior_loss(inputs: Dalle2) -> Figure:
+    return loss_curves(inputs.losses[0], inputs.losses[1], "x0", "prior")
+
+
+@TOPIC.figure(
+    caption="The loss of the decoder during training, on training images and on held-out ones.",
+    alt="Curves of training and evaluation loss by training step",
+)
+def decoder_loss(inputs: Dalle2) -> Figure:
+    return loss_curves(inputs.losses[2], inputs.losses[3], "v", "decoder")

@@ -1,0 +1,111 @@
+"""What a decoder draws of image embeddings: samples of captions, by guidance scale, and by what it is given."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge, Le, Len
+from jaxtyping import Float, Integer, Shaped, UInt8
+from torch import Tensor
+
+from ddpm.captions.grid import GuidanceScale
+from ddpm.conditioning.kinds.embedding import Embedding
+from ddpm.diffusion.model import DiffusionModel
+from ddpm.run.resume.pieces import Pieces
+from ddpm.run.seeding import derive_seed
+from ddpm.run.stage import StageRun
+from ddpm.sampling.given import Drawing, draw_given
+
+# What stands in the place of an image embedding: that of the prior, the caption's text embedding, or nothing.
+Signal = Literal["prior", "text", "none"]
+SIGNALS: tuple[Signal, ...] = "prior", "text", "none"
+
+
+class SampleDecoder(Drawing):
+    """Section `sample`. signal: what samples are given beside their captions. scales: of guidance, in the figure."""
+
+    signal: Signal
+    guidance_scale: GuidanceScale
+    scales: Annotated[list[GuidanceScale], Len(1, 8)]
+
+
+class SweepDecoder(Drawing):
+    """Section `sweep`. signals: what samples are given beside their captions. scales: of guidance, from low to high."""
+
+    n_samples: Annotated[int, Ge(24), Le(5000)]
+    signals: Annotated[list[Signal], Len(1, 3)]
+    scales: Annotated[list[GuidanceScale], Len(2, 12)]
+    n_halves: Annotated[int, Ge(2), Le(10_000)]
+
+
+def cond_of(
+    decoder: DiffusionModel, embeddings: Float[Tensor, "n size"], rows: Integer[Tensor, "n length"]
+) -> Shaped[Tensor, "n row"]:
+    """The `cond` of a decoder; that of a network that is given captions alone is the captions.
+
+    Args:
+        decoder: A trained network.
+        embeddings: Of images, or what stands in their place; zeros for none.
+        rows: The words of captions.
+
+    Raises:
+        ValueError: The embeddings are of another size.
+    """
+    if isinstance(decoder.conditioning, Embedding):
+        return decoder.conditioning.of_embeddings(embeddings, rows)
+    return rows
+
+
+def draw_decoded(
+    stage: StageRun, decoder: DiffusionModel, prompts: Mapping[str, Tensor], figures: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Draw the samples that `stage.params`, a `SampleDecoder`, ask for, as 8-bit images.
+
+    Args:
+        stage: Stage sample; finished batches of an interrupted run are not drawn again.
+        decoder: A trained decoder.
+        prompts: Of `draw_signals`.
+        figures: The same, for captions by how often each is there.
+
+    Returns:
+        samples: of the prompts. by_scale: (captions, scales, n_each, c, h, w). by_signal: the same by SIGNALS; a
+        caption's samples have the same noise throughout. scales: of guidance. tokens, seen, images: of the prompts.
+    """
+    params, pieces = stage.params, Pieces(stage.resume)
+    shown, sizes = {name: rows.flatten(0, 1) for name, rows in figures.items()}, figures["tokens"].shape[:2]
+
+    def drawn(found: Mapping[str, Tensor], signal: Signal, scale: float, name: str) -> UInt8[Tensor, "n c h w"]:
+        cond, seed = cond_of(decoder, found[signal], found["tokens"]), derive_seed(stage.seed, name)
+        group = pieces.within(f"{name} {signal} {scale:g}")
+        return draw_given(decoder, cond, scale, params, seed, stage.compute, group)
+
+    def table(columns: list[Tensor]) -> UInt8[Tensor, "captions columns n_each c h w"]:
+        return torch.stack([images.unflatten(0, sizes) for images in columns], dim=1)
+
+    scales = [drawn(shown, params.signal, scale, "scales") for scale in params.scales]
+    signals = [drawn(shown, signal, params.guidance_scale, "signals") for signal in SIGNALS]
+    return {
+        "samples": drawn(prompts, params.signal, params.guidance_scale, "prompts"),
+        "by_scale": table(scales),
+        "by_signal": table(signals),
+        "scales": torch.tensor(params.scales),
+        **{name: prompts[name] for name in ("tokens", "seen", "images")},
+    }
+
+
+def draw_scales(
+    stage: StageRun, decoder: DiffusionModel, prompts: Mapping[str, Tensor]
+) -> Iterator[tuple[Signal, float, UInt8[Tensor, "n c h w"]]]:
+    """Yield (signal, scale, samples) for each signal and guidance scale of `stage.params`, a `SweepDecoder`.
+
+    Args:
+        stage: Stage sweep.
+        decoder: A trained decoder.
+        prompts: Of `draw_signals`; the first ones are taken.
+    """
+    params, pieces = stage.params, Pieces(stage.resume)
+    for signal in params.signals:
+        cond = cond_of(decoder, prompts[signal], prompts["tokens"])[: params.n_samples]
+        for scale in params.scales:
+            group = pieces.within(f"{signal} {scale:g}")
+            yield signal, scale, draw_given(decoder, cond, scale, params, stage.seed, stage.compute, group)

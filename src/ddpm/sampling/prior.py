@@ -1,0 +1,112 @@
+"""Drawing image embeddings of captions from a prior (DALL-E 2, Ramesh et al. 2022, section 2.2)."""
+
+from functools import partial
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Ge, Le, Len
+from einops import rearrange
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from ddpm.captions.grid import CaptionText, GuidanceScale
+from ddpm.captions.prompts import Prompts
+from ddpm.captions.vocabulary import tokens
+from ddpm.conditioning.kinds.clip_caption import ClipCaption
+from ddpm.conditioning.sphere import on_sphere
+from ddpm.diffusion.model import DiffusionModel
+from ddpm.run.resume.pieces import Piece, Pieces
+from ddpm.run.seeding import derive_seed
+from ddpm.run.stage import StageRun
+from ddpm.sampling.given import Drawing
+from ddpm.sampling.sample import sample
+
+STRIP = 8  # rows of a vector's picture
+
+
+class SamplePrior(Drawing):
+    """Section `sample_prior`.
+
+    n_seen: captions of held-out images without a withheld pair. n_withheld: with one. captions: those of the figures,
+    n_each times each. n_candidates: embeddings that are drawn, of which the best is kept. guidance_scale: of all.
+    """
+
+    n_seen: Annotated[int, Ge(1), Le(5000)]
+    n_withheld: Annotated[int, Ge(1), Le(5000)]
+    captions: Annotated[list[CaptionText], Len(1, 16)]
+    n_each: Annotated[int, Ge(1), Le(12)]
+    n_candidates: Annotated[int, Ge(1), Le(64)]
+    guidance_scale: GuidanceScale
+
+
+def best(candidates: Float[Tensor, "n k size"], text: Float[Tensor, "n size"]) -> Float[Tensor, "n size"]:
+    """Of each caption's candidates the one whose dot product with the text embedding is highest."""
+    chosen = torch.einsum("nks,ns->nk", candidates, text).argmax(1)
+    return candidates[torch.arange(len(candidates)), chosen]
+
+
+def draw_embeddings(
+    prior: DiffusionModel,
+    rows: Integer[Tensor, "n length"],
+    n_candidates: int = 2,
+    guidance_scale: float = 1.0,
+    seed: int = 0,
+    **options: Any,
+) -> Float[Tensor, "n size"]:
+    """Draw an image embedding for each caption, as of `on_sphere`.
+
+    Args:
+        prior: A network whose conditioning is `clip_caption`.
+        rows: The words of the captions.
+        n_candidates: How many are drawn, of which the best is kept.
+        guidance_scale: Of classifier-free guidance; 1 for none.
+        seed: Of the noise.
+        options: Of `sample`.
+
+    Raises:
+        ValueError: The network is no prior, or an option is not allowed.
+    """
+    if not isinstance(prior.conditioning, ClipCaption):
+        raise ValueError("this model draws no embeddings; train one with conditioning clip_caption")
+    stream = torch.Generator().manual_seed(derive_seed(seed, "prior"))
+    said = rows.repeat_interleave(n_candidates, dim=0)
+    chosen = {"generator": stream, "cond": said, "guidance_scale": guidance_scale, **options}
+    drawn = torch.as_tensor(sample(prior, len(said), **chosen)).cpu()
+    candidates = rearrange(drawn, "(n k) size 1 1 -> n k size", k=n_candidates)
+    return on_sphere(best(candidates, prior.conditioning.embed(rows).cpu()))
+
+
+def draw_signals(stage: StageRun, prior: DiffusionModel, prompts: Prompts) -> tuple[dict[str, Tensor], ...]:
+    """What a decoder can be given for each caption, of prompts and of the figures.
+
+    Args:
+        stage: Stage sample_prior.
+        prior: A trained prior.
+        prompts: n_seen + n_withheld captions.
+
+    Returns:
+        For prompts, with what `prompts` holds, and for `params.captions` by how often each is there: tokens; prior: the
+        drawn image embeddings; text: the text embeddings; none: zeros.
+    """
+    params = stage.params
+    keys = "sampler", "n_steps", "spacing", "clip_sample", "batch_size", "n_candidates", "guidance_scale"
+    how = {key: getattr(params, key) for key in keys} | params.options("sampler").model_dump()
+    figures = tokens(params.captions).repeat_interleave(params.n_each, dim=0)
+    groups = {"prompts": prompts.tokens, "figures": figures}
+
+    def drawn(name: str) -> Piece:
+        return (draw_embeddings(prior, groups[name], seed=derive_seed(stage.seed, name), **how),)
+
+    found = Pieces(stage.resume)({name: partial(drawn, name) for name in groups})
+    signals = []
+    for rows, (embeddings,) in zip(groups.values(), found, strict=True):
+        text = prior.conditioning.embed(rows).cpu()
+        signals.append({"tokens": rows, "prior": embeddings, "text": text, "none": torch.zeros_like(text)})
+    of_prompts, of_figures = signals
+    by_caption = {name: values.unflatten(0, (-1, params.n_each)) for name, values in of_figures.items()}
+    return of_prompts | prompts._asdict(), by_caption
+
+
+def as_strips(vectors: Float[Tensor, "n size 1 1"]) -> Float[Tensor, "n 1 height size"]:
+    """Vectors as pictures, for previews of training: a column a number, grey for 0, black below -3, white above 3."""
+    return rearrange(vectors / 3, "n size 1 1 -> n 1 1 size").expand(-1, -1, STRIP, -1)

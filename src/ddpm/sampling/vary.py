@@ -1,0 +1,112 @@
+"""Variations of images, what lies between two, and text differences (DALL-E 2, Ramesh et al. 2022, section 3)."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Le, Len
+from jaxtyping import Float, UInt8
+from pydantic import AfterValidator, Strict, model_validator
+from torch import Tensor
+
+from ddpm.captions.attributes import ATTRIBUTES
+from ddpm.captions.grid import GuidanceScale
+from ddpm.captions.vocabulary import LENGTH, PADDING
+from ddpm.conditioning.sphere import on_sphere, slerp
+from ddpm.diffusion.model import DiffusionModel
+from ddpm.run.resume.pieces import Pieces
+from ddpm.run.seeding import derive_seed
+from ddpm.run.stage import StageRun
+from ddpm.sampling.decoder import cond_of
+from ddpm.sampling.given import Drawing, draw_given
+
+
+def _an_attribute(pair: tuple[str, str]) -> tuple[str, str]:
+    pairs = [*ATTRIBUTES.values()]
+    if pair not in pairs and pair[::-1] not in pairs:
+        known = ", ".join(" and ".join(each) for each in pairs)
+        raise ValueError(f"{pair[0]} and {pair[1]} are not the two values of an attribute; allowed: {known}")
+    return pair
+
+
+Difference = Annotated[tuple[str, str], Strict(False), AfterValidator(_an_attribute)]
+Share = Annotated[float, Ge(0), Le(1)]
+
+
+class Vary(Drawing):
+    """Section `vary`.
+
+    n_images: held-out images, of which n_each variations are drawn. differences: pairs of an attribute's values, first
+    the one that images have; n_images of them are edited. shares: of a text difference, from 0 to 1, the first 0.
+    n_pairs: of images, and n_between: images from the one to the other.
+    """
+
+    n_images: Annotated[int, Ge(2), Le(5000)]
+    n_each: Annotated[int, Ge(2), Le(64)]
+    differences: Annotated[list[Difference], Len(1, 12)]
+    shares: Annotated[list[Share], Len(2, 8)]
+    n_pairs: Annotated[int, Ge(1), Le(64)]
+    n_between: Annotated[int, Ge(2), Le(32)]
+    guidance_scale: GuidanceScale
+
+    @model_validator(mode="after")
+    def _pairs_are_there(self) -> "Vary":
+        if 2 * self.n_pairs > self.n_images:
+            raise ValueError(f"n_pairs is {self.n_pairs}; it cannot exceed half of n_images, {self.n_images // 2}")
+        return self
+
+
+def edited(
+    embeddings: Float[Tensor, "n size"], before: Float[Tensor, "n size"], after: Float[Tensor, "n size"], share: float
+) -> Float[Tensor, "n size"]:
+    """Image embeddings, moved towards the difference of two text embeddings by a share of the arc (section 3.3).
+
+    Args:
+        embeddings: Of images.
+        before: Text embeddings of what they show.
+        after: Of what they are to show.
+        share: From 0 to 1; the paper takes 0.25 to 0.5.
+    """
+    return slerp(embeddings, on_sphere(after - before), torch.tensor([share]))
+
+
+class Varied:
+    """Draws of the decoder for stage vary, whose captions are all empty.
+
+    Args:
+        stage: Stage vary; finished batches of an interrupted run are not drawn again.
+        decoder: A trained network.
+    """
+
+    def __init__(self, stage: StageRun, decoder: DiffusionModel) -> None:
+        self._stage, self._decoder, self._pieces = stage, decoder, Pieces(stage.resume)
+
+    def variations(self, embeddings: Float[Tensor, "n size"]) -> UInt8[Tensor, "n k c h w"]:
+        """n_each images of each embedding, each with noise of its own."""
+        n_each = self._stage.params.n_each
+        return self._drawn(embeddings.repeat_interleave(n_each, dim=0), "variations").unflatten(0, (-1, n_each))
+
+    def between(self, first: Float[Tensor, "n size"], second: Float[Tensor, "n size"]) -> UInt8[Tensor, "n k c h w"]:
+        """n_between images on the way from each embedding to another."""
+        weights = torch.linspace(0, 1, self._stage.params.n_between)
+        return self._columns("between", [slerp(first, second, weight) for weight in weights.split(1)])
+
+    def edits(
+        self,
+        name: str,
+        embeddings: Float[Tensor, "n size"],
+        before: Float[Tensor, "n size"],
+        after: Float[Tensor, "n size"],
+    ) -> UInt8[Tensor, "n k c h w"]:
+        """Images of embeddings that are `edited`, by each of `shares`."""
+        return self._columns(name, [edited(embeddings, before, after, share) for share in self._stage.params.shares])
+
+    def _columns(self, name: str, steps: Sequence[Float[Tensor, "n size"]]) -> UInt8[Tensor, "n k c h w"]:
+        """An image of each embedding of each step; those of one row have the same noise."""
+        return torch.stack([self._drawn(step, name, f" {i}") for i, step in enumerate(steps)], dim=1)
+
+    def _drawn(self, embeddings: Float[Tensor, "n size"], name: str, part: str = "") -> UInt8[Tensor, "n c h w"]:
+        params, compute = self._stage.params, self._stage.compute
+        cond = cond_of(self._decoder, embeddings, torch.full((len(embeddings), LENGTH), PADDING))
+        seed, pieces = derive_seed(self._stage.seed, name), self._pieces.within(f"{name}{part}")
+        return draw_given(self._decoder, cond, params.guidance_scale, params, seed, compute, pieces)
