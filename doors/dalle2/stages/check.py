@@ -1,7 +1,8 @@
 """Stage check: all of params.yaml, before any work, and which code and which named files decide a stage's result."""
 
 from ddpm.check import check_stage
-from ddpm.doors.dalle2 import MAIN, RULES
+from ddpm.doors.dalle2 import RULES
+from ddpm.doors.main_pipeline import MAIN
 from ddpm.run.dvc import CHECK
 from ddpm.run.stage import run
 

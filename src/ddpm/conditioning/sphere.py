@@ -27,8 +27,8 @@ def slerp(
     Args:
         first: Vectors, or one.
         second: Others, or one.
-        weights: Shares of the second, from 0 to 1, or one. Where there is no angle between the vectors, they are mixed in
-            these shares.
+        weights: Shares of the second, from 0 to 1, or one. Vectors without an angle between them are mixed in these
+            shares.
     """
     weights = weights.to(first)[:, None]
     angle = F.cosine_similarity(first, second, dim=1)[:, None].clamp(-1, 1).acos()

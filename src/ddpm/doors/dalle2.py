@@ -1,29 +1,20 @@
 """What must hold between sections of doors/dalle2/params.yaml; stage check of the door applies every rule."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from ddpm.conditioning.conditioning import CONDITIONINGS
 from ddpm.conditioning.kinds.clip_caption import ClipCaption
 from ddpm.conditioning.kinds.embedding import Embedding
 from ddpm.conditioning.text import TextShape
-from ddpm.data.dataset import Data
+from ddpm.doors.main_pipeline import main_data
 from ddpm.rules import conditioning_fits, sampling_fits
-from ddpm.run.params import load_params
 from ddpm.sampling.sampler import SAMPLERS
-
-MAIN = "../../params.yaml"
 
 
 def kind(training: Any) -> Any:
     """The class of the conditioning that a `TrainModel` chooses; None for none."""
     return training.conditioning and CONDITIONINGS[training.conditioning]
-
-
-def main_data() -> Any:
-    """Section `data` of the main pipeline, whose images this door reads."""
-    return load_params({"data": Data}, Path(MAIN)).data
 
 
 def networks_can_be_built(params: Any) -> Iterator[str]:
