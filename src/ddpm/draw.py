@@ -5,8 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ddpm.data.pictures import write_pngs
+from ddpm.clip.given import cond_of_picture, cond_of_prior
+from ddpm.clip.model import load_clip
+from ddpm.data.pictures import open_picture, write_pngs
+from ddpm.diffusion.model import DiffusionModel
 from ddpm.errors import UserError
 from ddpm.images import denormalize_img, to_uint8
 from ddpm.networks.checkpoint import load_model
@@ -30,6 +34,9 @@ def main() -> None:
     parser.add_argument("--label", type=int, help="class of all images, for a class-conditional network")
     parser.add_argument("--caption", help="of all images, such as 'a dark dress', for a network that takes captions")
     parser.add_argument("--guidance-scale", type=float, default=1.0, help="(%(default)s)")
+    parser.add_argument("--prior", type=Path, help="draws the caption's embedding, for a network that takes embeddings")
+    parser.add_argument("--like", type=Path, help="a picture of the size of its images: draw variations of it")
+    parser.add_argument("--clip", type=Path, help="the CLIP that makes an embedding of that picture")
     parser.add_argument("--enlarge", type=Path, help="a super-resolution network, which enlarges what the model drew")
     parser.add_argument("--level", type=float, default=0.1, help="of noise in what it enlarges, 0 to 1 (%(default)s)")
     with mistakes_in_one_line("draw"):
@@ -44,6 +51,9 @@ def draw(
     label: int | None,
     caption: str | None,
     guidance_scale: float,
+    prior: Path | None,
+    like: Path | None,
+    clip: Path | None,
     enlarge: Path | None,
     level: float,
     **options: Any,
@@ -58,6 +68,9 @@ def draw(
         label: Their class.
         caption: Their caption. Without it and a label the model draws its own conditioning.
         guidance_scale: As in `ddpm.sample`.
+        prior: A prior's file; None: the caption is all that the model is given.
+        like: A picture's file, of which variations are drawn; None: none.
+        clip: The CLIP's file that makes an embedding of it.
         enlarge: A super-resolution network's file; None: images stay as the model drew them.
         level: As in `ddpm.sampling.cascade.enlarge`.
         options: Of `ddpm.sample`, for both networks.
@@ -66,16 +79,42 @@ def draw(
         UserError: The file is no model, or an option is not allowed. Nothing is written then.
     """
     network, labels = load_model(model), None if label is None else torch.full((max(n, 0),), label)
-    captions = None if caption is None else [caption] * n
     try:
+        cond = _embedded(network, n, caption, prior, like, clip, seed, options)
+        captions = [caption] * n if caption is not None and cond is None else None
         stream = torch.Generator().manual_seed(seed)
-        chosen: dict[str, Any] = {"labels": labels, "captions": captions, "guidance_scale": guidance_scale}
-        images = torch.as_tensor(sample(network, n, generator=stream, clip_sample=True, **chosen, **options))
+        chosen: dict[str, Any] = {"cond": cond, "labels": labels, "captions": captions}
+        chosen |= {"guidance_scale": guidance_scale, "clip_sample": True, **options}
+        images = torch.as_tensor(sample(network, n, generator=stream, **chosen))
         if enlarge is not None:
             images = cascade.enlarge(load_model(enlarge), images, level, seed, clip_sample=True, **options)
     except ValueError as error:
         raise UserError(str(error)) from None
     write_pngs(folder, to_uint8(denormalize_img(images)))
+
+
+def _embedded(
+    network: DiffusionModel,
+    n: int,
+    caption: str | None,
+    prior: Path | None,
+    like: Path | None,
+    clip: Path | None,
+    seed: int,
+    options: dict[str, Any],
+) -> Tensor | None:
+    """The conditioning with an embedding of a caption, by a prior, or of a picture; None if none is asked for."""
+    if prior is not None:
+        if caption is None or like is not None:
+            raise ValueError("prior is given; it needs a caption, and no picture that samples are to be like")
+        return cond_of_prior(network, load_model(prior), [caption] * n, seed, **options)
+    if (like is None) != (clip is None):
+        raise ValueError("like and clip go together: a picture, and the CLIP that makes an embedding of it")
+    if like is None or clip is None:
+        return None
+    if caption is not None:
+        raise ValueError("like is given; variations of a picture take no caption")
+    return cond_of_picture(network, load_clip(clip), open_picture(like, network.img_shape), max(n, 0))
 
 
 if __name__ == "__main__":

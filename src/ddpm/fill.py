@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import UInt8
-from torch import Tensor
 
 from ddpm.data.dataset import to_x0_range
-from ddpm.data.pictures import BrokenError, decode, header, read, write_pngs
+from ddpm.data.pictures import open_picture, write_pngs
 from ddpm.errors import UserError
 from ddpm.images import denormalize_img, to_uint8
 from ddpm.networks.checkpoint import load_model
@@ -57,7 +55,7 @@ def fill(
             written then.
     """
     network = load_model(model)
-    image, painted = (_opened(path, channels, network.img_shape) for path, channels in ((picture, None), (mask, 1)))
+    image, painted = open_picture(picture, network.img_shape), open_picture(mask, (1, *network.img_shape[1:]))
     if n < 1:
         raise UserError(f"n is {n}; it must be at least 1")
     captions = None if caption is None else [caption] * n
@@ -67,17 +65,6 @@ def fill(
     except ValueError as error:
         raise UserError(str(error)) from None
     write_pngs(folder, to_uint8(denormalize_img(filled)))
-
-
-def _opened(path: Path, channels: int | None, img_shape: tuple[int, ...]) -> UInt8[Tensor, "c h w"]:
-    size = img_shape[1], img_shape[2]
-    try:
-        if (found := header(path).size) != size:
-            theirs, ours = f"{found[1]}x{found[0]}", f"{size[1]}x{size[0]}"
-            raise UserError(f"{path}: it has {theirs} pixels; this network's images have {ours}")
-        return decode(read(path), channels or img_shape[0], size, ground=255)
-    except BrokenError as error:
-        raise UserError(f"{path}: {error}") from None
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from ddpm.run.files import tensors_sha256
 @torch.no_grad()
 def embed_images(clip: Clip, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n size"]:
     """The image embeddings of finished images, as of `on_sphere`, on the CPU."""
-    device, found = clip.log_scale.device, [torch.empty(0, clip.config.size)]
+    device, found = clip.log_scale.device, []
     for some in images.split(BATCH):
         x0, first = to_x0_range(some).to(device), torch.ones(len(some), dtype=torch.int64, device=device)
         found.append(on_sphere(clip.of_images(x0, first)).cpu())

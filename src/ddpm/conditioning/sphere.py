@@ -32,6 +32,7 @@ def slerp(
     """
     weights = weights.to(first)[:, None]
     angle = F.cosine_similarity(first, second, dim=1)[:, None].clamp(-1, 1).acos()
-    arc = (((1 - weights) * angle).sin() * first + (weights * angle).sin() * second) / angle.sin()
+    start, end = ((share * angle).sin() / angle.sin() for share in (1 - weights, weights))
     missing = (first == 0).all(1, keepdim=True) | (second == 0).all(1, keepdim=True)
-    return torch.where((angle < PARALLEL) | missing, torch.lerp(first, second, weights), arc)
+    straight = torch.lerp(first, second, weights)
+    return torch.where((angle < PARALLEL) | missing, straight, start * first + end * second)

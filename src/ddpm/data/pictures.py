@@ -15,6 +15,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from ddpm.errors import UserError
+
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 SMALLEST = 4  # pixels a side
 MOST_PIXELS = 50_000_000
@@ -94,6 +96,26 @@ def decode(content: bytes, channels: int, size: tuple[int, int], ground: int) ->
         raise BrokenError(_reason(error)) from None
     pixels = torch.from_numpy(np.array(fitted))
     return pixels[None] if channels == 1 else pixels.permute(2, 0, 1)
+
+
+def open_picture(path: Path, img_shape: tuple[int, ...]) -> UInt8[Tensor, "c h w"]:
+    """A file that a person gives a network, on white ground.
+
+    Args:
+        path: The file.
+        img_shape: (channels, height, width) that it must have; colours are made grey, and grey is made colours.
+
+    Raises:
+        UserError: It is no picture, or one of another size.
+    """
+    channels, height, width = img_shape
+    try:
+        if (found := header(path).size) != (height, width):
+            theirs, ours = f"{found[1]}x{found[0]}", f"{width}x{height}"
+            raise UserError(f"{path}: it has {theirs} pixels; this network's images have {ours}")
+        return decode(read(path), channels, (height, width), ground=255)
+    except BrokenError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def write_pngs(folder: Path, images: UInt8[Tensor, "n c h w"]) -> None:

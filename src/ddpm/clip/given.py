@@ -1,0 +1,64 @@
+"""What a person gives a decoder: a caption and a prior, or a picture and the CLIP that both were trained with."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from ddpm.clip.embed import embed_images, space_of
+from ddpm.clip.model import Clip
+from ddpm.conditioning.kinds.clip_caption import ClipCaption
+from ddpm.conditioning.kinds.embedding import Embedding
+from ddpm.diffusion.model import DiffusionModel
+from ddpm.sampling.prior import draw_embeddings
+
+
+def cond_of_prior(
+    decoder: DiffusionModel, prior: DiffusionModel, captions: Sequence[str], seed: int, **options: Any
+) -> Float[Tensor, "n row"]:
+    """The `cond` of captions: an embedding of each, as the prior draws it, and the caption.
+
+    Args:
+        decoder: A network whose conditioning is `embedding`.
+        prior: One whose conditioning is `clip_caption`.
+        captions: One an image.
+        seed: Of the prior's noise.
+        options: Of `sample`, for the prior.
+
+    Raises:
+        ValueError: They are other networks or do not go together, or an option is not allowed.
+        UserError: A caption is empty, too long or contradictory, or has an unknown word.
+    """
+    if not isinstance(prior.conditioning, ClipCaption):
+        raise ValueError("the prior draws no embeddings; its conditioning must be clip_caption")
+    conditioning = _of_space(decoder, prior.conditioning.space, "the prior")
+    rows = prior.conditioning.of_captions(captions)
+    return conditioning.of_embeddings(draw_embeddings(prior, rows, seed=seed, **options), rows)
+
+
+def cond_of_picture(
+    decoder: DiffusionModel, clip: Clip, picture: UInt8[Tensor, "c h w"], n: int
+) -> Float[Tensor, "n row"]:
+    """The `cond` of n variations of a picture.
+
+    Args:
+        decoder: A network whose conditioning is `embedding`.
+        clip: Whose embeddings it was trained with.
+        picture: 8-bit, of the size of its images.
+        n: How many.
+
+    Raises:
+        ValueError: The decoder takes no embeddings, or those of another CLIP.
+    """
+    conditioning = _of_space(decoder, space_of(clip), "CLIP")
+    return conditioning.of_embeddings(embed_images(clip, picture[None])).repeat(n, 1)
+
+
+def _of_space(decoder: DiffusionModel, space: Int64[Tensor, ""], name: str) -> Embedding:
+    if not isinstance(decoder.conditioning, Embedding):
+        raise ValueError("the model takes no embeddings; its conditioning must be embedding")
+    if not torch.equal(decoder.conditioning.space.cpu(), space.cpu()):
+        raise ValueError(f"the embeddings of {name} are not those that the model was trained with")
+    return decoder.conditioning
