@@ -10,9 +10,15 @@ import torch
 from PIL import Image
 
 from ddpm import NoiseSchedule, Unet, UnetConfig, denormalize_img, sample, save_model
+from ddpm.captions.vocabulary import tokens
+from ddpm.clip.embed import give_text, space_of
+from ddpm.clip.model import Clip, ClipConfig, save_clip
 from ddpm.draw import main
 from ddpm.images import to_uint8
+from ddpm.networks.architectures.prior import Prior, PriorConfig
+from ddpm.run.seeding import global_stream
 from ddpm.sampling.cascade import enlarge
+from ddpm.sampling.prior import draw_embeddings
 
 
 @pytest.fixture(params=[1, 3])
@@ -72,6 +78,99 @@ def test_what_was_drawn_is_enlarged(model):
             assert np.abs(np.asarray(image).astype(int) - pixels[0].numpy()).max() <= 1
 
 
+def of_embeddings(seed=1):
+    """A decoder, a prior and a CLIP that go together, as files in the working folder."""
+    text = {"size": 6, "width": 8, "layers": 1, "heads": 2, "dropout": 0.1}
+    with global_stream(seed, "init"):
+        clip = Clip(ClipConfig((1, 8, 12), max_steps=1, size=6, channels=8, groups=2, width=8, layers=1, heads=2))
+        prior = Prior(PriorConfig((6, 1, 1), 10, 8, 1, 2, {"name": "clip_caption", **text}, n_classes=10))
+        own = {"name": "embedding", "caption_dropout": 0.5, **text}
+        config = {"channels": 8, "dim_mults": (1, 2), "groups": 2, "heads": 1, "max_steps": 10, "n_classes": 10}
+        decoder = Unet(UnetConfig((1, 8, 12), conditioning=own, **config))
+    give_text(clip, prior.conditioning)
+    decoder.conditioning.space.copy_(space_of(clip))
+    for name, model in {"decoder": decoder, "prior": prior}.items():
+        model.noise_schedule = NoiseSchedule(10)
+        save_model(Path(f"{name}.safetensors"), model, {})
+    save_clip(Path("clip.safetensors"), clip)
+    Image.fromarray(np.arange(0, 192, 2, dtype=np.uint8).reshape(8, 12)).save("shoe.png")
+    return decoder.eval(), prior.eval(), clip.eval()
+
+
+def drawn(monkeypatch, *words):
+    """The pixels of the files that the command writes."""
+    monkeypatch.setattr(sys, "argv", ["ddpm.draw", "decoder.safetensors", "some images", *words])
+    main()
+    files = sorted(Path("some images").iterdir())
+    return torch.stack([torch.from_numpy(np.array(Image.open(file))) for file in files])
+
+
+def test_a_prior_makes_an_embedding_of_the_caption(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    decoder, prior, _ = of_embeddings()
+    found = drawn(
+        monkeypatch, "-n", "2", "--seed", "3", "--n-steps", "4", "--caption", "a boot", "--prior", "prior.safetensors"
+    )
+    rows = tokens(["a boot"] * 2)
+    embeddings = draw_embeddings(prior, rows, seed=3, n_steps=4)
+    cond = decoder.conditioning.of_embeddings(embeddings, rows)
+    stream = torch.Generator().manual_seed(3)
+    expected = sample(decoder, 2, generator=stream, cond=cond, n_steps=4, clip_sample=True)
+    assert torch.equal(found, to_uint8(denormalize_img(expected))[:, 0])
+
+
+def test_variations_are_of_the_pictures_embedding(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    decoder, _, clip = of_embeddings()
+    found = drawn(
+        monkeypatch, "-n", "2", "--seed", "3", "--n-steps", "4", "--like", "shoe.png", "--clip", "clip.safetensors"
+    )
+    picture = torch.arange(0, 192, 2).reshape(1, 1, 8, 12) / 127.5 - 1
+    embedding = clip.of_images(picture, torch.ones(1)).detach() * 6**0.5
+    cond = torch.cat((embedding, torch.zeros(1, 12)), dim=1).repeat(2, 1)
+    stream = torch.Generator().manual_seed(3)
+    expected = sample(decoder, 2, generator=stream, cond=cond, n_steps=4, clip_sample=True)
+    assert (found.int() - to_uint8(denormalize_img(expected))[:, 0].int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--prior", "prior.safetensors"), "draw: prior is given; it needs a caption"),
+        (("--prior", "decoder.safetensors", "--caption", "a boot"), "draw: the prior draws no embeddings"),
+        (("--prior", "prior.safetensors", "--caption", "a bootle"), "unknown word 'bootle'"),
+        (
+            ("--prior", "other.safetensors", "--caption", "a boot"),
+            "draw: the embeddings of the prior are not those",
+        ),
+        (("--like", "shoe.png"), "draw: like and clip go together"),
+        (("--clip", "clip.safetensors"), "draw: like and clip go together"),
+        (
+            ("--like", "shoe.png", "--clip", "clip.safetensors", "--caption", "a boot"),
+            "variations of a picture take",
+        ),
+        (
+            ("--like", "wide.png", "--clip", "clip.safetensors"),
+            "draw: wide.png: it has 24x8 pixels; this network",
+        ),
+        (("--like", "shoe.png", "--clip", "prior.safetensors"), "draw: prior.safetensors: not a CLIP"),
+        (("--like", "shoe.png", "--clip", "another.safetensors"), "draw: the embeddings of CLIP are not those"),
+    ],
+)
+def test_embeddings_that_cannot_be_are_one_line_and_no_file(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    of_embeddings(2)
+    Path("prior.safetensors").rename("other.safetensors")
+    Path("clip.safetensors").rename("another.safetensors")
+    of_embeddings()
+    Image.new("L", (24, 8)).save("wide.png")
+    with pytest.raises(SystemExit) as ended:
+        drawn(monkeypatch, "-n", "1", "--n-steps", "2", *words)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not Path("some images").exists()
+
+
 @pytest.mark.parametrize("model", [1], indirect=True)
 @pytest.mark.parametrize(
     ("words", "said"),
@@ -79,6 +178,7 @@ def test_what_was_drawn_is_enlarged(model):
         (("--enlarge", "a model.safetensors"), "draw: this model takes no low-resolution images"),
         (("--enlarge", "other.safetensors"), "draw: low has shape (16, 1, 8, 12); this model enlarges (n, 3, 8, 12)"),
         (("--enlarge", "enlarge.safetensors", "--level", "1.5"), "draw: level is 1.5; it must be in 0..1"),
+        (("--prior", "a model.safetensors", "--caption", "a boot"), "draw: the prior draws no embeddings"),
         (("-n", "-1"), "draw: n_samples is -1; it must be at least 0"),
         (("--n-steps", "11"), "draw: n_steps is 11; it must be in 1..10"),
         (("--label", "3"), "draw: labels is given; this model is unconditional"),

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ddpm.captions.attributes import VALUES
 from ddpm.captions.describe import meaning_of
-from ddpm.captions.grammar import Meaning, render
+from ddpm.captions.grammar import ADJECTIVES, DETAILS, MEANS, render
 from ddpm.captions.split import CaptionedSplit
 from ddpm.captions.vocabulary import tokens
 from ddpm.errors import UserError
@@ -49,10 +49,15 @@ def choose_difference(
     chosen = (split.values[:, column] == number + 1).nonzero()[:most, 0]
     if not len(chosen):
         raise UserError(f"no held-out image is {first}, so none can be made {second}")
-    before, after = [], []
-    for i, image in enumerate(chosen.tolist()):
-        meaning, wording = meaning_of(int(labels[image]), split.values[image]), derive_seed(seed, "difference", i)
-        changed = tuple(second if value == first else value for value in meaning.values)
-        before.append(render(meaning, Random(wording)))
-        after.append(render(Meaning(meaning.item, changed), Random(wording)))
-    return Difference(chosen, tokens(before), tokens(after))
+    before = [
+        render(meaning_of(int(labels[image]), split.values[image]), Random(derive_seed(seed, "difference", i)))
+        for i, image in enumerate(chosen.tolist())
+    ]
+    return Difference(chosen, tokens(before), tokens([_changed(caption, first, second) for caption in before]))
+
+
+def _changed(caption: str, first: str, second: str) -> str:
+    """The caption with words for `second` in the place of those for `first`."""
+    details = (" ".join(DETAILS.get(value, ())) for value in (first, second))
+    words = (ADJECTIVES[second][0] if MEANS.get(word) == first else word for word in caption.split())
+    return " ".join(words).replace(*details)

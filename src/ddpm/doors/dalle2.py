@@ -81,8 +81,8 @@ def sampling_is_trained(params: Any) -> Iterator[str]:
     if not least <= (own.n_steps or most) <= most:
         yield f"sweep.n_steps is {own.n_steps}; with train_decoder.max_steps it must be {least} to {most}"
     for key, scales in {"sample.scales": params.sample.scales, "sweep.scales": own.scales}.items():
-        if max(scales) > 1 and training.conditioning and not _is_dropped(training.options("conditioning")):
-            yield f"{key} is {max(scales):g}; train_decoder drops no conditioning, so it must be 1"
+        if max(scales) > 1 and training.conditioning and not training.options("conditioning").dropout:
+            yield f"{key} is {max(scales):g}; train_decoder.{training.conditioning}.dropout is 0, so it must be 1"
 
 
 def there_is_enough(params: Any) -> Iterator[str]:
@@ -91,11 +91,6 @@ def there_is_enough(params: Any) -> Iterator[str]:
     for key, value in (("sweep.n_samples", params.sweep.n_samples), ("evaluate.n_samples", params.evaluate.n_samples)):
         if value is not None and value > most:
             yield f"{key} is {value}; it cannot exceed sample_prior.n_seen, {most}"
-
-
-def _is_dropped(options: Any) -> bool:
-    """Whether guidance has both sides: a share of the images gets no conditioning at all."""
-    return bool(options.dropout * getattr(options, "caption_dropout", 1))
 
 
 RULES = (

@@ -55,7 +55,7 @@ class Dalle2:
     scales: Sequence[float]
     by_scale: Float[Tensor, "captions scales n c h w"]
     by_signal: Float[Tensor, "captions signals n c h w"]
-    varied: Mapping[str, Float[Tensor, "n *rest"]]
+    varied: Mapping[str, Tensor]
     shares: Sequence[float]
     sweep: Rows
     losses: Sequence[Curve]

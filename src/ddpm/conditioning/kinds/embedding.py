@@ -8,7 +8,7 @@ from math import sqrt
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from einops import rearrange
 from jaxtyping import Float, Int64, Integer, Shaped
 from torch import Tensor, nn
@@ -26,12 +26,12 @@ class EmbeddingOptions(CaptionOptions):
     """size: numbers in an embedding.
 
     dropout: share of the images whose embedding is left out, for guidance. caption_dropout: share of those whose
-    caption is emptied, whether or not the embedding is left out.
+    caption is emptied, whether or not the embedding is left out: more than none, since variations have no caption.
     """
 
     size: Annotated[int, Ge(2), Le(1024)] = 64
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
-    caption_dropout: Annotated[float, Ge(0), Le(1)] = 0.5
+    caption_dropout: Annotated[float, Gt(0), Le(1)] = 0.5
 
 
 class Embedding(Caption):

@@ -1,0 +1,91 @@
+"""Figures of DALL-E 2: which image stands where."""
+
+import json
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+from ddpm.figures.canvas import save
+from ddpm.figures.dalle2 import TOPIC, Dalle2, Render
+
+
+def means(figure, path):
+    """The mean grey of each image in a figure, in reading order."""
+    save(figure, path)
+    with Image.open(path) as picture:
+        boxes = json.loads(picture.info["Images"])
+        grey = torch.from_numpy(numpy.array(picture.convert("L"))) / 255
+    return [grey[top + 3 : bottom - 3, left + 3 : right - 3].mean().item() for left, top, right, bottom in boxes]
+
+
+def flat(*shape):
+    """Images of as many greys as there are, in order."""
+    n = torch.tensor(shape).prod().item()
+    return (torch.arange(n) / n).reshape(*shape, 1, 1, 1).expand(*shape, 1, 8, 8)
+
+
+@pytest.fixture
+def inputs():
+    varied = {
+        "originals": flat(4),
+        "variations": flat(4, 2),
+        "between": flat(2, 3),
+        "dark to light": flat(3, 2),
+        "dark to light/of": flat(3),
+    }
+    rows = [
+        {"method": method, "scale": str(scale), "recall": str(scale / 4), "precision": str(1 - scale / 4)}
+        for method in ("prior", "none")
+        for scale in (1.0, 2.0)
+    ]
+    curve = [(1, 1.0), (2, 0.5)]
+    texts = ["a dress", "a bag"]
+    return Dalle2(
+        Render(n_rows=2), texts, [1.0, 2.0], flat(2, 2, 2), flat(2, 3, 2), varied, [0.0, 0.5], rows, [curve] * 4
+    )
+
+
+def labels(axes):
+    return [label.get_text() for label in axes]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "rows", "columns"),
+    [
+        ("captions", [i / 8 for i in range(8)], ["a dress", "a bag"], ["1", "", "2", ""]),
+        (
+            "signals",
+            [i / 12 for i in range(12)],
+            ["a dress", "a bag"],
+            ["embedding of the prior", "", "text embedding", "", "caption alone", ""],
+        ),
+        ("variations", [0, 0, 1 / 8, 1 / 4, 2 / 8, 3 / 8], [], ["original", "1", "2"]),
+        (
+            "between",
+            [0, 0, 1 / 6, 2 / 6, 1 / 4, 2 / 4, 3 / 6, 4 / 6, 5 / 6, 3 / 4],
+            [],
+            ["original", "0", "0.5", "1", "original"],
+        ),
+        ("edits", [0, 0, 1 / 6, 1 / 3, 2 / 6, 3 / 6], ["dark to light", ""], ["original", "0", "0.5"]),
+    ],
+)
+def test_every_image_stands_in_its_place(name, expected, rows, columns, inputs, tmp_path):
+    figure = TOPIC.figures[name].draw(inputs)
+    found = means(figure, tmp_path / "a.png")
+    assert all(abs(a - b) < 0.01 for a, b in zip(found, expected, strict=True))
+    axes = figure.axes[0]
+    assert (labels(axes.get_yticklabels()), labels(axes.get_xticklabels())) == (rows, columns)
+
+
+def test_the_curves_of_guidance_say_what_the_decoder_was_given(inputs):
+    [axes] = TOPIC.figures["guidance"].draw(inputs).axes
+    assert labels(axes.get_legend().get_texts()) == ["embedding of the prior", "caption alone"]
+    assert axes.lines[0].get_xydata().tolist() == [[0.25, 0.75], [0.5, 0.5]]
+
+
+@pytest.mark.parametrize("name", ["prior_loss", "decoder_loss"])
+def test_losses_are_those_of_the_network(name, inputs):
+    [axes] = TOPIC.figures[name].draw(inputs).axes
+    assert axes.lines

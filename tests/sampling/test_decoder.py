@@ -1,0 +1,95 @@
+"""What a decoder draws: each table's cell is what the library draws of its embedding, scale and noise."""
+
+import pytest
+import torch
+
+from ddpm.captions.vocabulary import tokens
+from ddpm.conditioning.sphere import on_sphere
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.images import denormalize_img, to_uint8
+from ddpm.networks.architectures.unet import Unet, UnetConfig
+from ddpm.run.compute import Compute
+from ddpm.run.seeding import global_stream
+from ddpm.run.stage import StageRun
+from ddpm.run.tracking.record import Run
+from ddpm.sampling.decoder import SIGNALS, SampleDecoder, SweepDecoder, cond_of, draw_decoded, draw_scales
+from ddpm.sampling.sample import sample
+
+SIZE = 6
+DRAWING = {"batch_size": 4, "sampler": "ddim", "n_steps": 4, "spacing": "even", "clip_sample": True}
+EMBEDDING = {"name": "embedding", "size": SIZE, "dropout": 0.1, "caption_dropout": 0.5}
+CAPTION = {"name": "caption", "dropout": 0.2}
+
+
+def network(conditioning):
+    with global_stream(0, "init"):
+        conditioning = conditioning | {"width": 8, "layers": 1, "heads": 2}
+        config = UnetConfig((1, 4, 4), 8, (1,), 2, 10, heads=2, conditioning=conditioning, n_classes=10)
+        model = Unet(config).eval()
+    model.noise_schedule, model.prediction = NoiseSchedule(10), "x0"
+    with torch.no_grad():  # a new network's head is too weak to show what it is given
+        model.conv_out.weight.mul_(3)
+    return model
+
+
+def found(rows):
+    """What stage sample_prior leaves for some captions."""
+    stream = torch.Generator().manual_seed(0)
+    drawn, text = (on_sphere(torch.randn(len(rows), SIZE, generator=stream)) for _ in range(2))
+    return {"tokens": rows, "prior": drawn, "text": text, "none": torch.zeros_like(text)}
+
+
+PROMPTS = found(tokens(["a bag", "a pale boot", "trousers"])) | {
+    "seen": torch.tensor([True, True, False]),
+    "images": torch.arange(3),
+}
+FIGURES = {name: rows.unflatten(0, (2, 2)) for name, rows in found(tokens(["a dress"] * 2 + ["a boot"] * 2)).items()}
+
+
+def decoded(signal="prior", model=None, **changes):
+    params = SampleDecoder(**DRAWING | {"signal": signal, "guidance_scale": 2.0, "scales": [1.0, 2.0]} | changes)
+    return draw_decoded(StageRun("sample", params, 4, Compute(), Run()), model or network(EMBEDDING), PROMPTS, FIGURES)
+
+
+def test_a_caption_has_the_same_noise_whatever_is_given_and_each_has_an_effect():
+    drawn = decoded()
+    assert drawn["by_scale"].shape == (2, 2, 2, 1, 4, 4)
+    assert drawn["by_signal"].shape == (2, len(SIGNALS), 2, 1, 4, 4)
+    assert len(drawn["by_signal"].flatten(0, 2).unique(dim=0)) == 12
+    assert drawn["scales"].tolist() == [1, 2]
+    alike = network(EMBEDDING)
+    for linear in (alike.conditioning.to_tokens, alike.conditioning.project_embedding):
+        torch.nn.init.zeros_(linear.weight)  # now embeddings have no effect, and all that is left is noise and caption
+    by_signal = decoded(model=alike)["by_signal"]
+    assert torch.equal(by_signal[:, 0], by_signal[:, 1])
+    assert torch.equal(by_signal[:, 0], by_signal[:, 2])
+
+
+def test_samples_are_of_the_signal_that_is_asked_for():
+    samples = {signal: decoded(signal)["samples"] for signal in SIGNALS}
+    assert len(torch.cat(list(samples.values())).unique(dim=0)) == 9
+    told = PROMPTS | {"prior": PROMPTS["text"]}
+    params = SampleDecoder(**DRAWING | {"signal": "prior", "guidance_scale": 2.0, "scales": [1.0]})
+    other = draw_decoded(StageRun("sample", params, 4, Compute(), Run()), network(EMBEDDING), told, FIGURES)
+    assert torch.equal(other["samples"], samples["text"])
+
+
+def test_the_cond_is_the_embedding_with_its_caption_or_the_caption_alone():
+    model = network(EMBEDDING)
+    cond = cond_of(model, PROMPTS["prior"], PROMPTS["tokens"])
+    assert torch.equal(cond, torch.cat((PROMPTS["prior"], PROMPTS["tokens"].float()), dim=1))
+    assert torch.equal(cond_of(network(CAPTION), PROMPTS["prior"], PROMPTS["tokens"]), PROMPTS["tokens"])
+    images = sample(model, 3, cond=cond, generator=torch.Generator().manual_seed(0), n_steps=4, clip_sample=True)
+    assert to_uint8(denormalize_img(images)).shape == (3, 1, 4, 4)  # and the public `sample` takes it
+    with pytest.raises(ValueError, match="embeddings have 5 numbers; this model takes 6"):
+        cond_of(model, torch.zeros(3, 5), PROMPTS["tokens"])
+
+
+def test_a_sweep_draws_every_signal_at_every_scale():
+    values = {"n_samples": 24, "signals": ["none", "prior"], "scales": [1.0, 3.0], "n_halves": 2}
+    stage = StageRun("sweep", SweepDecoder(**DRAWING | values), 4, Compute(), Run())
+    many = found(tokens(["a bag", "a pale boot", "trousers"] * 10))
+    drawn = list(draw_scales(stage, network(EMBEDDING), many))
+    assert [each[:2] for each in drawn] == [("none", 1), ("none", 3), ("prior", 1), ("prior", 3)]
+    assert all(images.shape == (24, 1, 4, 4) for *_, images in drawn)
+    assert len(torch.stack([images for *_, images in drawn]).unique(dim=0)) == 4

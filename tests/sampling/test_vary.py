@@ -1,0 +1,102 @@
+"""Variations, interpolation and text differences: where embeddings go, and which noise their images have."""
+
+from math import cos, pi, sin
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from ddpm.diffusion.schedule import NoiseSchedule
+from ddpm.networks.architectures.unet import Unet, UnetConfig
+from ddpm.run.compute import Compute
+from ddpm.run.seeding import global_stream
+from ddpm.run.stage import StageRun
+from ddpm.run.tracking.record import Run
+from ddpm.sampling.vary import Varied, Vary, edited
+
+SIZE = 2
+PARAMS = {
+    "n_images": 4,
+    "n_each": 3,
+    "differences": [("dark", "light")],
+    "shares": [0.0, 0.5],
+    "n_pairs": 2,
+    "n_between": 5,
+    "guidance_scale": 1.0,
+    "batch_size": 4,
+    "sampler": "ddim",
+    "n_steps": 4,
+    "spacing": "even",
+    "clip_sample": True,
+}
+
+
+def at(*angles):
+    return torch.tensor([[2**0.5 * cos(angle), 2**0.5 * sin(angle)] for angle in angles])
+
+
+def test_an_edit_moves_along_the_arc_towards_the_difference_of_the_texts():
+    before, after = at(0.2), at(1.4)
+    goal = 0.8 + pi / 2  # the chord between two points of a circle is at right angles to their middle
+    for share in (0.0, 0.25, 1.0):
+        expected = at(0.3 + share * (goal - 0.3))
+        torch.testing.assert_close(edited(at(0.3), before, after, share), expected)
+
+
+@pytest.fixture(scope="module")
+def model():
+    with global_stream(0, "init"):
+        options = {"size": SIZE, "width": 8, "layers": 1, "heads": 2, "dropout": 0.1, "caption_dropout": 0.5}
+        conditioning = {"name": "embedding", **options}
+        config = UnetConfig((1, 4, 4), 8, (1,), 2, 10, heads=2, conditioning=conditioning, n_classes=10)
+        model = Unet(config).eval()
+    model.noise_schedule, model.prediction = NoiseSchedule(10), "x0"
+    with torch.no_grad():  # a new network's head is too weak to show what it is given
+        model.conv_out.weight.mul_(3)
+    return model
+
+
+def varied(model):
+    return Varied(StageRun("vary", Vary(**PARAMS), 4, Compute(), Run()), model)
+
+
+def test_variations_have_noise_of_their_own(model):
+    drawn = varied(model).variations(at(0.0, 0.0, 2.0))
+    assert drawn.shape == (3, 3, 1, 4, 4)
+    assert len(drawn.flatten(0, 1).unique(dim=0)) == 9
+
+
+def test_a_row_between_two_images_has_one_noise_and_ends_in_both(model):
+    drawn = varied(model).between(at(0.0, 1.0), at(2.0, 1.0))
+    assert drawn.shape == (2, 5, 1, 4, 4)
+    assert len(drawn[0].unique(dim=0)) == 5
+    assert len(drawn[1].unique(dim=0)) == 1  # from an image to itself: nothing but the noise could differ
+    back = varied(model).between(at(2.0, 1.0), at(0.0, 1.0))
+    assert (back.flip(1).int() - drawn.int()).abs().max() <= 1  # by as little as a rounding of the arc
+
+
+def test_an_edit_by_nothing_leaves_the_image_as_the_decoder_draws_it(model):
+    images, before, after = at(0.3, 2.0), at(0.2, 0.2), at(1.4, 1.4)
+    drawn = varied(model).edits("dark to light", images, before, after)
+    assert drawn.shape == (2, 2, 1, 4, 4)
+    back = varied(model).edits("dark to light", images, after, before)
+    assert torch.equal(drawn[:, 0], back[:, 0])
+    assert not torch.equal(drawn[:, 0], drawn[:, 1])
+    assert not torch.equal(drawn[:, 1], back[:, 1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"differences": [("dark", "wide")]},
+            "dark and wide are not the two values of an attribute; allowed: dark",
+        ),
+        ({"differences": [("dark", "dark")]}, "dark and dark are not the two values"),
+        ({"shares": [0.0, 1.5]}, "less than or equal to 1"),
+        ({"n_pairs": 3}, "n_pairs is 3; it cannot exceed half of n_images, 2"),
+    ],
+)
+def test_what_cannot_be_varied_is_refused(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        Vary(**PARAMS | changes)
