@@ -98,6 +98,7 @@ def check():
             {"sample_prior": {"n_steps": 201}},
             "sample_prior.n_steps is 201; train_prior.max_steps is 200",
         ),
+        ({"edit": {"n_steps": 200}}, {"edit": {"n_steps": 201}}, "edit.n_steps is 201; train_decoder.max_steps is 200"),
         ({"vary": {"n_steps": 200}}, {"vary": {"n_steps": 201}}, "vary.n_steps is 201; train_decoder.max_steps is 200"),
         (
             {"sweep": {"n_steps": 2}},
@@ -115,6 +116,7 @@ def check():
                 "train_decoder": {"embedding": {"dropout": 0.0}},
                 "sample": {"guidance_scale": 1.0, "scales": [1.0]},
                 "vary": {"guidance_scale": 1.0},
+                "edit": {"guidance_scale": 1.0},
             },
             "sweep.scales is 5; train_decoder.embedding.dropout is 0, so it must be 1",
         ),

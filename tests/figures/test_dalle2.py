@@ -32,9 +32,8 @@ def inputs():
         "originals": flat(4),
         "variations": flat(4, 2),
         "between": flat(2, 3),
-        "dark to light": flat(3, 2),
-        "dark to light/of": flat(3),
     }
+    edited = {"dark to light": flat(3, 2), "dark to light/of": flat(3)}
     rows = [
         {"method": method, "scale": str(scale), "recall": str(scale / 4), "precision": str(1 - scale / 4)}
         for method in ("prior", "none")
@@ -43,7 +42,7 @@ def inputs():
     curve = [(1, 1.0), (2, 0.5)]
     texts = ["a dress", "a bag"]
     return Dalle2(
-        Render(n_rows=2), texts, [1.0, 2.0], flat(2, 2, 2), flat(2, 3, 2), varied, [0.0, 0.5], rows, [curve] * 4
+        Render(n_rows=2), texts, [1.0, 2.0], flat(2, 2, 2), flat(2, 3, 2), varied, edited, [0.0, 0.5], rows, [curve] * 4
     )
 
 

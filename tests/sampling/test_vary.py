@@ -12,16 +12,10 @@ from ddpm.run.compute import Compute
 from ddpm.run.seeding import global_stream
 from ddpm.run.stage import StageRun
 from ddpm.run.tracking.record import Run
-from ddpm.sampling.vary import Varied, Vary, edited
+from ddpm.sampling.vary import Edit, Varied, Vary, edited
 
 SIZE = 2
-PARAMS = {
-    "n_images": 4,
-    "n_each": 3,
-    "differences": [("dark", "light")],
-    "shares": [0.0, 0.5],
-    "n_pairs": 2,
-    "n_between": 5,
+DRAWING = {
     "guidance_scale": 1.0,
     "batch_size": 4,
     "sampler": "ddim",
@@ -29,6 +23,8 @@ PARAMS = {
     "spacing": "even",
     "clip_sample": True,
 }
+PARAMS = DRAWING | {"n_images": 4, "n_each": 3, "n_pairs": 2, "n_between": 5}
+EDIT = DRAWING | {"n_images": 4, "differences": [("dark", "light")], "shares": [0.0, 0.5]}
 
 
 def at(*angles):
@@ -60,6 +56,10 @@ def varied(model):
     return Varied(StageRun("vary", Vary(**PARAMS), 4, Compute(), Run()), model)
 
 
+def editing(model):
+    return Varied(StageRun("edit", Edit(**EDIT), 4, Compute(), Run()), model)
+
+
 def test_variations_have_noise_of_their_own(model):
     drawn = varied(model).variations(at(0.0, 0.0, 2.0))
     assert drawn.shape == (3, 3, 1, 4, 4)
@@ -77,26 +77,27 @@ def test_a_row_between_two_images_has_one_noise_and_ends_in_both(model):
 
 def test_an_edit_by_nothing_leaves_the_image_as_the_decoder_draws_it(model):
     images, before, after = at(0.3, 2.0), at(0.2, 0.2), at(1.4, 1.4)
-    drawn = varied(model).edits("dark to light", images, before, after)
+    drawn = editing(model).edits("dark to light", images, before, after)
     assert drawn.shape == (2, 2, 1, 4, 4)
-    back = varied(model).edits("dark to light", images, after, before)
+    back = editing(model).edits("dark to light", images, after, before)
     assert torch.equal(drawn[:, 0], back[:, 0])
     assert not torch.equal(drawn[:, 0], drawn[:, 1])
     assert not torch.equal(drawn[:, 1], back[:, 1])
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("section", "changes", "message"),
     [
         (
+            Edit,
             {"differences": [("dark", "wide")]},
-            "dark and wide are not the two values of an attribute; allowed: dark",
+            "dark and wide are not the two values of an attribute",
         ),
-        ({"differences": [("dark", "dark")]}, "dark and dark are not the two values"),
-        ({"shares": [0.0, 1.5]}, "less than or equal to 1"),
-        ({"n_pairs": 3}, "n_pairs is 3; it cannot exceed half of n_images, 2"),
+        (Edit, {"differences": [("dark", "dark")]}, "dark and dark are not the two values"),
+        (Edit, {"shares": [0.0, 1.5]}, "less than or equal to 1"),
+        (Vary, {"n_pairs": 3}, "n_pairs is 3; it cannot exceed half of n_images, 2"),
     ],
 )
-def test_what_cannot_be_varied_is_refused(changes, message):
+def test_what_cannot_be_varied_is_refused(section, changes, message):
     with pytest.raises(ValidationError, match=message):
-        Vary(**PARAMS | changes)
+        section(**(PARAMS if section is Vary else EDIT) | changes)

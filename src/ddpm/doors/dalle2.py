@@ -74,8 +74,9 @@ def decoder_takes_what_it_is_given(params: Any) -> Iterator[str]:
 
 def sampling_is_trained(params: Any) -> Iterator[str]:
     """Steps, variance and guidance are what the networks were trained for."""
-    for sample, train in (("sample_prior", "train_prior"), ("sample", "train_decoder"), ("vary", "train_decoder")):
-        yield from sampling_fits(params, sample, train)
+    yield from sampling_fits(params, "sample_prior", "train_prior")
+    for sample in ("sample", "vary", "edit"):
+        yield from sampling_fits(params, sample, "train_decoder")
     own, training = params.sweep, params.train_decoder
     least, most = SAMPLERS[own.sampler].min_steps, training.max_steps
     if not least <= (own.n_steps or most) <= most:

@@ -22,7 +22,7 @@ from ddpm.run.params import Section
 from ddpm.run.stage import StageRun
 from ddpm.sampling.decoder import SIGNALS
 
-FIGURES, SAMPLES, VARY = (f"samples/{name}.safetensors" for name in ("figures", "captions", "vary"))
+FIGURES, SAMPLES, VARY, EDIT = (f"samples/{name}.safetensors" for name in ("figures", "captions", "vary", "edit"))
 SWEEP = "reports/sweep/sweep.csv"
 CURVES = [f"reports/train_{name}/{curve}.csv" for name in ("prior", "decoder") for curve in ("loss", "eval_loss")]
 IN_WORDS = {"prior": "embedding of the prior", "text": "text embedding", "none": "caption alone"}
@@ -45,7 +45,8 @@ class Dalle2:
         by_scale: Samples by caption and guidance scale.
         by_signal: Samples by caption and by what the decoder was given beside it, in the order of SIGNALS.
         varied: What stage vary wrote.
-        shares: Of text differences.
+        edited: What stage edit wrote but for the shares.
+        shares: Of the way to a text difference.
         sweep: The rows of sweep.csv.
         losses: Of the prior and of the decoder, in training and evaluation.
     """
@@ -56,6 +57,7 @@ class Dalle2:
     by_scale: Float[Tensor, "captions scales n c h w"]
     by_signal: Float[Tensor, "captions signals n c h w"]
     varied: Mapping[str, Tensor]
+    edited: Mapping[str, Tensor]
     shares: Sequence[float]
     sweep: Rows
     losses: Sequence[Curve]
@@ -63,27 +65,28 @@ class Dalle2:
     @property
     def differences(self) -> list[str]:
         """The text differences, as in "dark to light"."""
-        return [name for name in self.varied if f"{name}/of" in self.varied]
+        return [name for name in self.edited if not name.endswith("/of")]
 
 
 def load(stage: StageRun) -> Dalle2:
     """Read what the other stages wrote."""
-    tokens, drawn, varied = load_tensors(Path(FIGURES))["tokens"], load_tensors(Path(SAMPLES)), load_tensors(Path(VARY))
-    shares = varied.pop("shares").tolist()
+    figures, drawn, varied, edited = (load_tensors(Path(path)) for path in (FIGURES, SAMPLES, VARY, EDIT))
+    shares = edited.pop("shares").tolist()
     return Dalle2(
         stage.params,
-        vocabulary.captions(tokens[:, 0]),
+        vocabulary.captions(figures["tokens"][:, 0]),
         drawn["scales"].tolist(),
         as_pixels(drawn["by_scale"]),
         as_pixels(drawn["by_signal"]),
-        {name: as_pixels(images) for name, images in sorted(varied.items())},
+        {name: as_pixels(images) for name, images in varied.items()},
+        {name: as_pixels(images) for name, images in sorted(edited.items())},
         shares,
         read_rows(Path(SWEEP)),
         [read_curve(Path(path)) for path in CURVES],
     )
 
 
-TOPIC = Topic("DALL-E 2", 0, [FIGURES, SAMPLES, VARY, SWEEP, *CURVES], load, Render)
+TOPIC = Topic("DALL-E 2", 0, [FIGURES, SAMPLES, VARY, EDIT, SWEEP, *CURVES], load, Render)
 
 
 @TOPIC.figure(
@@ -164,7 +167,7 @@ def between(inputs: Dalle2) -> Figure:
 )
 def edits(inputs: Dalle2) -> Figure:
     n, names = inputs.params.n_rows, inputs.differences
-    groups = [(inputs.varied[f"{name}/of"][:n], inputs.varied[name][:n]) for name in names]
+    groups = [(inputs.edited[f"{name}/of"][:n], inputs.edited[name][:n]) for name in names]
     rows = [torch.cat((originals[:, None], made), dim=1) for originals, made in groups]
     starts = [sum(map(len, rows[:i])) for i in range(len(rows))]
     return image_table(

@@ -36,15 +36,12 @@ Share = Annotated[float, Ge(0), Le(1)]
 class Vary(Drawing):
     """Section `vary`.
 
-    n_images: held-out images, of which n_each variations are drawn. differences: pairs of an attribute's values, first
-    the one that images have; n_images of them are edited. shares: of a text difference, from 0 to 1, the first 0.
-    n_pairs: of images, and n_between: images from the one to the other.
+    n_images: held-out images, of which n_each variations are drawn. n_pairs: of images, and n_between: images from the
+    one to the other.
     """
 
     n_images: Annotated[int, Ge(2), Le(5000)]
     n_each: Annotated[int, Ge(2), Le(64)]
-    differences: Annotated[list[Difference], Len(1, 12)]
-    shares: Annotated[list[Share], Len(2, 8)]
     n_pairs: Annotated[int, Ge(1), Le(64)]
     n_between: Annotated[int, Ge(2), Le(32)]
     guidance_scale: GuidanceScale
@@ -54,6 +51,19 @@ class Vary(Drawing):
         if 2 * self.n_pairs > self.n_images:
             raise ValueError(f"n_pairs is {self.n_pairs}; it cannot exceed half of n_images, {self.n_images // 2}")
         return self
+
+
+class Edit(Drawing):
+    """Section `edit`.
+
+    n_images: held-out images, for each text difference. differences: pairs of an attribute's values, first the one that
+    images have. shares: of the way to a text difference, the first 0.
+    """
+
+    n_images: Annotated[int, Ge(1), Le(5000)]
+    differences: Annotated[list[Difference], Len(1, 12)]
+    shares: Annotated[list[Share], Len(2, 8)]
+    guidance_scale: GuidanceScale
 
 
 def edited(
@@ -71,10 +81,10 @@ def edited(
 
 
 class Varied:
-    """Draws of the decoder for stage vary, whose captions are all empty.
+    """Draws of the decoder for stages vary and edit, whose captions are all empty.
 
     Args:
-        stage: Stage vary; finished batches of an interrupted run are not drawn again.
+        stage: Stage vary or edit; finished batches of an interrupted run are not drawn again.
         decoder: A trained network.
     """
 
