@@ -39,10 +39,18 @@ def inputs():
         for method in ("prior", "none")
         for scale in (1.0, 2.0)
     ]
-    curve = [(1, 1.0), (2, 0.5)]
-    texts = ["a dress", "a bag"]
+    texts, losses = ["a dress", "a bag"], [[(1, 1.0), (2, 0.5)]] * 4
     return Dalle2(
-        Render(n_rows=2), texts, [1.0, 2.0], flat(2, 2, 2), flat(2, 3, 2), varied, edited, [0.0, 0.5], rows, [curve] * 4
+        Render(n_columns=2),
+        texts,
+        [1.0, 2.0],
+        flat(2, 2, 2),
+        flat(2, 3, 2),
+        varied,
+        edited,
+        [0.0, 0.5],
+        rows,
+        losses,
     )
 
 
@@ -60,14 +68,14 @@ def labels(axes):
             ["a dress", "a bag"],
             ["embedding of the prior", "", "text embedding", "", "caption alone", ""],
         ),
-        ("variations", [0, 0, 1 / 8, 1 / 4, 2 / 8, 3 / 8], [], ["original", "1", "2"]),
+        ("variations", [0, 1 / 4, 0, 2 / 8, 1 / 8, 3 / 8], ["original", "variation 1", "variation 2"], []),
         (
             "between",
             [0, 0, 1 / 6, 2 / 6, 1 / 4, 2 / 4, 3 / 6, 4 / 6, 5 / 6, 3 / 4],
             [],
             ["original", "0", "0.5", "1", "original"],
         ),
-        ("edits", [0, 0, 1 / 6, 1 / 3, 2 / 6, 3 / 6], ["dark to light", ""], ["original", "0", "0.5"]),
+        ("edits", [0, 1 / 3, 0, 2 / 6, 1 / 6, 3 / 6], ["dark to light, original", "0", "0.5"], []),
     ],
 )
 def test_every_image_stands_in_its_place(name, expected, rows, columns, inputs, tmp_path):

@@ -11,7 +11,7 @@ ABOUT = (
     "decoder draws images of embeddings: of captions, and variations of images (Ramesh et al. 2022)."
 )
 SCORES = {"samples": Path("reports/evaluate/scores.json")}
-STAGES = page_stage("dalle2", ABOUT, TOPIC, SCORES)
+STAGES = page_stage("dalle2", ABOUT, TOPIC, SCORES, Path("reports/evaluate/adherence.json"))
 
 if __name__ == "__main__":
     run(STAGES)

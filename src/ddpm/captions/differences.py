@@ -58,6 +58,6 @@ def choose_difference(
 
 def _changed(caption: str, first: str, second: str) -> str:
     """The caption with words for `second` in the place of those for `first`."""
-    details = (" ".join(DETAILS.get(value, ())) for value in (first, second))
+    detail, other = (" ".join(DETAILS.get(value, ())) for value in (first, second))
     words = (ADJECTIVES[second][0] if MEANS.get(word) == first else word for word in caption.split())
-    return " ".join(words).replace(*details)
+    return " ".join(words).replace(detail, other)

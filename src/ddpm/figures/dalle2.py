@@ -15,6 +15,7 @@ from ddpm.captions import vocabulary
 from ddpm.figures.canvas import image_table
 from ddpm.figures.captioned import caption_grid, frontier
 from ddpm.figures.curves import loss_curves
+from ddpm.figures.parts import Flow, Part, parts_diagram
 from ddpm.figures.reports import Curve, Rows, as_pixels, read_curve, read_rows
 from ddpm.figures.topic import Topic
 from ddpm.run.files import load_tensors
@@ -29,9 +30,9 @@ IN_WORDS = {"prior": "embedding of the prior", "text": "text embedding", "none":
 
 
 class Render(Section):
-    """Section `render`. n_rows: images in the figure of variations, and of each text difference."""
+    """Section `render`. n_columns: images in the figures of variations and of text differences."""
 
-    n_rows: Annotated[int, Ge(1), Le(16)]
+    n_columns: Annotated[int, Ge(1), Le(24)]
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,38 @@ TOPIC = Topic("DALL-E 2", 0, [FIGURES, SAMPLES, VARY, EDIT, SWEEP, *CURVES], loa
 
 
 @TOPIC.figure(
+    caption="The parts of DALL-E 2, and what goes from one to the other.",
+    alt="Boxes for the networks and arrows between them",
+)
+def dalle2_parts(_: object) -> Figure:
+    return parts_diagram(
+        "The parts of DALL-E 2",
+        "In boxes: what is trained. CLIP comes first and then stays as it is; prior and decoder learn its embeddings.",
+        {
+            "caption": Part(0, 0, learns=False),
+            "CLIP's\ntext encoder": Part(1.2, 0),
+            "prior": Part(3, 0),
+            "image": Part(0, 1, learns=False),
+            "CLIP's\nimage encoder": Part(1.2, 1),
+            "image\nembedding": Part(3, 1, learns=False),
+            "noise": Part(3, 2, learns=False),
+            "decoder": Part(4, 1),
+            "samples": Part(5, 1, learns=False),
+        },
+        [
+            Flow("caption", "CLIP's\ntext encoder", "words"),
+            Flow("CLIP's\ntext encoder", "prior", "text embedding"),
+            Flow("prior", "image\nembedding", "x_0"),
+            Flow("image", "CLIP's\nimage encoder"),
+            Flow("CLIP's\nimage encoder", "image\nembedding", "training,\nvariations"),
+            Flow("image\nembedding", "decoder"),
+            Flow("noise", "decoder", "x_T"),
+            Flow("decoder", "samples", "x_0"),
+        ],
+    )
+
+
+@TOPIC.figure(
     caption="Samples by caption and guidance scale of the decoder; the columns of a scale have the noise of those of "
     "another.",
     alt="Rows of items of clothing, one row a caption",
@@ -121,20 +154,20 @@ def signals(inputs: Dalle2) -> Figure:
 @TOPIC.figure(
     caption="Variations: held-out images, and images that the decoder draws of their embeddings with other noise "
     "(figure 3 of the paper).",
-    alt="Rows of items of clothing that are alike; they differ in details",
+    alt="Columns of items of clothing that are alike; they differ in details",
 )
 def variations(inputs: Dalle2) -> Figure:
-    originals, made = (inputs.varied[name][: inputs.params.n_rows] for name in ("originals", "variations"))
+    originals, made = (inputs.varied[name][: inputs.params.n_columns] for name in ("originals", "variations"))
     return image_table(
-        torch.cat((originals[:, None], made), dim=1).flatten(0, 1),
-        1 + made.shape[1],
+        torch.cat((originals[None], made.transpose(0, 1))).flatten(0, 1),
+        len(originals),
         title="Variations",
-        note="Left: held-out images, the first ones, not selected. Right: what the decoder draws of their embeddings, "
-        "without captions.",
-        xlabel="",
+        note="Upper row: held-out images, the first ones, not selected. Below: what the decoder draws of their "
+        "embeddings, without captions.",
+        xlabel="held-out images",
         ylabel="",
-        columns=["original", *map(str, range(1, 1 + made.shape[1]))],
-        column_breaks=[1],
+        rows=["original", *(f"variation {i}" for i in range(1, 1 + made.shape[1]))],
+        row_breaks=[1],
     )
 
 
@@ -163,25 +196,23 @@ def between(inputs: Dalle2) -> Figure:
 @TOPIC.figure(
     caption="Text differences: the embedding of an image, moved towards what one caption says and another does not "
     "(figure 5 of the paper).",
-    alt="Rows of items of clothing; those of a group become lighter, darker or patterned to the right",
+    alt="Columns of items of clothing; in each group of rows they become lighter, darker or patterned downwards",
 )
 def edits(inputs: Dalle2) -> Figure:
-    n, names = inputs.params.n_rows, inputs.differences
-    groups = [(inputs.edited[f"{name}/of"][:n], inputs.edited[name][:n]) for name in names]
-    rows = [torch.cat((originals[:, None], made), dim=1) for originals, made in groups]
-    starts = [sum(map(len, rows[:i])) for i in range(len(rows))]
+    names, n_rows = inputs.differences, 1 + len(inputs.shares)
+    n = min(inputs.params.n_columns, *(len(inputs.edited[name]) for name in names))
+    columns = [torch.cat((inputs.edited[f"{name}/of"][:n, None], inputs.edited[name][:n]), dim=1) for name in names]
+    rows = [f"{name}, original" for name in names], *([f"{share:g}"] * len(names) for share in inputs.shares)
     return image_table(
-        torch.cat(rows).flatten(0, 1),
-        1 + len(inputs.shares),
+        torch.cat([images.transpose(0, 1) for images in columns]).flatten(0, 1),
+        n,
         title="Text differences",
-        note="Left: held-out images, the first ones that show a value, not selected. Right: what the decoder draws of "
-        "their embeddings, with the same noise in a row.",
-        xlabel="share of the way to the difference",
-        ylabel="",
-        columns=["original", *(f"{share:g}" for share in inputs.shares)],
-        rows=[name if i == 0 else "" for name, group in zip(names, rows, strict=True) for i in range(len(group))],
-        column_breaks=[1],
-        row_breaks=starts[1:],
+        note="Held-out images, the first ones that show a value, not selected. Below each: what the decoder draws of "
+        "its embedding, moved by a share of the way to the difference, with the same noise.",
+        xlabel="held-out images",
+        ylabel="share of the way to the difference",
+        rows=[row for group in zip(*rows, strict=True) for row in group],
+        row_breaks=range(n_rows, n_rows * len(names), n_rows),
     )
 
 

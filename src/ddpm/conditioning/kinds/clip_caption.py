@@ -3,55 +3,78 @@
 What a prior is given. CLIP's text encoder is part of it, and stays as it is (`clip.embed.give_text`).
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from annotated_types import Ge, Le, Lt
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor, nn
 
+from ddpm.conditioning.captioned import ReadsCaptions
 from ddpm.conditioning.conditioning import CONDITIONINGS, Given
-from ddpm.conditioning.kinds.caption import CaptionOptions
-from ddpm.conditioning.kinds.frozen_caption import FrozenCaption
 from ddpm.conditioning.sphere import on_sphere
+from ddpm.conditioning.text import TextEncoder, TextShape
 
 
-class ClipCaptionOptions(CaptionOptions):
-    """size: numbers in an embedding. width, layers and heads as CLIP's."""
+class ClipCaptionOptions(TextShape):
+    """size: numbers in an embedding. dropout: share of the captions that are emptied. The rest as CLIP's."""
 
     size: Annotated[int, Ge(2), Le(1024)] = 64
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
 
 
-class ClipCaption(FrozenCaption):
-    """A `FrozenCaption` that gives the text embedding as one more token.
+class ClipCaption(ReadsCaptions):
+    """A caption as a text encoder reads it that does not learn, with the text embedding as one more token.
 
     Args:
+        img_shape: Not used.
+        n_classes: Classes that captions are drawn of.
+        embedding_size: Length of the step embedding.
         size: Numbers in an embedding.
         width: Length of the vectors of CLIP's text encoder.
-        more: Of `Caption`.
+        layers: Its transformer blocks.
+        heads: Of its attention.
+        dropout: Share of the captions that are emptied.
     """
 
     Options = ClipCaptionOptions
     space: Int64[Tensor, ""]
 
-    def __init__(self, size: int, width: int, **more: Any) -> None:
-        super().__init__(width=width, **more)
+    def __init__(
+        self,
+        img_shape: tuple[int, ...],  # noqa: ARG002
+        n_classes: int,
+        embedding_size: int,
+        size: int,
+        width: int,
+        layers: int,
+        heads: int,
+        dropout: float,
+    ) -> None:
+        super().__init__(n_classes, dropout)
+        self.token_size = width
         self.register_buffer("space", torch.zeros((), dtype=torch.int64))  # `clip.embed.space_of`
+        self.encoder = TextEncoder(width, layers, heads).requires_grad_(False)
         self.project_text = nn.Linear(width, size).requires_grad_(False)
-        self.to_token = nn.Linear(size, width)
+        self.norm, self.to_token = nn.LayerNorm(width), nn.Linear(size, width)
+        self.project = nn.Linear(width, embedding_size)
 
     @torch.no_grad()
     def embed(self, rows: Integer[Tensor, "b length"]) -> Float[Tensor, "b size"]:
         """The text embeddings of captions, as of `on_sphere`."""
-        return on_sphere(self.project_text(self.encoder(rows)[:, -1]).float())
+        return self._read(rows)[1]
 
     def forward(self, cond: Integer[Tensor, "b length"]) -> Given:
-        rows = self.dropped(cond)
         with torch.no_grad():
-            words = self.encoder(rows)
-        token = self.to_token(self.embed(rows))
+            words, text = self._read(self.dropped(cond))
+        token = self.to_token(text)
         return Given(embedding=self.project(token), tokens=torch.cat((self.norm(words), token[:, None]), dim=1))
+
+    def _read(
+        self, rows: Integer[Tensor, "b length"]
+    ) -> tuple[Float[Tensor, "b length_plus_1 width"], Float[Tensor, "b size"]]:
+        words = self.encoder(rows)
+        return words, on_sphere(self.project_text(words[:, -1]).float())
 
 
 CONDITIONINGS.register(__name__, ClipCaption)
