@@ -143,6 +143,10 @@ def test_variations_are_of_the_pictures_embedding(tmp_path, monkeypatch):
             ("--prior", "other.safetensors", "--caption", "a boot"),
             "draw: the embeddings of the prior are not those",
         ),
+        (
+            ("--guidance-scale", "0.5", "--prior", "none.safetensors", "--caption", "a boot"),
+            "draw: guidance_scale is 0.5",
+        ),
         (("--like", "shoe.png"), "draw: like and clip go together"),
         (("--clip", "clip.safetensors"), "draw: like and clip go together"),
         (

@@ -16,6 +16,7 @@ from ddpm.images import denormalize_img, to_uint8
 from ddpm.networks.checkpoint import load_model
 from ddpm.run.stage import mistakes_in_one_line
 from ddpm.sampling import cascade
+from ddpm.sampling.arguments import check_guidance
 from ddpm.sampling.sample import sample
 from ddpm.sampling.sampler import SAMPLERS
 from ddpm.sampling.spacing import SPACINGS
@@ -80,6 +81,7 @@ def draw(
     """
     network, labels = load_model(model), None if label is None else torch.full((max(n, 0),), label)
     try:
+        check_guidance(network, guidance_scale)
         cond = _embedded(network, n, caption, prior, like, clip, seed, options)
         captions = [caption] * n if caption is not None and cond is None else None
         stream = torch.Generator().manual_seed(seed)
