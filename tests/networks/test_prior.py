@@ -21,7 +21,7 @@ PARAMS = Training(
     weighting="simple",
     step_sampling="stratified",
     lr=0.01,
-    muon_lr=None,
+    muon_lr=0.02,
     lr_decay="linear",
     warmup_steps=10,
     max_grad_norm=None,
@@ -40,7 +40,7 @@ PARAMS = Training(
 
 def prior(conditioning=None, **options):
     with global_stream(0, "init"):
-        shape = {"width": 16, "layers": 1, "heads": 2} | options
+        shape = {"width": 32, "layers": 1, "heads": 2} | options
         return Prior(PriorConfig((SIZE, 1, 1), STEPS, conditioning=conditioning, n_classes=10, **shape))
 
 
@@ -99,7 +99,6 @@ def test_it_learns_the_posterior_mean_of_gaussian_embeddings():
     with torch.no_grad():
         found = model.eval()(xt, num_steps, rows[kinds]).flatten(1)
     off = (found - optimum).square().mean().item()
-    # What any prediction misses of the data is on average about half of s^2. A tenth of s^2 from the optimum is a small
-    # part of it; to know the caption alone, or x_t alone, is several times as far off.
-    assert off < 0.1 * s**2
+    # Without x_t, by the caption alone, it could come as near as the optimum varies about the means: a quarter of s^2.
     assert (means[kinds] - optimum).square().mean() > 0.25 * s**2
+    assert off < 0.05 * s**2
