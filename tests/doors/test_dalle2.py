@@ -82,7 +82,7 @@ def check():
             {"sample_prior": {"clip_sample": True}},
             "sample_prior.clip_sample is true; embeddings are no pictures, so it must be false",
         ),
-        ({}, {"train_prior": {"weighting": "bound"}}, "train_prior.weighting is bound; it is of pixels of 8 bits"),
+        ({}, {"train_prior": {"weighting": "bound"}}, "train_prior.weighting is bound; it is of pixels"),
         (
             ALONE,
             {"train_decoder": {"conditioning": "caption"}, "sweep": {"signals": ["none"]}},

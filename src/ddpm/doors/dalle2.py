@@ -58,8 +58,8 @@ def embeddings_are_no_pictures(params: Any) -> Iterator[str]:
     ):
         if value != allowed:
             yield f"{key} is {str(value).lower()}; embeddings are no pictures, so it must be {str(allowed).lower()}"
-    if training.weighting == "bound":
-        yield "train_prior.weighting is bound; it is of pixels of 8 bits, so it must be simple, x0 or min_snr"
+    if training.weighting in ("bound", "consistency"):
+        yield f"train_prior.weighting is {training.weighting}; it is of pixels, so it must be simple, x0 or min_snr"
 
 
 def decoder_takes_what_it_is_given(params: Any) -> Iterator[str]:
