@@ -64,4 +64,5 @@ def test_an_edit_shows_its_value_by_the_rules_of_the_class_it_had():
     images = torch.stack((dress(230), dress(60), dress(230, COAT), dress(230)))
     items = torch.full((4,), DRESS)
     assert edit_scores(JUDGE, images, items, "light") == {"shown": 0.75, "class": 0.75}
+    assert edit_scores(JUDGE, images, items, "wide") == {"shown": 1, "class": 0.75}  # coats are neither wide nor narrow
     assert edit_scores(JUDGE, images, items, "dark") == {"shown": 0.25, "class": 0.75}
