@@ -19,6 +19,17 @@ def test_labels_leave_the_initial_weights_of_the_rest_as_they_are() -> None:
     assert all(torch.equal(value, conditional[key]) for key, value in plain.items())
 
 
+def test_moves_leave_the_rest_as_it_is_unless_there_are_some() -> None:
+    plain, told = build(SMALL), build(replace(SMALL, tell_moves=True))
+    assert all(torch.equal(value, told.state_dict()[key]) for key, value in plain.state_dict().items())
+    images, num_steps = noisy(SMALL, 3)
+    expected = plain(images, num_steps)
+    assert torch.equal(told(images, num_steps), expected)
+    assert torch.equal(told.with_variance(images, num_steps, moves=torch.zeros(3, 3))[0], expected)
+    moved = told.with_variance(images, num_steps, moves=torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 0, -0.5]]))[0]
+    assert [torch.equal(*pair) for pair in zip(moved, expected, strict=True)] == [True, False, False]
+
+
 @pytest.mark.parametrize("attention", ["joint", "cross"])
 def test_tokens_leave_the_weights_of_the_rest_as_they_are(attention: str) -> None:
     plain, conditional = (

@@ -310,6 +310,28 @@ def test_each_part_of_a_batch_keeps_its_conditioning():
     assert batch.part(slice(2, 5)).cond.tolist() == [2, 3, 4]
 
 
+class Moved(Watching):
+    """Is told how its images were moved, and remembers it."""
+
+    takes_moves = True
+
+    def with_variance(self, images, num_steps, moves):
+        self.told = [*getattr(self, "told", []), moves]
+        return self(images, num_steps), None
+
+
+def test_a_network_that_takes_them_is_told_the_moves_of_its_own_images():
+    # With T = 1 of the linear schedule the noise has a standard deviation of 0.01. The left half is black.
+    model, halves = Moved(), torch.tensor([-1.0, -1, 1, 1]).expand(20, 1, 4, 4)
+    train(model, params(max_steps=1, flip=True, max_shift=1, micro_batches=2), halves)
+    told = torch.cat(model.told)
+    for row, (mirrored, _, across) in zip(torch.cat([xt for xt, _ in model.seen])[:, 0, 0], told, strict=True):
+        bright = 2 + across if mirrored else 2 - across  # columns, when the picture moves to the right
+        assert (row > 0).sum() == bright
+    assert len(told.unique(dim=0)) > 10  # of 18
+    train(Watching(), params(flip=True), halves)  # others are not
+
+
 @pytest.mark.parametrize("micro_batches", [2, 4])
 def test_micro_batches_train_as_the_whole_batch(micro_batches):
     """Adam's first steps are as large as lr wherever a gradient is rounded to another sign, so losses are compared."""

@@ -13,19 +13,27 @@ from ddpm.diffusion.model import DiffusionModel
 
 
 class Guided(DiffusionModel):
-    """A conditional network with the `cond` of its batch filled in.
+    """A network with what it is given beside x_t and t filled in.
 
     Args:
-        model: A network with a `conditioning`.
-        cond: One row an image of the batches that it will see.
+        model: The network.
+        cond: One row an image of the batches that it will see; None for an unconditional network.
         guidance_scale: s of eps = eps_null + s (eps_cond - eps_null); 1 is plain conditioning (equation 6 of Ho &
             Salimans 2022 with s = 1 + w). Any other value takes twice the work.
+        moves: How each image was flipped and shifted, for a network that takes it; None for images that were not.
     """
 
-    def __init__(self, model: DiffusionModel, cond: Shaped[Tensor, "b *rest"], guidance_scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        model: DiffusionModel,
+        cond: Shaped[Tensor, "b *rest"] | None,
+        guidance_scale: float = 1.0,
+        moves: Float[Tensor, "b moves"] | None = None,
+    ) -> None:
         super().__init__()
         self.model: Any = model
         self.cond, self.guidance_scale = cond, guidance_scale
+        self.told = {} if moves is None else {"moves": moves}  # most networks take none
         self.img_shape, self.noise_schedule = model.img_shape, model.noise_schedule
         self.prediction = model.prediction
 
@@ -35,11 +43,14 @@ class Guided(DiffusionModel):
     def with_variance(
         self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"], *_: Tensor
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"] | None]:
+        if self.cond is None:
+            predicted, v = self.model.with_variance(images, num_steps, **self.told)
+            return predicted, v
         cond = self.cond.to(images.device)
-        conditional, v = self.model.with_variance(images, num_steps, cond)
+        conditional, v = self.model.with_variance(images, num_steps, cond, **self.told)
         if self.guidance_scale == 1:
             return conditional, v
-        unconditional, _ = self.model.with_variance(images, num_steps, self.model.conditioning.null(cond))
+        unconditional, _ = self.model.with_variance(images, num_steps, self.model.conditioning.null(cond), **self.told)
         return unconditional + self.guidance_scale * (conditional - unconditional), v
 
 
@@ -48,16 +59,20 @@ def given(
     cond: Shaped[Tensor, "n *rest"] | None,
     chosen: slice | Shaped[Tensor, "b"] = slice(None),
     guidance_scale: float = 1.0,
+    moves: Float[Tensor, "b moves"] | None = None,
 ) -> DiffusionModel:
-    """`model` with `cond[chosen]` filled in; an unconditional model as it is.
+    """`model` with `cond[chosen]` and `moves` filled in; with neither, as it is.
 
     Args:
         model: Any network.
         cond: What `encode` or `draw_cond` made; None for an unconditional network.
         chosen: The rows of `cond` that belong to the batch.
         guidance_scale: As in `Guided`; above 1 it needs a network that was trained with dropout of its conditioning.
+        moves: As in `Guided`.
     """
-    return model if cond is None else Guided(model, cond[chosen], guidance_scale)
+    if cond is None and moves is None:
+        return model
+    return Guided(model, None if cond is None else cond[chosen], guidance_scale, moves)
 
 
 def encode_cond(

@@ -20,6 +20,7 @@ class DiffusionModel(nn.Module, ABC):
         noise_schedule: The schedule that it was trained on; None before training. It is saved with the network.
         prediction: What it predicts; training sets it.
         conditioning: What it is given beside x_t and t (`ddpm.conditioning`); None for an unconditional network.
+        takes_moves: Whether it can be told how a training image was moved (`ddpm.conditioning.moves`).
         config: A dataclass from which the same network can be built. Only a network that is saved needs one.
         facts: What its file says about it, such as training steps and seed; empty if it was not loaded.
     """
@@ -28,6 +29,7 @@ class DiffusionModel(nn.Module, ABC):
     noise_schedule: NoiseSchedule | None
     prediction: Prediction
     conditioning: Any
+    takes_moves: bool = False
     config: Any
     facts: Mapping[str, Any]
 

@@ -51,6 +51,7 @@ class Batch(NamedTuple):
         eps: The noise.
         xt: x_t.
         cond: The conditioning of each; None for an unconditional network.
+        moves: How each was flipped and shifted; None if the network is not told.
     """
 
     x0: Float[Tensor, "b c h w"]
@@ -58,11 +59,12 @@ class Batch(NamedTuple):
     eps: Float[Tensor, "b c h w"]
     xt: Float[Tensor, "b c h w"]
     cond: Shaped[Tensor, "b *rest"] | None
+    moves: Float[Tensor, "b moves"] | None = None
 
     def part(self, chosen: slice) -> "Batch":
         """Some of the images."""
-        cond = None if self.cond is None else self.cond[chosen]
-        return Batch(self.x0[chosen], self.num_steps[chosen], self.eps[chosen], self.xt[chosen], cond)
+        cond, moves = (None if each is None else each[chosen] for each in (self.cond, self.moves))
+        return Batch(self.x0[chosen], self.num_steps[chosen], self.eps[chosen], self.xt[chosen], cond, moves)
 
 
 class Step(NamedTuple):
@@ -145,12 +147,13 @@ def training_steps(
     for number, chosen in enumerate(remaining, start=state.step + 1):
         factor = lr_factor(number - 1, total, params.warmup_steps, params.lr_decay)
         set_lr(state.optimizers, factor)
-        x0 = images[chosen.to(compute.device)]
+        x0, moves = images[chosen.to(compute.device)], None
         if params.flip or params.max_shift:
-            x0 = augmented(x0, params.flip, params.max_shift, generator(seed, "augmentation", number))
+            x0, moves = augmented(x0, params.flip, params.max_shift, generator(seed, "augmentation", number))
         x0 = to_x0_range(x0) if x0.dtype == torch.uint8 else x0
         cond = None if examples.cond is None else examples.cond[chosen]
         batch = noised_batch(x0, cond, schedule, params, generator(seed, "noise", number))
+        batch = batch._replace(moves=moves if model.takes_moves else None)
         dropout, progress = derive_seed(seed, "dropout", number), (number - 1) / total
         losses_of = partial(_losses_of_part, model, batch, params, compute, progress, dropout)
         losses = gradient(len(chosen), params.micro_batches, losses_of)
@@ -201,8 +204,8 @@ def losses_of_batch(
         compute: The device and its precision.
         progress: The share of the training that has been done, from 0 to below 1.
     """
-    x0, num_steps, eps, xt, cond = batch
-    network, schedule = given(model, cond), schedule_of(model)
+    x0, num_steps, eps, xt, cond, moves = batch
+    network, schedule = given(model, cond, moves=moves), schedule_of(model)
     with compute.autocast():
         if params.weighting == "consistency":
             return consistency_loss(network, model.prediction, x0, eps, xt, num_steps, schedule, progress)

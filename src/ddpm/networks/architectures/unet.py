@@ -13,6 +13,7 @@ from pydantic import Strict
 from torch import Tensor, nn
 
 from ddpm.conditioning.conditioning import build_conditioning, image_channels
+from ddpm.conditioning.moves import MovesEmbedding
 from ddpm.diffusion.model import DiffusionModel
 from ddpm.networks.blocks import AttentionBlock, PixelHead, ResidualBlock, Stack, StepEmbedding
 from ddpm.networks.network import NETWORKS, check_config, options_of
@@ -40,6 +41,7 @@ class UnetConfig:
         head_convs: Convolutions of the head before the last.
         conditioning: "name" and options of its conditioning (`ddpm.conditioning`); None for an unconditional network.
         n_classes: Classes of the data set, for a conditioning that needs them.
+        tell_moves: Whether it is told how training images were flipped and shifted, so that it draws none that are.
     """
 
     img_shape: tuple[Annotated[int, Ge(1)], ...]
@@ -57,6 +59,7 @@ class UnetConfig:
     head_convs: Annotated[int, Ge(1), Le(8)] = 2
     conditioning: Mapping[str, Any] | None = None
     n_classes: Annotated[int, Ge(0)] = 0
+    tell_moves: bool = False
 
     @property
     def padding(self) -> tuple[int, int]:
@@ -145,6 +148,8 @@ class Unet(DiffusionModel):
         if self.conditioning is not None and self.conditioning.token_size:
             for block in [module for module in self.modules() if isinstance(module, AttentionBlock)]:
                 block.see_tokens(self.conditioning.token_size, self.conditioning.cross_attention)
+        self.takes_moves = config.tell_moves
+        self.moves = MovesEmbedding(step_channels) if config.tell_moves else None
 
     def forward(
         self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"], *cond: Shaped[Tensor, "b *rest"]
@@ -152,7 +157,11 @@ class Unet(DiffusionModel):
         return self.with_variance(images, num_steps, *cond)[0]
 
     def with_variance(
-        self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"], *cond: Shaped[Tensor, "b *rest"]
+        self,
+        images: Float[Tensor, "b c h w"],
+        num_steps: Shaped[Tensor, "b"],
+        *cond: Shaped[Tensor, "b *rest"],
+        moves: Float[Tensor, "b moves"] | None = None,
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"] | None]:
         """Predict `self.prediction`, and v for `reverse_variance`.
 
@@ -160,6 +169,7 @@ class Unet(DiffusionModel):
             images: x_t.
             num_steps: t of each image, from 0 to T.
             cond: The conditioning of each image; none for an unconditional network.
+            moves: How each was moved, as `augmented` says it, for a network that is told; None: not at all.
 
         Raises:
             ValueError: A `cond` is missing, or there is one that the network cannot use.
@@ -173,6 +183,8 @@ class Unet(DiffusionModel):
             step = step if given.embedding is None else step + given.embedding
             images = images if given.image is None else torch.cat((images, given.image), dim=1)
             tokens = given.tokens
+        if self.moves is not None and moves is not None:
+            step = step + self.moves(moves)
         if any(self.config.padding):
             images, xt = (F.pad(x, (0, self.config.padding[1], 0, self.config.padding[0])) for x in (images, xt))
         x = self.conv_in(F.pixel_unshuffle(images, self.config.patch_size))
