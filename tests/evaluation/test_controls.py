@@ -54,6 +54,15 @@ def test_each_control_has_its_fault(splits, controls):
     assert shares[1] < 0.03
 
 
+@pytest.mark.parametrize(("n_train", "most"), [(300, 6), (80, 2)])
+def test_means_of_few_training_images_are_no_copies_of_them(n_train, most, splits):
+    few = splits["train"][:n_train]
+    means = CONTROLS["cluster_means"](splits["held_out"], few, 0, 50).flatten(1).unique(dim=0)
+    assert 2 <= len(means) <= most
+    nearest = torch.cdist(means.float(), few.images.flatten(1).float()).min(dim=1).values
+    assert nearest.min() > 500  # a copy is at 0; a mean of 50 pictures of clothes lacks what each has of its own
+
+
 def comparison(splits, images) -> Comparison:
     """Features of nothing: for metrics that look at pixels."""
 

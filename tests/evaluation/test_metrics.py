@@ -175,6 +175,19 @@ def test_a_floor_is_the_score_of_the_real_images_by_the_same_function(name):
     assert forth.samples == back.floor
 
 
+@pytest.mark.parametrize("name", METRICS)
+def test_no_interval_goes_beyond_what_the_metric_can_be(name):
+    """Of 24 images, the fewest, and of copies of the reference: scores at the ends of their ranges, widely spread."""
+    reference = described(2, 24)
+    for samples in (described(0, 24), described(1, 24, shift=3.0), reference):
+        compared = replace(comparison(samples, described(3, 24)), reference=reference)
+        found = METRICS[name].score(compared, samples)
+        if found is not None:
+            least, most = METRICS[name].values
+            assert least <= found.low <= found.value + 1e-12  # FID's rounding
+            assert found.value <= found.high <= most
+
+
 def test_the_documentation_says_what_each_metric_sees():
     text = (REPO / "docs/evaluation.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \| ([^|]*) \| [^|]+ \|$", text, re.MULTILINE)

@@ -99,6 +99,20 @@ def test_a_pixel_is_a_square_of_a_whole_number_of_dots(tmp_path: Path) -> None:
         assert (written[:, y : y + 5 * scale, x : x + 7 * scale] - enlarged).abs().max() <= 1  # matplotlib rounds down
 
 
+@pytest.mark.parametrize("n_rows", [1, 2, 3])
+def test_a_long_label_of_few_rows_stays_within_the_figure_and_beside_their_headings(n_rows: int) -> None:
+    rows = ["sample", "nearest\nby pixels", "nearest\nby features"][:n_rows]
+    images = random_images(2 * n_rows, 1, 7, 7)
+    figure = image_table(images, 2, title="t", note="n", xlabel="x", ylabel="sample and its neighbours", rows=rows)
+    [axes] = figure.axes
+    figure.draw_without_rendering()
+    label = axes.yaxis.label.get_window_extent()
+    assert label.x0 >= 0
+    assert label.y0 >= 0
+    assert label.y1 <= axes.bbox.y1 + 12  # the column headings begin above
+    assert label.x1 <= min(tick.get_window_extent().x0 for tick in axes.get_yticklabels())
+
+
 def test_the_same_figure_gives_the_same_bytes_whatever_the_users_matplotlibrc(tmp_path: Path) -> None:
     for make in (a_table, a_curve):
         save(make(), tmp_path / "one.png", "A caption: λ.", "What is seen")

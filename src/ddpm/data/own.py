@@ -39,7 +39,7 @@ def split_sizes(n_images: int) -> tuple[int, int]:
 def check_number(path: Path, n_images: int) -> None:
     """Raise UserError if there are too few images to train on, to hold out and to test by."""
     if n_images < LEAST:
-        raise refusal(path, f"it has {n_images} different images that can be read; at least {LEAST} are needed")
+        raise refusal(path, f"different images in it that can be read: {n_images}; at least {LEAST} are needed")
 
 
 def without_copies(

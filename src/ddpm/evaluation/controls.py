@@ -24,6 +24,7 @@ from ddpm.run.processes import shared
 from ddpm.run.seeding import derive_seed, generator
 
 N_CLUSTERS, ITERATIONS = 1000, 5
+OF_EACH = 50  # training images in a cluster on average, at least
 KEPT = 0.1  # of the class that is nearly missing
 DARKER = 0.9
 NOISE = 0.1  # standard deviation, of the range
@@ -95,12 +96,13 @@ def noisy(unseen: ImageDataset, train: ImageDataset, seed: int, n: int) -> Image
     return to_uint8(images + NOISE * torch.randn(images.shape, generator=generator(seed, "noise")))
 
 
-@control("the means of 1,000 clusters of training images")
+@control("the means of clusters of training images")
 def cluster_means(_: ImageDataset, train: ImageDataset, seed: int, n: int) -> Images:
     from scipy.cluster.vq import kmeans2  # slow to import
 
     points, stream = train.images.flatten(1).float().numpy(), derive_seed(seed, "clusters")
-    means, _nearest = kmeans2(points, min(N_CLUSTERS, len(points)), iter=ITERATIONS, minit="points", rng=stream)
+    k = min(N_CLUSTERS, max(2, len(points) // OF_EACH))  # a mean of one image would be a copy
+    means, _nearest = kmeans2(points, k, iter=ITERATIONS, minit="points", rng=stream)
     chosen = torch.randint(len(means), (n,), generator=generator(seed, "means"))
     return torch.from_numpy(means).round().clamp(0, 255).to(torch.uint8)[chosen].unflatten(1, train.img_shape)
 

@@ -1,8 +1,9 @@
 """Metrics of sample quality by name. Each is a file in `metrics/`: a function of images, and what it sees."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import inf
 from typing import Literal
 
 import torch
@@ -16,6 +17,7 @@ from ddpm.registry import Registry
 from ddpm.run.seeding import generator
 
 Better = Literal["lower", "higher", "near the floor"]
+SHARE, DISTANCE = (0.0, 1.0), (0.0, inf)  # the least and the greatest value there can be
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ class Metric:
         sees: What it sees, in a line.
         catches: The controls (`ddpm.evaluation.controls`) that it must tell from real images.
         headline: Its short name among the headline metrics, if it is one. Of several with one name the worst counts.
+        values: The least and the greatest value that it can take; no interval goes beyond.
         needs_features: Whether it looks through the classifier, so that it does not apply without labels.
     """
 
@@ -128,11 +131,15 @@ class Metric:
     sees: str
     catches: tuple[str, ...] = ()
     headline: str = ""
+    values: tuple[float, float] = (-inf, inf)
     needs_features: bool = False
 
     def score(self, comparison: Comparison, images: Described) -> Estimate | None:
         """Of images, which are the samples or the real images of a comparison; None where it does not apply."""
-        return None if self.needs_features and not comparison.has_features else self.function(comparison, images)
+        if self.needs_features and not comparison.has_features:
+            return None
+        found, (least, most) = self.function(comparison, images), self.values
+        return None if found is None else replace(found, low=max(found.low, least), high=min(found.high, most))
 
     def tells(self, images: Estimate, floor: Estimate) -> bool:
         """Whether images score worse than real images by more than the two intervals allow."""
@@ -145,7 +152,12 @@ METRICS: Registry[Metric] = Registry("ddpm.evaluation.metrics", "metric")
 
 
 def metric(
-    module: str, better: Better, sees: str, catches: tuple[str, ...] = (), headline: str = ""
+    module: str,
+    better: Better,
+    sees: str,
+    catches: tuple[str, ...] = (),
+    headline: str = "",
+    values: tuple[float, float] = (-inf, inf),
 ) -> Callable[[Score], Score]:
     """Decorator: make a function the metric of the file `module` (its `__name__`).
 
@@ -157,10 +169,11 @@ def metric(
         sees: What it sees, in a line for tables.
         catches: The controls that it must tell from real images; stage controls checks it.
         headline: Its short name among the headline metrics, if it is one.
+        values: The least and the greatest value that it can take: `SHARE`, `DISTANCE`, or any two.
     """
 
     def register(score: Score) -> Score:
-        METRICS.register(module, Metric(score, better, sees, catches, headline, module.endswith("_classifier")))
+        METRICS.register(module, Metric(score, better, sees, catches, headline, values, module.endswith("_classifier")))
         return score
 
     return register

@@ -121,6 +121,8 @@ def image_table(
     room = WIDTH - left - MARGIN - _starts(n_columns, 0, column_breaks)[-1]
     scale = max(-(-MIN_CELL // w), min(room // (n_columns * w), MAX_CELL // max(h, w)))
     x, y = _starts(n_columns, scale * w, column_breaks), _starts(n_rows, scale * h, row_breaks)
+    ylabel = fill(ylabel, max(1, y[-1] // CHARACTER), break_long_words=False)  # no longer than the table is high
+    left += LINE * ylabel.count("\n")
     figure, axes = _figure_of_dots(max(WIDTH, left + x[-1] + MARGIN), top + y[-1] + MARGIN, left, top, x[-1], y[-1])
     _write_title(figure, title, note)
     axes.set(xlim=(0, x[-1]), ylim=(y[-1], 0), frame_on=False)

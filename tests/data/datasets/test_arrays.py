@@ -81,7 +81,7 @@ def test_without_labels_there_are_no_classes(tmp_path):
         ({"x_train": X[:, :3]}, r"x_train has shape \(100, 1, 3, 6\)"),
         ({"x_train": X.astype(np.int32)}, "x_train has type int32"),
         ({"x_train": X * 2.0}, "x_train has type float64"),
-        ({"x_train": X[:71]}, "it has 71 different images that can be read; at least 72 are needed"),
+        ({"x_train": X[:71]}, "different images in it that can be read: 71; at least 72 are needed"),
         ({"x_train": X, "y_train": Y[:99]}, r"y_train has shape \(99,\) .*; 100 images need as many labels"),
         ({"x_train": X, "y_train": Y - 1}, "y_train .* whole numbers from 0"),
         ({"x_train": X, "y_train": Y / 2}, "y_train .* type float64"),

@@ -1,7 +1,7 @@
 """A classifier two-sample test (Lopez-Paz & Oquab 2017) of images as they are."""
 
 from ddpm.evaluation.estimate import Estimate
-from ddpm.evaluation.metric import Comparison, Described, metric
+from ddpm.evaluation.metric import SHARE, Comparison, Described, metric
 from ddpm.evaluation.two_sample import HEADLINE, as_they_are, two_sample
 
 
@@ -11,6 +11,7 @@ from ddpm.evaluation.two_sample import HEADLINE, as_they_are, two_sample
     sees="whatever differs, a ground of 1 for 0 too",
     catches=("half_detail", "blurred", "grid", "ground", "cluster_means"),
     headline=HEADLINE,
+    values=SHARE,
 )
 def auc_8_bit(comparison: Comparison, images: Described) -> Estimate:
     """0.5: it cannot tell. 1: it always can."""

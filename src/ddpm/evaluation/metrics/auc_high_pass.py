@@ -1,7 +1,7 @@
 """A classifier two-sample test (Lopez-Paz & Oquab 2017) of images without their low frequencies."""
 
 from ddpm.evaluation.estimate import Estimate
-from ddpm.evaluation.metric import Comparison, Described, metric
+from ddpm.evaluation.metric import SHARE, Comparison, Described, metric
 from ddpm.evaluation.two_sample import HEADLINE, high_pass, two_sample
 
 
@@ -11,6 +11,7 @@ from ddpm.evaluation.two_sample import HEADLINE, high_pass, two_sample
     sees="whatever differs in texture and edges",
     catches=("half_detail", "blurred", "grid", "cluster_means"),
     headline=HEADLINE,
+    values=SHARE,
 )
 def auc_high_pass(comparison: Comparison, images: Described) -> Estimate:
     """0.5: it cannot tell. 1: it always can."""

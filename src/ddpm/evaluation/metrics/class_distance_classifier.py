@@ -1,11 +1,15 @@
 """Total variation distance between the class frequencies of samples and of real images."""
 
 from ddpm.evaluation.estimate import Estimate
-from ddpm.evaluation.metric import Comparison, Described, frequencies, metric
+from ddpm.evaluation.metric import SHARE, Comparison, Described, frequencies, metric
 
 
 @metric(
-    __name__, better="lower", sees="the share of each class, from 0 (equal) to 1 (disjoint)", catches=("class_missing",)
+    __name__,
+    better="lower",
+    sees="the share of each class, from 0 (equal) to 1 (disjoint)",
+    catches=("class_missing",),
+    values=SHARE,
 )
 def class_distance_classifier(comparison: Comparison, images: Described) -> Estimate:
     """As the classifier sees both."""

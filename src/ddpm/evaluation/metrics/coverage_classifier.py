@@ -4,13 +4,17 @@ from functools import partial
 
 from ddpm.evaluation.estimate import Estimate
 from ddpm.evaluation.manifold import coverage
-from ddpm.evaluation.metric import Comparison, Described, metric
+from ddpm.evaluation.metric import SHARE, Comparison, Described, metric
 
 K = 5  # of the paper
 
 
 @metric(
-    __name__, better="higher", sees="the share of real images with a sample beside them", catches=("cluster_means",)
+    __name__,
+    better="higher",
+    sees="the share of real images with a sample beside them",
+    catches=("cluster_means",),
+    values=SHARE,
 )
 def coverage_classifier(comparison: Comparison, images: Described) -> Estimate:
     """Of as many reference images."""

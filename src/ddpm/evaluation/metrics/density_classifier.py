@@ -4,12 +4,18 @@ from functools import partial
 
 from ddpm.evaluation.estimate import Estimate
 from ddpm.evaluation.manifold import density
-from ddpm.evaluation.metric import Comparison, Described, metric
+from ddpm.evaluation.metric import DISTANCE, Comparison, Described, metric
 
 K = 5  # of the paper
 
 
-@metric(__name__, better="higher", sees="how densely real images lie around each sample", catches=("noisy",))
+@metric(
+    __name__,
+    better="higher",
+    sees="how densely real images lie around each sample",
+    catches=("noisy",),
+    values=DISTANCE,
+)
 def density_classifier(comparison: Comparison, images: Described) -> Estimate:
     """Among as many reference images; typical samples score above real images."""
     reference = comparison.reference.features[comparison.equal_reference]

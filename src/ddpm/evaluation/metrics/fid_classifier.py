@@ -4,7 +4,7 @@ from functools import partial
 
 from ddpm.evaluation.estimate import Estimate
 from ddpm.evaluation.frechet import fid
-from ddpm.evaluation.metric import Comparison, Described, metric
+from ddpm.evaluation.metric import DISTANCE, Comparison, Described, metric
 
 
 @metric(
@@ -13,6 +13,7 @@ from ddpm.evaluation.metric import Comparison, Described, metric
     sees="kinds and outlines, hardly texture",
     catches=("cluster_means", "class_missing"),
     headline="fid",
+    values=DISTANCE,
 )
 def fid_classifier(comparison: Comparison, images: Described) -> Estimate | None:
     """Against all reference images; None for so few that half of them have no covariance of all features."""

@@ -4,10 +4,12 @@ from functools import partial
 
 from ddpm.evaluation.estimate import Estimate
 from ddpm.evaluation.frechet import fid
-from ddpm.evaluation.metric import Comparison, Described, metric
+from ddpm.evaluation.metric import DISTANCE, Comparison, Described, metric
 
 
-@metric(__name__, better="lower", sees="what photographs are made of, on the scale of published values")
+@metric(
+    __name__, better="lower", sees="what photographs are made of, on the scale of published values", values=DISTANCE
+)
 def fid_inception(comparison: Comparison, images: Described) -> Estimate | None:
     """None without Inception's weights."""
     if comparison.reference.inception is None or images.inception is None:

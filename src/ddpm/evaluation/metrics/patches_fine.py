@@ -1,7 +1,7 @@
 """Sliced Wasserstein distance of patches, level 0 of a Laplacian pyramid (Karras et al. 2018)."""
 
 from ddpm.evaluation.estimate import Estimate
-from ddpm.evaluation.metric import Comparison, Described, metric
+from ddpm.evaluation.metric import DISTANCE, Comparison, Described, metric
 from ddpm.evaluation.patches import patch_distance
 
 
@@ -11,6 +11,7 @@ from ddpm.evaluation.patches import patch_distance
     sees="texture: the finest detail",
     catches=("half_detail", "blurred", "cluster_means"),
     headline="patches",
+    values=DISTANCE,
 )
 def patches_fine(comparison: Comparison, images: Described) -> Estimate:
     """In standard deviations of the level."""

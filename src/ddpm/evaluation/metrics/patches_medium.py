@@ -1,11 +1,13 @@
 """Sliced Wasserstein distance of patches, level 1 of a Laplacian pyramid (Karras et al. 2018)."""
 
 from ddpm.evaluation.estimate import Estimate
-from ddpm.evaluation.metric import Comparison, Described, metric
+from ddpm.evaluation.metric import DISTANCE, Comparison, Described, metric
 from ddpm.evaluation.patches import patch_distance
 
 
-@metric(__name__, better="lower", sees="detail of twice that size", catches=("blurred", "cluster_means"))
+@metric(
+    __name__, better="lower", sees="detail of twice that size", catches=("blurred", "cluster_means"), values=DISTANCE
+)
 def patches_medium(comparison: Comparison, images: Described) -> Estimate:
     """In standard deviations of the level."""
     return patch_distance(comparison, images, level=1)

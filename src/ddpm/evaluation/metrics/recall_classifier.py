@@ -4,7 +4,7 @@ from functools import partial
 
 from ddpm.evaluation.estimate import Estimate
 from ddpm.evaluation.manifold import share_in_manifold
-from ddpm.evaluation.metric import Comparison, Described, metric
+from ddpm.evaluation.metric import SHARE, Comparison, Described, metric
 
 
 @metric(
@@ -13,6 +13,7 @@ from ddpm.evaluation.metric import Comparison, Described, metric
     sees="how much of the variety of real images is there",
     catches=("cluster_means",),
     headline="recall",
+    values=SHARE,
 )
 def recall_classifier(comparison: Comparison, images: Described) -> Estimate:
     """Of as many reference images."""
