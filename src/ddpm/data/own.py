@@ -114,6 +114,8 @@ def from_arrays(path: Path, arrays: Mapping[str, np.ndarray], class_names: Seque
                 "labels, whole numbers from 0",
             )
     n_classes = 1 + max((int(found.max()) for found in labels.values() if len(found)), default=-1)
+    if n_classes > (n_images := sum(map(len, images.values()))):
+        raise refusal(path, f"labels go up to {n_classes - 1}; {n_images:,} images have at most as many classes")
     names = tuple(class_names or map(str, range(n_classes))) if n_classes > 1 else ()
     if len(names) < n_classes and n_classes > 1:
         raise refusal(path, f"labels go up to {n_classes - 1}; there are {len(names)} class names")

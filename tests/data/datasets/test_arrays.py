@@ -85,6 +85,7 @@ def test_without_labels_there_are_no_classes(tmp_path):
         ({"x_train": X, "y_train": Y[:99]}, r"y_train has shape \(99,\) .*; 100 images need as many labels"),
         ({"x_train": X, "y_train": Y - 1}, "y_train .* whole numbers from 0"),
         ({"x_train": X, "y_train": Y / 2}, "y_train .* type float64"),
+        ({"x_train": X, "y_train": Y + 10**9}, "labels go up to 1000000002; 100 images have at most as many classes"),
         ({"x_train": X, "y_train": Y, "class_names": ["a"]}, "labels go up to 2; there are 1 class names"),
         ({"x_train": X, "y_train": Y, "x_test": X}, "both splits need labels"),
         ({"x_train": X, "x_test": X[:, 1:]}, "x_train has images of shape"),
