@@ -63,7 +63,8 @@ class Batch(NamedTuple):
 
     def part(self, chosen: slice) -> "Batch":
         """Some of the images."""
-        cond, moves = (None if each is None else each[chosen] for each in (self.cond, self.moves))
+        cond = None if self.cond is None else self.cond[chosen]
+        moves = None if self.moves is None else self.moves[chosen]
         return Batch(self.x0[chosen], self.num_steps[chosen], self.eps[chosen], self.xt[chosen], cond, moves)
 
 
