@@ -172,11 +172,11 @@ def overrides(pages: list[Path]) -> Iterator[tuple[str, ...]]:
 def root(tmp_path_factory) -> Path:
     """A project with the files of which the documentation speaks: pictures, and a model to start from."""
     root, images = tmp_path_factory.mktemp("root"), np.arange(80 * 64).astype(np.uint8).reshape(80, 8, 8)
-    for name in ("pictures", "icons/usr/share/icons/gnome/32x32", "my pictures"):
+    for name in ("pictures", ".data/digits", ".data/icons/usr/share/icons/oxygen/base/32x32", "my pictures"):
         (root / name).mkdir(parents=True)
         for i, image in enumerate(images):
             Image.fromarray(image).save(root / name / f"{i}.png")
-    np.savez(root / "digits.npz", x_train=images / 255, y_train=np.arange(80) % 10)
+    np.savez(root / ".data/clothes.npz", x_train=images)
     params = checked_params(stages(), load_yaml(REPO / "params.yaml"))
     own, network = params.train_unet, NETWORKS[params.train_unet.network]
     model = network(own.config(params.data.source.img_shape, 10))
