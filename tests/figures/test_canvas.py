@@ -1,7 +1,7 @@
 """Colours, tables of images and axes that all figures share."""
 
 import json
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy
@@ -111,6 +111,23 @@ def test_a_long_label_of_few_rows_stays_within_the_figure_and_beside_their_headi
     assert label.y0 >= 0
     assert label.y1 <= axes.bbox.y1 + 12  # the column headings begin above
     assert label.x1 <= min(tick.get_window_extent().x0 for tick in axes.get_yticklabels())
+
+
+@pytest.mark.parametrize(("n", "length"), [(2, 44), (10, 10), (26, 1), (12, 14), (100, 14), (1, 30)])
+def test_names_on_an_axis_neither_overlap_nor_are_cut_off(n: int, length: int) -> None:
+    figure, axes = curve_axes(
+        "t", "n", "class", "y", names=["aquarium_fish, with WATER or without a glass"[:length]] * n
+    )
+    figure.draw_without_rendering()
+    boxes = [tick.get_window_extent() for tick in axes.get_xticklabels()]
+    assert len(boxes) == n
+    label = axes.xaxis.label.get_window_extent()
+    for box in (*boxes, label):
+        assert figure.bbox.y0 <= box.y0
+        assert figure.bbox.x0 <= box.x0
+        assert box.x1 <= figure.bbox.x1
+    assert all(left.x1 <= right.x0 for left, right in pairwise(boxes))
+    assert all(box.y0 >= label.y1 for box in boxes)
 
 
 def test_the_same_figure_gives_the_same_bytes_whatever_the_users_matplotlibrc(tmp_path: Path) -> None:

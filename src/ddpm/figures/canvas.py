@@ -3,14 +3,14 @@
 import json
 from collections.abc import Sequence
 from colorsys import hsv_to_rgb
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from textwrap import fill
 from typing import Literal
 
 import torch
 from jaxtyping import Float
-from matplotlib import style
+from matplotlib import rcParams, style
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -142,12 +142,27 @@ def image_table(
 
 
 @styled
-def curve_axes(title: str, note: str, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
-    """A figure with one wide pair of axes for curves."""
+def curve_axes(title: str, note: str, xlabel: str, ylabel: str, names: Sequence[str] = ()) -> tuple[Figure, Axes]:
+    """A figure with one wide pair of axes.
+
+    Args:
+        title: The figure's title.
+        note: Text under the title.
+        xlabel: Of the axes.
+        ylabel: Of the axes.
+        names: What stands at 0, 1, ... of the x axis, in place of numbers: upright if there is no room side by side.
+    """
     left, top, width, height = 140, _below_note(note) + 2 * LINE, WIDTH - 140 - MARGIN, 420
-    figure, axes = _figure_of_dots(WIDTH, top + height + 90, left, top, width, height)
+    room = width // max(len(names), 1)
+    upright = any(CHARACTER * (len(a) + len(b) + 1) / 2 > room for a, b in pairwise(names))
+    size = min(rcParams["font.size"], room * 72 / DPI / 1.3) if upright else rcParams["font.size"]  # points
+    bottom = 90 + upright * int(CHARACTER * _longest_line(names) * size / rcParams["font.size"])
+    figure, axes = _figure_of_dots(WIDTH, top + height + bottom, left, top, width, height)
     _write_title(figure, title, note)
     axes.set(xlabel=xlabel, ylabel=ylabel)
+    if names:
+        axes.set_xticks(range(len(names)), names, rotation=90 * upright, fontsize=size)
+        axes.set_xlim(-0.6, len(names) - 0.4)
     return figure, axes
 
 

@@ -8,7 +8,6 @@ import torch
 from annotated_types import Ge, Le
 from jaxtyping import Float
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from ddpm.data.dataset import load_dataset
@@ -25,8 +24,6 @@ MODEL, SAMPLES, TRAIN = "models/unet.safetensors", "samples/unet.safetensors", "
 REPORTS = "reports/evaluate_unet"
 SCORES, CLASSES = f"{REPORTS}/scores.json", f"{REPORTS}/class_histogram.csv"
 BY_PIXEL, BY_FEATURE = f"{REPORTS}/neighbours_pixel.csv", f"{REPORTS}/neighbours_classifier.csv"
-
-IN_A_ROW = 100  # letters of class names that fit side by side
 
 
 class RenderQuality(Section):
@@ -98,6 +95,7 @@ TOPIC = TOPICS.register(
     alt="Bars of the share of each class among samples and real images",
 )
 def unet_classes(inputs: Inputs) -> Figure:
+    names = [row["class"] for row in inputs.classes]
     figure, axes = curve_axes(
         f"Classes of the samples: {inputs.label}",
         f"What a classifier, trained on real images, sees in {inputs.n_samples:,} samples and in the real images that "
@@ -105,6 +103,7 @@ def unet_classes(inputs: Inputs) -> Figure:
         "would lie.",
         "class",
         "share of the images",
+        names,
     )
     if not inputs.classes:
         axes.text(0.5, 0.5, "This data set has no classes.", ha="center", transform=axes.transAxes, color=FAINT)
@@ -116,12 +115,10 @@ def unet_classes(inputs: Inputs) -> Figure:
     errors = [[v - at for v, at in zip(value, low, strict=True)], [at - v for v, at in zip(value, high, strict=True)]]
     axes.bar([i - 0.2 for i in places], value, 0.4, yerr=errors, label="samples", color=BLUE, ecolor=FAINT)
     axes.bar([i + 0.2 for i in places], real, 0.4, label="real images", color=ORANGE)
-    names = [row["class"] for row in inputs.classes]
-    axes.set_xticks(places, names, rotation=0 if len("".join(names)) < IN_A_ROW else 90)
     axes.grid(False, axis="x")
     axes.set_axisbelow(True)
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
     legend_over(axes, ncols=2)
     return figure
 
