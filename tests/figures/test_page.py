@@ -309,12 +309,13 @@ def test_trajectories_are_those_of_the_samples():
 
 
 def test_hostile_words_stay_words():
+    change("plan/params.json", data={**PARAMS["data"], "path": "pictures"})
     before = [tag for tag, _, _ in Page(build()).elements]
     change("plan/params.json", data={**PARAMS["data"], "name": HOSTILE, "path": HOSTILE})
     change("reports/evaluate_unet/scores.json", extractor=HOSTILE)
     page = Page(build())
     assert [tag for tag, _, _ in page.elements] == before
-    assert [text for _, text in page.all("code")].count(HOSTILE) == 5  # name thrice, path, extractor
+    assert [text for _, text in page.all("code")].count(HOSTILE) == 6  # name thrice, path twice, extractor
 
 
 def test_the_same_input_gives_the_same_bytes(folder):
