@@ -149,3 +149,15 @@ def test_what_a_conditional_network_is_given():
     model = small()
     assert encode_cond(model, torch.zeros(2, 1, 4, 4), torch.tensor([1, 0])).tolist() == [1, 0]
     assert draw_cond(model, 0, [0, 1, 5]).tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("conditioning", [None, {"name": "labels", "dropout": 0.1}])
+def test_moves_reach_the_network_with_and_without_a_condition(conditioning):
+    model = small(conditioning=conditioning, tell_moves=True).eval()
+    x, t = torch.randn(3, 1, 4, 4, generator=generator(0, "x")), torch.tensor([3, 9, 20])
+    cond, moves = None if conditioning is None else torch.tensor([0, 1, 1]), torch.eye(3)
+    cond_args = () if cond is None else (cond,)
+    with torch.no_grad():
+        expected = model.with_variance(x, t, *cond_args, moves=moves)[0]
+        assert torch.equal(given(model, cond, moves=moves)(x, t), expected)
+        assert not torch.equal(given(model, cond)(x, t), expected)
