@@ -24,7 +24,7 @@ METRICS = {
     "bound": Path("reports/bound/bound.json"),
     "paper": Path("reports/paper/x0_quality.json"),
 }
-DOORS = sorted(path.relative_to(TOP) for path in TOP.glob("doors/*/stages/page.py"))  # these have pages of their own
+DOORS = sorted(path.relative_to(TOP) for path in TOP.glob("doors/*/claims.yaml"))  # these have pages of their own
 FIRST = "unet_samples"  # the figure with which the page opens
 CHAPTERS = topics_in_order()
 FIGURES = [figure.path for topic in CHAPTERS.values() for figure in topic.figures.values()]

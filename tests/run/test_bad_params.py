@@ -134,7 +134,7 @@ def with_values(**changes):
         ({"train_unet__learning_rate": 1}, "train_unet.learning_rate is not a parameter; check its spelling"),
         ({"train_unett__lr": 1}, "train_unett is not a parameter; check its spelling"),
         ({"train_unet__unet__chanels": 1}, "train_unet.unet.chanels is not a parameter; check its spelling"),
-        ({"train_unet__network": "vit"}, "train_unet.network: 'vit' is no network; allowed: mlp, unet"),
+        ({"train_unet__network": "vit"}, "train_unet.network: 'vit' is no network; allowed: mlp, prior, unet"),
         ({"train_unet__schedule": "sine"}, "train_unet.schedule: 'sine' is no noise schedule; allowed: linear, "),
         ({"train_unet__unet__groups": 7}, "train_unet: channels is 64; it must be a multiple of groups, 7"),
         (

@@ -3,6 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 from runs import parent_id, runs, under_dvc
@@ -52,7 +53,8 @@ def run(stage, text):
 
 
 def table(parent):
-    """The table of a pipeline's stages, as MLflow itself reads one."""
+    """The table of a pipeline's stages, as MLflow itself reads one: in part by the client, in part by its global store."""
+    mlflow.set_tracking_uri(tracking_uri())
     found = MlflowClient(tracking_uri()).load_table(parent.info.experiment_id, "stages.json", [parent.info.run_id])
     return {row.stage: (row.state, row.run) for row in found.itertuples()}
 
