@@ -53,7 +53,7 @@ def run(stage, text):
 
 
 def table(parent):
-    """The table of a pipeline's stages, as MLflow itself reads one: by the client and, for the search, the global store."""
+    """The table of a pipeline's stages, as MLflow itself reads one; it searches in its global store."""
     mlflow.set_tracking_uri(tracking_uri())
     found = MlflowClient(tracking_uri()).load_table(parent.info.experiment_id, "stages.json", [parent.info.run_id])
     return {row.stage: (row.state, row.run) for row in found.itertuples()}
