@@ -58,3 +58,7 @@ def test_the_course_recipe_is_the_courses():
     said = words("course").stdout.split()
     for value in ("unet.channels=28", "unet.dim_mults=[1,2,4]", "max_steps=200", "batch_size=128", "lr=0.001"):
         assert f"train_unet.{value}" in said
+
+
+def test_the_default_passes_every_rule():
+    check(load_yaml(REPO / "params.yaml"))

@@ -5,8 +5,10 @@ from torch import nn
 
 from ddpm.diffusion.model import DiffusionModel
 from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
+from ddpm.run.compute import Compute
 from ddpm.run.seeding import generator, global_stream
 from ddpm.training.course import COURSE_DEFAULTS
+from ddpm.training.loop import Examples, start_training, training_steps
 from ddpm.training.params import Training
 
 SHAPE = (3, 4, 5)
@@ -22,6 +24,18 @@ class Scale(DiffusionModel):
 
     def forward(self, images, num_steps):  # noqa: ARG002
         return self.w * images
+
+
+class Watching(Scale):
+    """Remembers the x_t and t of each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, images, num_steps):
+        self.seen.append((images.detach().clone(), num_steps.clone()))
+        return super().forward(images, num_steps)
 
 
 class Recorder:
@@ -59,3 +73,9 @@ def greys(n, first=0, shape=(1, 2, 2)):
 
 def weights(model):
     return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def train(model, own, data, seed=0, cond=None):
+    """All steps, and the state that they leave."""
+    state = start_training(model, own, Compute())
+    return list(training_steps(state, own, Examples(data, cond), seed)), state

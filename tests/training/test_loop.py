@@ -6,33 +6,23 @@ from itertools import islice
 import pytest
 import torch
 from torch import nn
-from training.small import SHAPE, Scale, greys, images, params, tiny, weights
+from training.small import SHAPE, Scale, Watching, greys, images, params, tiny, train, weights
 
 from ddpm.data.order import batches
-from ddpm.diffusion.consistency import consistency_loss
-from ddpm.diffusion.forward import add_noise, noise_img
+from ddpm.diffusion.forward import noise_img
 from ddpm.diffusion.loss import training_loss
 from ddpm.diffusion.model import DiffusionModel
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.errors import UserError
 from ddpm.run.compute import Compute
 from ddpm.run.seeding import generator
-from ddpm.training import loop
 from ddpm.training.loop import (
     Examples,
     ema_with_warmup,
-    losses_of_batch,
-    noised_batch,
     start_training,
     training_steps,
 )
 from ddpm.training.steps import total_steps
-
-
-def train(model, own, data, seed=0, cond=None):
-    """All steps, and the state that they leave."""
-    state = start_training(model, own, Compute())
-    return list(training_steps(state, own, Examples(data, cond), seed)), state
 
 
 def adam_by_hand(w, data, own, seed, factors):
@@ -113,18 +103,6 @@ def test_total_steps_are_whole_and_at_least_one(n_images, epochs, expected):
     steps, _ = train(Scale(), params(epochs=epochs), images(n_images, shape=(1, 2, 2)))
     assert [step.number for step in steps] == list(range(1, expected + 1))
     assert [step.last for step in steps] == [False] * (expected - 1) + [True]
-
-
-class Watching(Scale):
-    """Remembers the x_t and t of each step."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def forward(self, images, num_steps):
-        self.seen.append((images.detach().clone(), num_steps.clone()))
-        return super().forward(images, num_steps)
 
 
 def test_each_step_sees_its_own_images_timesteps_and_noise():
@@ -273,72 +251,6 @@ def test_eight_bit_images_train_like_their_floats():
     x = torch.randint(0, 256, (24, *SHAPE), dtype=torch.uint8, generator=generator(0, "bytes"))
     losses = [[step.loss for step in train(tiny(), params(), data, 1)[0]] for data in (x, x.float() / 255 * 2 - 1)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
-
-
-def test_losses_of_a_batch_are_of_its_own_noise():
-    # w = 0 predicts no noise: the loss of an image is the mean square of its noise.
-    model, x0 = Scale(0.0), images(6, shape=(1, 2, 2))
-    model.noise_schedule = NoiseSchedule(50)
-    batch = noised_batch(x0, None, model.noise_schedule, params(), generator(0, "noise"))
-    t, eps, xt = noise_img(x0, model.noise_schedule, generator=generator(0, "noise"))
-    assert torch.equal(batch.num_steps, t)
-    assert torch.equal(batch.xt, add_noise(x0, eps, t, model.noise_schedule))
-    assert torch.equal(batch.xt, xt)
-    for part in (slice(0, 6), slice(2, 5)):
-        losses = losses_of_batch(model, batch.part(part), params())
-        assert (losses - eps[part].square().mean((1, 2, 3))).abs().max() < 1e-6
-
-
-def test_consistency_tuning_is_told_how_far_the_training_is(monkeypatch):
-    told = []
-
-    def recorded(predict, prediction, x0, eps, xt, num_steps, schedule, progress):
-        told.append((prediction, progress))
-        assert torch.equal(xt, add_noise(x0, eps, num_steps, schedule))
-        return consistency_loss(predict, prediction, x0, eps, xt, num_steps, schedule, progress)
-
-    monkeypatch.setattr(loop, "consistency_loss", recorded)
-    own = params(prediction="x0", weighting="consistency", batch_size=8, micro_batches=2)
-    steps, state = train(Scale(0.5), own, images(20, shape=(1, 2, 2)))
-    assert told == [("x0", step / 6) for step in range(6) for _ in range(2)]
-    assert weights(state.modules["model"]).item() != 0.5
-    assert len(steps) == 6
-
-
-def test_each_part_of_a_batch_keeps_its_conditioning():
-    batch = noised_batch(images(6), torch.arange(6), NoiseSchedule(50), params(), generator(0, "noise"))
-    assert batch.part(slice(2, 5)).cond.tolist() == [2, 3, 4]
-
-
-class Moved(Watching):
-    """Is told how its images were moved, and remembers it."""
-
-    takes_moves = True
-
-    def with_variance(self, images, num_steps, moves):
-        self.told = [*getattr(self, "told", []), moves]
-        return self(images, num_steps), None
-
-
-def test_a_network_that_takes_them_is_told_the_moves_of_its_own_images():
-    # With T = 1 of the linear schedule the noise has a standard deviation of 0.01. The left half is black.
-    model, halves = Moved(), torch.tensor([-1.0, -1, 1, 1]).expand(20, 1, 4, 4)
-    train(model, params(max_steps=1, flip=True, max_shift=1, micro_batches=2), halves)
-    told = torch.cat(model.told)
-    for row, (mirrored, _, across) in zip(torch.cat([xt for xt, _ in model.seen])[:, 0, 0], told, strict=True):
-        bright = 2 + across if mirrored else 2 - across  # columns, when the picture moves to the right
-        assert (row > 0).sum() == bright
-    assert len(told.unique(dim=0)) > 10  # of 18
-    train(Watching(), params(flip=True), halves)  # others are not
-
-
-@pytest.mark.parametrize("micro_batches", [2, 4])
-def test_micro_batches_train_as_the_whole_batch(micro_batches):
-    """Adam's first steps are as large as lr wherever a gradient is rounded to another sign, so losses are compared."""
-    losses = [
-        [step.loss for step in train(tiny(), params(micro_batches=n), images(24), 1)[0]] for n in (1, micro_batches)
-    ]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_a_diverging_loss_names_step_rate_and_batch_and_leaves_the_state_before_it():

@@ -1,19 +1,18 @@
 """Stage evaluate: how good samples are beside real images, and how true they are to their captions."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from ddpm.data.dataset import SPLITS, load_dataset
-from ddpm.evaluation.captioned import evaluate_captioned
-from ddpm.evaluation.evaluate import EvaluateUnet
-from ddpm.evaluation.metric import METRICS
-from ddpm.run.files import load_tensors, write_json
-from ddpm.run.stage import Stage, StageRun, run
+from torch import Tensor
 
-DATA = {split: f"../../data/images/{split}.safetensors" for split in SPLITS}
+from ddpm.doors.evaluate import evaluate_stage
+from ddpm.evaluation.evaluate import EvaluateUnet
+from ddpm.run.files import load_tensors
+from ddpm.run.stage import run
+
 SAMPLES = {name: f"samples/{name}.safetensors" for name in ("super", "base")}
-CLASSIFIER, PROMPTS = "../../models/classifier.safetensors", "data/prompts.safetensors"
-REPORTS = {name: f"reports/evaluate/{name}.json" for name in ("adherence", "scores", "metrics")}
+PROMPTS = "data/prompts.safetensors"
 
 
 class EvaluateCascade(EvaluateUnet):
@@ -22,25 +21,13 @@ class EvaluateCascade(EvaluateUnet):
     of: Literal["super", "base"]
 
 
-def main(stage: StageRun) -> None:
-    samples = load_tensors(Path(SAMPLES[stage.params.of]))["samples"]
-    prompts = {name: rows[: len(samples)] for name, rows in load_tensors(Path(PROMPTS)).items()}
-    splits = {split: load_dataset(Path(path)) for split, path in DATA.items()}
-    found = evaluate_captioned(stage.params, samples, prompts, splits, Path(CLASSIFIER), stage.seed, stage.compute)
-    for name, path in REPORTS.items():
-        write_json(Path(path), found[name])
-    stage.log.log_metrics({f"samples/{name}": value for name, value in found["metrics"].items()}, 0)
+def read(params: EvaluateCascade) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """The samples of one of the models, and their prompts."""
+    samples = load_tensors(Path(SAMPLES[params.of]))["samples"]
+    return samples, {name: rows[: len(samples)] for name, rows in load_tensors(Path(PROMPTS)).items()}
 
 
-STAGES = {
-    "evaluate": Stage(
-        main,
-        section=EvaluateCascade,
-        deps=[*DATA.values(), CLASSIFIER, PROMPTS, *SAMPLES.values()],
-        entries=[METRICS.module(name) for name in METRICS],
-        outs=[*REPORTS.values()],
-    )
-}
+STAGES = evaluate_stage(read, [PROMPTS, *SAMPLES.values()], EvaluateCascade)
 
 if __name__ == "__main__":
     run(STAGES)

@@ -3,18 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ddpm.conditioning.conditioning import CONDITIONINGS
 from ddpm.conditioning.kinds.clip_caption import ClipCaption
 from ddpm.conditioning.kinds.embedding import Embedding
 from ddpm.conditioning.text import TextShape
 from ddpm.doors.main_pipeline import main_data
+from ddpm.doors.shared_rules import are_no_pictures, kind
 from ddpm.rules import conditioning_fits, sampling_fits
 from ddpm.sampling.sampler import SAMPLERS
-
-
-def kind(training: Any) -> Any:
-    """The class of the conditioning that a `TrainModel` chooses; None for none."""
-    return training.conditioning and CONDITIONINGS[training.conditioning]
 
 
 def networks_can_be_built(params: Any) -> Iterator[str]:
@@ -49,17 +44,8 @@ def embeddings_are_those_of_clip(params: Any) -> Iterator[str]:
 
 
 def embeddings_are_no_pictures(params: Any) -> Iterator[str]:
-    """They have no pixels of 8 bits and no edges, and lie beyond [-1, 1]."""
-    training = params.train_prior
-    for key, value, allowed in (
-        ("train_prior.flip", training.flip, False),
-        ("train_prior.max_shift", training.max_shift, 0),
-        ("sample_prior.clip_sample", params.sample_prior.clip_sample, False),
-    ):
-        if value != allowed:
-            yield f"{key} is {str(value).lower()}; embeddings are no pictures, so it must be {str(allowed).lower()}"
-    if training.weighting in ("bound", "consistency"):
-        yield f"train_prior.weighting is {training.weighting}; it is of pixels, so it must be simple, x0 or min_snr"
+    """The prior learns vectors."""
+    yield from are_no_pictures("embeddings", params, "train_prior", "sample_prior")
 
 
 def decoder_takes_what_it_is_given(params: Any) -> Iterator[str]:

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ddpm.conditioning.conditioning import CONDITIONINGS
 from ddpm.doors.main_pipeline import main_data
+from ddpm.doors.shared_rules import kind
 from ddpm.sampling.sampler import SAMPLERS
 
 SEES_HOLES = {"train_base": False, "train_inpaint": True}
@@ -16,8 +16,8 @@ def networks_can_be_built(params: Any) -> Iterator[str]:
     source = main_data().source
     for stage, sees_holes in SEES_HOLES.items():
         training = getattr(params, stage)
-        kind = CONDITIONINGS[training.conditioning] if training.conditioning else None
-        if kind is None or kind.data_set is None or kind.gives_mask != sees_holes:
+        chosen = kind(training)
+        if not chosen or chosen.data_set is None or chosen.gives_mask != sees_holes:
             what = "a caption and a hole" if sees_holes else "a caption"
             yield f"{stage}.conditioning is {training.conditioning}; it must be one that gives {what}"
             continue

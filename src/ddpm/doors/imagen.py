@@ -3,17 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ddpm.conditioning.conditioning import CONDITIONINGS
 from ddpm.conditioning.kinds.frozen_caption import FrozenCaption
 from ddpm.conditioning.kinds.low_resolution import LowResolution
 from ddpm.conditioning.text import TextShape
 from ddpm.doors.main_pipeline import main_data
+from ddpm.doors.shared_rules import kind
 from ddpm.rules import conditioning_fits, sampling_fits
-
-
-def kind(training: Any) -> Any:
-    """The class of the conditioning that a `TrainModel` chooses."""
-    return training.conditioning and CONDITIONINGS[training.conditioning]
 
 
 def networks_fit(params: Any) -> Iterator[str]:

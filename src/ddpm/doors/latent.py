@@ -5,6 +5,7 @@ from typing import Any
 
 from ddpm.data.dataset import FEWEST
 from ddpm.doors.main_pipeline import main_data
+from ddpm.doors.shared_rules import are_no_pictures
 from ddpm.rules import conditioning_fits, sampling_fits
 
 
@@ -21,19 +22,8 @@ def networks_can_be_built(params: Any) -> Iterator[str]:
 
 
 def latents_are_no_pictures(params: Any) -> Iterator[str]:
-    """They have no pixels of 8 bits and no edges, and lie beyond [-1, 1]."""
-    training = params.train_latent
-    variance = getattr(training.options("network"), "learn_variance", False)
-    for key, value, allowed in (
-        ("train_latent.flip", training.flip, False),
-        ("train_latent.max_shift", training.max_shift, 0),
-        (f"train_latent.{training.network}.learn_variance", variance, False),
-        ("sample_latent.clip_sample", params.sample_latent.clip_sample, False),
-    ):
-        if value != allowed:
-            yield f"{key} is {str(value).lower()}; latents are no pictures, so it must be {str(allowed).lower()}"
-    if training.weighting in ("bound", "consistency"):
-        yield f"train_latent.weighting is {training.weighting}; it is of pixels, so it must be simple, x0 or min_snr"
+    """The U-Net learns what the encoder makes."""
+    yield from are_no_pictures("latents", params, "train_latent", "sample_latent")
 
 
 def sampling_is_trained(params: Any) -> Iterator[str]:

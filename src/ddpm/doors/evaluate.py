@@ -1,0 +1,49 @@
+"""Stage evaluate of a door that reads text: how good samples are, and how true they are to their captions."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ddpm.data.dataset import SPLITS, load_dataset
+from ddpm.evaluation.captioned import evaluate_captioned
+from ddpm.evaluation.evaluate import EvaluateUnet
+from ddpm.evaluation.metric import METRICS
+from ddpm.run.files import load_tensors, write_json
+from ddpm.run.stage import Stage, StageRun
+
+DATA = {split: f"../../data/images/{split}.safetensors" for split in SPLITS}
+CLASSIFIER, SAMPLES = "../../models/classifier.safetensors", "samples/captions.safetensors"
+REPORTS = {name: f"reports/evaluate/{name}.json" for name in ("adherence", "scores", "metrics")}
+
+
+def samples_and_prompts(_: EvaluateUnet) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """The samples in one file with what they were asked for."""
+    drawn = load_tensors(Path(SAMPLES))
+    return drawn["samples"], drawn
+
+
+def evaluate_stage(
+    read: Callable[[Any], tuple[Tensor, Mapping[str, Tensor]]] = samples_and_prompts,
+    files: Sequence[str] = (SAMPLES,),
+    section: type[EvaluateUnet] = EvaluateUnet,
+) -> dict[str, Stage]:
+    """The stage that writes reports/evaluate/.
+
+    Args:
+        read: Gives the samples, and their prompts as `evaluate_captioned` takes them, for the stage's params.
+        files: What it reads.
+        section: The class of section `evaluate`.
+    """
+
+    def main(stage: StageRun) -> None:
+        samples, prompts = read(stage.params)
+        splits = {split: load_dataset(Path(path)) for split, path in DATA.items()}
+        found = evaluate_captioned(stage.params, samples, prompts, splits, Path(CLASSIFIER), stage.seed, stage.compute)
+        for name, path in REPORTS.items():
+            write_json(Path(path), found[name])
+        stage.log.log_metrics({f"samples/{name}": value for name, value in found["metrics"].items()}, 0)
+
+    deps, entries = [*DATA.values(), CLASSIFIER, *files], [METRICS.module(name) for name in METRICS]
+    return {"evaluate": Stage(main, section=section, deps=deps, entries=entries, outs=[*REPORTS.values()])}
