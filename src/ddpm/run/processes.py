@@ -177,6 +177,7 @@ def _started(n: int) -> Iterator[None]:
                 raise _others.lost()
             time.sleep(0.02)
         _connect(store, 0, n)
+        ending.callback(_leave)
         yield
         _part()
 
@@ -220,7 +221,13 @@ def _part() -> None:
     """Wait until all have what they exchange, and leave."""
     with _noticing_an_end():
         dist.barrier()
-    dist.destroy_process_group()
+    _leave()
+
+
+def _leave() -> None:
+    """End the threads that exchange: one that still runs when Python ends may abort it."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _connect(store: Store, number: int, n: int) -> None:
