@@ -1,11 +1,13 @@
 """A ruler that nothing was chosen by: distance and recall in the features of another classifier.
 
-    python -m benchmarks.second_evaluator            # three minutes; samples and data of the pipeline must be there
+    python -m benchmarks.second_evaluator                                  # three minutes, after `make repro`
+    python -m benchmarks.second_evaluator others=path/samples.safetensors  # beside other samples
 
 It has another shape, another seed and other training than the pipeline's classifier. Use it to check a conclusion,
 never to choose a parameter: then it would be no check any more. Writes docs/results/second_evaluator.md.
 """
 
+import argparse
 from itertools import islice
 from pathlib import Path
 
@@ -71,12 +73,25 @@ def features(model: Evaluator, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor
     return torch.cat([model.features(from_uint8(batch)) for batch in images.split(500)])
 
 
+def named_file(word: str) -> tuple[str, Path]:
+    """An option NAME=FILE."""
+    name, _, path = word.partition("=")
+    if not Path(path).is_file():
+        raise argparse.ArgumentTypeError(f"{word}; give NAME=FILE, a file that holds `samples`")
+    return name, Path(path)
+
+
 def main() -> None:
-    parser(__doc__).parse_args()
+    options = parser(__doc__)
+    options.add_argument("others", type=named_file, nargs="*", metavar="NAME=FILE", help="of samples")
+    others = options.parse_args().others
     train, held_out, test = (
         load_dataset(Path(f"data/images/{name}.safetensors")) for name in ("train", "held_out", "test")
     )
-    samples = load_tensors(Path("samples/unet.safetensors"))["samples"]
+    files = {"samples": Path("samples/unet.safetensors"), **dict(others)}
+    sets = {name: load_tensors(path)["samples"] for name, path in files.items()}
+    n = min(len(samples) for samples in sets.values())
+    sets["real images"] = held_out.images
     model = trained(train)
     with torch.no_grad():
         guesses = torch.cat([model(from_uint8(batch)).argmax(1) for batch in test.images.split(500)])
@@ -84,11 +99,11 @@ def main() -> None:
     accuracy = guesses.eq(test.labels).double().mean().item()
     reference = features(model, test.images)
     rows = []
-    for name, images in (("samples", samples), ("real images", held_out.images[: len(samples)])):
-        found = features(model, images)
+    for name, images in sets.items():
+        found = features(model, images[:n])
         recall = share_in_manifold(reference[: len(found)], found)
         rows.append((name, f"{fid(reference, found):.3f}", f"{recall:.3f}"))
-    about = f"{len(samples)} images each, against {len(reference)} test images, on {machine()}."
+    about = f"{n} images each, against {len(reference)} test images, on {machine()}."
     text = f"{about} The classifier gets {accuracy:.1%} of the test images right.\n\n"
     insert(DOC, text + table(("", "distance", "recall"), rows))
 

@@ -24,6 +24,7 @@ from ddpm.data.dataset import ImageDataset
 from ddpm.data.order import batches
 from ddpm.errors import UserError
 from ddpm.registry import Registry
+from ddpm.run.processes import cores
 from ddpm.run.progress import hidden
 from ddpm.run.resume.file import read_about
 from ddpm.run.resume.state import TrainingState
@@ -81,7 +82,7 @@ class Peer(Trainee):
 
     def start(self, train: ImageDataset, n_steps: int, seed: int) -> Started:
         torch.use_deterministic_algorithms(False)  # this project's choice, which costs time
-        torch.set_num_threads(1)  # as we have: all are timed on one core
+        torch.set_num_threads(cores())
         with global_stream(seed, "init"):
             self._parts = PEERS[self.name](train.img_shape)
         modules = {"model": self._parts.model, "average": self._parts.averaging}

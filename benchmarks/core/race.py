@@ -16,10 +16,10 @@ from benchmarks.core.peer import BATCH, Peer, passes
 from benchmarks.core.rates import Ours, Rates, of_length, steps_in
 from ddpm import recipes
 from ddpm.data.dataset import SPLITS, ImageDataset, load_dataset
-from ddpm.evaluation.evaluate import all_scores, compare
+from ddpm.evaluation.evaluate import all_scores, as_metrics, compare
 from ddpm.images import to_uint8
 from ddpm.run.compute import Compute
-from ddpm.run.files import md5
+from ddpm.run.files import md5, save_tensors
 from ddpm.run.seeding import derive_seed
 
 STAGES = "train_unet", "sample_unet", "evaluate_unet"
@@ -66,9 +66,11 @@ def race(
                 cell = dict(zip(KEY, values, strict=True))
                 if cell not in ledger:
                     cells.setdefault(n_steps, []).append(cell)
-            for n_steps, seconds in passes(peer, train, list(cells), seed, KEPT / f"{peer.settings}-{seed}"):
+            folder = KEPT / f"{peer.settings}-{seed}"
+            for n_steps, seconds in passes(peer, train, list(cells), seed, folder):
                 n_batches = ceil((params.evaluate_unet.n_samples or params.sample.unet.n_samples) / BATCH)
                 samples = torch.cat([to_uint8(peer.draw(number, seed)) for number in range(n_batches)])
+                save_tensors(folder / f"samples/{n_steps}.safetensors", samples=samples)
                 row = {"failure": "", **scored(samples, params, splits), "train_seconds": seconds}
                 for cell in cells[n_steps]:
                     ledger.add(cell, row)
@@ -80,12 +82,10 @@ def current(ledger: Ledger) -> list[Row]:
 
 
 def scored(samples: Tensor, params: Any, splits: Mapping[str, ImageDataset]) -> dict[str, float]:
-    """Every metric of 8-bit samples, and its floor, as stage evaluate_unet computes them."""
+    """What stage evaluate_unet measures of 8-bit samples."""
     seed = derive_seed(params.seed, "evaluate_unet")
     comparison, _ = compare(params.evaluate_unet, {"samples": samples}, splits, CLASSIFIER, seed, Compute())
-    scores = all_scores(comparison)
-    values = {name: found.samples.value for name, found in scores.items()}
-    return values | {f"{name}_floor": found.floor.value for name, found in scores.items()}
+    return as_metrics(all_scores(comparison))
 
 
 def experiments(

@@ -1,13 +1,19 @@
 """How fast something trains, and so what a minute of its training is.
 
+    python -m benchmarks.core.rates '{}'     # how fast the default trains; with changes to params.yaml as JSON
+
 A minute is a minute of steady speed on a quiet machine: minutes x 60 / (seconds a step) steps, however long they really
 take. So results depend neither on what else the machine does nor on interruptions, and rows of different days compare.
+All cores are used, in the way of each trainee.
 Data, forward and backward pass, optimiser and EMA count. Evaluation, checkpoints, drawing and scoring do not, nor does
 building the network with the first step, unless something is learnt there.
 """
 
 import argparse
+import json
 import platform
+import subprocess
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -24,17 +30,19 @@ from benchmarks.core.clock import Clock
 from benchmarks.core.experiments import Values, params_with, settings
 from benchmarks.core.ledger import Ledger, Row
 from benchmarks.core.options import count, parser, positive
-from ddpm.data.dataset import ImageDataset
+from ddpm.data.dataset import ImageDataset, load_dataset
 from ddpm.errors import UserError
 from ddpm.run.compute import set_up
-from ddpm.run.processes import cores
+from ddpm.run.processes import cores, of_first, rank, together
 from ddpm.run.resume.state import TrainingState
 from ddpm.run.seeding import derive_seed
 from ddpm.training.loop import start_training, training_steps
 from ddpm.training.train_model import TrainModel, build_model, examples
 
 WARM_UP = 2  # steps that do not count: memory is allocated and kernels are chosen
+TRAIN = Path("data/images/train.safetensors")
 Started = tuple[TrainingState, Iterator[object]]  # a training, and an iterator that takes the steps it has yet to take
+Measured = tuple[float, float, int]  # seconds until the end of the first step, seconds of a later step, parameters
 
 
 class Trainee(ABC):
@@ -56,6 +64,10 @@ class Trainee(ABC):
     def start(self, train: ImageDataset, n_steps: int, seed: int) -> Started:
         """Build it, to be trained up to step `n_steps`."""
 
+    def measure(self, train: ImageDataset, seconds: float) -> Measured:
+        """How fast it trains; see `measure_once`."""
+        return measure_once(self, train, seconds)
+
 
 class Ours(Trainee):
     """Stage train_unet with `changes` to params.yaml."""
@@ -73,6 +85,17 @@ class Ours(Trainee):
         model = build_model(params, train, seed)
         state = start_training(model, params, compute)
         return state, training_steps(state, params, examples(model, train), seed, compute)
+
+    def measure(self, train: ImageDataset, seconds: float) -> Measured:  # noqa: ARG002
+        """The same of processes that share the work, as in a run of the stage."""
+        n = min(cores(), self.params.train_unet.micro_batches)
+        words = ["--standalone", "--nproc-per-node", str(n), "-m", "benchmarks.core.rates", json.dumps(self.changes)]
+        command = [sys.executable, "-m", "torch.distributed.run", *words, "--seconds", str(seconds)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise UserError(f"{self.name}: {done.stderr.strip().splitlines()[-1]}")
+        until_first, step, parameters = json.loads(done.stdout.splitlines()[-1])
+        return until_first, step, parameters
 
 
 def of_length(params: TrainModel, n_images: int, n_steps: int) -> dict[str, Any]:
@@ -114,9 +137,9 @@ class Rates(Ledger):
         missing = any((trainee.name, trainee.settings) not in have for trainee in trainees)
         if asked.phase != "rate" and not (asked.phase == "all" and missing):
             return
-        found: dict[str, list[tuple[float, float, int]]] = {trainee.name: [] for trainee in trainees}
+        found: dict[str, list[Measured]] = {trainee.name: [] for trainee in trainees}
         for number, trainee in product(range(asked.rounds), trainees):
-            found[trainee.name].append(measure_once(trainee, train, asked.seconds))
+            found[trainee.name].append(trainee.measure(train, asked.seconds))
             speed = trainee.batch_size / found[trainee.name][-1][1]
             print(f"round {number + 1} of {asked.rounds}: {trainee.name} {speed:.1f} images/s", flush=True)
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -147,14 +170,14 @@ def rate_options(doc: str | None, names: Sequence[str]) -> argparse.ArgumentPars
 
 def measure_once(
     trainee: Trainee, train: ImageDataset, seconds: float, now: Callable[[], float] = time.perf_counter
-) -> tuple[float, float, int]:
-    """(seconds until the end of the first step, seconds of a later step, parameters), from `seconds` of training."""
+) -> Measured:
+    """Train for so many seconds; the first process says when they are over."""
     began = now()
     state, steps = trainee.start(train, 10_000, 0)
     clock = Clock(steps, now)
     next(clock)
     until_first = now() - began
-    while len(clock.laps) < WARM_UP + 2 or sum(clock.laps[WARM_UP:]) < seconds:
+    while of_first(len(clock.laps) < WARM_UP + 2 or sum(clock.laps[WARM_UP:]) < seconds):
         next(clock)
     parameters = sum(parameter.numel() for parameter in state.modules["model"].parameters())
     return until_first, mean(clock.laps[WARM_UP:]), parameters
@@ -169,3 +192,18 @@ def machine(device: torch.device = torch.device("cpu")) -> str:
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     cpu = f"{(names or [platform.machine()])[0]} ({torch.backends.cpu.get_cpu_capability()})"
     return f"{cpu}, {cores()} cores, torch {torch.__version__}"
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("changes", type=json.loads, help="to params.yaml")
+    options.add_argument("--seconds", type=positive, default=15.0)
+    asked = options.parse_args()
+    with together(1, 1024):
+        found = measure_once(Ours("ours", asked.changes), load_dataset(TRAIN), asked.seconds)
+    if not rank():
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -14,6 +14,13 @@ from ddpm.errors import UserError
 IMAGES = ImageDataset(torch.arange(3 * BATCH, dtype=torch.uint8).reshape(-1, 1, 1, 1))
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As other tests have it; a peer takes as many as there are cores."""
+    yield
+    torch.set_num_threads(1)
+
+
 def weight(state):
     return state.modules["model"].weight.item()
 
