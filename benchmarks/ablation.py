@@ -8,15 +8,13 @@ benchmarks/results/ablation/ and docs/results/ablation.md.
 Samples are scored against held-out images of the training split; bits/dim are those of the test split.
 """
 
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import Any, get_args
 
-from benchmarks.core.experiments import Experiment, Metrics, Values, collect, settings
+from benchmarks.core.experiments import Experiment, Metrics, Values, collect, reproduce, settings
 from benchmarks.core.ledger import Ledger, Row, groups, latest, numbers
 from benchmarks.core.options import add_work, parser
 from benchmarks.core.report import figure, insert, real_images, summary
@@ -41,7 +39,7 @@ def main() -> None:
     add_work(options)
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     asked = options.parse_args()
-    subprocess.run([sys.executable, "-m", "dvc", "repro", "train_classifier"], check=True)
+    reproduce("train_classifier")
     recipe = recipes.load("ablation")
     about = settings(STAGES, recipe)
     cells = product(get_args(Prediction), WEIGHTINGS, VARIANCES, asked.seeds)

@@ -6,13 +6,11 @@ Runs each variant of doors/NAME/claims.yaml with each of its seeds, as DVC exper
 started again, it goes on. Writes benchmarks/results/claims/ and the verdicts into the door's README.
 """
 
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.core.claims import Claims, Result, judge, load_claims
-from benchmarks.core.experiments import Experiment, Metrics, collect, params_with, settings
+from benchmarks.core.experiments import Experiment, Metrics, collect, params_with, reproduce, settings
 from benchmarks.core.ledger import Ledger
 from benchmarks.core.options import add_work, parser
 from benchmarks.core.report import insert, spread, table
@@ -41,7 +39,7 @@ def main() -> None:
     for door, claims in stated.items():
         try:
             if not asked.report:
-                subprocess.run([sys.executable, "-m", "dvc", "repro", f"{DOORS}/{door}/dvc.yaml"], check=True)
+                reproduce(f"{DOORS}/{door}/dvc.yaml")
                 wanted = experiments(door, claims)
                 collect(ledger(door), claims.stages, wanted, measures(claims), asked.jobs, DOORS / door, asked.remote)
         finally:

@@ -73,7 +73,7 @@ def report() -> None:
                 for (name,), mine in groups(ordered(rows), "contender")
             }
         },
-        {"real images": numbers(rows, f"{SCORE}_floor")[-1]},
+        {"real images": floor for floor in numbers(rows, f"{SCORE}_floor")[-1:]},
     )
     save(drawn, PICTURE)
 

@@ -75,6 +75,17 @@ def settings(stages: Sequence[str], changes: Values, folder: Path = Path()) -> s
     return digest([values, {path: md5(folder / path) for path in inputs}])
 
 
+def reproduce(target: str) -> None:
+    """Bring a stage or a pipeline up to date, as `dvc repro` does, with what it prints.
+
+    Raises:
+        UserError: A stage failed, or DVC is at work elsewhere in this clone.
+    """
+    command = "dvc", "repro", target
+    if subprocess.run([sys.executable, "-m", *command]).returncode:
+        raise UserError(f"`{' '.join(command)}` failed, for the reason above; nothing else has run")
+
+
 def params_with(changes: Values, folder: Path = Path()) -> Any:
     """All of params.yaml with `changes`, checked as stage `check` does it; without the rules that a door has."""
     with chdir(folder):

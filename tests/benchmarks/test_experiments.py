@@ -15,7 +15,7 @@ from dvc.utils.hydra import apply_overrides
 from project import REPO
 from ruamel.yaml import YAML
 
-from benchmarks.core.experiments import Experiment, _ref, collect, outcome, params_with, reason, settings
+from benchmarks.core.experiments import Experiment, _ref, collect, outcome, params_with, reason, reproduce, settings
 from benchmarks.core.ledger import Ledger
 from benchmarks.core.sharing import Sharing
 from ddpm import recipes
@@ -204,3 +204,11 @@ def test_what_dvc_has_run_in_one_clone_is_a_row_in_another(repository, tmp_path_
     assert (rows["2"], rows["3"]) == (("", "102.0"), ("", "103.0"))
     assert "diverged" in rows["10"][0]
     assert sorted((repository / "runs").read_text().split()) == ["10.0", "2.0", "3.0"]
+
+
+def test_a_stage_that_fails_before_the_experiments_is_one_line(repository):
+    reproduce("train")
+    assert (repository / "weights").read_text() == "1.0"
+    (repository / "params.yaml").write_text("train: {lr: 8.5, base: 0.0}\nseed: 0\n")
+    with pytest.raises(UserError, match="^`dvc repro train` failed, for the reason above; nothing else has run$"):
+        reproduce("train")
