@@ -73,7 +73,7 @@ def report() -> None:
                 for (name,), mine in groups(ordered(rows), "contender")
             }
         },
-        {"real images": floor for floor in numbers(rows, f"{SCORE}_floor")[-1:]},
+        dict(zip(["real images"], numbers(rows, f"{SCORE}_floor")[-1:], strict=False)),
     )
     save(drawn, PICTURE)
 

@@ -210,5 +210,5 @@ def test_a_stage_that_fails_before_the_experiments_is_one_line(repository):
     reproduce("train")
     assert (repository / "weights").read_text() == "1.0"
     (repository / "params.yaml").write_text("train: {lr: 8.5, base: 0.0}\nseed: 0\n")
-    with pytest.raises(UserError, match="^`dvc repro train` failed, for the reason above; nothing else has run$"):
+    with pytest.raises(UserError, match=r"^`dvc repro train` failed, for the reason above; nothing else has run$"):
         reproduce("train")
