@@ -25,20 +25,28 @@ def known():
 
 
 def test_shares_are_of_the_images_that_the_caption_is_about():
-    found = adherence_scores(known(), 50, 0)
+    found = adherence_scores(known())
     assert found.keys() == {"whole", "class", "tone"}
     assert found["class"].value == 3 / 4
     assert found["tone"].value == 150 / 200
     assert found["whole"].value == known().whole.double().mean()
-    # the half-sample bootstrap of a share: its standard error, give or take a third
-    assert (found["class"].high - 0.75) / 1.96 == pytest.approx((0.75 * 0.25 / 400) ** 0.5, rel=1 / 3)
+    # with so many images, Wilson's interval is that of the standard error to a hundredth
+    assert (found["class"].high - found["class"].low) / 2 / 1.96 == pytest.approx((0.75 * 0.25 / 400) ** 0.5, rel=0.01)
     assert as_values(found)["class"]["value"] == 3 / 4
 
 
 def test_part_of_the_images():
     part = part_of(known(), torch.arange(400) < 50)
     assert len(part.item) == 50
-    assert adherence_scores(part, 5, 0)["tone"].value == 0
+    assert adherence_scores(part)["tone"].value == 0
+
+
+@pytest.mark.parametrize("right", [0, 399, 400])
+def test_an_interval_of_shares_is_neither_empty_nor_beyond_what_a_share_can_be(right):
+    said = torch.zeros(400, len(NAMES), dtype=torch.bool)
+    found = adherence_scores(Adherence(torch.arange(400) < right, said, said))["class"]
+    assert 0 <= found.low <= right / 400 <= found.high <= 1
+    assert found.high - found.low > 0.005
 
 
 def test_a_mean_is_the_mean():

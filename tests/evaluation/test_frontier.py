@@ -31,6 +31,7 @@ def test_judges_see_samples_and_captions():
     found = judged(images, rows, judges)
     assert list(found) == ["precision", "recall", "adherence", "clip"]
     assert (found["precision"].value, found["recall"].value) == (1, 1)  # the very same images
+    assert all(0 <= found[name].low < found[name].high <= 1 for name in ("precision", "recall", "adherence"))
     assert abs(found["clip"].value - images.double().mean().item()) < 1e-4  # float32 sums of 784 levels
 
 

@@ -38,7 +38,7 @@ def main(stage: StageRun) -> None:
         filled[name] = fill(stage, model, shown.x0, missing, prompts.tokens)
         true = adherence(filled[name], captions(prompts.tokens), describe(classifier, filled[name]).classes)
         seam = mean(seam_error(filled[name], shown.images, missing), params.n_halves, stage.seed)
-        report[name] = as_values({"seam_error": seam, **adherence_scores(true, params.n_halves, stage.seed)})
+        report[name] = as_values({"seam_error": seam, **adherence_scores(true)})
     save_tensors(Path(FILLED), images=shown.images, holes=missing, tokens=prompts.tokens, **filled)
     metrics = {f"{name}/{key}": found["value"] for name, scores in report.items() for key, found in scores.items()}
     write_json(Path(REPORT), report)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Bool, Shaped, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
 
 from ddpm.captions.adherence import Adherence, adherence
@@ -14,7 +14,7 @@ from ddpm.captions.attributes import NAMES
 from ddpm.captions.vocabulary import captions
 from ddpm.data.dataset import ImageDataset
 from ddpm.evaluation.classifier import describe, load_classifier
-from ddpm.evaluation.estimate import Estimate, estimate
+from ddpm.evaluation.estimate import Estimate, estimate, share
 from ddpm.evaluation.evaluate import EvaluateUnet, all_scores, as_metrics, as_report, compare
 from ddpm.run.compute import Compute
 
@@ -52,7 +52,7 @@ def evaluate_captioned(
     for end, images in (("", samples), ("_floor", held_out.images)):
         found = adherence(images, texts, describe(classifier, images).classes)
         for name, chosen in (("seen", seen), ("withheld", ~seen)):
-            adheres[name + end] = adherence_scores(part_of(found, chosen), params.n_halves, seed)
+            adheres[name + end] = adherence_scores(part_of(found, chosen))
     logging.info("%s", ", ".join(f"{name} captions: {found['whole']} adhere" for name, found in adheres.items()))
     asked = {"samples": samples[seen], "labels": held_out.labels[seen]}
     comparison, facts = compare(params, asked, splits, classifier_path, seed, compute)
@@ -64,25 +64,19 @@ def evaluate_captioned(
     }
 
 
-def adherence_scores(found: Adherence, rounds: int, seed: int) -> dict[str, Estimate]:
-    """Shares of samples in which the whole caption, the class and each attribute that was said are right.
-
-    Args:
-        found: `captions.adherence.adherence`.
-        rounds: Random halves behind each interval.
-        seed: Of the halves.
-    """
+def adherence_scores(found: Adherence) -> dict[str, Estimate]:
+    """Shares of samples in which the whole caption, the class and each attribute that was said are right."""
     said = {name: found.shown[found.said[:, column], column] for column, name in enumerate(NAMES)}
     groups = {
         "whole": found.whole,
         "class": found.item,
         **{name: right for name, right in said.items() if len(right)},
     }
-    return {name: mean(right, rounds, seed) for name, right in groups.items()}
+    return {name: share(right) for name, right in groups.items()}
 
 
-def mean(values: Shaped[Tensor, " n"], rounds: int, seed: int) -> Estimate:
-    """The mean of numbers, or the share of true values, with its interval."""
+def mean(values: Float[Tensor, " n"], rounds: int, seed: int) -> Estimate:
+    """The mean of numbers with its interval, from as many random halves as `rounds`."""
     return estimate(lambda some: some.mean().item(), values.double(), rounds, seed)
 
 

@@ -1,6 +1,7 @@
 """What guidance trades: precision against recall, and how true samples are to their captions, scale by scale."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from jaxtyping import Float, Integer, UInt8
@@ -10,8 +11,8 @@ from ddpm.captions.adherence import adherence
 from ddpm.captions.vocabulary import captions
 from ddpm.evaluation.captioned import mean
 from ddpm.evaluation.classifier import Classifier, describe
-from ddpm.evaluation.estimate import Estimate, estimate
-from ddpm.evaluation.manifold import share_in_manifold
+from ddpm.evaluation.estimate import Estimate, estimate, share
+from ddpm.evaluation.manifold import in_manifold, share_in_manifold
 
 
 class Judges(NamedTuple):
@@ -43,10 +44,11 @@ def judged(samples: UInt8[Tensor, "n c h w"], rows: Integer[Tensor, "n length"],
     seen = describe(judges.classifier, samples)
     adheres = adherence(samples, captions(rows), seen.classes).whole
     own = judges.rounds, judges.seed
+    recall = estimate(lambda some: share_in_manifold(judges.reference, some), seen.features, *own)
     found = {
-        "precision": estimate(lambda some: share_in_manifold(some, judges.reference), seen.features, *own),
-        "recall": estimate(lambda some: share_in_manifold(judges.reference, some), seen.features, *own),
-        "adherence": mean(adheres, *own),
+        "precision": share(in_manifold(seen.features, judges.reference)),
+        "recall": replace(recall, low=max(recall.low, 0.0), high=min(recall.high, 1.0)),
+        "adherence": share(adheres),
     }
     for name, scores in judges.clips.items():
         found[name] = mean(scores(samples, rows), *own)
