@@ -230,6 +230,18 @@ LIMITS = [
         1,
         "train_unet.max_shift is 1; conditioning clusters shows images as they are, so it must be 0",
     ),
+    *(
+        (
+            "moves_are_made",
+            {"train_unet.unet.tell_moves": True, "train_unet.flip": False, "train_unet.max_shift": 0},
+            key,
+            on,
+            off,
+            "train_unet.unet.tell_moves is true; no image is moved, so it must be false, or train_unet.flip true, or "
+            "train_unet.max_shift above 0",
+        )
+        for key, on, off in (("train_unet.flip", True, False), ("train_unet.max_shift", 1, 0))
+    ),
     (
         "conditioning_fits_augmentation",
         {"train_unet.conditioning": "clusters"},

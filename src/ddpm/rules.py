@@ -148,6 +148,18 @@ def conditioning_fits_augmentation(params: Any) -> Iterator[str]:
                     )
 
 
+def moves_are_made(params: Any) -> Iterator[str]:
+    """A network that is told how its training images were moved is shown some that were."""
+    for name in MODELS:
+        training = getattr(params, f"train_{name}")
+        tells = getattr(training.options("network"), "tell_moves", False)
+        if tells and not (training.flip or training.max_shift):
+            yield (
+                f"train_{name}.{training.network}.tell_moves is true; no image is moved, so it must be false, or "
+                f"train_{name}.flip true, or train_{name}.max_shift above 0"
+            )
+
+
 def clusters_have_images(params: Any) -> Iterator[str]:
     """k-means needs at least k images."""
     if params.train_unet.conditioning is None:
@@ -256,6 +268,7 @@ RULES: tuple[Rule, ...] = (
     variance_was_learned,
     labels_are_there,
     conditioning_fits_augmentation,
+    moves_are_made,
     clusters_have_images,
     evaluation_has_images,
     corners_can_be_tested,
