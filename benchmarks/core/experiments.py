@@ -29,7 +29,7 @@ from ddpm.check import checked_params
 from ddpm.errors import UserError
 from ddpm.rules import RULES
 from ddpm.run.dvc import CHECK, DVC_YAML, declared_stages
-from ddpm.run.files import md5
+from ddpm.run.files import atomic_path, md5
 from ddpm.run.params import PARAMS
 from ddpm.run.plan import PLAN
 from ddpm.run.yaml import load_yaml
@@ -208,6 +208,14 @@ def outcome(name: str, stages: Sequence[str], changes: Values, stopped: Event, f
     files = DVCFileSystem(rev=ref)
     paths = {stage: (folder / f"reports/{stage}/metrics.json").as_posix() for stage in stages}
     return {stage: json.loads(files.read_text(path)) for stage, path in paths.items() if files.exists(path)}
+
+
+def keep_output(name: str, output: Path, path: Path) -> None:
+    """Copy an output of an experiment that has ended in this clone to `path`, unless that is there."""
+    if not path.exists() and (ref := _ref(name)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            DVCFileSystem(rev=ref).get_file(output.as_posix(), temporary.as_posix())
 
 
 def _until(is_last: Callable[[str], bool], lines: Iterable[str]) -> Iterator[str]:

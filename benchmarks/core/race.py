@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.core.experiments import Experiment, Values, collect, digest, params_with, settings
+from benchmarks.core.experiments import Experiment, Values, collect, digest, keep_output, params_with, settings
 from benchmarks.core.ledger import KEPT, Ledger, Row, latest
 from benchmarks.core.peer import BATCH, Peer, passes
 from benchmarks.core.rates import Ours, Rates, of_length, steps_in
@@ -25,7 +25,7 @@ from ddpm.run.seeding import derive_seed
 STAGES = "train_unet", "sample_unet", "evaluate_unet"
 KEY = "contender", "settings", "judge", "minutes", "seed", "n_steps"
 DATA = {split: Path(f"data/images/{split}.safetensors") for split in SPLITS}
-CLASSIFIER = Path("models/classifier.safetensors")
+CLASSIFIER, SAMPLES = Path("models/classifier.safetensors"), Path("samples/unet.safetensors")
 
 
 def race(
@@ -55,8 +55,10 @@ def race(
         return
     params = params_with(base)
     judge = digest([params.evaluate_unet.model_dump(), *map(md5, (CLASSIFIER, *DATA.values()))])
-    wanted = experiments(rates, ours, seeds, base, judge, len(train), asked.minutes)
+    wanted = list(experiments(rates, ours, seeds, base, judge, len(train), asked.minutes))
     collect(ledger, STAGES, wanted, lambda metrics: metrics["evaluate_unet"], asked.jobs, sharing=asked.remote)
+    for each in wanted:
+        keep_output(each.name(ledger.path.stem), SAMPLES, samples_of(each.cell))
     for peer in peers:
         for seed in seeds[peer.name]:
             cells: dict[int, list[dict[str, object]]] = {}
@@ -66,14 +68,18 @@ def race(
                 cell = dict(zip(KEY, values, strict=True))
                 if cell not in ledger:
                     cells.setdefault(n_steps, []).append(cell)
-            folder = KEPT / f"{peer.settings}-{seed}"
-            for n_steps, seconds in passes(peer, train, list(cells), seed, folder):
+            for n_steps, seconds in passes(peer, train, list(cells), seed, KEPT / f"{peer.settings}-{seed}"):
                 n_batches = ceil((params.evaluate_unet.n_samples or params.sample.unet.n_samples) / BATCH)
                 samples = torch.cat([to_uint8(peer.draw(number, seed)) for number in range(n_batches)])
-                save_tensors(folder / f"samples/{n_steps}.safetensors", samples=samples)
+                save_tensors(samples_of(cells[n_steps][0]), samples=samples)
                 row = {"failure": "", **scored(samples, params, splits), "train_seconds": seconds}
                 for cell in cells[n_steps]:
                     ledger.add(cell, row)
+
+
+def samples_of(cell: Mapping[str, object]) -> Path:
+    """Where the samples of a row are kept."""
+    return KEPT / f"{cell['settings']}-{cell['seed']}/samples/{cell['n_steps']}.safetensors"
 
 
 def current(ledger: Ledger) -> list[Row]:

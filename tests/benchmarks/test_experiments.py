@@ -15,7 +15,17 @@ from dvc.utils.hydra import apply_overrides
 from project import REPO
 from ruamel.yaml import YAML
 
-from benchmarks.core.experiments import Experiment, _ref, collect, outcome, params_with, reason, reproduce, settings
+from benchmarks.core.experiments import (
+    Experiment,
+    _ref,
+    collect,
+    keep_output,
+    outcome,
+    params_with,
+    reason,
+    reproduce,
+    settings,
+)
 from benchmarks.core.ledger import Ledger
 from benchmarks.core.sharing import Sharing
 from ddpm import recipes
@@ -131,6 +141,10 @@ def test_each_run_is_a_row_once_and_its_end_is_told_apart(repository, capsys):
     assert len((repository / "runs").read_text().split()) == 4  # nothing ran again
     assert _ref(wanted[0].name("rows")).startswith("refs/exps/")
     assert json.dumps(outcome(wanted[0].name("rows"), ("train",), {}, Event())) == '{"train": {"fid": 102.0}}'
+    for name in (wanted[0].name("rows"), wanted[0].name("rows"), "never-run"):
+        keep_output(name, Path("weights"), repository / name / "weights")
+    assert (repository / wanted[0].name("rows") / "weights").read_text() == "2.0"
+    assert not (repository / "never-run").exists()
 
 
 def test_ctrl_c_ends_the_stages_and_leaves_the_workspace_as_it_was(repository, request):
