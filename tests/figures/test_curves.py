@@ -30,7 +30,7 @@ def test_losses_by_timestep_are_the_numbers_given_on_a_log_scale() -> None:
     axes = figure.axes[0]
     assert [points(line) for line in axes.lines[:2]] == [losses, optimal]
     assert axes.get_yscale() == "log"
-    assert legend(figure) == ["mean over all t: 0.6000", "least possible, by the exact denoiser: 0.4000"]
+    assert legend(figure) == ["mean over all t: 0.6000", "minimum, by the exact denoiser: 0.4000"]
     assert len(curves.loss_by_timestep(losses, "x0", LABEL).axes[0].lines) == 1
 
 

@@ -66,7 +66,7 @@ def labels(axes):
             "signals",
             [i / 12 for i in range(12)],
             ["a dress", "a bag"],
-            ["embedding of the prior", "", "text embedding", "", "caption alone", ""],
+            ["prior's embedding", "", "text embedding", "", "caption only", ""],
         ),
         ("variations", [0, 1 / 4, 0, 2 / 8, 1 / 8, 3 / 8], ["original", "variation 1", "variation 2"], []),
         (
@@ -88,7 +88,7 @@ def test_every_image_stands_in_its_place(name, expected, rows, columns, inputs, 
 
 def test_the_curves_of_guidance_say_what_the_decoder_was_given(inputs):
     [axes] = TOPIC.figures["guidance"].draw(inputs).axes
-    assert labels(axes.get_legend().get_texts()) == ["embedding of the prior", "caption alone"]
+    assert labels(axes.get_legend().get_texts()) == ["prior's embedding", "caption only"]
     assert axes.lines[0].get_xydata().tolist() == [[0.25, 0.75], [0.5, 0.5]]
 
 

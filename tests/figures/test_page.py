@@ -251,7 +251,7 @@ def test_a_number_stands_in_the_row_and_column_that_name_it():
     rows = rows_of(build())
     bound = table_of(Path("reports/bound/bound.json"))["variances"]
     for variance, splits in bound.items():
-        for split, words in (("test", "test split"), ("train", "training split"), ("gap", "test less training split")):
+        for split, words in (("test", "test split"), ("train", "training split"), ("gap", "test minus training split")):
             (row,) = [Page(row) for row in rows if f"<code>{variance}</code>, {words}</th>" in row]
             found = splits[split]
             expected = [found["bits_per_dim"][key] for key in ("value", "low", "high")]
@@ -260,7 +260,7 @@ def test_a_number_stands_in_the_row_and_column_that_name_it():
     (table,) = [text for _, text in Page(section(build(), "paper")).all("caption") if text.startswith("Table 4")]
     assert table.endswith("with variance learned.")  # the first of params
     exact = table_of(Path("reports/evaluate_tiny/metrics.json"))
-    (row,) = [Page(row) for row in rows if "do the corner colours pass it?" in row]
+    (row,) = [Page(row) for row in rows if "does the model pass it?" in row]
     assert [text for _, text in row.all("data")] == ["no", "yes"]
     (row,) = [Page(row) for row in rows if "to the nearest gradient" in row]
     assert [a["value"] for a, _ in row.all("data")] == [str(exact[f"{who}_distance"]) for who in ("tiny", "exact")]
@@ -294,7 +294,7 @@ def test_params_and_hashes_are_those_of_the_files():
 
 def test_the_data_set_is_called_by_its_name():
     text = build()
-    assert "learns the images of\n<code>winter_clothes</code>" in text
+    assert "trained on the images of\n<code>winter_clothes</code>" in text
     assert "fashion" not in text.lower()
 
 

@@ -1,4 +1,4 @@
-"""What all figures share: the look, tables of images, axes for curves, and files that are the same on every run."""
+"""Shared by all figures: style, image grids, axes for curves, and PNG files that are identical on every run."""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ddpm.run.files import atomic_path
 
-# Twice the dots of a README column: a browser halves it cleanly, and dense screens show every dot.
+# Twice the width of a README column: browsers scale it down by exactly two, and high-DPI screens show every pixel.
 DPI = 150
 WIDTH = 1380
 MARGIN = 24
@@ -27,15 +27,15 @@ GAP = 4
 BREAK = 22
 MIN_CELL, MAX_CELL = 44, 200
 LINE = 27
-CHARACTER = 12  # no label's letters are wider on average
-NOTE_LENGTH = 118  # letters of a note that fit in WIDTH
+CHARACTER = 12  # upper bound on the mean width of a label's characters
+NOTE_LENGTH = 118  # characters of a note that fit in WIDTH
 LEGEND_COLUMNS = 4
 GOLDEN_RATIO = (1 + 5**0.5) / 2
 INK, FAINT = "#1a202c", "#5a6475"
 BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#a0aec0"
 SERIES = BLUE, ORANGE, "#2f855a", "#805ad5", "#b83280", "#975a16"
 
-# Starts from matplotlib's own defaults, so that a user's matplotlibrc cannot change a figure.
+# On top of matplotlib's defaults, so that a user's matplotlibrc cannot change a figure.
 styled = style.context(
     {
         "font.size": 10,
@@ -56,20 +56,22 @@ styled = style.context(
 
 
 def colors(n: int) -> list[str]:
-    """`n` different colours for `n` series: those of SERIES, then hues that a golden-ratio step keeps apart."""
+    """`n` distinct colours: those of SERIES, then hues spaced by the golden ratio."""
     further = (hsv_to_rgb((0.4 + i / GOLDEN_RATIO) % 1, 1, 0.45 + 0.3 * (i % 2)) for i in range(n - len(SERIES)))
     return [*SERIES[:n], *map(to_hex, further)]
 
 
 @styled
 def save(figure: Figure, path: str | Path, caption: str = "", alt: str = "") -> None:
-    """Write a figure as PNG, whole or not at all; the same figure gives the same bytes on every run.
+    """Write a figure as PNG, atomically; the same figure gives the same bytes on every run.
+
+    The caption, the alternative text and the positions of the images in the figure are stored in the file's metadata.
 
     Args:
         figure: The figure.
-        path: Where to.
-        caption: What the figure shows and what it means; kept in the file.
-        alt: What can be seen, for readers who cannot; kept in the file, as are the places of the images in it.
+        path: The PNG file.
+        caption: What the figure shows and what it means.
+        alt: Alternative text: what can be seen in the figure.
     """
     words = {"Caption": caption, "Alt": alt, "Images": json.dumps(image_boxes(figure))}
     with atomic_path(path) as temporary:
@@ -77,7 +79,7 @@ def save(figure: Figure, path: str | Path, caption: str = "", alt: str = "") -> 
 
 
 def image_boxes(figure: Figure) -> list[list[int]]:
-    """(left, top, right, bottom) of each image in a figure, in dots from its upper left corner."""
+    """(left, top, right, bottom) of each image in a figure, in pixels from its upper left corner."""
     boxes = [image.get_window_extent() for axes in figure.axes for image in axes.images]
     height = figure.bbox.height
     return [[round(box) for box in (b.x0, height - b.y1, b.x1, height - b.y0)] for b in boxes]
@@ -97,22 +99,22 @@ def image_table(
     column_breaks: Sequence[int] = (),
     row_breaks: Sequence[int] = (),
 ) -> Figure:
-    """Images in reading order, each pixel of them a square of a whole number of dots.
+    """A grid of images in row-major order. Each image is enlarged by an integer factor.
 
     Args:
         images: In [0, 1], with 1 or 3 channels.
-        n_columns: Images a row.
+        n_columns: Images per row.
         title: The figure's title.
         note: Text under the title.
-        xlabel: Of the columns.
-        ylabel: Of the rows.
-        columns: Their headings.
-        rows: Their headings.
+        xlabel: Label of the columns.
+        ylabel: Label of the rows.
+        columns: Headings of the columns.
+        rows: Headings of the rows.
         column_breaks: Columns before which the gap is wider.
         row_breaks: Rows before which the gap is wider.
 
     Returns:
-        A figure whose axes count dots, y downwards.
+        A figure whose axes are in pixels, y pointing down.
     """
     n, _, h, w = images.shape
     n_rows = -(-n // n_columns)
@@ -121,7 +123,7 @@ def image_table(
     room = WIDTH - left - MARGIN - _starts(n_columns, 0, column_breaks)[-1]
     scale = max(-(-MIN_CELL // w), min(room // (n_columns * w), MAX_CELL // max(h, w)))
     x, y = _starts(n_columns, scale * w, column_breaks), _starts(n_rows, scale * h, row_breaks)
-    ylabel = fill(ylabel, max(1, y[-1] // CHARACTER), break_long_words=False)  # no longer than the table is high
+    ylabel = fill(ylabel, max(1, y[-1] // CHARACTER), break_long_words=False)  # no longer than the grid is high
     left += LINE * ylabel.count("\n")
     figure, axes = _figure_of_dots(max(WIDTH, left + x[-1] + MARGIN), top + y[-1] + MARGIN, left, top, x[-1], y[-1])
     _write_title(figure, title, note)
@@ -143,14 +145,14 @@ def image_table(
 
 @styled
 def curve_axes(title: str, note: str, xlabel: str, ylabel: str, names: Sequence[str] = ()) -> tuple[Figure, Axes]:
-    """A figure with one wide pair of axes.
+    """A figure with one wide plot.
 
     Args:
         title: The figure's title.
         note: Text under the title.
-        xlabel: Of the axes.
-        ylabel: Of the axes.
-        names: What stands at 0, 1, ... of the x axis, in place of numbers: upright if there is no room side by side.
+        xlabel: Label of the x axis.
+        ylabel: Label of the y axis.
+        names: Tick labels at 0, 1, ... of the x axis, in place of numbers; rotated if they do not fit side by side.
     """
     left, top, width, height = 140, _below_note(note) + 2 * LINE, WIDTH - 140 - MARGIN, 420
     room = width // max(len(names), 1)
@@ -176,16 +178,16 @@ def curve_panels(
     share_y: bool = True,
     n_series: int = 2 * LEGEND_COLUMNS,
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with several pairs of axes side by side, and room for a legend above them.
+    """A figure with several plots side by side, and room for a legend above them.
 
     Args:
         title: The figure's title.
         note: Text under the title.
-        xlabel: Of each pair of axes.
-        ylabel: Of each pair of axes.
-        names: One for each pair of axes.
-        share_y: Whether all have one y scale; else each has its own.
-        n_series: Entries that the legend needs room for.
+        xlabel: Label of each x axis.
+        ylabel: Label of each y axis.
+        names: The title of each plot.
+        share_y: Whether all plots share one y scale.
+        n_series: Number of legend entries to leave room for.
     """
     legend_rows = -(-n_series // LEGEND_COLUMNS)
     top = _below_note(note) + (3 + legend_rows) * LINE
@@ -203,7 +205,7 @@ def curve_panels(
 
 
 def legend_above(figure: Figure, panels: Sequence[Axes], ncols: int = LEGEND_COLUMNS) -> None:
-    """One legend for all of `curve_panels`, over the right end of the last one, with each word once."""
+    """One legend for all of `curve_panels`, above the last plot's right end, without duplicate entries."""
     found = {word: line for axes in panels for line, word in zip(*axes.get_legend_handles_labels(), strict=True)}
     corner = panels[-1].get_position()
     above = 1.2 * LINE / figure.bbox.height
@@ -218,12 +220,12 @@ def legend_above(figure: Figure, panels: Sequence[Axes], ncols: int = LEGEND_COL
 
 
 def legend_over(axes: Axes, ncols: int) -> None:
-    """The legend of `curve_axes`, over their right end."""
+    """The legend of `curve_axes`, in the upper right corner."""
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=ncols, borderaxespad=0.2)
 
 
 def plain_log_scale(axes: Axes) -> None:
-    """A logarithmic y axis with plain numbers."""
+    """A logarithmic y axis with tick labels such as 0.5, without exponents."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -231,12 +233,12 @@ def plain_log_scale(axes: Axes) -> None:
 
 
 def show(axes: Axes, image: Float[Tensor, "c h w"], extent: tuple[int, int, int, int] | None = None) -> None:
-    """Draw one image, each pixel a flat square.
+    """Draw one image without interpolation.
 
     Args:
-        axes: Where.
-        image: In [0, 1]; one channel is grey.
-        extent: (left, right, bottom, top) on the axes, which then keep their own aspect.
+        axes: Where to draw it.
+        image: In [0, 1]; grey if it has one channel.
+        extent: (left, right, bottom, top) in data coordinates, which then set the aspect ratio; None: square pixels.
     """
     pixels = image.detach().cpu().permute(1, 2, 0).numpy()
     aspect: Literal["auto", "equal"] = "equal" if extent is None else "auto"
@@ -244,7 +246,7 @@ def show(axes: Axes, image: Float[Tensor, "c h w"], extent: tuple[int, int, int,
 
 
 def evenly_spaced(count: int, n: int) -> Tensor:
-    """`n` of the indices 0..count-1, or all if there are fewer: evenly spaced, with the first and (n > 1) the last."""
+    """`n` evenly spaced indices of 0..count-1, including the first and (for n > 1) the last; all if there are fewer."""
     return torch.linspace(0, count - 1, min(n, count), dtype=torch.float64).round().long()
 
 
@@ -268,7 +270,7 @@ def _below_note(note: str) -> int:
 
 
 def _starts(count: int, size: int, breaks: Sequence[int]) -> list[int]:
-    """Where each of `count` cells of `size` dots starts, and last, where the last one ends."""
+    """The start of each of `count` cells of `size` pixels, and the end of the last one."""
     gaps = [BREAK if i in breaks else GAP for i in range(1, count)]
     return [*accumulate((size + gap for gap in gaps), initial=0), count * size + sum(gaps)]
 

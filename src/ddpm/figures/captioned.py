@@ -1,4 +1,4 @@
-"""Figures of images and captions."""
+"""Figures of images with captions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,12 +14,12 @@ from ddpm.images import from_uint8
 
 
 def attribute_table(images: Float[Tensor, "n c h w"], values: Int64[Tensor, "n attributes"], n_columns: int) -> Figure:
-    """The first images that the rules give each value, a row a value.
+    """The first images to which the rules assign each value, one row per value.
 
     Args:
         images: In [0, 1].
         values: `captions.attributes.measured` of them.
-        n_columns: Images a row; rows with fewer end in black.
+        n_columns: Images per row; shorter rows are padded with black.
     """
     rows = []
     for number in range(len(VALUES)):
@@ -30,7 +30,7 @@ def attribute_table(images: Float[Tensor, "n c h w"], values: Int64[Tensor, "n a
         torch.cat(rows),
         n_columns,
         title="Attributes",
-        note="The first training images that the rules give each value. Images between two values have none.",
+        note="The first training images to which the rules assign each value. Images between two values get none.",
         xlabel="training images",
         ylabel="value",
         rows=[f"{name}: {value}" for name, pair in ATTRIBUTES.items() for value in pair],
@@ -45,15 +45,15 @@ def caption_grid(
 
     Args:
         samples: In [0, 1].
-        captions: A row each.
-        scales: A group of columns each.
+        captions: One row each.
+        scales: One group of columns each.
     """
     n = samples.shape[2]
     return image_table(
         samples.flatten(0, 2),
         n * len(scales),
         title="Captions and guidance",
-        note="Samples from pure noise, the first ones, not selected. More guidance makes them more alike and truer to "
+        note="The first samples from pure noise, not cherry-picked. More guidance makes them less diverse and truer to "
         "their caption.",
         xlabel="guidance scale",
         ylabel="caption",
@@ -64,11 +64,11 @@ def caption_grid(
 
 
 def holes_table(filled: Mapping[str, Tensor], n_columns: int = 12) -> Figure:
-    """Images, the same with a hole, and the hole filled by each method, a column an image.
+    """Images, the same images with a hole, and the hole filled by each method, one column per image.
 
     Args:
-        filled: 8-bit "images", "holes", and the images as each method left them.
-        n_columns: How many images are shown.
+        filled: "images" (8-bit), "holes", and the images filled by each method, "trained" and "replaced" (8-bit).
+        n_columns: Number of images to show.
     """
     images, holes = (filled[name][:n_columns] for name in ("images", "holes"))
     masked = torch.where(holes, 0.45, from_uint8(images))
@@ -78,7 +78,7 @@ def holes_table(filled: Mapping[str, Tensor], n_columns: int = 12) -> Figure:
         torch.cat(list(rows.values())),
         len(images),
         title="Inpainting",
-        note="Held-out images, the first ones. Third row: by the network that was trained to fill holes. Last row: by "
+        note="The first held-out images. Third row: filled by the network that was trained to inpaint. Last row: by "
         "the base model, with the known pixels replaced at each step.",
         xlabel="held-out images",
         ylabel="",
@@ -88,14 +88,14 @@ def holes_table(filled: Mapping[str, Tensor], n_columns: int = 12) -> Figure:
 
 @styled
 def frontier(rows: Rows, names: Mapping[str, str]) -> Figure:
-    """Precision by recall, a curve for each method, with its guidance scales.
+    """Precision against recall, one curve per method, labelled with guidance scales.
 
     Args:
         rows: Of reports/sweep/sweep.csv.
-        names: What the methods are called.
+        names: The legend entry of each method.
     """
-    note = "Both by the classifier's features; up and to the right is better. The numbers are guidance scales."
-    figure, axes = curve_axes("What guidance trades", note, "recall", "precision")
+    note = "Both in the classifier's features; up and to the right is better. The numbers are guidance scales."
+    figure, axes = curve_axes("The trade-off of guidance", note, "recall", "precision")
     methods = dict.fromkeys(row["method"] for row in rows)
     for method, color in zip(methods, colors(len(methods)), strict=True):
         points = [row for row in rows if row["method"] == method]

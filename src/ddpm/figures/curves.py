@@ -1,4 +1,4 @@
-"""Loss curves: by training step, by quarter of the timesteps, and by timestep."""
+"""Loss curves: by training step, by quartile of the timesteps, and by timestep."""
 
 from typing import Any
 
@@ -11,24 +11,24 @@ from ddpm.figures.canvas import BLUE, FAINT, GREY, INK, ORANGE, colors, curve_ax
 from ddpm.figures.reports import Curve, Rows
 
 # What a network predicts, in words.
-PREDICTED = {"eps": "noise", "x0": "image", "v": "v, noise and image mixed", "mean": "mean one step back"}
+PREDICTED = {"eps": "noise", "x0": "image", "v": "v, a mix of noise and image", "mean": "posterior mean"}
 LOSS = "loss (mean squared error)"
 BY_TIMESTEP = {
-    "eps": "With little noise (left) it is hard to tell noise from image; with much (right), nearly all is noise.",
-    "x0": "With little noise (left) the image is plain to see; with much (right) it can only be guessed.",
-    "v": "With little noise (left) v is the noise, hard to tell from the image; with much (right), the image itself.",
-    "mean": "With little noise (left) the mean is nearly the image; with much (right), nearly the noised image.",
+    "eps": "At low noise (left) the noise is hard to tell from the image; at high noise (right) nearly all is noise.",
+    "x0": "At low noise (left) the image is clearly visible; at high noise (right) it can only be guessed.",
+    "v": "At low noise (left) v is the noise, hard to tell from the image; at high noise (right) v is the image.",
+    "mean": "At low noise (left) the mean is close to the image; at high noise (right) to the noised image.",
 }
 OBJECTIVE = {
     "simple": "Equation 14, the mean squared error of the predicted {}: lower is better. "
-    "The training loss is noisy because each batch has new images, timesteps and noise.",
+    "The training loss fluctuates because each batch has other images, timesteps and noise.",
     "bound": "Training: the variational bound without L_T, in bits/dim. Evaluation: the mean squared error of the "
     "predicted {}, equation 14.",
     "x0": "Training: the mean squared error of the image. Evaluation: that of the predicted {}, equation 14.",
-    "consistency": "Training: the distance of two estimates of the image, of which the network learns to make one. "
-    "Evaluation: the mean squared error of the predicted {}, equation 14, which grows.",
-    "min_snr": "Training: the squared error of the image, times the signal-to-noise ratio up to 5. Evaluation: the "
-    "mean squared error of the predicted {}, equation 14.",
+    "consistency": "Training: the distance between the estimates of the image at two timesteps. Evaluation: the mean "
+    "squared error of the predicted {}, equation 14, which rises.",
+    "min_snr": "Training: the squared error of the image, weighted by the signal-to-noise ratio, at most 5. "
+    "Evaluation: the mean squared error of the predicted {}, equation 14.",
 }
 
 
@@ -45,11 +45,11 @@ def loss_curves(
 
     Args:
         train: The training loss.
-        evaluation: The held-out loss of the EMA weights, whose weighting is always "simple".
+        evaluation: The held-out loss of the EMA weights, always with weighting "simple".
         prediction: What the network predicts.
-        label: Names the network in the title.
-        optimum: The least evaluation loss that any network can have, if it is known.
-        weighting: Of the training loss.
+        label: The network's name in the title.
+        optimum: The minimum of the evaluation loss over all predictors, if known.
+        weighting: The weighting of the training loss.
     """
     figure, axes = curve_axes(
         f"Loss during training: {label}",
@@ -61,7 +61,7 @@ def loss_curves(
     words = f"evaluation: {evaluation[-1][1]:.4f} at the end"
     _plot(axes, evaluation, label=words, color=ORANGE, linewidth=2, marker="o", markersize=4)
     if optimum is not None:
-        axes.axhline(optimum, color=INK, linewidth=1.5, linestyle=":", label=f"least possible: {optimum:.4f}")
+        axes.axhline(optimum, color=INK, linewidth=1.5, linestyle=":", label=f"minimum: {optimum:.4f}")
     _finish(axes, prediction)
     _training_steps(axes, train[-1][0])
     return figure
@@ -72,10 +72,10 @@ def loss_by_timestep(losses: Curve, prediction: Prediction, label: str, optimal:
     """Evaluation loss at each number of noise steps t, from 1 to T.
 
     Args:
-        losses: By t.
+        losses: (t, loss).
         prediction: What the network predicts.
-        label: Names the network in the title.
-        optimal: The losses of the Bayes-optimal predictor, if they are known: no network can go below.
+        label: The network's name in the title.
+        optimal: The losses of the Bayes-optimal predictor, a lower bound for every network; empty if unknown.
     """
     figure, axes = curve_axes(
         f"Loss by timestep: {label}",
@@ -85,7 +85,7 @@ def loss_by_timestep(losses: Curve, prediction: Prediction, label: str, optimal:
     )
     _plot(axes, losses, label=f"mean over all t: {_mean(losses):.4f}", color=BLUE, linewidth=2)
     if optimal:
-        words = f"least possible, by the exact denoiser: {_mean(optimal):.4f}"
+        words = f"minimum, by the exact denoiser: {_mean(optimal):.4f}"
         _plot(axes, optimal, label=words, color=INK, linewidth=1.5, linestyle=":")
     _finish(axes, prediction)
     axes.set_xlim(0, 1.01 * losses[-1][0])
@@ -94,17 +94,17 @@ def loss_by_timestep(losses: Curve, prediction: Prediction, label: str, optimal:
 
 @styled
 def loss_by_quartile(losses: Rows, max_steps: int, label: str) -> Figure:
-    """The training loss of each quarter of the timesteps, by training step.
+    """The training loss of each quartile of the timesteps, by training step.
 
     Args:
-        losses: Rows of loss_by_quartile.csv; empty cells are left out.
+        losses: Rows of loss_by_quartile.csv; empty cells are skipped.
         max_steps: T.
-        label: Names the network in the title.
+        label: The network's name in the title.
     """
     figure, axes = curve_axes(
-        f"Loss by quarter of the timesteps: {label}",
-        "The training loss, split by the quarter of 1..T that the t of an image falls into. Their average, which "
-        "training lowers, hides how far they lie apart.",
+        f"Loss by quartile of the timesteps: {label}",
+        "The training loss, grouped by the quarter of 1..T that an image's t falls into. The average, which training "
+        "minimises, hides how much they differ.",
         "training step",
         "training loss",
     )
@@ -130,13 +130,13 @@ def _mean(curve: Curve) -> float:
 
 
 def _training_steps(axes: Axes, last: int) -> None:
-    """An x axis of training steps."""
+    """Scale and format the x axis for training steps."""
     axes.set_xlim(0, 1.01 * last)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def _finish(axes: Axes, prediction: Prediction) -> None:
-    """A legend above, a log scale with plain numbers, and the score of answering 0 if it is known: noise has 1."""
+    """Add a legend, a log scale, and for "eps" the loss of always predicting 0, which is 1."""
     legend_over(axes, ncols=3)
     plain_log_scale(axes)
     if prediction != "eps":

@@ -1,4 +1,4 @@
-"""DALL-E 2: captions by guidance and by what the decoder is given, variations, interpolation and text differences."""
+"""DALL-E 2: samples by guidance scale and decoder input, variations, interpolation and text differences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from ddpm.sampling.decoder import SIGNALS
 FIGURES, SAMPLES, VARY, EDIT = (f"samples/{name}.safetensors" for name in ("figures", "captions", "vary", "edit"))
 SWEEP = "reports/sweep/sweep.csv"
 CURVES = [f"reports/train_{name}/{curve}.csv" for name in ("prior", "decoder") for curve in ("loss", "eval_loss")]
-IN_WORDS = {"prior": "embedding of the prior", "text": "text embedding", "none": "caption alone"}
+IN_WORDS = {"prior": "prior's embedding", "text": "text embedding", "none": "caption only"}
 
 
 class Render(Section):
@@ -37,19 +37,19 @@ class Render(Section):
 
 @dataclass(frozen=True)
 class Dalle2:
-    """What the figures show. All images are pixels in [0, 1].
+    """Inputs of the figures. All images are pixels in [0, 1].
 
     Attributes:
         params: Section `render`.
-        captions: Of the figures of captions.
+        captions: The captions of `by_scale` and `by_signal`.
         scales: Guidance scales.
         by_scale: Samples by caption and guidance scale.
-        by_signal: Samples by caption and by what the decoder was given beside it, in the order of SIGNALS.
-        varied: What stage vary wrote.
-        edited: What stage edit wrote but for the shares.
-        shares: Of the way to a text difference.
+        by_signal: Samples by caption and by what the decoder was given besides it, in the order of SIGNALS.
+        varied: The output of stage vary.
+        edited: The output of stage edit, without the shares.
+        shares: Fractions of the way to a text difference.
         sweep: The rows of sweep.csv.
-        losses: Of the prior and of the decoder, in training and evaluation.
+        losses: Training and evaluation loss of the prior, then of the decoder.
     """
 
     params: Render
@@ -70,7 +70,7 @@ class Dalle2:
 
 
 def load(stage: StageRun) -> Dalle2:
-    """Read what the other stages wrote."""
+    """Read the outputs of the other stages."""
     figures, drawn, varied, edited = (load_tensors(Path(path)) for path in (FIGURES, SAMPLES, VARY, EDIT))
     shares = edited.pop("shares").tolist()
     return Dalle2(
@@ -91,13 +91,13 @@ TOPIC = Topic("DALL-E 2", 0, [FIGURES, SAMPLES, VARY, EDIT, SWEEP, *CURVES], loa
 
 
 @TOPIC.figure(
-    caption="The parts of DALL-E 2, and what goes from one to the other.",
+    caption="The components of DALL-E 2, and what they pass to each other.",
     alt="Boxes for the networks and arrows between them",
 )
 def dalle2_parts(_: object) -> Figure:
     return parts_diagram(
-        "The parts of DALL-E 2",
-        "In boxes: what is trained. CLIP comes first and then stays as it is; prior and decoder learn its embeddings.",
+        "The components of DALL-E 2",
+        "Boxes are trained. CLIP is trained first and then frozen; prior and decoder are trained on its embeddings.",
         {
             "caption": Part(0, 0, learns=False),
             "CLIP's\ntext encoder": Part(1.2, 0),
@@ -123,8 +123,7 @@ def dalle2_parts(_: object) -> Figure:
 
 
 @TOPIC.figure(
-    caption="Samples by caption and guidance scale of the decoder; the columns of a scale have the noise of those of "
-    "another.",
+    caption="Samples by caption and guidance scale of the decoder, from the same noise at each scale.",
     alt="Rows of items of clothing, one row a caption",
 )
 def captions(inputs: Dalle2) -> Figure:
@@ -132,8 +131,8 @@ def captions(inputs: Dalle2) -> Figure:
 
 
 @TOPIC.figure(
-    caption="What the decoder draws of the same captions and noise, given an embedding of the prior, a text embedding "
-    "in its place, or none (figure 8 of the paper).",
+    caption="Samples of the decoder from the same captions and noise, given the prior's image embedding, a text "
+    "embedding in its place, or none (figure 8 of the paper).",
     alt="Rows of items of clothing, one row a caption, in three groups of columns",
 )
 def signals(inputs: Dalle2) -> Figure:
@@ -141,9 +140,9 @@ def signals(inputs: Dalle2) -> Figure:
     return image_table(
         inputs.by_signal.flatten(0, 2),
         n * len(SIGNALS),
-        title="What the decoder is given",
-        note="Samples of one decoder with one noise, the first ones, not selected. The caption is given in all three.",
-        xlabel="given beside the caption",
+        title="The decoder's input",
+        note="The first samples of one decoder from the same noise, not cherry-picked. All three also get the caption.",
+        xlabel="given besides the caption",
         ylabel="caption",
         columns=[IN_WORDS[signal] if i == (n - 1) // 2 else "" for signal in SIGNALS for i in range(n)],
         rows=inputs.captions,
@@ -152,9 +151,9 @@ def signals(inputs: Dalle2) -> Figure:
 
 
 @TOPIC.figure(
-    caption="Variations: held-out images, and images that the decoder draws of their embeddings with other noise "
-    "(figure 3 of the paper).",
-    alt="Columns of items of clothing that are alike; they differ in details",
+    caption="Variations: held-out images, and images that the decoder samples from their embeddings with different "
+    "noise (figure 3 of the paper).",
+    alt="Columns of similar items of clothing that differ in details",
 )
 def variations(inputs: Dalle2) -> Figure:
     originals, made = (inputs.varied[name][: inputs.params.n_columns] for name in ("originals", "variations"))
@@ -162,7 +161,7 @@ def variations(inputs: Dalle2) -> Figure:
         torch.cat((originals[None], made.transpose(0, 1))).flatten(0, 1),
         len(originals),
         title="Variations",
-        note="Upper row: held-out images, the first ones, not selected. Below: what the decoder draws of their "
+        note="Top row: the first held-out images, not cherry-picked. Below: samples of the decoder from their "
         "embeddings, without captions.",
         xlabel="held-out images",
         ylabel="",
@@ -172,8 +171,8 @@ def variations(inputs: Dalle2) -> Figure:
 
 
 @TOPIC.figure(
-    caption="From one image to another: both ends and what the decoder draws of the embeddings on the arc between, "
-    "with the same noise in a row (figure 4 of the paper).",
+    caption="Interpolation: two images, and samples of the decoder from embeddings on the arc between theirs, with the "
+    "same noise in each row (figure 4 of the paper).",
     alt="Rows of items of clothing that turn from one into another",
 )
 def between(inputs: Dalle2) -> Figure:
@@ -184,9 +183,9 @@ def between(inputs: Dalle2) -> Figure:
         torch.cat((ends[::2, None], made, ends[1::2, None]), dim=1).flatten(0, 1),
         k + 2,
         title="Interpolation",
-        note="First and last column: held-out images, the first pairs, not selected. Between them: the decoder's "
-        "images of embeddings on the arc from one to the other.",
-        xlabel="share of the second image",
+        note="First and last column: the first pairs of held-out images, not cherry-picked. Between them: samples of "
+        "the decoder from embeddings on the arc from one to the other.",
+        xlabel="weight of the second image",
         ylabel="",
         columns=["original", *(f"{share:.2g}" for share in torch.linspace(0, 1, k).tolist()), "original"],
         column_breaks=[1, k + 1],
@@ -194,8 +193,8 @@ def between(inputs: Dalle2) -> Figure:
 
 
 @TOPIC.figure(
-    caption="Text differences: the embedding of an image, moved towards what one caption says and another does not "
-    "(figure 5 of the paper).",
+    caption="Text differences: the embedding of an image, moved in the direction from one caption to another (figure 5 "
+    "of the paper).",
     alt="Columns of items of clothing; in each group of rows they become lighter, darker or patterned downwards",
 )
 def edits(inputs: Dalle2) -> Figure:
@@ -207,26 +206,26 @@ def edits(inputs: Dalle2) -> Figure:
         torch.cat([images.transpose(0, 1) for images in columns]).flatten(0, 1),
         n,
         title="Text differences",
-        note="Held-out images, the first ones that show a value, not selected. Below each: what the decoder draws of "
-        "its embedding, moved by a share of the way to the difference, with the same noise.",
+        note="The first held-out images that show a value, not cherry-picked. Below each: samples of the decoder from "
+        "its embedding, moved by a fraction of the way to the difference, with the same noise.",
         xlabel="held-out images",
-        ylabel="share of the way to the difference",
+        ylabel="fraction of the way to the difference",
         rows=[row for group in zip(*rows, strict=True) for row in group],
         row_breaks=range(n_rows, n_rows * len(names), n_rows),
     )
 
 
 @TOPIC.figure(
-    caption="Precision by recall as the decoder's guidance grows, with embeddings of the prior and with captions alone "
-    "(figures 9 and 10 of the paper).",
-    alt="Curves of precision by recall, with guidance scales beside their points",
+    caption="Precision against recall as the decoder's guidance grows, with the prior's embeddings and with captions "
+    "only (figures 9 and 10 of the paper).",
+    alt="Curves of precision against recall, with guidance scales beside their points",
 )
 def guidance(inputs: Dalle2) -> Figure:
     return frontier(inputs.sweep, IN_WORDS)
 
 
 @TOPIC.figure(
-    caption="The loss of the prior during training, on training images' embeddings and on held-out ones.",
+    caption="The loss of the prior during training, on the embeddings of training images and of held-out ones.",
     alt="Curves of training and evaluation loss by training step",
 )
 def prior_loss(inputs: Dalle2) -> Figure:

@@ -1,4 +1,4 @@
-"""GLIDE: captions by guidance scale, holes and what fills them, what guidance trades, and the loss."""
+"""GLIDE: samples by guidance scale, inpainting, the trade-off of guidance, and the loss."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ LOSS, EVAL_LOSS = (f"reports/train_base/{curve}.csv" for curve in ("loss", "eval
 
 @dataclass(frozen=True)
 class Glide:
-    """What the figures show.
+    """Inputs of the figures.
 
     Attributes:
         params: Section `sample`.
         grid: Samples by caption and guidance scale, 8-bit.
-        filled: What stage inpaint wrote.
+        filled: The output of stage inpaint.
         sweep: The rows of sweep.csv.
-        train_loss: Of the base model.
-        eval_loss: Of the base model.
+        train_loss: The base model's.
+        eval_loss: The base model's.
     """
 
     params: Any
@@ -43,7 +43,7 @@ class Glide:
 
 
 def load(stage: StageRun) -> Glide:
-    """Read what the other stages wrote."""
+    """Read the outputs of the other stages."""
     grid, filled = load_tensors(Path(SAMPLES))["grid"], load_tensors(Path(FILLED))
     curves = read_curve(Path(LOSS)), read_curve(Path(EVAL_LOSS))
     return Glide(stage.params, grid, filled, read_rows(Path(SWEEP)), *curves)
@@ -53,13 +53,13 @@ TOPIC = Topic("GLIDE", 0, [SAMPLES, FILLED, SWEEP, LOSS, EVAL_LOSS], load, Sampl
 
 
 @TOPIC.figure(
-    caption="The parts of GLIDE, and what goes from one to the other.",
+    caption="The components of GLIDE, and what they pass to each other.",
     alt="Boxes for the networks and arrows between them",
 )
 def glide_parts(_: object) -> Figure:
     return parts_diagram(
-        "The parts of GLIDE",
-        "In boxes: what is trained. One CLIP, trained on noised images, can guide; the other judges.",
+        "The components of GLIDE",
+        "Boxes are trained. One CLIP, trained on noised images, can guide sampling; another one judges the samples.",
         {
             "caption": Part(0, 0, learns=False),
             "text\ntransformer": Part(1, 0),
@@ -68,24 +68,24 @@ def glide_parts(_: object) -> Figure:
             "U-Net": Part(2, 1),
             "samples": Part(3, 1, learns=False),
             "image with a hole,\nand the hole": Part(0.5, 2, learns=False),
-            "U-Net,\ntrained further": Part(2, 2),
+            "U-Net,\nfine-tuned": Part(2, 2),
             "filled image": Part(3, 2, learns=False),
         },
         [
             Flow("caption", "text\ntransformer", "words"),
-            Flow("text\ntransformer", "U-Net", "a vector a word"),
+            Flow("text\ntransformer", "U-Net", "a vector per word"),
             Flow("CLIP", "U-Net", "gradient"),
             Flow("noise", "U-Net", "x_T"),
             Flow("U-Net", "samples", "x_0"),
-            Flow("U-Net", "U-Net,\ntrained further", "weights"),
-            Flow("image with a hole,\nand the hole", "U-Net,\ntrained further", "further channels"),
-            Flow("U-Net,\ntrained further", "filled image", "x_0"),
+            Flow("U-Net", "U-Net,\nfine-tuned", "weights"),
+            Flow("image with a hole,\nand the hole", "U-Net,\nfine-tuned", "extra channels"),
+            Flow("U-Net,\nfine-tuned", "filled image", "x_0"),
         ],
     )
 
 
 @TOPIC.figure(
-    caption="Samples by caption and guidance scale; the columns of a scale have the noise of those of another.",
+    caption="Samples by caption and guidance scale, from the same noise at each scale.",
     alt="Rows of items of clothing, one row a caption",
 )
 def captions(inputs: Glide) -> Figure:
@@ -94,16 +94,16 @@ def captions(inputs: Glide) -> Figure:
 
 
 @TOPIC.figure(
-    caption="Held-out images, the same with a hole, and the hole filled by two methods, given the images' captions.",
-    alt="Rows of items of clothing, whole, with parts missing, and with these filled in",
+    caption="Held-out images, the same images with a hole, and the hole filled by two methods, given their captions.",
+    alt="Rows of items of clothing: whole, with parts missing, and with those parts filled in",
 )
 def inpainting(inputs: Glide) -> Figure:
     return holes_table(inputs.filled)
 
 
 @TOPIC.figure(
-    caption="Precision by recall under classifier-free guidance and under CLIP guidance (figure 6 of the paper).",
-    alt="Two curves of precision by recall, with guidance scales beside their points",
+    caption="Precision against recall with classifier-free guidance and with CLIP guidance (figure 6 of the paper).",
+    alt="Two curves of precision against recall, with guidance scales beside their points",
 )
 def guidance(inputs: Glide) -> Figure:
     return frontier(inputs.sweep, {method: f"{method} guidance" for method in ("classifier-free", "CLIP")})

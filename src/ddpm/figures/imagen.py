@@ -1,4 +1,4 @@
-"""Imagen: samples by caption, guidance and clipping, and the way of a sample through the cascade."""
+"""Imagen: samples by caption, guidance scale and clipping, and samples at each step of the cascade."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ BASE, SUPER, GUIDE = (f"samples/{name}.safetensors" for name in ("base", "super"
 
 
 class Render(Section):
-    """Section `render`. n_columns: samples in the figure of the cascade; n_captions: captions in that of clipping."""
+    """Section `render`. n_columns: samples in the cascade figure. n_captions: captions in the clipping figure."""
 
     n_columns: Annotated[int, Ge(1), Le(32)]
     n_captions: Annotated[int, Ge(1), Le(12)]
@@ -36,18 +36,18 @@ class Render(Section):
 
 @dataclass(frozen=True)
 class Imagen:
-    """What the figures show. All images are pixels in [0, 1].
+    """Inputs of the figures. All images are pixels in [0, 1].
 
     Attributes:
         params: Section `render`.
-        guided: Samples by way of clipping, guidance scale and caption.
-        clips: The ways of clipping.
+        guided: Samples by clipping method, guidance scale and caption.
+        clips: The clipping methods.
         scales: The guidance scales.
         captions: The captions.
         low: Samples of the base model.
-        noised: The same, as the super-resolution network sees them.
-        samples: What it makes of them.
-        level: Of the noise, from 0 (none) to 1 (noise alone).
+        noised: The same with noise, as the super-resolution network gets them.
+        samples: The samples of the super-resolution network.
+        level: The noise level of `noised`, from 0 (none) to 1 (pure noise).
     """
 
     params: Render
@@ -62,7 +62,7 @@ class Imagen:
 
 
 def load(stage: StageRun) -> Imagen:
-    """Read what stages guide, sample_base and sample_super wrote."""
+    """Read the outputs of stages guide, sample_base and sample_super."""
     guided, base, made = (load_tensors(Path(path)) for path in (GUIDE, BASE, SUPER))
     n, cond = stage.params.n_columns, made["cond"]
     return Imagen(
@@ -82,30 +82,30 @@ TOPIC = Topic("Imagen", 0, [BASE, SUPER, GUIDE], load, Render)
 
 
 @TOPIC.figure(
-    caption="The parts of Imagen, and what goes from one to the other.",
+    caption="The components of Imagen, and what they pass to each other.",
     alt="Boxes for the networks and arrows between them",
 )
 def imagen_parts(_: object) -> Figure:
     return parts_diagram(
-        "The parts of Imagen",
-        "In boxes: what is trained. The text encoder learns from text alone and then stays as it is.",
+        "The components of Imagen",
+        "Boxes are trained. The text encoder is trained on text only and then frozen.",
         {
             "caption": Part(0, 0, learns=False),
             "text encoder,\nfrozen": Part(1, 0),
             "noise": Part(0, 1, learns=False),
             "base model": Part(1, 1),
             "small samples": Part(2, 1, learns=False),
-            "noise again": Part(2, 0, learns=False),
+            "new noise": Part(2, 0, learns=False),
             "super-resolution\nmodel": Part(3, 1),
             "samples": Part(4, 1, learns=False),
         },
         [
             Flow("caption", "text encoder,\nfrozen", "words"),
-            Flow("text encoder,\nfrozen", "base model", "a vector a word"),
+            Flow("text encoder,\nfrozen", "base model", "a vector per word"),
             Flow("noise", "base model"),
             Flow("base model", "small samples"),
             Flow("small samples", "super-resolution\nmodel"),
-            Flow("noise again", "super-resolution\nmodel", "level"),
+            Flow("new noise", "super-resolution\nmodel", "level"),
             Flow("super-resolution\nmodel", "samples"),
         ],
     )
@@ -113,14 +113,14 @@ def imagen_parts(_: object) -> Figure:
 
 @TOPIC.figure(
     caption="Samples by caption and guidance scale; clipping: {inputs.clips[0]}.",
-    alt="Rows of items of clothing, one row a caption; they grow more typical to the right",
+    alt="Rows of items of clothing, one row per caption; they become more typical to the right",
 )
 def by_caption(inputs: Imagen) -> Figure:
     return caption_grid(inputs.guided[0].transpose(0, 1), inputs.captions, inputs.scales)
 
 
 @TOPIC.figure(
-    caption="What guidance does by each way of clipping the base model's estimates: the same captions and noise.",
+    caption="Guidance with each method of clipping the base model's x0 estimates, from the same captions and noise.",
     alt="The same items of clothing in each row, with more contrast to the right",
 )
 def by_clipping(inputs: Imagen) -> Figure:
@@ -129,8 +129,8 @@ def by_clipping(inputs: Imagen) -> Figure:
         inputs.guided[:, :, :n, 0].flatten(0, 2),
         n * len(scales),
         title="Clipping and guidance",
-        note="Guidance drives the base model's estimates of the image out of range; the rows differ in how they are "
-        "brought back. Static: clipped. Dynamic: clipped at a quantile and scaled.",
+        note="Guidance pushes the base model's x0 estimates out of range; the rows differ in how they are brought "
+        "back. Static: clipped. Dynamic: clipped at a quantile and rescaled.",
         xlabel="guidance scale",
         ylabel="clipping",
         columns=[f"{scale:g}" if i == 0 else "" for scale in scales for i in range(n)],
@@ -140,8 +140,8 @@ def by_clipping(inputs: Imagen) -> Figure:
 
 
 @TOPIC.figure(
-    caption="Samples of the base model; with noise, as the super-resolution network sees them; and what it draws.",
-    alt="Columns of three: a coarse item of clothing, the same with noise, and a fine one",
+    caption="Samples of the base model, the same with noise as the super-resolution network gets them, and its output.",
+    alt="Columns of three images: a coarse item of clothing, the same with noise, and a fine one",
 )
 def cascade(inputs: Imagen) -> Figure:
     size = inputs.samples.shape[-2:]
@@ -151,7 +151,7 @@ def cascade(inputs: Imagen) -> Figure:
         torch.cat((*enlarged, inputs.samples)),
         len(inputs.samples),
         title="The cascade",
-        note="The first samples, not selected. The super-resolution network is told the level of the noise.",
+        note="The first samples, not cherry-picked. The super-resolution network is given the noise level.",
         xlabel="samples",
         ylabel="",
         rows=[small, f"level {inputs.level:g}", large],

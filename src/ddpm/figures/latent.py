@@ -1,4 +1,4 @@
-"""Latent Diffusion: reconstructions, and the network and its samples as those of the main pipeline are shown."""
+"""Latent Diffusion: reconstructions, and the same figures of the network and its samples as in the main pipeline."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +25,12 @@ TEST, RECONSTRUCTIONS = "../../data/images/test.safetensors", "samples/reconstru
 
 @dataclass(frozen=True)
 class Latent:
-    """What the figures show. All images are pixels in [0, 1].
+    """Inputs of the figures. All images are pixels in [0, 1].
 
     Attributes:
-        network: The network that learnt the latents; its previews, samples and trajectories are decoded.
+        network: The network trained on latents; its previews, samples and trajectories are decoded.
         originals: Images that neither it nor the autoencoder was trained on.
-        reconstructions: What the autoencoder leaves of them.
+        reconstructions: The same images, encoded and decoded.
     """
 
     network: Trained
@@ -39,7 +39,7 @@ class Latent:
 
 
 def load(stage: StageRun) -> Latent:
-    """Read what the other stages wrote."""
+    """Read the outputs of the other stages."""
     pairs = load_tensors(Path(RECONSTRUCTIONS))
     network = load_trained("latent", stage.params, load_dataset(Path(TEST)))
     return Latent(network, as_pixels(pairs["images"]), as_pixels(pairs["samples"]))
@@ -49,13 +49,13 @@ TOPIC = Topic("Latent Diffusion", 0, [TEST, RECONSTRUCTIONS, *trained_deps("late
 
 
 @TOPIC.figure(
-    caption="The parts of Latent Diffusion, and what goes from one to the other.",
+    caption="The components of Latent Diffusion, and what they pass to each other.",
     alt="Boxes for the networks and arrows between them",
 )
 def latent_parts(_: object) -> Figure:
     return parts_diagram(
-        "The parts of Latent Diffusion",
-        "In boxes: what is trained. The autoencoder comes first and then stays as it is; the U-Net learns its latents.",
+        "The components of Latent Diffusion",
+        "Boxes are trained. The autoencoder is trained first and then frozen; the U-Net is trained on its latents.",
         {
             "images": Part(0, 0, learns=False),
             "encoder": Part(1, 0),
@@ -79,7 +79,7 @@ def latent_parts(_: object) -> Figure:
 
 
 @TOPIC.figure(
-    caption="Unseen images, encoded and decoded: no sample can be better than the decoder.",
+    caption="Unseen images, encoded and decoded. The decoder limits the quality of samples.",
     alt="Pairs of rows: images, and the same images after encoding and decoding",
 )
 def reconstructions(inputs: Latent) -> Figure:
@@ -92,7 +92,7 @@ def reconstructions(inputs: Latent) -> Figure:
         images,
         n,
         title="Reconstructions of unseen images",
-        note="Upper row of each pair: images that the autoencoder has not seen. Lower row: what it makes of them.",
+        note="Top row of each pair: images that the autoencoder has not seen. Bottom row: their reconstructions.",
         xlabel="unseen image",
         ylabel="source",
         rows=["original", "reconstructed"] * n_rows,
@@ -101,7 +101,7 @@ def reconstructions(inputs: Latent) -> Figure:
 
 
 @TOPIC.figure(
-    caption="Samples {inputs.network.origin}, not selected, beside real images.",
+    caption="Samples {inputs.network.origin}, not cherry-picked, and real images.",
     alt="A grid of samples, and real images",
 )
 def latent_samples(inputs: Latent) -> Figure:
@@ -109,7 +109,7 @@ def latent_samples(inputs: Latent) -> Figure:
 
 
 @TOPIC.figure(
-    caption="Sampling {inputs.network.origin}, decoded at every step: noise on the left, finished images on the right.",
+    caption="Sampling {inputs.network.origin}, decoded at every step: noise on the left, samples on the right.",
     alt="Rows of images that turn from noise into pictures",
 )
 def latent_denoising(inputs: Latent) -> Figure:
@@ -119,7 +119,7 @@ def latent_denoising(inputs: Latent) -> Figure:
 
 @TOPIC.figure(
     caption="Reconstructions of held-out latents during training, decoded.",
-    alt="Noised latents, predictions and reconstructions at several moments of training, as images",
+    alt="Noised latents, predictions and reconstructions at several training steps, as images",
 )
 def latent_previews(inputs: Latent) -> Figure:
     own = inputs.network
@@ -127,7 +127,7 @@ def latent_previews(inputs: Latent) -> Figure:
 
 
 @TOPIC.figure(
-    caption="The loss of the latents during training, on training images and on held-out ones.",
+    caption="The loss during training, on the latents of training images and of held-out ones.",
     alt="Curves of training and evaluation loss by training step",
 )
 def latent_loss(inputs: Latent) -> Figure:

@@ -1,4 +1,4 @@
-"""The page: figures, tables, params and hashes in one HTML file that needs no network. Its words are in page.html."""
+"""The page: figures, tables, params and hashes in one HTML file that works offline. Its text is in page.html."""
 
 import json
 from base64 import b64encode
@@ -18,21 +18,21 @@ from ddpm.figures.canvas import DPI
 
 HERE, SOURCE = Path(__file__).parent, Path("src/ddpm/figures")
 TEMPLATES = sorted(SOURCE / path.relative_to(HERE) for path in HERE.rglob("*.html"))
-DARK = "#171b22"  # the ground of a page in dark mode
-CSS_DPI = 75  # half the dots of a figure, so that dense screens show every dot
+DARK = "#171b22"  # the background of a page in dark mode
+CSS_DPI = 75  # half the resolution of a figure, so that high-DPI screens show every pixel
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as the page shows it.
+    """A figure on the page.
 
     Attributes:
         uri: The picture as a data URI.
-        dark: The same for a dark page.
-        width: On the page, in CSS pixels.
-        height: On the page, in CSS pixels.
-        caption: What it shows and what it means.
-        alt: What can be seen.
+        dark: The same for dark mode.
+        width: In CSS pixels.
+        height: In CSS pixels.
+        caption: What the figure shows and what it means.
+        alt: Alternative text: what can be seen in the figure.
     """
 
     uri: str
@@ -45,11 +45,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Chapter:
-    """A topic's part of the page. More of it may stand in sections/TOPIC.html.
+    """A topic's section of the page. Further text may be in sections/TOPIC.html.
 
     Attributes:
         title: Its heading.
-        figures: In the order in which they are shown.
+        figures: Its figures, in order.
     """
 
     title: str
@@ -58,11 +58,11 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Opening:
-    """What the page begins with.
+    """The top of the page.
 
     Attributes:
         picture: Samples.
-        metrics: Names of the metrics that are shown beside it, as far as they were measured.
+        metrics: Names of the metrics to show below it, if they were measured.
     """
 
     picture: Picture
@@ -71,12 +71,12 @@ class Opening:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One sampling chain at moments that are evenly spaced in t, from T to 0.
+    """One sampling chain at timesteps that are evenly spaced, from T to 0.
 
     Attributes:
         frames: x_t as data URIs.
-        estimates: What the network takes x_0 to be then.
-        num_steps: The noise steps left, t.
+        estimates: The network's estimates of x_0 at these timesteps, as data URIs.
+        num_steps: The timesteps t.
     """
 
     frames: list[str]
@@ -85,7 +85,7 @@ class Trajectory:
 
 
 def picture(path: Path) -> Picture:
-    """A figure's PNG file as lossless WebP, with the words in it: the same pixels in less than half the bytes."""
+    """A figure's PNG file as lossless WebP, which takes less than half the bytes, with its caption and alt text."""
     with Image.open(path) as image:
         words = image.info
         pixels = image.convert("RGB")  # a figure is opaque
@@ -96,16 +96,16 @@ def picture(path: Path) -> Picture:
 
 
 def darkened(figure: Image.Image, images: Sequence[Sequence[int]]) -> Image.Image:
-    """A figure for a dark page: light becomes dark and keeps its hue. The images in it stay as they are.
+    """A figure for dark mode: lightness is inverted, hue is kept. The images in it are not changed.
 
     Args:
-        figure: On a white ground.
-        images: (left, top, right, bottom) of each image in it, in dots.
+        figure: On a white background.
+        images: (left, top, right, bottom) of each image in it, in pixels.
     """
     red, green, blue = figure.split()
     lightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
     darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
-    dark = [  # channel - darkest + 255 - lightest, which turns HSL's lightness round; from the ground up to white
+    dark = [  # channel - darkest + 255 - lightest, which inverts HSL's lightness; then from the background up to white
         ImageChops.add(ImageChops.subtract(channel, darkest), ImageChops.invert(lightest)).point(
             [round(ground + (255 - ground) * level / 255) for level in range(256)]
         )
@@ -122,7 +122,7 @@ def trajectory(
     estimates: UInt8[Tensor, "moments c h w"],
     num_steps: Int[Tensor, " moments"],
 ) -> Trajectory:
-    """The moments of one sample, pixel by pixel; of those that lie close together in t, some are left out."""
+    """The steps of one sample as a `Trajectory`; where steps are dense in t, some are left out."""
     even = torch.linspace(int(num_steps[0]), 0, len(num_steps))
     chosen = (num_steps - even[:, None]).abs().argmin(dim=1).unique()
     frames, found = ([pixels_uri(image) for image in of[chosen]] for of in (images, estimates))
@@ -130,7 +130,7 @@ def trajectory(
 
 
 def pixels_uri(image: UInt8[Tensor, "c h w"]) -> str:
-    """An image, pixel by pixel, as a data URI; 1 channel is grey, 3 are colours."""
+    """An image with 1 (grey) or 3 (RGB) channels as a data URI, at its own size."""
     return _data_uri(Image.fromarray(image.permute(1, 2, 0).squeeze(-1).numpy()), "png")
 
 
@@ -146,11 +146,11 @@ def render(
     """The page as HTML; the same arguments give the same text.
 
     Args:
-        opening: What it begins with.
-        chapters: By topic, in the order in which they are shown.
-        trajectories: By the topic that shows them.
-        metrics: What a stage measured, by stage.
-        params: All validated params, as plan/params.json has them.
+        opening: The top of the page.
+        chapters: Its sections by topic, in order.
+        trajectories: Sampling chains, by the topic that shows them.
+        metrics: Metrics by stage.
+        params: All validated params, as in plan/params.json.
         hashes: MD5 by path.
         doors: Systems with pages of their own.
     """
@@ -167,7 +167,7 @@ def render(
 
 
 def template(path: Path) -> Template:
-    """A page's template, which finds the look of all pages, `style.html`, and values are escaped in."""
+    """A page's template, with autoescaping; it can include `style.html`, which all pages share."""
     environment = Environment(
         loader=FileSystemLoader([path.parent, HERE]),
         autoescape=True,
@@ -181,7 +181,7 @@ def template(path: Path) -> Template:
 
 
 def sections(params: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """The values of each section and subsection, by dotted name; those outside any are "for all stages"."""
+    """The values of each section and subsection, by dotted name; top-level values are under "for all stages"."""
     values = {key: value for key, value in params.items() if not isinstance(value, Mapping)}
     if values:
         yield name or "for all stages", values

@@ -1,4 +1,4 @@
-"""A diagram of a system's parts, and of what goes from one to the other."""
+"""A block diagram of a system."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -9,12 +9,12 @@ from ddpm.figures.canvas import BLUE, FAINT, GREY, INK, curve_axes
 
 
 class Part(NamedTuple):
-    """A box of the diagram.
+    """A node of the diagram.
 
     Attributes:
         x: Its column, from 0 on the left.
         y: Its row, from 0 at the top.
-        learns: Whether it is trained; else it is data.
+        learns: True for a trained network, False for data.
     """
 
     x: float
@@ -23,7 +23,7 @@ class Part(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """An arrow from one part to another, and what it carries."""
+    """An arrow from one node to another, and its label."""
 
     source: str
     target: str
@@ -31,13 +31,13 @@ class Flow(NamedTuple):
 
 
 def parts_diagram(title: str, note: str, parts: Mapping[str, Part], flows: Sequence[Flow]) -> Figure:
-    """Boxes for what is trained, plain words for data, and arrows between them.
+    """A block diagram: boxes for what is trained, plain text for data, and arrows between them.
 
     Args:
         title: The figure's title.
         note: Text under the title.
-        parts: By their names; a name may have several lines.
-        flows: Between them.
+        parts: The nodes by name; a name may have several lines.
+        flows: The arrows.
     """
     figure, axes = curve_axes(title, note, "", "")
     right, bottom = (max(place) + 0.5 for place in zip(*((part.x, part.y) for part in parts.values()), strict=True))

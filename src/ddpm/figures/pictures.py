@@ -1,4 +1,4 @@
-"""Pictures of a network's work: previews, samples and trajectories; and `plot_img`. All images are pixels in [0, 1]."""
+"""Figures of a network's previews, samples and trajectories; and `plot_img`. All images are pixels in [0, 1]."""
 
 from collections.abc import Mapping
 
@@ -14,13 +14,13 @@ from ddpm.figures.canvas import evenly_spaced, image_table, show
 def training_previews(
     previews: Float[Tensor, "k n c h2 w3"], steps: Int[Tensor, "k"], label: str, n_moments: int = 4
 ) -> Figure:
-    """Reconstructions of held-out images at some moments of training.
+    """Reconstructions of held-out images at several training steps.
 
     Args:
-        previews: Pictures of `reconstruction_grid`.
+        previews: Outputs of `reconstruction_grid`.
         steps: Their training steps.
-        label: Names the network in the title.
-        n_moments: How many of the moments are shown.
+        label: The network's name in the title.
+        n_moments: Number of training steps to show.
     """
     moments = evenly_spaced(len(steps), n_moments)
     chosen, n = previews[moments], previews.shape[1]
@@ -28,9 +28,9 @@ def training_previews(
         rearrange(chosen, "k n c (two h) (three w) -> (k two n three) c h w", two=2, three=3),
         3 * n,
         title=f"Reconstructions during training: {label}",
-        note="Upper row of each pair: the noised image, the noise in it, the image under it. Lower row: the same "
-        "noised image, and the noise and the image that the network's prediction stands for.",
-        xlabel="held-out image, and what is shown of it",
+        note="Top row of each pair: the noised image, its noise and the original image. Bottom row: the same noised "
+        "image, and the noise and the image that follow from the network's prediction.",
+        xlabel="held-out images",
         ylabel="training step",
         columns=["noised", "noise", "image"] * n,
         rows=[row for step in steps[moments].tolist() for row in (f"{step:,}: actual", "predicted")],
@@ -47,15 +47,15 @@ def sample_grid(
     n_rows: int = 8,
     n_columns: int = 12,
 ) -> Figure:
-    """Samples in a grid, under one row of real images to judge them by.
+    """A grid of samples, below one row of real images for comparison.
 
     Args:
         samples: The first ones are shown.
         real: Images that the network was not trained on.
-        origin: What the samples come from, as in "from pure noise, given a class label".
-        label: Names the network in the title.
+        origin: What the samples are drawn from, such as "from pure noise, given a class label".
+        label: The network's name in the title.
         n_rows: Rows of samples.
-        n_columns: Samples a row, at most as many as real images.
+        n_columns: Samples per row, at most as many as real images.
     """
     n_columns = min(n_columns, len(real))
     samples = samples[: n_rows * n_columns]
@@ -63,8 +63,8 @@ def sample_grid(
         torch.cat((real[:n_columns], samples)),
         n_columns,
         title=f"Samples: {label}",
-        note=f"Top row: real images that the network was not trained on. Below: samples {origin}; the first ones, not "
-        "selected.",
+        note=f"Top row: real images that the network was not trained on. Below: the first samples {origin}, not "
+        "cherry-picked.",
         xlabel=f"{len(samples)} samples of {samples.shape[-2]} by {samples.shape[-1]} pixels",
         ylabel="source",
         rows=["real", "sampled"],
@@ -80,15 +80,15 @@ def samples_by_class(
     label: str,
     n_columns: int = 12,
 ) -> Figure:
-    """The first samples of each class in a row, beside a real image of it.
+    """The first samples of each class, one row per class, next to a real image of it.
 
     Args:
         samples: Samples of all classes.
         labels: Their classes, from 0.
-        real: An image of each class by the class's name, in the order of the labels.
-        origin: What the samples come from.
-        label: Names the network in the title.
-        n_columns: Images a row, the real one included; fewer if a class has fewer samples.
+        real: A real image of each class by class name, in the order of the labels.
+        origin: What the samples are drawn from, as in `sample_grid`.
+        label: The network's name in the title.
+        n_columns: Images per row, including the real one; fewer if a class has fewer samples.
     """
     n_each = min(n_columns - 1, int(labels.bincount(minlength=len(real)).min()))
     rows = [torch.cat((image[None], samples[labels == i][:n_each])) for i, image in enumerate(real.values())]
@@ -96,9 +96,9 @@ def samples_by_class(
         torch.cat(rows),
         1 + n_each,
         title=f"Samples by class: {label}",
-        note="Left: a real image of each class that the network was not trained on. Right: samples of the class "
-        f"{origin}; the first ones, not selected.",
-        xlabel=f"{n_each} samples a class, of {samples.shape[-2]} by {samples.shape[-1]} pixels",
+        note="Left: a real image of each class that the network was not trained on. Right: the first samples of the "
+        f"class {origin}, not cherry-picked.",
+        xlabel=f"{n_each} samples per class, of {samples.shape[-2]} by {samples.shape[-1]} pixels",
         ylabel="class",
         columns=["real"],
         rows=list(real),
@@ -113,14 +113,14 @@ def denoising(
     label: str,
     n_columns: int = 21,
 ) -> Figure:
-    """Some moments of sampling, a row a sample.
+    """Sampling trajectories, one row per sample.
 
     Args:
         trajectories: x_T (pure noise), ..., x_0.
-        num_steps: The noise steps left at each moment, T, ..., 0.
-        origin: What the samples come from.
-        label: Names the network in the title.
-        n_columns: Moments that are shown, with the first and the last.
+        num_steps: Their timesteps, T, ..., 0.
+        origin: What the samples are drawn from, as in `sample_grid`.
+        label: The network's name in the title.
+        n_columns: Number of timesteps to show, including the first and the last.
     """
     moments = evenly_spaced(len(trajectories), n_columns)
     k = trajectories.shape[1]
@@ -128,9 +128,9 @@ def denoising(
         rearrange(trajectories[moments], "moments k c h w -> (k moments) c h w"),
         len(moments),
         title=f"From noise to image: {label}",
-        note=f"Sampling {origin}: each of {len(trajectories) - 1:,} steps takes away some of the noise (left), until "
+        note=f"Sampling {origin}: each of {len(trajectories) - 1:,} steps removes some of the noise (left), until "
         "none is left (right).",
-        xlabel="noise steps left, t",
+        xlabel="timestep t",
         ylabel="sample",
         columns=[f"{t:,}" for t in num_steps[moments].tolist()],
         rows=[str(i + 1) for i in range(k)],
@@ -138,21 +138,21 @@ def denoising(
 
 
 def plot_img(img: Float[Tensor, "*shape"], title: str | None = None) -> None:
-    """Show one image on the screen or in the notebook; where there is neither, nothing happens.
+    """Show one image in a window or notebook; does nothing without a display.
 
     Args:
-        img: (c, h, w) with 1 channel (grey) or 3 (colour), in [0, 1]; what lies outside is clamped.
-        title: Its title.
+        img: (c, h, w) with 1 (grey) or 3 (RGB) channels, in [0, 1]; values outside are clamped.
+        title: Title of the plot.
 
     Raises:
-        ValueError: The shape is another.
+        ValueError: img has another shape.
     """
     if img.ndim != 3 or img.shape[0] not in (1, 3) or img.numel() == 0:
         raise ValueError(
             f"plot_img shows one image of shape (c, h, w) with 1 or 3 channels, not {tuple(img.shape)}; "
-            "of a batch, pass one image: images[0]"
+            "for a batch, pass one image: images[0]"
         )
-    import matplotlib.pyplot as plt  # only here: it looks for a screen
+    import matplotlib.pyplot as plt  # only here: it looks for a display
 
     figure, axes = plt.subplots()
     show(axes, img.clamp(0, 1))

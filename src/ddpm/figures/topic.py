@@ -1,4 +1,4 @@
-"""The table of figures: a topic is a file in `topics/`, and lists its figures by decorator."""
+"""The registry of figures: a topic is a file in `topics/` and registers its figures with a decorator."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,12 +19,12 @@ Inputs = TypeVar("Inputs")
 
 @dataclass(frozen=True)
 class Entry(Generic[Inputs]):
-    """A row of the table of figures.
+    """A registered figure.
 
     Attributes:
-        name: The function's name, and the file's.
-        caption: What the figure shows and what it means. May name inputs, as in "{inputs.label}".
-        alt: What can be seen, for readers who cannot. May name inputs too.
+        name: The name of the function and of the file.
+        caption: What the figure shows and what it means. May refer to inputs, as in "{inputs.label}".
+        alt: Alternative text: what can be seen in the figure. May refer to inputs too.
         draw: Draws the figure from the inputs of its topic.
     """
 
@@ -35,25 +35,25 @@ class Entry(Generic[Inputs]):
 
     @property
     def path(self) -> Path:
-        """The file that it is written to."""
+        """The file that the figure is written to."""
         return FOLDER / f"{self.name}.png"
 
     def render(self, inputs: Inputs) -> None:
-        """Draw the figure and write it, with its words."""
+        """Draw the figure and write it, with its caption and alternative text."""
         save(self.draw(inputs), self.path, self.caption.format(inputs=inputs), self.alt.format(inputs=inputs))
 
 
 @dataclass(frozen=True)
 class Topic(Generic[Inputs]):
-    """Figures that are drawn from the same inputs, by one stage.
+    """Figures that one stage draws from the same inputs.
 
     Attributes:
-        title: The heading of its part of the page.
-        place: Topics stand on the page in this order.
+        title: The heading of its section of the page.
+        place: Its position on the page; topics are sorted by it.
         deps: The files that `load` reads.
-        load: Reads the inputs. It gets the stage at work.
+        load: Reads the inputs, given the running stage.
         section: The class of its section in params.yaml, `render_TOPIC`; None if it needs no params.
-        figures: Its figures by name, in the order in which they are shown.
+        figures: Its figures by name, in order.
     """
 
     title: str
@@ -64,7 +64,7 @@ class Topic(Generic[Inputs]):
     figures: dict[str, Entry[Inputs]] = field(default_factory=dict)
 
     def figure(self, *, caption: str, alt: str) -> Callable[[Callable[[Inputs], Figure]], Callable[[Inputs], Figure]]:
-        """Add the decorated function to the figures, with its caption and its alternative text (see `Entry`)."""
+        """Decorator: register a function as a figure, with its caption and alternative text (see `Entry`)."""
 
         def add(draw: Callable[[Inputs], Figure]) -> Callable[[Inputs], Figure]:
             name, drawn = draw.__name__, styled(draw)
@@ -75,5 +75,5 @@ class Topic(Generic[Inputs]):
 
 
 def topics_in_order() -> Mapping[str, Topic[Any]]:
-    """The topics by name, in the order in which they stand on the page."""
+    """The topics by name, in their order on the page."""
     return dict(sorted(TOPICS.items(), key=lambda item: item[1].place))

@@ -1,4 +1,4 @@
-"""What the figures of a trained network show, as topics `tiny` and `unet` load it."""
+"""Inputs of the figures of a trained network, for topics `tiny` and `unet` and for door latent."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ from ddpm.run.params import Section
 class RenderModel(Section):
     """Sections `render_tiny` and `render_unet`.
 
-    n_moments: moments of training in the figure of previews. grid_rows, grid_columns: samples that are shown.
-    strip_steps: moments of a chain that are shown.
+    n_moments: training steps in the figure of previews. grid_rows, grid_columns: size of the grid of samples.
+    strip_steps: timesteps in the figure of trajectories.
     """
 
     n_moments: Annotated[int, Ge(1), Le(12)]
@@ -41,20 +41,20 @@ class Trained:
 
     Attributes:
         params: The topic's section.
-        label: Which network, after how many steps, with which seed.
-        origin: What its samples come from, as in "from pure noise, given a class label".
+        label: The network's name in titles: class, training steps and seed.
+        origin: What its samples are drawn from, such as "from pure noise, given a class label".
         prediction: What it predicts.
-        weighting: Of its training loss.
+        weighting: The weighting of its training loss.
         max_steps: T.
-        previews: Pictures of `reconstruction_grid`, at the training steps `preview_steps`.
+        previews: Outputs of `reconstruction_grid` at the training steps `preview_steps`.
         samples: Its samples.
-        labels: Their classes; None if they were given none.
-        trajectories: The first samples at each moment of sampling, at which `num_steps` noise steps are left.
+        labels: Their classes; None if they are not class-conditional.
+        trajectories: The first samples at each of the timesteps `num_steps`.
         real: Images that it was not trained on.
-        class_images: Such an image of each class, by the class's name; empty without classes.
-        train_loss: By training step.
+        class_images: Such an image of each class, by class name; empty without classes.
+        train_loss: The training loss by training step.
         eval_loss: The held-out loss of the EMA weights by training step.
-        loss_by_quartile: Rows of training steps, with the training loss of each quarter of 1..T.
+        loss_by_quartile: Rows of the training loss of each quarter of 1..T, by training step.
         loss_by_timestep: The held-out loss at each t.
     """
 
@@ -90,10 +90,10 @@ def trained_deps(name: str) -> list[str]:
 
 
 def load_trained(name: str, params: RenderModel, unseen: ImageDataset) -> Trained:
-    """Read what stages train_NAME and sample_NAME wrote.
+    """Read the outputs of stages train_NAME and sample_NAME.
 
     Args:
-        name: "tiny" or "unet".
+        name: "tiny", "unet" or "latent".
         params: The topic's section.
         unseen: Images that the network was not trained on.
     """
@@ -124,7 +124,7 @@ def load_trained(name: str, params: RenderModel, unseen: ImageDataset) -> Traine
 
 
 def draw_samples(trained: Trained) -> Figure:
-    """Samples class by class if they were given classes, else in a grid; beside real images."""
+    """Samples and real images: by class for a class-conditional network, else in a grid."""
     params = trained.params
     if trained.labels is None:
         return sample_grid(
@@ -136,7 +136,7 @@ def draw_samples(trained: Trained) -> Figure:
 
 
 def first_of_each_class(dataset: ImageDataset) -> dict[str, Float[Tensor, "c h w"]]:
-    """The first image of each class, as pixels in [0, 1]; black if there is none."""
+    """The first image of each class, in [0, 1]; black if there is none."""
     black = torch.zeros(1, *dataset.img_shape)
     classes = (as_pixels(dataset.images[dataset.labels == i][:1]) for i in range(len(dataset.class_names)))
     return {name: torch.cat((images, black))[0] for name, images in zip(dataset.class_names, classes, strict=True)}

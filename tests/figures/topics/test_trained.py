@@ -124,7 +124,7 @@ def test_samples_of_a_conditional_network_are_said_to_be_given_something(tmp_pat
     inputs = unet.load(stage_run("render_unet"))
     for name in ("unet_samples", "unet_denoising"):
         entry = TOPICS["unet"].figures[name]
-        ends = (f"{origin}, not selected", f"{origin};", f"{origin}:")
+        ends = (f"{origin}, not cherry-picked", f"{origin}:")
         assert any(end in entry.caption.format(inputs=inputs) for end in ends)
         assert any(end in note(entry.draw(inputs)) for end in ends)
     paper = TOPICS["paper"]

@@ -1,4 +1,4 @@
-"""Data and noise: the toy data, and what the forward process does to them."""
+"""Data and noise: the toy data and the forward process."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,9 +30,9 @@ COLUMNS = 8
 class RenderData(Section):
     """Section `render_data`.
 
-    forward_img_shape: (channels, height, width) of the gradients that are noised, larger than the toy data.
-    n_gradients: toy data that are shown. n_noised: gradients that are normalised and noised. forward_steps: t at which
-    equations 2 and 4 are compared.
+    forward_img_shape: (channels, height, width) of the gradients in the figures of the forward process, larger than
+    the toy data. n_gradients: toy images to show. n_noised: gradients to normalise and noise. forward_steps: t at
+    which equations 2 and 4 are compared.
     """
 
     forward_img_shape: PictureShape
@@ -43,22 +43,22 @@ class RenderData(Section):
 
 @dataclass(frozen=True)
 class Inputs:
-    """Images of the toy data, and noised ones.
+    """Toy images, and noised gradients.
 
     Attributes:
         seed: The project's seed.
         gradients: Held-out toy data, in [0, 1].
         pixels: Larger gradients, in [0, 1].
         x0: The same in [-1, 1].
-        eq2: The first of them, noised by equation 2, at each t of `forward_steps`.
+        eq2: The first image of `x0`, noised by equation 2 to each t of `forward_steps`.
         eq4: The same by equation 4.
         pure_noise: Two images of standard Gaussian noise.
-        forward_steps: Some t.
-        alpha_bars: alpha_bar_t at these.
-        num_steps: t of each of `xt`.
-        eps: The noise in each of `xt`.
-        xt: `x0`, noised by equation 4 in one go.
-        reconstructed: The image that `xt` and `eps` give back.
+        forward_steps: The timesteps of `eq2` and `eq4`.
+        alpha_bars: alpha_bar_t at these timesteps.
+        num_steps: t of each image of `xt`.
+        eps: The noise in each image of `xt`.
+        xt: `x0`, noised by equation 4.
+        reconstructed: x_0, reconstructed from `xt` and `eps`.
         max_steps: T of the schedule.
     """
 
@@ -79,7 +79,7 @@ class Inputs:
 
 
 def load(stage: StageRun) -> Inputs:
-    """Read toy data, make larger ones, and noise them."""
+    """Read the toy data, generate larger gradients, and noise them."""
     params: RenderData = stage.params
     channels, height, width = params.forward_img_shape
     pixels = gradient_images(params.n_noised, (channels, height, width), generator(stage.seed, "gradients"))
@@ -112,7 +112,7 @@ TOPIC = TOPICS.register(__name__, Topic("Data and noise", 1, [GRADIENTS], load, 
 
 
 @TOPIC.figure(
-    caption="The toy data: each image runs from one random colour to another along its diagonal.",
+    caption="The toy data: each image is a gradient from one random colour to another along its diagonal.",
     alt="Small images, each a gradient between two colours",
 )
 def gradients(inputs: Inputs) -> Figure:
@@ -131,8 +131,8 @@ def gradients(inputs: Inputs) -> Figure:
 
 
 @TOPIC.figure(
-    caption="Networks compute with values in [-1, 1]. Normalising loses nothing.",
-    alt="Gradients before and after normalisation, and brought back",
+    caption="Networks work on values in [-1, 1]. Normalising is lossless.",
+    alt="Gradients before and after normalisation, and denormalised",
 )
 def normalization(inputs: Inputs) -> Figure:
     back = denormalize_img(inputs.x0)
@@ -141,8 +141,8 @@ def normalization(inputs: Inputs) -> Figure:
         torch.cat((inputs.pixels, inputs.x0.clamp(0, 1), back)),
         len(inputs.pixels),
         title=f"Original, normalised, denormalised: gradients, seed {inputs.seed}",
-        note="Networks compute with values in [-1, 1], centred on 0. Shown as they are, all values below 0 look black. "
-        f"Denormalising brings the original back (largest absolute error {error:.1e}).",
+        note="Networks work on values in [-1, 1], centred on 0. Shown without rescaling, all values below 0 are black. "
+        f"Denormalising recovers the original (largest absolute error {error:.1e}).",
         xlabel="image",
         ylabel="range of values",
         columns=[str(i + 1) for i in range(len(inputs.pixels))],
@@ -151,8 +151,8 @@ def normalization(inputs: Inputs) -> Figure:
 
 
 @TOPIC.figure(
-    caption="Equation 2 adds noise step by step, equation 4 all at once. Both rows should look equally noisy.",
-    alt="One gradient with more and more noise, in two rows",
+    caption="Equation 2 adds noise step by step, equation 4 in a single step. Both rows should look equally noisy.",
+    alt="One gradient with increasing noise, in two rows",
 )
 def forward_process(inputs: Inputs) -> Figure:
     steps, noise = inputs.forward_steps, inputs.pure_noise
@@ -164,10 +164,10 @@ def forward_process(inputs: Inputs) -> Figure:
         denormalize_img(torch.cat((row_2, row_4))),
         len(row_2),
         title=f"The forward process: Equation 2 and Equation 4, up to {max(steps):,} steps, seed {inputs.seed}",
-        note="Equation 2 adds a little noise t times over; Equation 4 jumps to step t at once. The noise differs, "
-        "its strength is the same. "
-        r"$\sqrt{\bar\alpha_t}$: the strength that the image has left, from 1 (all of it) to 0 (none).",
-        xlabel="number of noise steps t, and what is left of the image",
+        note="Equation 2 adds a little noise t times; Equation 4 jumps to step t directly. The noise differs, but its "
+        "variance is the same. "
+        r"$\sqrt{\bar\alpha_t}$: the factor of the image, from 1 (unchanged) to 0 (pure noise).",
+        xlabel="number of noise steps t, and the factor of the image",
         ylabel="noised by",
         columns=[
             "t = 0\nthe image",
@@ -180,7 +180,7 @@ def forward_process(inputs: Inputs) -> Figure:
 
 
 @TOPIC.figure(
-    caption="If the noise is known, the image can be reconstructed exactly. So a network need only predict the noise.",
+    caption="If the noise is known, the image can be reconstructed exactly. So it is enough to predict the noise.",
     alt="Gradients, the noise added to them, the sum, and reconstructions",
 )
 def noising(inputs: Inputs) -> Figure:
@@ -191,8 +191,8 @@ def noising(inputs: Inputs) -> Figure:
         denormalize_img(torch.cat([images[order] for images in shown])),
         len(order),
         title=f"Noising and reconstruction: max abs error {error:.1e}, {inputs.max_steps:,} steps, seed {inputs.seed}",
-        note=f"Each gradient gets t of {inputs.max_steps:,} steps of noise in one go. If the noise is known, it can be "
-        "removed exactly: predicting it is the network's whole task.",
+        note=f"Each gradient gets t of {inputs.max_steps:,} steps of noise at once. If the noise is known, it can be "
+        "removed exactly, so predicting it is all that the network has to do.",
         xlabel="number of noise steps t",
         ylabel="noising, then reconstruction",
         columns=[f"t = {t:,}" for t in inputs.num_steps[order].tolist()],

@@ -1,4 +1,4 @@
-"""The exact limit of the tiny model: the samplers' own error, and the bound on the code length."""
+"""The exact limit of the tiny model: the samplers' own error, and the variational bound."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,20 +39,20 @@ BAR = 0.36
 
 @dataclass(frozen=True)
 class Inputs:
-    """What stages study_samplers and evaluate_tiny found.
+    """Results of stages study_samplers and evaluate_tiny.
 
     Attributes:
-        label: Names the tiny model.
+        label: The tiny model's name in titles.
         schedule: The name of its noise schedule.
         max_steps: T of its noise schedule.
-        errors: By schedule and sampler: T, and how far the corner colours of the exact denoiser's samples are from
-            uniform (Wasserstein-1, in levels of 255).
-        floor: The mean of the same for as many images of the data.
-        network_error: That of the tiny model's samples.
-        network_floor: The mean of the same for as many images of the data.
+        errors: By schedule and sampler: (T, error), where the error is the Wasserstein-1 distance of the corner colours
+            of the exact denoiser's samples from uniform, in levels of 255.
+        floor: The mean error of as many images of the data.
+        network_error: The error of the tiny model's samples.
+        network_floor: The mean error of as many images of the data as `network_error` is of.
         exact_bound: Rows of the exact denoiser's bound, by schedule, T and variance.
-        tiny_bound: The same of the tiny model, on its own schedule.
-        entropy: Of the data, in bits/dim.
+        tiny_bound: The same for the tiny model, on its own schedule.
+        entropy: The entropy of the data, in bits/dim.
     """
 
     label: str
@@ -68,7 +68,7 @@ class Inputs:
 
 
 def load(_: StageRun) -> Inputs:
-    """Read what stages study_samplers and evaluate_tiny wrote."""
+    """Read the outputs of stages study_samplers and evaluate_tiny."""
     model, metrics, study = load_model(Path(MODEL)), read_json(Path(METRICS)), read_json(Path(STUDY))
     compared = read_rows(Path(TINY_BOUND))
     exact = [row for row in compared if row["denoiser"] == "exact"]  # on the tiny model's schedule
@@ -101,7 +101,7 @@ TOPIC = TOPICS.register(
 
 @TOPIC.figure(
     caption="The error of each sampler with the exact denoiser, by noise schedule and number of steps. Dashed: chance.",
-    alt="Curves of each sampler's error by number of steps, a panel for each schedule",
+    alt="Curves of each sampler's error by number of steps, one panel per schedule",
 )
 def sampler_error(inputs: Inputs) -> Figure:
     samplers = list(dict.fromkeys(sampler for curves in inputs.errors.values() for sampler in curves))
@@ -109,9 +109,9 @@ def sampler_error(inputs: Inputs) -> Figure:
     figure, panels = curve_panels(
         f"Error of the samplers: {inputs.label}",
         "Lines: each sampler takes every step of its schedule with the exact denoiser, so all error is the sampler's. "
-        "It falls to chance (as many images of the data) as T grows. The linear schedule (1e-4 to 0.02) needs more "
-        "steps: with few, x_T is not yet the pure noise that sampling starts from. The star has the network's error on "
-        "top.",
+        "It falls to chance level (as many images of the data) as T grows. The linear schedule (1e-4 to 0.02) needs "
+        "more steps: with few, x_T is far from the pure noise that sampling starts from. Star: the tiny model, whose "
+        "own error is added.",
         "number of steps T",
         "error of corner colours (levels of 255)",
         [schedule.replace("_", " ") for schedule in inputs.errors],
@@ -137,17 +137,17 @@ def sampler_error(inputs: Inputs) -> Figure:
 
 
 @TOPIC.figure(
-    caption="The variational bound (equation 5) of the exact denoiser and of the tiny model, in its three parts, above "
+    caption="The three parts of the variational bound (equation 5) of the exact denoiser and of the tiny model, and "
     "the entropy of the data.",
-    alt="Stacked bars of the bound's parts for several numbers of steps, over a line for the entropy",
+    alt="Stacked bars of the bound's parts for several numbers of steps, and a line for the entropy",
 )
 def tiny_bound(inputs: Inputs) -> Figure:
     schedules = list(dict.fromkeys(row["schedule"] for row in (*inputs.exact_bound, *inputs.tiny_bound)))
     figure, panels = curve_panels(
         f"Code length of gradients: {inputs.label}",
-        "The variational bound (equation 5) of the exact denoiser, in its parts; left bars: fixed_small, right and "
-        f"paler: fixed_large; under the word tiny: the network, with T = {inputs.max_steps}. Dashed: the entropy, the "
-        "least that any code needs. Even the best denoiser stays above: its decoder codes each pixel on its own.",
+        "The parts of the variational bound (equation 5) of the exact denoiser; left bars: fixed_small, right, paler "
+        f"bars: fixed_large; tiny: the network, with T = {inputs.max_steps}. Dashed: the entropy, the minimum of any "
+        "code. Even the best denoiser stays above it, because its decoder codes each pixel independently.",
         "number of steps T",
         "bits/dim",
         [schedule.replace("_", " ") for schedule in schedules],

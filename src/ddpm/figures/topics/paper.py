@@ -1,4 +1,4 @@
-"""The counterparts of the paper's figures 5 to 10 and 14 (Ho et al. 2020), by their numbers."""
+"""Counterparts of figures 5 to 10 and 14 of the paper (Ho et al. 2020), with the same numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,25 +36,25 @@ QUALITY, QUALITY_ROWS = "reports/paper/x0_quality.json", "reports/paper/x0_quali
 
 @dataclass(frozen=True)
 class Inputs:
-    """What stages bound and paper made. All images are pixels in [0, 1]; every t is a number of noise steps.
+    """Results of stages bound and paper. All images are pixels in [0, 1].
 
     Attributes:
-        label: Names the model.
-        origin: What its samples come from.
-        n_bound: Test images behind the rates.
+        label: The model's name in titles.
+        origin: What its samples are drawn from.
+        n_bound: Number of test images that the rates are averaged over.
         rates: Rows of rate and distortion, t = 0 to T.
         n_steps: Steps of a whole chain.
-        estimates: Estimates of x_0 of some chains, at the moments `estimates_t`.
-        latents: x_t of some chains, at the depths `split_t`.
+        estimates: x_0 estimates of some chains, at the timesteps `estimates_t`.
+        latents: x_t of some chains, at the timesteps `split_t`.
         branches: Samples that continue from each of them.
         sources: Pairs of test images.
-        lambdas: Shares of the second image of a pair.
-        interpolation: Mixtures of each pair after `interpolation_t` noise steps, denoised.
-        coarse: Mixtures of the first pair after each of `coarse_t` noise steps, denoised.
-        metric: The name of the distance of the estimates from real images.
-        quality: Rows of this distance, a row a moment.
-        quality_floor: That of as many real images.
-        n_samples: Chains behind `quality`.
+        lambdas: Weights of the second image of a pair.
+        interpolation: Each pair, interpolated at t = `interpolation_t` and denoised.
+        coarse: The first pair, interpolated at each of `coarse_t` and denoised.
+        metric: The name of the distance between the estimates and real images.
+        quality: Rows of this distance, one per timestep.
+        quality_floor: The distance of as many real images.
+        n_samples: Number of chains that `quality` is measured on.
         reference: The split that they are compared with.
         extractor: Identifies the classifier whose features are compared.
     """
@@ -84,7 +84,7 @@ class Inputs:
 
 
 def load(_: StageRun) -> Inputs:
-    """Read what stages bound and paper wrote."""
+    """Read the outputs of stages bound and paper."""
     model, made, known = load_model(Path(MODEL)), load_tensors(Path(SAMPLES)), read_json(Path(QUALITY))
     return Inputs(
         label=label_of(model),
@@ -119,18 +119,17 @@ TOPIC = TOPICS.register(
 
 
 @TOPIC.figure(
-    caption="Figure 5, progressive lossy coding: most of the bits go into the last steps, which change the image "
-    "least.",
-    alt="Curves of distortion and rate by noise steps left, and of distortion by rate",
+    caption="Figure 5, progressive lossy coding: most bits are spent on the last steps, which change the image least.",
+    alt="Curves of distortion and rate by timestep, and of distortion by rate",
 )
 def paper_05(inputs: Inputs) -> Figure:
     rows = inputs.rates
     figure, panels = curve_panels(
         f"Figure 5 of Ho et al. 2020: {inputs.label}",
-        f"{inputs.n_bound:,} test images, sent by chains of {len(rows) - 1:,} steps. Rate: the bits that a receiver "
-        "needs to know x_t. Distortion: the error of the x0 estimate that the network makes of it, in levels of 0 to "
-        "255. Most bits go into the last steps, which change the image least.",
-        "noise steps left, t",
+        f"{inputs.n_bound:,} test images, coded by chains of {len(rows) - 1:,} steps. Rate: the bits that a receiver "
+        "needs to know x_t. Distortion: the error of the network's x0 estimate from x_t, in levels of 0 to 255. Most "
+        "bits are spent on the last steps, which change the image least.",
+        "timestep t",
         "distortion (RMSE, levels of 255)",
         ["distortion by step", "rate by step", "distortion by rate"],
         share_y=False,
@@ -154,9 +153,9 @@ def paper_05(inputs: Inputs) -> Figure:
 
 
 @TOPIC.figure(
-    caption="Figures 6 and 14, progressive generation {inputs.origin}: at first the estimate of the finished image is "
-    "close to a mean, outlines come next, texture last.",
-    alt="Rows of the network's estimates of the finished image, which sharpen from left to right",
+    caption="Figures 6 and 14, progressive generation {inputs.origin}: the x0 estimate starts close to a mean image; "
+    "outlines come next, texture last.",
+    alt="Rows of the network's x0 estimates, which sharpen from left to right",
 )
 def paper_06_14(inputs: Inputs) -> Figure:
     moments, n = inputs.estimates.shape[:2]
@@ -164,9 +163,9 @@ def paper_06_14(inputs: Inputs) -> Figure:
         rearrange(inputs.estimates, "moments n c h w -> (n moments) c h w"),
         moments,
         title=f"Figures 6 and 14 of Ho et al. 2020: {inputs.label}",
-        note=f"The network's estimate of the finished image (equation 15) at {moments} of {inputs.n_steps} steps, for "
-        f"{n} chains that are not selected. The outline settles early, texture comes last.",
-        xlabel="noise steps left, t",
+        note=f"The network's x0 estimate (equation 15) at {moments} of {inputs.n_steps} steps, for the first {n} "
+        "chains, not cherry-picked. The outline settles early, texture comes last.",
+        xlabel="timestep t",
         ylabel="sample",
         columns=[f"{t:,}" for t in inputs.estimates_t.tolist()],
         rows=[str(i + 1) for i in range(n)],
@@ -174,9 +173,9 @@ def paper_06_14(inputs: Inputs) -> Figure:
 
 
 @TOPIC.figure(
-    caption="Figure 7, samples {inputs.origin}, that share x_t: the later the chain is split, the more they have in "
+    caption="Figure 7, samples {inputs.origin} that share x_t: the later the chain is split, the more they have in "
     "common.",
-    alt="Noised images at several depths, each with the samples that continue from it",
+    alt="Noised images at several timesteps, each with the samples that continue from it",
 )
 def paper_07(inputs: Inputs) -> Figure:
     chains, depths, n = inputs.branches.shape[:3]
@@ -184,10 +183,10 @@ def paper_07(inputs: Inputs) -> Figure:
         torch.cat((inputs.latents[:, :, None], inputs.branches), dim=2).flatten(0, 2),
         n + 1,
         title=f"Figure 7 of Ho et al. 2020: {inputs.label}",
-        note=f"A chain of {inputs.n_steps} steps is split at t noise steps: {n} chains with noise of their own "
-        "continue from its image there. The later the split, the more their samples have in common.",
-        xlabel=f"the chain at t, and {n} samples that continue from there",
-        ylabel="chain, and where it is split",
+        note=f"A chain of {inputs.n_steps} steps is split at timestep t: {n} chains with independent noise continue "
+        "from its x_t. The later the split, the more their samples have in common.",
+        xlabel=f"x_t, and {n} samples that continue from it",
+        ylabel="chain and split",
         columns=[r"$x_t$"],
         rows=[f"{chain + 1}: t = {t:,}" for chain in range(chains) for t in inputs.split_t.tolist()],
         column_breaks=[1],
@@ -196,9 +195,9 @@ def paper_07(inputs: Inputs) -> Figure:
 
 
 @TOPIC.figure(
-    caption="Figure 8, interpolation between pairs of test images: smooth between like ones, while between unlike ones "
-    "the middle is blurred or of no kind. Fine detail is lost, at both ends too.",
-    alt="Pairs of test images with their interpolations between them",
+    caption="Figure 8, interpolation between pairs of test images: smooth between similar images; between dissimilar "
+    "ones the middle is blurred or belongs to no class. Fine detail is lost, even at the ends.",
+    alt="Pairs of test images, and the interpolated images between them",
 )
 def paper_08(inputs: Inputs) -> Figure:
     return _between(
@@ -207,17 +206,18 @@ def paper_08(inputs: Inputs) -> Figure:
         inputs.lambdas,
         title=f"Figure 8 of Ho et al. 2020: {inputs.label}",
         note=f"The {len(inputs.sources)} pairs of test images at both ends are noised to "
-        f"t = {inputs.interpolation_t:,}, mixed there, and denoised by the rest of a chain of {inputs.n_steps} steps.",
+        f"t = {inputs.interpolation_t:,}, interpolated there, and denoised by the rest of a chain of {inputs.n_steps} "
+        "steps.",
         ylabel="pair",
         rows=[str(i + 1) for i in range(len(inputs.sources))],
     )
 
 
 @TOPIC.figure(
-    caption="Figure 9, from fine to coarse: at t = 0 both images show through each other, and with more noise the "
-    "mixtures turn into images of their own. At t = T, x_t holds nothing of the pair: only the conditioning, if there "
-    "is any, still does.",
-    alt="One pair of test images with its interpolations between them, in rows of growing noise",
+    caption="Figure 9, coarse-to-fine interpolation: at t = 0 the two images are blended; with more noise the "
+    "interpolations become images of their own. At t = T, x_t holds no information on the pair; only the conditioning, "
+    "if there is any, does.",
+    alt="One pair of test images and the interpolated images between them, in rows of increasing noise",
 )
 def paper_09(inputs: Inputs) -> Figure:
     coarse = inputs.coarse
@@ -226,26 +226,26 @@ def paper_09(inputs: Inputs) -> Figure:
         coarse,
         inputs.lambdas,
         title=f"Figure 9 of Ho et al. 2020: {inputs.label}",
-        note="The first pair of figure 8, mixed after t noise steps and denoised by the rest of a chain of "
-        f"{inputs.n_steps}, with the same noise in each row and column. At t = 0 pixels are mixed; the higher t, the "
-        "less of the pair is left, and the coarser the change from one image to the other.",
-        ylabel="noise steps, t",
+        note="The first pair of figure 8, interpolated at timestep t and denoised by the rest of a chain of "
+        f"{inputs.n_steps} steps, with the same noise everywhere. At t = 0 pixels are interpolated; the larger t, the "
+        "less of the pair is left, and the coarser the features that change.",
+        ylabel="timestep t",
         rows=[f"{t:,}" for t in inputs.coarse_t.tolist()],
     )
 
 
 @TOPIC.figure(
-    caption="Figure 10, quality of the estimate: the distance of the estimates of the finished image from real images, "
-    "as the chain goes on.",
-    alt="Curve of the distance of the estimates by noise steps left",
+    caption="Figure 10, quality of the x0 estimate: the distance between the x0 estimates and real images over the "
+    "course of sampling.",
+    alt="Curve of the distance of the x0 estimates by timestep",
 )
 def paper_10(inputs: Inputs) -> Figure:
     figure, axes = curve_axes(
         f"Figure 10 of Ho et al. 2020: {inputs.label}",
-        f"{inputs.metric} of the network's estimate of the finished image (equation 15), for {inputs.n_samples:,} "
-        f"chains of {inputs.n_steps} steps, against the {inputs.reference} split (extractor {inputs.extractor}). Band: "
-        "where 95 % of other sets of that size would lie. Dashed: as many real images.",
-        "noise steps left, t",
+        f"{inputs.metric} of the network's x0 estimate (equation 15), for {inputs.n_samples:,} chains of "
+        f"{inputs.n_steps} steps, against the {inputs.reference} split (extractor {inputs.extractor}). Band: 95 % "
+        "confidence interval. Dashed: as many real images.",
+        "timestep t",
         inputs.metric,
     )
     columns = "num_steps", inputs.metric, "low", "high"
@@ -270,14 +270,14 @@ def _between(
     ylabel: str,
     rows: Sequence[str],
 ) -> Figure:
-    """Mixtures between the two images that they are of."""
+    """Interpolated images between their two source images."""
     n = len(lambdas)
     return image_table(
         torch.cat((sources[:, :1], mixed, sources[:, 1:]), dim=1).flatten(0, 1),
         n + 2,
         title=title,
         note=note,
-        xlabel="share of the second image, λ, and reconstructions of both at 0 and 1",
+        xlabel="weight λ of the second image; 0 and 1 are reconstructions",
         ylabel=ylabel,
         columns=["first", *(f"{weight:.2g}" for weight in lambdas), "second"],
         rows=rows,

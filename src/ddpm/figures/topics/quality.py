@@ -34,18 +34,18 @@ class RenderQuality(Section):
 
 @dataclass(frozen=True)
 class Inputs:
-    """What stage evaluate_unet found in the samples. All images are pixels in [0, 1].
+    """Results of stage evaluate_unet. All images are pixels in [0, 1].
 
     Attributes:
-        label: Names the model.
-        n_samples: Samples that are scored.
+        label: The model's name in titles.
+        n_samples: Number of samples that are scored.
         reference: The split that they are scored against.
-        classes: Rows of class_histogram.csv, one a class.
-        samples: First samples, then those most like a training image.
-        by_pixel: The training image nearest to each of them by pixels.
-        by_feature: The training image nearest to each of them by the classifier's features; none without labels.
-        closeness: Of each of them to `by_pixel`.
-        n_first: How many are the first samples, not selected.
+        classes: Rows of class_histogram.csv, one per class.
+        samples: The first samples, then those closest to a training image.
+        by_pixel: The training image nearest to each of them, in pixels.
+        by_feature: The training image nearest to each of them, in the classifier's features; empty without labels.
+        closeness: The closeness of each of them to `by_pixel` (`ddpm.evaluation.neighbours`).
+        n_first: How many of `samples` are the first ones, not cherry-picked.
     """
 
     label: str
@@ -60,7 +60,7 @@ class Inputs:
 
 
 def load(stage: StageRun) -> Inputs:
-    """Read what stage evaluate_unet wrote, and choose the samples to show with their neighbours."""
+    """Read the outputs of stage evaluate_unet, and choose the samples to show with their neighbours."""
     n_columns = stage.params.n_columns
     scores, by_pixel, by_feature = read_json(Path(SCORES)), read_rows(Path(BY_PIXEL)), read_rows(Path(BY_FEATURE))
     closeness = torch.tensor([float(row["closeness"]) for row in by_pixel])
@@ -91,16 +91,16 @@ TOPIC = TOPICS.register(
 
 
 @TOPIC.figure(
-    caption="The share of each class among the samples, as the classifier sees it, beside real images.",
+    caption="The share of each class among samples and real images, as predicted by the classifier.",
     alt="Bars of the share of each class among samples and real images",
 )
 def unet_classes(inputs: Inputs) -> Figure:
     names = [row["class"] for row in inputs.classes]
     figure, axes = curve_axes(
         f"Classes of the samples: {inputs.label}",
-        f"What a classifier, trained on real images, sees in {inputs.n_samples:,} samples and in the real images that "
-        f"they are scored against, the {inputs.reference} split. Lines: where 95 % of other sets of as many samples "
-        "would lie.",
+        f"Predictions of a classifier that was trained on real images, for {inputs.n_samples:,} samples and for the "
+        f"real images that they are scored against, the {inputs.reference} split. Error bars: 95 % confidence "
+        "intervals.",
         "class",
         "share of the images",
         names,
@@ -124,9 +124,9 @@ def unet_classes(inputs: Inputs) -> Figure:
 
 
 @TOPIC.figure(
-    caption="Samples over the training images nearest to them, by pixels and by features (figures 12 and 15 of the "
-    "paper). A copy would look the same as the image below it.",
-    alt="Samples over their nearest training images by pixels and by features",
+    caption="Samples above their nearest training images, in pixels and in features (figures 12 and 15 of the paper). "
+    "A copy would look the same as the image below it.",
+    alt="Samples above their nearest training images in pixels and in features",
 )
 def unet_neighbours(inputs: Inputs) -> Figure:
     n, n_first = len(inputs.samples), inputs.n_first
@@ -134,12 +134,12 @@ def unet_neighbours(inputs: Inputs) -> Figure:
         torch.cat((inputs.samples, inputs.by_pixel, inputs.by_feature)),
         n,
         title=f"Nearest training images: {inputs.label}",
-        note="Figures 12 and 15 of Ho et al. 2020. Left: the first samples. Right: those most like one training image, "
-        "where a copy would show. Above each, its distance in pixels to the nearest training image over that to the "
-        "50 nearest: 0 would be a copy.",
+        note="Figures 12 and 15 of Ho et al. 2020. Left: the first samples. Right: those closest to a training image, "
+        "where copies would show. Above each: its distance in pixels to the nearest training image, divided by the "
+        "mean distance to the 50 nearest; 0 is a copy.",
         xlabel=f"the first {n_first} samples, then the {n - n_first} closest to a training image",
         ylabel="sample and neighbours",
         columns=[f"{value:.2f}" for value in inputs.closeness.tolist()],
-        rows=["sample", "nearest\nby pixels", "nearest\nby features"][: 2 + bool(len(inputs.by_feature))],
+        rows=["sample", "nearest\nin pixels", "nearest\nin features"][: 2 + bool(len(inputs.by_feature))],
         column_breaks=[n_first],
     )

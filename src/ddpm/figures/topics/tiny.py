@@ -1,4 +1,4 @@
-"""The tiny model: what it predicts before, during and after training, and its samples."""
+"""The tiny model: its predictions before, during and after training, and its samples."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,21 +33,21 @@ OPTIMAL = "reports/evaluate_tiny/optimal_loss_by_timestep.csv"
 
 
 class RenderTiny(RenderModel):
-    """Section `render_tiny`: that of any model, and n_noised, the images of which an untrained network is asked."""
+    """Section `render_tiny`: as for any model, and n_noised, the number of images given to an untrained network."""
 
     n_noised: Annotated[int, Ge(1), Le(8)]
 
 
 @dataclass(frozen=True)
 class Untrained:
-    """A network before training, and noised images. All are in the range of the networks.
+    """A network before training, and noised images. Images are in the range of the network, [-1, 1] before noise.
 
     Attributes:
-        label: Names the network.
-        prediction: What it is to predict.
+        label: The network's name in titles.
+        prediction: What it predicts.
         xt: Noised images.
-        wanted: What should be predicted.
-        predicted: What is predicted.
+        wanted: The target of the prediction.
+        predicted: The prediction.
         num_steps: t of each image.
     """
 
@@ -61,12 +61,12 @@ class Untrained:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The tiny model, before and after training, and the least losses that are possible.
+    """The tiny model before and after training, and the losses of the exact denoiser.
 
     Attributes:
         trained: After training.
         untrained: Before training.
-        optimum: The loss of the exact denoiser on the steps and noise of the evaluation loss.
+        optimum: The loss of the exact denoiser on the timesteps and noise of the evaluation loss.
         optimal: The loss of the exact denoiser at each t.
     """
 
@@ -77,7 +77,7 @@ class Inputs:
 
 
 def load(stage: StageRun) -> Inputs:
-    """Read what stages train_tiny, sample_tiny and evaluate_tiny wrote, and ask an untrained network."""
+    """Read the outputs of stages train_tiny, sample_tiny and evaluate_tiny, and run an untrained network."""
     unseen = load_dataset(Path(GRADIENTS))
     return Inputs(
         trained=load_trained("tiny", stage.params, unseen),
@@ -88,7 +88,7 @@ def load(stage: StageRun) -> Inputs:
 
 
 def load_untrained(stage: StageRun, images: ImageDataset) -> Untrained:
-    """A network as it was before training, and what it predicts for noised images."""
+    """A network with random weights, and its predictions for noised images."""
     trained = load_model(Path("models/tiny.safetensors"))
     network: Any = type(trained)
     with global_stream(stage.seed, "untrained"):
@@ -109,7 +109,7 @@ TOPIC = TOPICS.register(
 
 @TOPIC.figure(
     caption="Before training, predictions have little to do with the input.",
-    alt="Noised gradients, what should be predicted for them, and what an untrained network predicts",
+    alt="Noised gradients, the targets of the prediction, and the predictions of an untrained network",
 )
 def tiny_untrained(inputs: Inputs) -> Figure:
     it = inputs.untrained
@@ -120,7 +120,7 @@ def tiny_untrained(inputs: Inputs) -> Figure:
         denormalize_img(torch.cat([images[order] for images in (it.xt, it.wanted, it.predicted)])),
         len(order),
         title=f"Prediction before training: {it.label}",
-        note="The network sees the upper row and should predict the middle one. Untrained, its predictions have "
+        note="The network gets the top row and should predict the middle one. Before training, its predictions have "
         f"little to do with either. Mean squared error {loss:.2f}; always predicting 0 (grey) would score {zero:.2f}.",
         xlabel="number of noise steps t",
         ylabel="input and prediction",
@@ -130,8 +130,8 @@ def tiny_untrained(inputs: Inputs) -> Figure:
 
 
 @TOPIC.figure(
-    caption="As training goes on, the reconstructions come closer to the images under the noise.",
-    alt="Noised gradients, predictions and reconstructions at several moments of training",
+    caption="As training progresses, the reconstructions get closer to the original images.",
+    alt="Noised gradients, predictions and reconstructions at several training steps",
 )
 def tiny_previews(inputs: Inputs) -> Figure:
     trained = inputs.trained
@@ -139,7 +139,7 @@ def tiny_previews(inputs: Inputs) -> Figure:
 
 
 @TOPIC.figure(
-    caption="The loss during training. On average, no network can go below the dotted line.",
+    caption="The loss during training. In expectation, no network can go below the dotted line.",
     alt="Curves of training and evaluation loss by training step",
 )
 def tiny_loss(inputs: Inputs) -> Figure:
@@ -150,8 +150,8 @@ def tiny_loss(inputs: Inputs) -> Figure:
 
 
 @TOPIC.figure(
-    caption="The same training loss by quarter of the timesteps, from little noise to much.",
-    alt="Four curves of the training loss by training step, one for each quarter of the timesteps",
+    caption="The same training loss by quartile of the timesteps, from low to high noise.",
+    alt="Four curves of the training loss by training step, one for each quartile of the timesteps",
 )
 def tiny_loss_by_quartile(inputs: Inputs) -> Figure:
     trained = inputs.trained
@@ -159,8 +159,8 @@ def tiny_loss_by_quartile(inputs: Inputs) -> Figure:
 
 
 @TOPIC.figure(
-    caption="Where the network falls short: its held-out loss at each timestep, above that of the exact denoiser.",
-    alt="Curves of the loss by number of noise steps",
+    caption="The held-out loss of the network at each timestep, and that of the exact denoiser, the minimum.",
+    alt="Curves of the loss by timestep",
 )
 def tiny_loss_by_timestep(inputs: Inputs) -> Figure:
     trained = inputs.trained
@@ -168,7 +168,7 @@ def tiny_loss_by_timestep(inputs: Inputs) -> Figure:
 
 
 @TOPIC.figure(
-    caption="Sampling {inputs.trained.origin}: noise on the left, finished gradients on the right.",
+    caption="Sampling {inputs.trained.origin}: noise on the left, samples on the right.",
     alt="Rows of images that turn from noise into gradients",
 )
 def tiny_denoising(inputs: Inputs) -> Figure:
@@ -177,7 +177,7 @@ def tiny_denoising(inputs: Inputs) -> Figure:
 
 
 @TOPIC.figure(
-    caption="Samples {inputs.trained.origin}, not selected, and real gradients to judge them by.",
+    caption="Samples {inputs.trained.origin}, not cherry-picked, and real gradients for comparison.",
     alt="A grid of sampled gradients, and real ones",
 )
 def tiny_samples(inputs: Inputs) -> Figure:

@@ -15,7 +15,7 @@ TEST = "data/images/test.safetensors"
 
 
 def load(stage: StageRun) -> Trained:
-    """Read what stages train_unet and sample_unet wrote."""
+    """Read the outputs of stages train_unet and sample_unet."""
     return load_trained("unet", stage.params, load_dataset(Path(TEST)))
 
 
@@ -23,15 +23,15 @@ TOPIC = TOPICS.register(__name__, Topic("U-Net", 3, [TEST, *trained_deps("unet")
 
 
 @TOPIC.figure(
-    caption="Reconstructions of held-out images at several moments of training.",
-    alt="Noised images, predictions and reconstructions at several moments of training",
+    caption="Reconstructions of held-out images at several training steps.",
+    alt="Noised images, predictions and reconstructions at several training steps",
 )
 def unet_previews(inputs: Trained) -> Figure:
     return training_previews(inputs.previews, inputs.preview_steps, inputs.label, inputs.params.n_moments)
 
 
 @TOPIC.figure(
-    caption="The loss during training, on training images and on held-out ones.",
+    caption="The loss during training, on training images and on held-out images.",
     alt="Curves of training and evaluation loss by training step",
 )
 def unet_loss(inputs: Trained) -> Figure:
@@ -39,23 +39,23 @@ def unet_loss(inputs: Trained) -> Figure:
 
 
 @TOPIC.figure(
-    caption="The training loss by quarter of the timesteps, from little noise to much.",
-    alt="Four curves of the training loss by training step, one for each quarter of the timesteps",
+    caption="The training loss by quartile of the timesteps, from low to high noise.",
+    alt="Four curves of the training loss by training step, one for each quartile of the timesteps",
 )
 def unet_loss_by_quartile(inputs: Trained) -> Figure:
     return loss_by_quartile(inputs.loss_by_quartile, inputs.max_steps, inputs.label)
 
 
 @TOPIC.figure(
-    caption="Which noise levels are hard: the held-out loss at each timestep.",
-    alt="Curve of the loss by number of noise steps",
+    caption="The held-out loss at each timestep, which shows the hard noise levels.",
+    alt="Curve of the loss by timestep",
 )
 def unet_loss_by_timestep(inputs: Trained) -> Figure:
     return loss_by_timestep(inputs.loss_by_timestep, inputs.prediction, inputs.label)
 
 
 @TOPIC.figure(
-    caption="Sampling {inputs.origin}: noise on the left, finished images on the right.",
+    caption="Sampling {inputs.origin}: noise on the left, samples on the right.",
     alt="Rows of images that turn from noise into pictures",
 )
 def unet_denoising(inputs: Trained) -> Figure:
@@ -63,7 +63,7 @@ def unet_denoising(inputs: Trained) -> Figure:
 
 
 @TOPIC.figure(
-    caption="Samples {inputs.origin}, not selected, and real images to judge them by (figures 1 and 13 of the paper).",
+    caption="Samples {inputs.origin}, not cherry-picked, and real images (figures 1 and 13 of the paper).",
     alt="A grid of samples, and real images",
 )
 def unet_samples(inputs: Trained) -> Figure:
