@@ -47,7 +47,7 @@ def test_only_the_experiments_that_are_asked_for():
     assert list(chosen(TABLE, ["bold-name", "main"])) == ["bold-name", "main"]
     assert "fid" in shown(chosen(TABLE, ["bold-name", "main"]))
     assert "lr" not in shown(chosen(TABLE, ["bold-name", "main"]))
-    with pytest.raises(UserError, match="'odd-name' is no experiment; there are: workspace, main, bold-name"):
+    with pytest.raises(UserError, match="'odd-name' is not an experiment; there are: workspace, main, bold-name"):
         chosen(TABLE, ["main", "odd-name"])
 
 
@@ -68,7 +68,7 @@ def test_without_mlflow_the_rest_is_shown(tmp_path, monkeypatch, capsys):
     compare.main([])
     said = capsys.readouterr()
     assert said.out.splitlines()[:-1] == shown(TABLE).splitlines()
-    assert said.err == "compare: MLflow fails, so there are no minutes: 127.0.0.1:9: Connection refused\n"
+    assert said.err == "compare: MLflow failed, so minutes are left out: 127.0.0.1:9: Connection refused\n"
 
 
 def grey(value, shape=(1, 4, 4), n=40):

@@ -147,11 +147,11 @@ def test_variations_are_of_the_pictures_embedding(tmp_path, monkeypatch):
             ("--guidance-scale", "0.5", "--prior", "none.safetensors", "--caption", "a boot"),
             "draw: guidance_scale is 0.5",
         ),
-        (("--like", "shoe.png"), "draw: like and clip go together"),
-        (("--clip", "clip.safetensors"), "draw: like and clip go together"),
+        (("--like", "shoe.png"), "draw: like and clip must be given together"),
+        (("--clip", "clip.safetensors"), "draw: like and clip must be given together"),
         (
             ("--like", "shoe.png", "--clip", "clip.safetensors", "--caption", "a boot"),
-            "variations of a picture take",
+            "it cannot be combined with a caption",
         ),
         (
             ("--like", "wide.png", "--clip", "clip.safetensors"),

@@ -153,7 +153,7 @@ def test_what_cannot_be_exported_is_said_and_nothing_is_written(monkeypatch):
     with pytest.raises(UserError, match="--to onnx needs the packages onnx and onnxscript"):
         export(Path("models/unet.safetensors"), Path("out"), "onnx")
     assert not Path("out").exists()
-    with pytest.raises(UserError, match="models is there and not empty; name a new folder"):
+    with pytest.raises(UserError, match="models exists and is not empty; name a new folder"):
         export(Path("models/unet.safetensors"), Path("models"), "hub")
 
 
@@ -185,4 +185,4 @@ def test_the_command_line():
     assert subprocess.run(words, capture_output=True, check=True).stderr == b""
     assert json.loads(Path("out/scheduler_config.json").read_text())["num_train_timesteps"] == T
     again = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert (again.returncode, again.stderr) == (2, "export: out is there and not empty; name a new folder\n")
+    assert (again.returncode, again.stderr) == (2, "export: out exists and is not empty; name a new folder\n")

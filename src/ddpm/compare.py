@@ -1,8 +1,8 @@
 """Experiments side by side: `make compare`, or `python -m ddpm.compare NAME ...`.
 
-A row for each parameter and each headline metric that differs, a column for each experiment: what `dvc exp show
---only-changed` prints, turned so that it fits a terminal, and the minutes that MLflow has. The same with the samples of
-each experiment goes to a page, `reports/experiments.html`.
+One row for each parameter and headline metric that differs, one column for each experiment: `dvc exp show
+--only-changed`, transposed to fit a terminal, with the minutes from MLflow. The same table with the samples of each
+experiment is written to `reports/experiments.html`.
 """
 
 import csv
@@ -21,16 +21,16 @@ WIDTH = 120  # characters
 WORKSPACE = "workspace"  # as DVC calls it
 PAGE, TEMPLATE = Path("reports/experiments.html"), Path(__file__).with_suffix(".html")
 NETWORKS = {"unet": "U-Net", "tiny": "tiny model"}  # whose samples are shown
-N_SHOWN, N_COLUMNS = 32, 8  # samples of each
-N_BASELINE = 2  # the workspace and the last commit, which are no experiments
-HOW_TO = "compare: there is no experiment yet; this makes one: dvc exp run -S train_tiny.lr=3e-4"
+N_SHOWN, N_COLUMNS = 32, 8  # samples per network
+N_BASELINE = 2  # the workspace and the last commit, which are not experiments
+HOW_TO = "compare: there are no experiments yet; to run one: dvc exp run -S train_tiny.lr=3e-4"
 ABOUT = "Experiment", "rev", "typ", "Created", "parent", "State", "Executor"
 
 Table = Mapping[str, Mapping[str, str]]  # values by experiment and row
 
 
 def experiments() -> dict[str, dict[str, str]]:
-    """What DVC knows: the workspace, the last commit, and its experiments, the latest first.
+    """The params and metrics of the workspace, the last commit and its experiments, the latest first, from DVC.
 
     Raises:
         UserError: DVC fails.
@@ -46,22 +46,22 @@ def experiments() -> dict[str, dict[str, str]]:
 
 
 def chosen(found: Table, names: Sequence[str]) -> Table:
-    """The experiments of these names; all of them without names.
+    """The experiments with these names; all if no names are given.
 
     Raises:
-        UserError: There is none of that name. The message lists those there are.
+        UserError: There is no experiment of that name. The message lists the existing ones.
     """
     if unknown := [name for name in names if name not in found]:
-        raise UserError(f"{unknown[0]!r} is no experiment; there are: {', '.join(found)}")
+        raise UserError(f"{unknown[0]!r} is not an experiment; there are: {', '.join(found)}")
     return {name: found[name] for name in names} if names else found
 
 
 def differences(table: Table, minutes: Mapping[str, float]) -> list[list[str]]:
-    """A row for each value that differs: its name, and the value of each experiment.
+    """One row for each value that differs: its name, and the value of each experiment.
 
     Args:
         table: Values by experiment.
-        minutes: By experiment, where they are known.
+        minutes: Run times by experiment, where known.
     """
     keys = list(dict.fromkeys(key for values in table.values() for key in values))
     rows = [[key, *(values.get(key) or "-" for values in table.values())] for key in keys]
@@ -75,9 +75,9 @@ def side_by_side(table: Table, rows: Sequence[Sequence[str]], width: int = WIDTH
     """The table as text.
 
     Args:
-        table: Whose keys are the experiments.
-        rows: What `differences` returned.
-        width: Characters of a line, at most: the first experiments that fit are shown, at least two.
+        table: Its keys are the experiments.
+        rows: The output of `differences`.
+        width: Maximum line length; the first experiments that fit are shown, but at least two.
     """
     lines = [["", *table], *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -87,7 +87,7 @@ def side_by_side(table: Table, rows: Sequence[Sequence[str]], width: int = WIDTH
 
 
 def samples_of(experiment: str) -> dict[str, str]:
-    """The first samples of each network, as a picture in a data URI; none of a network whose samples DVC has not."""
+    """The first samples of each network, as an image in a data URI; networks without samples in DVC are left out."""
     import dvc.api
     from dvc.exceptions import DvcException
     from safetensors import SafetensorError
@@ -105,7 +105,7 @@ def samples_of(experiment: str) -> dict[str, str]:
 
 
 def write_page(table: Table, rows: Sequence[Sequence[str]]) -> None:
-    """Write the table and the samples of all its experiments as a page that needs no network."""
+    """Write the table and the samples of all its experiments as a page that works offline."""
     from ddpm.figures.page import template
 
     pictures = {name: samples_of(name) for name in table}
@@ -122,8 +122,8 @@ def main(names: Sequence[str]) -> None:
     table = chosen(found, names)
     try:
         minutes = minutes_of_experiments()
-    except Exception as error:  # a server that does not answer: the rest is there without it
-        print(f"compare: MLflow fails, so there are no minutes: {str(error).splitlines()[0]}", file=sys.stderr)
+    except Exception as error:  # such as a server that does not answer: the rest works without it
+        print(f"compare: MLflow failed, so minutes are left out: {str(error).splitlines()[0]}", file=sys.stderr)
         minutes = {}
     rows = differences(table, minutes)
     print(side_by_side(table, rows))

@@ -26,20 +26,20 @@ def main() -> None:
     """Draw what the command line asks for."""
     parser = argparse.ArgumentParser("ddpm.draw", description="draw images from a trained network as PNG files")
     parser.add_argument("model", type=Path, help="a safetensors file, such as models/unet.safetensors")
-    parser.add_argument("folder", type=Path, help="where the files go; it is made if it is missing")
-    parser.add_argument("-n", type=int, default=16, help="how many images (%(default)s)")
+    parser.add_argument("folder", type=Path, help="output folder; it is created if it does not exist")
+    parser.add_argument("-n", type=int, default=16, help="number of images (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
     parser.add_argument("--sampler", choices=list(SAMPLERS), default="ancestral", help="(%(default)s)")
-    parser.add_argument("--n-steps", type=int, help="steps of the sampler (all)")
-    parser.add_argument("--spacing", choices=list(SPACINGS), default="even", help="of the steps (%(default)s)")
+    parser.add_argument("--n-steps", type=int, help="number of sampler steps (all)")
+    parser.add_argument("--spacing", choices=list(SPACINGS), default="even", help="of the timesteps (%(default)s)")
     parser.add_argument("--label", type=int, help="class of all images, for a class-conditional network")
     parser.add_argument("--caption", help="of all images, such as 'a dark dress', for a network that takes captions")
     parser.add_argument("--guidance-scale", type=float, default=1.0, help="(%(default)s)")
-    parser.add_argument("--prior", type=Path, help="draws the caption's embedding, for a network that takes embeddings")
-    parser.add_argument("--like", type=Path, help="a picture of the size of its images: draw variations of it")
-    parser.add_argument("--clip", type=Path, help="the CLIP that makes an embedding of that picture")
-    parser.add_argument("--enlarge", type=Path, help="a super-resolution network, which enlarges what the model drew")
-    parser.add_argument("--level", type=float, default=0.1, help="of noise in what it enlarges, 0 to 1 (%(default)s)")
+    parser.add_argument("--prior", type=Path, help="a prior that draws the embedding of the caption")
+    parser.add_argument("--like", type=Path, help="a picture of the size of its images to draw variations of")
+    parser.add_argument("--clip", type=Path, help="the CLIP that embeds that picture")
+    parser.add_argument("--enlarge", type=Path, help="a super-resolution network, applied to the model's samples")
+    parser.add_argument("--level", type=float, default=0.1, help="noise level of its input, 0 to 1 (%(default)s)")
     with mistakes_in_one_line("draw"):
         draw(**vars(parser.parse_args()))
 
@@ -63,21 +63,21 @@ def draw(
 
     Args:
         model: The network's file.
-        folder: Where the files go.
-        n: How many images.
-        seed: Of the noise: image i is the same whatever n is.
-        label: Their class.
-        caption: Their caption. Without it and a label the model draws its own conditioning.
+        folder: The output folder; it is created if it does not exist.
+        n: Number of images.
+        seed: Of the noise; image i does not depend on n.
+        label: The class of all images.
+        caption: The caption of all images. Without a caption and a label, the model draws its own conditioning.
         guidance_scale: As in `ddpm.sample`.
-        prior: A prior's file; None: the caption is all that the model is given.
-        like: A picture's file, of which variations are drawn; None: none.
-        clip: The CLIP's file that makes an embedding of it.
-        enlarge: A super-resolution network's file; None: images stay as the model drew them.
+        prior: The file of a prior that draws an embedding of the caption; None to use the caption only.
+        like: The file of a picture to draw variations of; None for none.
+        clip: The file of the CLIP that embeds this picture.
+        enlarge: The file of a super-resolution network; None to keep the model's samples.
         level: As in `ddpm.sampling.cascade.enlarge`.
         options: Of `ddpm.sample`, for both networks.
 
     Raises:
-        UserError: The file is no model, or an option is not allowed. Nothing is written then.
+        UserError: A file is not a model, or an option is not allowed. Nothing is written then.
     """
     network, labels = load_model(model), None if label is None else torch.full((max(n, 0),), label)
     try:
@@ -105,17 +105,17 @@ def _embedded(
     seed: int,
     options: dict[str, Any],
 ) -> Tensor | None:
-    """The conditioning with an embedding of a caption, by a prior, or of a picture; None if none is asked for."""
+    """The conditioning on an embedding: of a caption, by a prior, or of a picture; None if neither is given."""
     if prior is not None:
         if caption is None or like is not None:
-            raise ValueError("prior is given; it needs a caption, and no picture that samples are to be like")
+            raise ValueError("prior is given; it needs a caption, and cannot be combined with like")
         return cond_of_prior(network, load_model(prior), [caption] * n, seed, **options)
     if (like is None) != (clip is None):
-        raise ValueError("like and clip go together: a picture, and the CLIP that makes an embedding of it")
+        raise ValueError("like and clip must be given together: a picture, and the CLIP that embeds it")
     if like is None or clip is None:
         return None
     if caption is not None:
-        raise ValueError("like is given; variations of a picture take no caption")
+        raise ValueError("like is given; it cannot be combined with a caption")
     return cond_of_picture(network, load_clip(clip), open_picture(like, network.img_shape), max(n, 0))
 
 

@@ -1,4 +1,4 @@
-"""`python -m ddpm.export models/unet.safetensors FOLDER --to onnx`: a trained network for other programs.
+"""`python -m ddpm.export models/unet.safetensors FOLDER --to onnx` exports a trained network for other programs.
 
 - `hub`: the safetensors file, diffusers' config of the noise schedule, and a model card.
 - `onnx`: the same with the network as an ONNX graph, which runs without this package.
@@ -27,17 +27,17 @@ from ddpm.run.files import atomic_path
 from ddpm.run.stage import mistakes_in_one_line
 
 KINDS = "hub", "onnx"
-PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}  # in diffusers' words
+PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}  # as diffusers names them
 SCORES, PARAMS = Path("reports/evaluate_unet/scores.json"), Path("plan/params.json")
-OURS = Path("models/unet.safetensors")  # whose scores and params those are
+OURS = Path("models/unet.safetensors")  # the model that these scores and params are of
 
 
 def main() -> None:
-    """Export what the command line asks for."""
-    parser = argparse.ArgumentParser("ddpm.export", description="write a trained network for other programs")
+    """Run the command line."""
+    parser = argparse.ArgumentParser("ddpm.export", description="export a trained network for other programs")
     parser.add_argument("model", type=Path, help="a safetensors file, such as models/unet.safetensors")
-    parser.add_argument("folder", type=Path, help="where the files go; it must be new or empty")
-    parser.add_argument("--to", choices=KINDS, required=True, help="what is written: see docs/library.md")
+    parser.add_argument("folder", type=Path, help="output folder; it must be new or empty")
+    parser.add_argument("--to", choices=KINDS, required=True, help="format, see docs/library.md")
     with mistakes_in_one_line("export"):
         export(**vars(parser.parse_args()))
 
@@ -51,9 +51,9 @@ def export(model: Path, folder: Path, to: str) -> None:
         to: One of KINDS.
 
     Raises:
-        UserError: The file is no model, the folder holds something, a package is missing, or diffusers has no word for
-            what the network predicts.
-        Exception: torch's own, where its exporter fails. Nothing is left in either case.
+        UserError: The file is not a model, the folder is not empty, a package is missing, or diffusers does not support
+            the network's prediction.
+        Exception: torch's exporter fails. Nothing is written in either case.
     """
     network = load_model(model)
     if network.prediction not in PREDICTIONS:
@@ -62,12 +62,12 @@ def export(model: Path, folder: Path, to: str) -> None:
     if to == "onnx" and not all(map(find_spec, ("onnx", "onnxscript"))):
         raise UserError("--to onnx needs the packages onnx and onnxscript")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise UserError(f"{folder} is there and not empty; name a new folder")
+        raise UserError(f"{folder} exists and is not empty; name a new folder")
     folder = folder.absolute()  # "." has no name
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
         made = Path(name, folder.name)
-        made.mkdir()  # of the usual permissions, unlike the temporary folder around it
+        made.mkdir()  # with the usual permissions, unlike the temporary folder around it
         if to == "onnx":
             write_onnx(network, made / "model.onnx")
         shutil.copyfile(model, made / "model.safetensors")
@@ -77,7 +77,7 @@ def export(model: Path, folder: Path, to: str) -> None:
 
 
 def scheduler_config(model: DiffusionModel) -> dict[str, Any]:
-    """The noise schedule and the prediction as diffusers' schedulers read them; its timestep t is ours less 1."""
+    """Schedule and prediction as a config of diffusers' schedulers, whose timestep t is t + 1 in this package."""
     betas = schedule_of(model).betas
     return {
         "_class_name": "DDPMScheduler",
@@ -105,7 +105,7 @@ class _Diffusers(nn.Module):
 
 
 def write_onnx(model: DiffusionModel, path: Path) -> None:
-    """Write a network as an ONNX graph: sample and timestep, and cond if it is conditional, to prediction."""
+    """Write a network as an ONNX graph: inputs sample, timestep and, if conditional, cond; output prediction."""
     cond = draw_cond(model, 0, range(2))
     given = (torch.zeros(2, *model.img_shape), torch.zeros(2, dtype=torch.int64), *([] if cond is None else [cond]))
     names = ("sample", "timestep", "cond")[: len(given)]

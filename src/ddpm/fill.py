@@ -1,7 +1,6 @@
-"""`python -m ddpm.fill models/inpaint.safetensors PICTURE MASK FOLDER` fills the white of a mask in a picture.
+"""`python -m ddpm.fill models/inpaint.safetensors PICTURE MASK FOLDER` inpaints a picture where a mask is white.
 
-The picture and the mask are files of the size of the network's images. Whatever is lighter than middle grey in the mask
-is painted anew.
+The picture and the mask must have the size of the network's images. Pixels of the mask above 127 are inpainted.
 """
 
 import argparse
@@ -20,13 +19,13 @@ from ddpm.sampling.inpaint import inpaint
 
 
 def main() -> None:
-    """Fill what the command line asks for."""
-    parser = argparse.ArgumentParser("ddpm.fill", description="fill the white of a mask in a picture, in several ways")
+    """Run the command line."""
+    parser = argparse.ArgumentParser("ddpm.fill", description="inpaint a picture where a mask is white")
     parser.add_argument("model", type=Path, help="a safetensors file, such as models/inpaint.safetensors")
     parser.add_argument("picture", type=Path, help="a picture of the size of the network's images")
-    parser.add_argument("mask", type=Path, help="a picture of that size: white where it is to be filled")
-    parser.add_argument("folder", type=Path, help="where the files go; it is made if it is missing")
-    parser.add_argument("-n", type=int, default=4, help="in how many ways (%(default)s)")
+    parser.add_argument("mask", type=Path, help="a picture of that size: white where to inpaint")
+    parser.add_argument("folder", type=Path, help="output folder; it is created if it does not exist")
+    parser.add_argument("-n", type=int, default=4, help="number of different results (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
     parser.add_argument("--caption", help="such as 'a dark dress', for a network that takes captions")
     parser.add_argument("--n-steps", type=int, help="steps of Algorithm 2 (all)")
@@ -38,20 +37,20 @@ def main() -> None:
 def fill(
     model: Path, picture: Path, mask: Path, folder: Path, n: int, seed: int, caption: str | None, **options: Any
 ) -> None:
-    """Fill a picture into files `0.png` to `N.png`.
+    """Inpaint a picture and write the results to files `0.png` to `N.png`.
 
     Args:
-        model: The network's file. One that was not trained to inpaint is held to the known pixels.
+        model: The network's file. A network that was not trained to inpaint works too (see `ddpm.inpaint`).
         picture: The picture's file.
         mask: The mask's file.
-        folder: Where the files go.
-        n: In how many ways.
+        folder: The output folder; it is created if it does not exist.
+        n: Number of different results.
         seed: Of the noise.
         caption: Of the whole picture.
         options: Of `ddpm.inpaint`.
 
     Raises:
-        UserError: A file is no model or picture, or one of another size, or an option is not allowed. Nothing is
+        UserError: A file is not a model or picture, or has another size, or an option is not allowed. Nothing is
             written then.
     """
     network = load_model(model)

@@ -16,13 +16,13 @@ def load(name: str) -> dict[str, Any]:
     """Read recipes/NAME.yaml.
 
     Args:
-        name: The recipe.
+        name: The name of the recipe.
 
     Returns:
-        Its values, section by section.
+        Its values by section.
 
     Raises:
-        UserError: There is no such recipe. The message lists those there are.
+        UserError: There is no such recipe. The message lists the existing ones.
     """
     names = sorted(path.stem for path in FOLDER.glob("*.yaml"))
     if name not in names:
@@ -32,13 +32,13 @@ def load(name: str) -> dict[str, Any]:
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `changes` in place of its own, at any depth."""
+    """`base`, recursively updated with `changes`."""
     deeper = {k: merged(base.get(k, {}), v) if isinstance(v, Mapping) else v for k, v in changes.items()}
     return {**base, **deeper}
 
 
 def overrides(values: Mapping[str, Any]) -> list[str]:
-    """`-S key=value` for every value, in words that need no quotes in a shell."""
+    """`-S key=value` for every value, without characters that a shell would need quotes for."""
     return [word for key, value in flatten(values) for word in ("-S", f"{key}={_spell(value)}")]
 
 

@@ -39,7 +39,7 @@ def check():
                 "sample": {"signal": "none"},
                 "sweep": {"signals": ["none"]},
             },
-            "train_decoder.conditioning is inpainting; it must be embedding, or one of captions alone",
+            "train_decoder.conditioning is inpainting; it must be embedding, or one of captions only",
         ),
         (
             {},
@@ -70,19 +70,19 @@ def check():
         (
             {},
             {"train_prior": {"flip": True}},
-            "train_prior.flip is true; embeddings are no pictures, so it must be false",
+            "train_prior.flip is true; embeddings are not images, so it must be false",
         ),
         (
             {},
             {"train_prior": {"max_shift": 1}},
-            "train_prior.max_shift is 1; embeddings are no pictures, so it must be 0",
+            "train_prior.max_shift is 1; embeddings are not images, so it must be 0",
         ),
         (
             {},
             {"sample_prior": {"clip_sample": True}},
-            "sample_prior.clip_sample is true; embeddings are no pictures, so it must be false",
+            "sample_prior.clip_sample is true; embeddings are not images, so it must be false",
         ),
-        ({}, {"train_prior": {"weighting": "bound"}}, "train_prior.weighting is bound; it is of pixels"),
+        ({}, {"train_prior": {"weighting": "bound"}}, "train_prior.weighting is bound; it assumes pixels"),
         (
             ALONE,
             {"train_decoder": {"conditioning": "caption"}, "sweep": {"signals": ["none"]}},

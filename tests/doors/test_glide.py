@@ -25,7 +25,7 @@ from ddpm.run.yaml import load_yaml
             r"train_base\.conditioning is None; it must be one that gives a caption",
         ),
         ({"train_inpaint": {"inpainting": {"width": 32}}}, r"inpainting\.width is 32; in train_base it is 64"),
-        ({"train_inpaint": {"unet": {"channels": 32}}}, r"train_inpaint\.unet is another than train_base\.unet"),
+        ({"train_inpaint": {"unet": {"channels": 32}}}, r"train_inpaint\.unet differs from train_base\.unet"),
         ({"train_clip": {"max_steps": 10}}, r"train_clip\.max_steps is 10; train_base\.max_steps is 200"),
         ({"train_clip": {"channels": 9}}, "train_clip: channels is 9; it must be a multiple of groups, 8"),
         ({"train_base": {"caption": {"dropout": 0.0}}}, r"sweep\.scales is 5; train_base\.caption\.dropout is 0"),

@@ -64,7 +64,7 @@ def check(door, changes):
             {"train_base.conditioning": None},
             "train_base.conditioning is None",
         ),
-        ({}, {}, {"train_base.conditioning": "low_resolution"}, "it must be one that takes captions or classes alone"),
+        ({}, {}, {"train_base.conditioning": "low_resolution"}, "it must be one that takes only captions or classes"),
         ({}, {}, {"train_base.unet.channels": 63}, "train_base: channels is 63; it must be a multiple of groups, 8"),
         ({}, {}, {"train_text.width": 32}, "train_base.frozen_caption.width is 64; it must be train_text.width, 32"),
         (

@@ -57,22 +57,22 @@ def check():
             {"train_autoencoder.factor": 8, "train_latent.unet.dim_mults": [1, 2, 4, 8, 8]},
             "train_latent: image size is 4x4; patch_size 1 and 5 dim_mults take heights and widths of at least 8",
         ),
-        ({}, {"train_latent.flip": True}, "train_latent.flip is true; latents are no pictures, so it must be false"),
-        ({}, {"train_latent.max_shift": 1}, "train_latent.max_shift is 1; latents are no pictures, so it must be 0"),
+        ({}, {"train_latent.flip": True}, "train_latent.flip is true; latents are not images, so it must be false"),
+        ({}, {"train_latent.max_shift": 1}, "train_latent.max_shift is 1; latents are not images, so it must be 0"),
         (
             {},
             {"train_latent.unet.learn_variance": True},
-            "train_latent.unet.learn_variance is true; latents are no pictures, so it must be false",
+            "train_latent.unet.learn_variance is true; latents are not images, so it must be false",
         ),
         (
             {},
             {"sample_latent.clip_sample": True},
-            "sample_latent.clip_sample is true; latents are no pictures, so it must be false",
+            "sample_latent.clip_sample is true; latents are not images, so it must be false",
         ),
         (
             {"train_latent.weighting": "min_snr"},
             {"train_latent.weighting": "bound"},
-            "train_latent.weighting is bound; it is of pixels, so it must be simple, x0 or min_snr",
+            "train_latent.weighting is bound; it assumes pixels, so it must be simple, x0 or min_snr",
         ),
         (
             {"sample_latent.n_steps": 200},

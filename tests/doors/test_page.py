@@ -60,7 +60,7 @@ def test_captions_are_on_it_if_the_door_has_any():
         "Captions",
         "seen",
         "withheld",
-        "all that is said",
+        "whole caption",
         "tone",
         "0.875",
         "0.8125",

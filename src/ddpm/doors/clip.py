@@ -1,4 +1,4 @@
-"""Stages train_NAME of a door that needs CLIPs: joint embeddings of images and captions."""
+"""Stages train_NAME of a door that trains CLIPs."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from ddpm.training.loop import Examples
 
 
 def clip_stages(*names: str) -> dict[str, Stage]:
-    """A stage for each name, all with section `train_clip`; their seeds differ."""
+    """One stage per name, all with section `train_clip` but different seeds."""
     return {f"train_{name}": _clip_stage(name) for name in names}
 
 

@@ -1,4 +1,4 @@
-"""What must hold between sections of doors/dalle2/params.yaml; stage check of the door applies every rule."""
+"""Rules across sections of doors/dalle2/params.yaml, which the door's stage check applies."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,12 +13,12 @@ from ddpm.sampling.sampler import SAMPLERS
 
 
 def networks_can_be_built(params: Any) -> Iterator[str]:
-    """Each is built for its images or embeddings, and is given what it needs."""
+    """The networks can be built for their images or embeddings, and get the conditioning that they need."""
     prior, decoder, data = params.train_prior, params.train_decoder, main_data()
     if kind(prior) is not ClipCaption:
         yield f"train_prior.conditioning is {prior.conditioning}; it must be clip_caption"
     if not decoder.conditioning or kind(decoder).data_set is None or kind(decoder).gives_image:
-        yield f"train_decoder.conditioning is {decoder.conditioning}; it must be embedding, or one of captions alone"
+        yield f"train_decoder.conditioning is {decoder.conditioning}; it must be embedding, or one of captions only"
     shapes = {"train_prior": (params.train_clip.size, 1, 1), "train_decoder": data.source.img_shape}
     for key, shape in shapes.items():
         try:
@@ -33,7 +33,7 @@ def networks_can_be_built(params: Any) -> Iterator[str]:
 
 
 def embeddings_are_those_of_clip(params: Any) -> Iterator[str]:
-    """They are of one size, and the prior has the text encoder of CLIP."""
+    """Prior and decoder have the embedding size of CLIP, and the prior has its text encoder."""
     shared = {"train_prior": (ClipCaption, ("size", *TextShape.model_fields)), "train_decoder": (Embedding, ("size",))}
     for stage, (wanted, names) in shared.items():
         training = getattr(params, stage)
@@ -44,12 +44,12 @@ def embeddings_are_those_of_clip(params: Any) -> Iterator[str]:
 
 
 def embeddings_are_no_pictures(params: Any) -> Iterator[str]:
-    """The prior learns vectors."""
+    """The prior is trained on vectors, so options for images do not apply."""
     yield from are_no_pictures("embeddings", params, "train_prior", "sample_prior")
 
 
 def decoder_takes_what_it_is_given(params: Any) -> Iterator[str]:
-    """A network that is given captions alone takes no embedding."""
+    """A decoder that is conditioned on captions only takes no embedding."""
     if kind(params.train_decoder) is Embedding:
         return
     for key, signals in {"sample.signal": [params.sample.signal], "sweep.signals": params.sweep.signals}.items():
@@ -59,7 +59,7 @@ def decoder_takes_what_it_is_given(params: Any) -> Iterator[str]:
 
 
 def sampling_is_trained(params: Any) -> Iterator[str]:
-    """Steps, variance and guidance are what the networks were trained for."""
+    """Steps, variance and guidance of sampling fit the training of the networks."""
     yield from sampling_fits(params, "sample_prior", "train_prior")
     for sample in ("sample", "vary", "edit"):
         yield from sampling_fits(params, sample, "train_decoder")
@@ -73,7 +73,7 @@ def sampling_is_trained(params: Any) -> Iterator[str]:
 
 
 def there_is_enough(params: Any) -> Iterator[str]:
-    """What is judged is drawn."""
+    """No more samples are evaluated than are drawn."""
     most = params.sample_prior.n_seen
     for key, value in (("sweep.n_samples", params.sweep.n_samples), ("evaluate.n_samples", params.evaluate.n_samples)):
         if value is not None and value > most:

@@ -1,4 +1,4 @@
-"""Stage evaluate of a door that reads text: how good samples are, and how true they are to their captions."""
+"""Stage evaluate of a text-conditional door: sample quality, and how well samples match their captions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ REPORTS = {name: f"reports/evaluate/{name}.json" for name in ("adherence", "scor
 
 
 def samples_and_prompts(_: EvaluateUnet) -> tuple[Tensor, Mapping[str, Tensor]]:
-    """The samples in one file with what they were asked for."""
+    """The samples and their prompts, from the file that holds both."""
     drawn = load_tensors(Path(SAMPLES))
     return drawn["samples"], drawn
 
@@ -32,8 +32,8 @@ def evaluate_stage(
     """The stage that writes reports/evaluate/.
 
     Args:
-        read: Gives the samples, and their prompts as `evaluate_captioned` takes them, for the stage's params.
-        files: What it reads.
+        read: Returns the samples, and their prompts as `evaluate_captioned` takes them, given the stage's params.
+        files: The files that `read` reads.
         section: The class of section `evaluate`.
     """
 

@@ -1,4 +1,4 @@
-"""What must hold between sections of doors/glide/params.yaml; stage check of the door applies every rule."""
+"""Rules across sections of doors/glide/params.yaml, which the door's stage check applies."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,11 +8,11 @@ from ddpm.doors.shared_rules import kind
 from ddpm.sampling.sampler import SAMPLERS
 
 SEES_HOLES = {"train_base": False, "train_inpaint": True}
-DRAWN = {"sample": "train_base", "sweep": "train_base", "inpaint": "train_inpaint"}  # by the model of which stage
+DRAWN = {"sample": "train_base", "sweep": "train_base", "inpaint": "train_inpaint"}  # section: the model's stage
 
 
 def networks_can_be_built(params: Any) -> Iterator[str]:
-    """Image size, levels, groups, heads, captions and text encoder go together."""
+    """Image size, levels, groups, heads, captions and text encoder are compatible."""
     source = main_data().source
     for stage, sees_holes in SEES_HOLES.items():
         training = getattr(params, stage)
@@ -32,7 +32,7 @@ def networks_can_be_built(params: Any) -> Iterator[str]:
 
 
 def models_fit_each_other(params: Any) -> Iterator[str]:
-    """The fine-tuned network and the CLIP know the base model's timesteps, and the network has its shape."""
+    """The fine-tuned network and CLIP have the base model's timesteps, and the network has its architecture."""
     for stage in ("train_inpaint", "train_clip"):
         for key in ("max_steps", "schedule"):
             own, base = getattr(getattr(params, stage), key), getattr(params.train_base, key)
@@ -41,7 +41,7 @@ def models_fit_each_other(params: Any) -> Iterator[str]:
     if not all(getattr(params, stage).conditioning for stage in SEES_HOLES):
         return
     if params.train_base.options("network") != params.train_inpaint.options("network"):
-        yield "train_inpaint.unet is another than train_base.unet; it goes on from its weights, so they must be equal"
+        yield "train_inpaint.unet differs from train_base.unet; it starts from its weights, so they must be equal"
     base, inpaint = (vars(getattr(params, stage).options("conditioning")) for stage in SEES_HOLES)
     for key in base.keys() & inpaint.keys() - {"dropout"}:
         if base[key] != inpaint[key]:
@@ -62,7 +62,7 @@ def samplers_have_steps(params: Any) -> Iterator[str]:
 
 
 def guidance_has_both_sides(params: Any) -> Iterator[str]:
-    """Guidance needs a network that was trained with its captions and, in a share of the images, without them."""
+    """Guidance needs a network that was trained with dropout of its captions."""
     scales = {
         "sample.guidance_scale": params.sample.guidance_scale,
         "sample.grid.scales": max(params.sample.grid.scales),

@@ -1,4 +1,4 @@
-"""What must hold between sections of doors/imagen/params.yaml; stage check of the door applies every rule."""
+"""Rules across sections of doors/imagen/params.yaml, which the door's stage check applies."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,10 +12,10 @@ from ddpm.rules import conditioning_fits, sampling_fits
 
 
 def networks_fit(params: Any) -> Iterator[str]:
-    """Each can be built for its images and is given what it needs, and one begins where the other ends."""
+    """The networks can be built for their images, get the conditioning that they need, and fit each other."""
     data, factor, base, enlarging = main_data(), params.shrink.factor, params.train_base, params.train_super
     if not kind(base) or not kind(base).needs_labels or kind(base).gives_image:
-        yield f"train_base.conditioning is {base.conditioning}; it must be one that takes captions or classes alone"
+        yield f"train_base.conditioning is {base.conditioning}; it must be one that takes only captions or classes"
     if kind(enlarging) is not LowResolution:
         yield f"train_super.conditioning is {enlarging.conditioning}; it must be low_resolution"
     elif (its := enlarging.options("conditioning").factor) != factor:
@@ -33,7 +33,7 @@ def networks_fit(params: Any) -> Iterator[str]:
 
 
 def text_encoder_fits(params: Any) -> Iterator[str]:
-    """A base model whose text encoder is frozen takes its weights."""
+    """A frozen text encoder of the base model has the shape of the one that is trained."""
     base, text = params.train_base, params.train_text
     for name in TextShape.model_fields if kind(base) is FrozenCaption else ():
         if (its := getattr(base.options("conditioning"), name)) != (wanted := getattr(text, name)):
@@ -41,7 +41,7 @@ def text_encoder_fits(params: Any) -> Iterator[str]:
 
 
 def sampling_is_trained(params: Any) -> Iterator[str]:
-    """Steps, variance, guidance and conditioning are what the networks were trained for."""
+    """Steps, variance, guidance and conditioning of sampling fit the training of the networks."""
     for name in ("base", "super"):
         yield from sampling_fits(params, f"sample_{name}", f"train_{name}")
         yield from conditioning_fits(getattr(params, f"train_{name}"), f"train_{name}", main_data())
@@ -53,7 +53,7 @@ def sampling_is_trained(params: Any) -> Iterator[str]:
 
 
 def there_is_enough(params: Any) -> Iterator[str]:
-    """Samples are not more than what they are made of, and whole if they are judged."""
+    """No stage needs more samples than the one before draws, and evaluated samples have full resolution."""
     prompt, n_base, n_super = params.prompt, params.sample_base.n_samples, params.sample_super.n_samples
     for key, value, limit, most in (
         ("sample_base.n_samples", n_base, "prompt.n_seen + prompt.n_withheld", prompt.n_seen + prompt.n_withheld),

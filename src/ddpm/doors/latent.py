@@ -1,4 +1,4 @@
-"""What must hold between sections of doors/latent/params.yaml; stage check of the door applies every rule."""
+"""Rules across sections of doors/latent/params.yaml, which the door's stage check applies."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from ddpm.rules import conditioning_fits, sampling_fits
 
 
 def networks_can_be_built(params: Any) -> Iterator[str]:
-    """Images, factor, channels and groups go together; so do latents and the levels of the network."""
+    """Images, factor, channels and groups are compatible; so are latents and the levels of the network."""
     source = main_data().source
     key = "train_autoencoder"
     try:
@@ -22,18 +22,18 @@ def networks_can_be_built(params: Any) -> Iterator[str]:
 
 
 def latents_are_no_pictures(params: Any) -> Iterator[str]:
-    """The U-Net learns what the encoder makes."""
+    """The U-Net is trained on latents, so options for images do not apply."""
     yield from are_no_pictures("latents", params, "train_latent", "sample_latent")
 
 
 def sampling_is_trained(params: Any) -> Iterator[str]:
-    """Steps, variance, guidance and conditioning are what the network was trained for."""
+    """Steps, variance, guidance and conditioning of sampling fit the training of the network."""
     yield from sampling_fits(params, "sample_latent", "train_latent")
     yield from conditioning_fits(params.train_latent, "train_latent", main_data())
 
 
 def evaluation_has_images(params: Any) -> Iterator[str]:
-    """No more images are scored than there are samples and unseen images."""
+    """No more images are evaluated than there are samples and unseen images."""
     data, n = main_data(), params.evaluate.n_samples
     limits = {
         "sample_latent.n_samples": params.sample_latent.n_samples,

@@ -1,4 +1,4 @@
-"""The main pipeline, as a door sees it."""
+"""The main pipeline's data, for doors."""
 
 from pathlib import Path
 

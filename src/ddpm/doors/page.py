@@ -1,4 +1,4 @@
-"""The page of a door: its figures, scores, claims and params in one HTML file, in the look of the main page."""
+"""The page of a door: its figures, scores, claims and params in one HTML file, in the style of the main page."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,12 +22,11 @@ def page_stage(
     """Stage page of a door, which writes reports/index.html.
 
     Args:
-        door: Its folder's name.
+        door: The name of its folder.
         about: What the system is, in a few sentences.
         topic: Its figures.
-        scores: What `ddpm.evaluation.evaluate.as_report` returned, as files, by what was judged.
-        adherence: What `ddpm.evaluation.captioned.evaluate_captioned` returned under that name, as a file; None if the
-            door has no captions.
+        scores: Files with the output of `ddpm.evaluation.evaluate.as_report`, by what was evaluated.
+        adherence: File with "adherence" of `ddpm.evaluation.captioned.evaluate_captioned`; None without captions.
     """
     claims = Path(f"../../benchmarks/results/claims/{door}.json")
     figures = [figure.path for figure in topic.figures.values()]
@@ -68,12 +67,12 @@ def render(
     Args:
         title: The system's name.
         about: What it is, in a few sentences.
-        command: What makes the page.
-        figures: In the order in which they are shown.
-        scores: What `ddpm.evaluation.evaluate.as_report` returned, by what was judged: all against one reference.
-        adherence: Shares that are true to their captions, by group of captions and by what is asked; may be empty.
-        claims: As `benchmarks.claims` writes them: the claim and the result of each.
-        params: All validated params, as plan/params.json has them.
+        command: The command that writes the page.
+        figures: Its figures, in order.
+        scores: Outputs of `ddpm.evaluation.evaluate.as_report`, by what was evaluated, with the same reference.
+        adherence: Shares of images that match their captions, by group of captions and by attribute; may be empty.
+        claims: As `benchmarks.claims` writes them: each with its "claim" and "result".
+        params: All validated params, as in plan/params.json.
         hashes: MD5 by path.
     """
     return template(HERE / "page.html").render(

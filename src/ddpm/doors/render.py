@@ -1,4 +1,4 @@
-"""Stage render of a door: its figures."""
+"""Stage render of a door, which draws its figures."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,9 +11,9 @@ def render_stage(topic: Topic[Any], key: str = "", general: Sequence[str] = ()) 
     """The stage that draws all figures of a topic.
 
     Args:
-        topic: The door's.
-        key: Its section of params.yaml; `render` if empty.
-        general: The general params that its figures depend on.
+        topic: The door's figures.
+        key: The section of params.yaml that they depend on; `render` if empty.
+        general: The general params that they depend on.
     """
 
     def main(stage: StageRun) -> None:

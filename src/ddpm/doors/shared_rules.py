@@ -1,4 +1,4 @@
-"""Rules that doors have in common."""
+"""Rules that doors share."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,17 +7,17 @@ from ddpm.conditioning.conditioning import CONDITIONINGS
 
 
 def kind(training: Any) -> Any:
-    """The class of the conditioning that a `TrainModel` chooses; None for none."""
+    """The class of the conditioning of a `TrainModel`; None for an unconditional network."""
     return training.conditioning and CONDITIONINGS[training.conditioning]
 
 
 def are_no_pictures(what: str, params: Any, train: str, sample: str) -> Iterator[str]:
-    """What a network learns that has no pixels of 8 bits and no edges, and lies beyond [-1, 1].
+    """A network that is not trained on images uses no options that assume 8-bit pixels in [-1, 1].
 
     Args:
-        what: Its name, in the plural.
-        params: Of the door.
-        train: The section of the network's training.
+        what: What it is trained on, in the plural, such as "latents".
+        params: All params of the door.
+        train: The section of its training.
         sample: The section of its samples.
     """
     training = getattr(params, train)
@@ -29,6 +29,6 @@ def are_no_pictures(what: str, params: Any, train: str, sample: str) -> Iterator
         (f"{sample}.clip_sample", getattr(params, sample).clip_sample, False),
     ):
         if value != allowed:
-            yield f"{key} is {str(value).lower()}; {what} are no pictures, so it must be {str(allowed).lower()}"
+            yield f"{key} is {str(value).lower()}; {what} are not images, so it must be {str(allowed).lower()}"
     if training.weighting in ("bound", "consistency"):
-        yield f"{train}.weighting is {training.weighting}; it is of pixels, so it must be simple, x0 or min_snr"
+        yield f"{train}.weighting is {training.weighting}; it assumes pixels, so it must be simple, x0 or min_snr"

@@ -1,4 +1,4 @@
-// Questions to the server. Of each part of the page, a newer question ends the one before.
+// Requests to the server. In each part of the page, a new request cancels the one before.
 const open = {};
 
 async function checked(answer) {
@@ -14,8 +14,8 @@ export function end(part) {
   open[part]?.abort();
 }
 
-// Draw: `show` gets each frame {num_steps, images} as it comes, images being bytes. Returns the last frame, or null if
-// the question was ended.
+// Draw: `show` gets each frame {num_steps, images} as it arrives, with images as bytes. Returns the last frame, or null
+// if the request was cancelled.
 export async function draw(part, path, words, show = () => {}) {
   end(part);
   const { signal } = (open[part] = new AbortController());
@@ -30,7 +30,7 @@ export async function draw(part, path, words, show = () => {}) {
       last = { num_steps, images: Uint8Array.from(atob(images), (byte) => byte.charCodeAt(0)) };
       show(last);
     }
-    if (last?.num_steps !== 0) throw new Error("The drawing broke off; the terminal of make play says why.");
+    if (last?.num_steps !== 0) throw new Error("Drawing was interrupted; see the terminal of make play.");
     return last;
   } catch (error) {
     if (signal.aborted) return null;

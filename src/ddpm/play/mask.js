@@ -1,4 +1,4 @@
-// A mask that a person paints over an image: with a finger, a mouse, or the arrow keys and space.
+// A mask that the user paints over an image by touch, mouse, or arrow keys and space.
 import { paint } from "./tiles.js";
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -32,7 +32,7 @@ export class Mask {
     this.draw();
   }
 
-  // Hide a half, or nothing.
+  // Mask one half of the image, or nothing.
   half(which) {
     const row = (i) => Math.floor(i / this.width);
     const inside = { upper: (i) => row(i) < this.height / 2, lower: (i) => row(i) >= this.height / 2 }[which];
@@ -47,7 +47,7 @@ export class Mask {
     return [across * this.width - 0.5, down * this.height - 0.5];
   }
 
-  // Hide what is nearer to the line from a to b than the brush's radius.
+  // Mask the pixels within the brush's radius of the line from a to b.
   stroke([ax, ay], [bx, by]) {
     const steps = Math.ceil(2 * Math.hypot(bx - ax, by - ay)) || 1;
     const reach = Number(this.radius.value) + 0.5;

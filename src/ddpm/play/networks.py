@@ -1,4 +1,4 @@
-"""The networks that the page can draw with: model files, and what DVC's experiments have trained."""
+"""The networks that the page offers: model files, and models of DVC experiments."""
 
 import subprocess
 import sys
@@ -20,10 +20,10 @@ Networks = Mapping[str, Callable[[], DiffusionModel]]  # each is loaded when it 
 
 
 def on_offer(paths: Sequence[Path]) -> Networks:
-    """The networks of these files by their paths; without any, the pipeline's, and those of its experiments by name.
+    """The networks in these files by path; without files, the pipeline's, and those of its experiments by name.
 
     Raises:
-        UserError: The first of the files is missing, or no model.
+        UserError: The first of the files is missing or not a model.
     """
     found = {str(path): cache(partial(load_model, path)) for path in paths or [OURS]}
     next(iter(found.values()))()
@@ -31,7 +31,7 @@ def on_offer(paths: Sequence[Path]) -> Networks:
 
 
 def experiments() -> list[str]:
-    """The names of DVC's experiments; none where DVC knows none."""
+    """The names of DVC's experiments; none outside a DVC repository."""
     command = [sys.executable, "-m", "dvc", "exp", "list", "--all-commits", "--name-only"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.split() if done.returncode == 0 else []
@@ -41,7 +41,7 @@ def of_experiment(name: str) -> DiffusionModel:
     """The network of an experiment, from DVC's cache.
 
     Raises:
-        UserError: The cache has none, or one of another version of the code.
+        UserError: The cache has no model, or one of another version of the code.
     """
     from dvc.api import DVCFileSystem  # slow to import, and only experiments need it
     from dvc.exceptions import DvcException
@@ -56,7 +56,7 @@ def of_experiment(name: str) -> DiffusionModel:
 
 
 def about(model: DiffusionModel) -> dict[str, Any]:
-    """What the page has to know of a network, as JSON."""
+    """The properties of a network that the page needs, as JSON values."""
     return {
         "img_shape": list(model.img_shape),
         "max_steps": len(schedule_of(model)),
@@ -66,7 +66,7 @@ def about(model: DiffusionModel) -> dict[str, Any]:
 
 
 def class_names(model: DiffusionModel) -> list[str]:
-    """The classes that can be asked for: by name if the data set of params.yaml has as many, else by number."""
+    """The classes to choose from: names if the data set of params.yaml has as many, else numbers; none without."""
     cond = draw_cond(model, 0, range(1))
     if cond is None or model.conditioning.labels(cond) is None:
         return []

@@ -1,4 +1,4 @@
-// The page: what is chosen, and what is drawn of it. Everything is drawn again as soon as a choice changes.
+// The page's controls and images. Every change of a control draws the images again.
 import { draw, end, get } from "./ask.js";
 import { Mask } from "./mask.js";
 import { Tiles } from "./tiles.js";
@@ -8,14 +8,14 @@ const controls = $("controls").elements;
 const choices = await get("choices");
 let network; // the chosen one: img_shape, max_steps, classes, guided
 let frames = []; // of the latest samples, from noise to image
-let drawn = null; // images of the latest samples, once they are there
-let picked = 0; // number of the chosen one
-let noise = 0; // seed of what is filled in
+let drawn = null; // images of the latest samples, once drawn
+let picked = 0; // index of the chosen one
+let noise = 0; // seed for inpainting
 
 const mask = new Mask($("mask"), $("brush"), later(fill));
 const tiles = { drawn: new Tiles($("drawn"), pick), filled: new Tiles($("filled")), mixed: new Tiles($("mixed")) };
 
-// Calls within a fraction of a second, as of a slider on its way, are one.
+// Debounce calls, as of a slider that is being dragged.
 function later(work, ms = 150) {
   let timer;
   return () => {
@@ -47,7 +47,7 @@ function say(part, words, mistake = false) {
   $(`${part}-said`).classList.toggle("mistake", mistake);
 }
 
-// Draw with a word on how it goes. Returns the last frame, or null if there is none.
+// Draw, and show the progress in words. Returns the last frame, or null if there is none.
 async function told(part, path, asked, show) {
   const start = performance.now();
   say(part, "Drawing ...");
@@ -112,7 +112,7 @@ async function mix() {
   await told("mixed", "mix", asked, ({ images }) => {
     const row = new Uint8Array([...first, ...images, ...other.images]);
     const last = row.length / size() - 1;
-    tiles.mixed.show(row, shape, (i) => (i === 0 ? "Chosen sample" : i === last ? "Other seed" : `Mixture ${i}`));
+    tiles.mixed.show(row, shape, (i) => (i === 0 ? "Chosen sample" : i === last ? "Other seed" : `Interpolated image ${i}`));
   });
 }
 
@@ -175,7 +175,7 @@ async function choose() {
   await drawSamples();
 }
 
-// The number beside each slider that has one.
+// Update the number next to each slider that has one.
 function outputs() {
   for (const slider of document.querySelectorAll("label output + input[type=range]")) {
     slider.previousElementSibling.textContent = Number(Number(slider.value).toFixed(2));

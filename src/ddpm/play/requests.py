@@ -1,4 +1,4 @@
-"""What the page asks for, checked. Each request is one call of the library, whose steps are shown as they come."""
+"""Requests of the page, validated. Each is one call of the library, whose steps are streamed to the page."""
 
 from abc import ABC, abstractmethod
 from typing import Annotated, Any
@@ -20,14 +20,14 @@ from ddpm.sampling.sampler import SAMPLERS
 from ddpm.sampling.spacing import check_spacing
 
 Few = Annotated[int, Ge(1), Le(64)]
-Pixels = list[Annotated[int, Ge(0), Le(255)]]  # of one image, row by row, the channels of a pixel together
+Pixels = list[Annotated[int, Ge(0), Le(255)]]  # of one image, in (height, width, channels) order
 
 
 class Request(Section, ABC):
-    """What every request says.
+    """The fields of every request.
 
-    network: its name. seed: of the noise. n_steps, spacing: of the steps. label: the class; null: the model's own
-    choice. guidance_scale: 1 for none.
+    network: its name. seed: of the noise. n_steps, spacing: of the sampler. label: the class; null: drawn by the model.
+    guidance_scale: 1 for none.
     """
 
     network: str
@@ -39,7 +39,7 @@ class Request(Section, ABC):
 
     @abstractmethod
     def draw(self, model: DiffusionModel, show: OnStep) -> None:
-        """Draw the images, and show them step by step, x_0 last.
+        """Draw the images, and show every step, x_0 last.
 
         Args:
             model: The network of that name.
@@ -50,11 +50,11 @@ class Request(Section, ABC):
         """
 
     def stream(self) -> torch.Generator:
-        """Whose state is the seed."""
+        """A generator with the request's seed."""
         return torch.Generator().manual_seed(self.seed)
 
     def labels(self, n: int) -> Int64[Tensor, " n"] | None:
-        """The class of n images; None: the model's own choice."""
+        """The class of n images; None: drawn by the model."""
         return None if self.label is None else torch.full((n,), self.label)
 
 
@@ -83,7 +83,7 @@ class Draw(Request):
 
 
 class Fill(Request):
-    """An image with the masked pixels filled in. n: in how many ways. n_resamples: as in `inpaint`."""
+    """An image to inpaint. n: number of different results. n_resamples: as in `inpaint`."""
 
     image: Pixels
     mask: list[bool]
@@ -115,7 +115,7 @@ class Fill(Request):
 
 
 class Mix(Request):
-    """The way between two images. n: of how many mixtures. num_steps: t at which they are mixed."""
+    """Interpolation between two images. n: number of interpolated images. num_steps: t at which to interpolate."""
 
     images: Annotated[list[Pixels], Len(2, 2)]
     num_steps: int
@@ -139,7 +139,7 @@ class Mix(Request):
 
 
 def x0_of(model: DiffusionModel, pixels: Pixels) -> Float[Tensor, "1 c h w"]:
-    """Pixels as a batch of one image in [-1, 1]; ValueError if they are not as many as the model's."""
+    """Pixels as a batch of one image in [-1, 1]; ValueError if their number is not that of the model's images."""
     channels, height, width = model.img_shape
     if len(pixels) != channels * height * width:
         expected = f"{channels * height * width}: {height} x {width} of {channels} channels"

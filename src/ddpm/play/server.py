@@ -1,4 +1,4 @@
-"""A server for one person on this machine: the page, and what it asks for, one draw at a time."""
+"""A local server for a single user: it serves the page and runs its requests, one at a time."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ from ddpm.sampling.sampler import SAMPLERS
 from ddpm.sampling.spacing import SPACINGS
 
 HOST = "127.0.0.1"  # of this machine only
-NAMES = HOST, "localhost"  # by which a browser may ask: another name is another site's, which points here
+NAMES = HOST, "localhost"  # allowed in the Host header, against DNS rebinding
 HERE = Path(__file__).parent
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 FILES = {f"/{path.name}": path for path in HERE.iterdir() if path.suffix in TYPES} | {"/": HERE / "page.html"}
@@ -38,8 +38,8 @@ class Server(ThreadingHTTPServer):
     """Listens on this machine only.
 
     Args:
-        port: Where; 0 for any that is free.
-        networks: What it draws with.
+        port: The port; 0 for any free one.
+        networks: The networks to sample from.
 
     Raises:
         OSError: The port is taken.
@@ -52,20 +52,20 @@ class Server(ThreadingHTTPServer):
         super().__init__((HOST, port), Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a page that was closed, or that no longer wants what it has asked for."""
+        """Ignore connections that the page closed, such as those of cancelled requests."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers one request."""
+    """Handles one request."""
 
     server: Server
     has_begun = False
-    timeout = 60  # seconds for a page that neither reads nor leaves, while others wait
+    timeout = 60  # seconds until a stalled connection is closed, so that others need not wait
 
     def do_GET(self) -> None:
-        """The page's files; what can be chosen; what is to know of one network."""
+        """Serve the page's files, the available choices, or the properties of one network."""
         path, _, query = self.path.partition("?")
         if not self._is_of_this_machine():
             self._send(HTTPStatus.FORBIDDEN, {"error": "only pages of this server may ask"})
@@ -79,7 +79,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.NOT_FOUND, {"error": f"nothing is at {path}"})
 
     def do_POST(self) -> None:
-        """Draw: a line of JSON for each step, with t and the images."""
+        """Run a request, with one line of JSON per step: t and the images."""
         kind, length = REQUESTS.get(self.path), self.headers.get("Content-Length", "")
         if not self._is_of_this_machine() or self.headers.get_content_type() != JSON:
             self._send(HTTPStatus.FORBIDDEN, {"error": "only pages of this server may ask"})
@@ -92,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(lambda: self._draw(kind, words))
 
     def log_message(self, *_: Any) -> None:
-        """Keep the terminal for what went wrong."""
+        """Log no requests, only errors."""
 
     def _is_of_this_machine(self) -> bool:
         hosts = {f"{name}:{self.server.server_port}" for name in NAMES}
@@ -108,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             request = validated(kind, json.loads(words), self.path[1:])
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"no JSON: {error}") from None
+            raise UserError(f"invalid JSON: {error}") from None
         with self.server.drawing:
             request.draw(self._network(request.network), self._show)
 
@@ -116,7 +116,7 @@ class Handler(BaseHTTPRequestHandler):
         self._send(HTTPStatus.OK, {"num_steps": t, "images": pixels(x)}, LINES)
 
     def _answer(self, work: Callable[[], None]) -> None:
-        """Do the work; a mistake becomes a line for the person who made it."""
+        """Do the work; a user's mistake is sent as an error message."""
         try:
             work()
         except (UserError, ValueError) as error:
@@ -136,7 +136,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def choices(networks: Networks) -> dict[str, Any]:
-    """What can be chosen, as JSON: networks, samplers with the schema of their options, spacings, and the defaults."""
+    """The choices, as JSON values: networks, samplers with the schema of their options, spacings, and defaults."""
     samplers = {
         name: {"min_steps": entry.min_steps, "options": entry.Options.model_json_schema()["properties"]}
         for name, entry in SAMPLERS.items()
@@ -146,5 +146,5 @@ def choices(networks: Networks) -> dict[str, Any]:
 
 
 def pixels(x: Float[Tensor, "n c h w"]) -> str:
-    """Images in [-1, 1] as 8-bit pixels in base64, image by image and row by row, the channels of a pixel together."""
+    """Images in [-1, 1] as 8-bit pixels in base64, in (n, height, width, channels) order."""
     return b64encode(to_uint8(denormalize_img(x)).permute(0, 2, 3, 1).cpu().numpy().tobytes()).decode()

@@ -1,4 +1,4 @@
-// Images of a few pixels on canvases. A shape is [channels, height, width]; pixels are bytes, row by row.
+// Small images on canvases. A shape is [channels, height, width]; pixels are bytes, row by row.
 export function paint(canvas, pixels, [channels, height, width]) {
   canvas.width = width;
   canvas.height = height;
@@ -11,7 +11,7 @@ export function paint(canvas, pixels, [channels, height, width]) {
 }
 
 export class Tiles {
-  // `chosen` is called with a tile's number when a person chooses it; without it, tiles are only looked at.
+  // `chosen` is called with a tile's index when it is selected; without it, tiles cannot be selected.
   constructor(element, chosen = null) {
     this.element = element;
     this.chosen = chosen;
