@@ -1,4 +1,4 @@
-"""The terms of the variational bound (Ho et al. 2020, equations 5, 8 and 13), for each pixel, in nats."""
+"""The terms of the variational bound (Ho et al. 2020, equations 5, 8 and 13), per pixel, in nats."""
 
 import torch
 from jaxtyping import Float, Float64, Int
@@ -8,7 +8,7 @@ from torch.special import log_ndtr
 from ddpm.diffusion.posterior import posterior_mean, posterior_variance
 from ddpm.diffusion.schedule import NoiseSchedule
 
-HALF_BIN = 1 / 255  # 8-bit levels lie 2 / 255 apart in [-1, 1]
+HALF_BIN = 1 / 255  # 8-bit levels are 2 / 255 apart in [-1, 1]
 
 
 def gaussian_kl(
@@ -17,7 +17,7 @@ def gaussian_kl(
     mean_p: Float[Tensor, "*shape"],
     variance_p: float | Float64[Tensor, "*#shape"],
 ) -> Float64[Tensor, "*shape"]:
-    """KL(N(mean_q, variance_q) || N(mean_p, variance_p)) of each pixel: the terms of equation 5 for t > 1."""
+    """KL(N(mean_q, variance_q) || N(mean_p, variance_p)) per pixel, in nats: L_1 to L_T of equation 5."""
     ratio = torch.as_tensor(variance_q / variance_p, dtype=torch.float64)
     return (ratio - 1 - ratio.log() + (mean_q.double() - mean_p.double()) ** 2 / variance_p) / 2
 
@@ -27,14 +27,17 @@ def decoder_log_likelihood(
 ) -> Float64[Tensor, "*shape"]:
     """log p(x_0 | x_1) of the discrete decoder (equation 13).
 
-    The probability of a level is the mass of a Gaussian within 1/255 of it; the bins at -1 and 1 have no outer end.
+    The probability of a level is the mass of a Gaussian within 1/255 of it; the bins at -1 and 1 extend to infinity.
 
     Args:
         x0: 8-bit levels mapped to [-1, 1]; the probabilities of all 256 sum to 1.
-        mean: Of the Gaussian.
-        variance: Of the Gaussian.
+        mean: Mean of the Gaussian.
+        variance: Variance of the Gaussian.
+
+    Returns:
+        Log-probabilities per pixel, in nats.
     """
-    # In the lower tail log_ndtr keeps its digits, so an x0 above the mean is mirrored.
+    # log_ndtr is accurate in the lower tail, so an x0 above the mean is mirrored.
     x0, mean = x0.double(), mean.double()
     above = x0 > mean
     x0, mean = torch.where(above, -x0, x0), torch.where(above, -mean, mean)
@@ -53,7 +56,7 @@ def bound_term(
     schedule: NoiseSchedule,
     sigma2: Float64[Tensor, "b #c #h #w"],
 ) -> Float64[Tensor, "b c h w"]:
-    """The term of the bound that belongs to t: L_{t-1} (equation 8), or at t = 1 L_0 (equation 13).
+    """The term of the bound at timestep t: L_{t-1} (equation 8), or L_0 at t = 1 (equation 13).
 
     Args:
         x0: 8-bit levels mapped to [-1, 1].
@@ -61,7 +64,10 @@ def bound_term(
         xt: x_t.
         num_steps: t of each image, from 1 to T.
         schedule: A noise schedule of at least 2 steps.
-        sigma2: The variance of p(x_{t-1} | x_t), as `reverse_variance` gives it.
+        sigma2: The variance of p(x_{t-1} | x_t), as `reverse_variance` returns it.
+
+    Returns:
+        The term per pixel, in nats.
 
     Raises:
         IndexError: The schedule has 1 step.

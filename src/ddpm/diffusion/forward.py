@@ -1,4 +1,4 @@
-"""The forward process q: noise is added step by step or at once (Ho et al. 2020, equations 2 and 4)."""
+"""The forward process q: adding noise step by step or directly (Ho et al. 2020, equations 2 and 4)."""
 
 from typing import Literal
 
@@ -71,13 +71,13 @@ def noise_img(
     generator: torch.Generator | None = None,
     step_sampling: StepSampling = "uniform",
 ) -> tuple[Int[Tensor, "b"], Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
-    """Noise each image by a random number of steps of its own (Algorithm 1, lines 3 to 5; equation 4).
+    """Noise each image to a random timestep of its own (Algorithm 1, lines 3 to 5; equation 4).
 
     Args:
         img: x_0 in [-1, 1].
         noise_schedule: The noise schedule.
         max_steps: Draw t from 1..max_steps; None: from 1..T.
-        generator: Of t and the noise; None: torch's global state.
+        generator: Random generator of t and the noise; None: torch's global state.
         step_sampling: How t is drawn, as in `draw_steps`.
 
     Returns:
@@ -106,12 +106,12 @@ def draw_steps(
     """Draw t for `n` images, each uniform on 1..max_steps.
 
     Args:
-        n: How many.
+        n: Number of images.
         max_steps: The largest t.
-        step_sampling: "uniform": independently. "stratified": one t in each n-th of the range, all with one random
-            shift, u_i = u_0 + i / n mod 1, so that the loss varies less between batches (Kingma et al. 2021).
-        generator: None: torch's global state.
-        device: Of the result; that of the generator.
+        step_sampling: "uniform": independently. "stratified": evenly spaced with one random offset,
+            u_i = u_0 + i / n mod 1, which lowers the variance of the loss (Kingma et al. 2021).
+        generator: Random generator; None: torch's global state.
+        device: Device of the result; must be that of the generator.
     """
     if step_sampling == "uniform":
         return torch.randint(1, max_steps + 1, (n,), generator=generator, device=device)
@@ -166,7 +166,7 @@ def scales(
     Args:
         num_steps: t of each image, from 0 to T.
         noise_schedule: The noise schedule.
-        img: The factors get its type and device.
+        img: The factors have its dtype and device.
     """
     alpha_bar = noise_schedule.alpha_bar(num_steps).reshape(-1, 1, 1, 1)
     return alpha_bar.sqrt().to(img), (1 - alpha_bar).sqrt().to(img)

@@ -1,4 +1,4 @@
-"""The training loss: equation 14, the same error with other weights, or the variational bound itself."""
+"""The training loss: equation 14, the same error with another weighting, or the variational bound."""
 
 from math import log
 from typing import Literal
@@ -31,15 +31,15 @@ def training_loss(
 
     Args:
         weighting: "simple": the mean squared error of the prediction (equation 14 for eps).
-            "x0": the mean squared error of the x_0 estimate ("SNR weighting" of eps in Salimans & Ho 2022).
-            "min_snr": the same times min(SNR, GAMMA) (Hang et al. 2023).
-            "bound": the variational bound (equation 12) without L_T, which has no parameters; its variance is the
-            learned one, or beta_tilde.
+            "x0": the mean squared error of the x_0 estimate, which is that of eps divided by the SNR.
+            "min_snr": the error of "x0" times min(SNR, GAMMA) (Hang et al. 2023).
+            "bound": the variational bound (equation 12) in bits/dim, without L_T, which has no parameters. The variance
+            is the learned one if there is one, else beta_tilde.
         prediction: What the network predicts.
         predicted: Its output for `xt`.
-        v: Its output for the variance, as `reverse_variance` takes it; None if it learns none. Unless the weighting is
-            "bound", the loss then is L_hybrid (Nichol & Dhariwal 2021, equation 16): SHARE_OF_BOUND of the bound is
-            added, and moves v alone.
+        v: Its output for the variance, as `reverse_variance` takes it; None if the variance is not learned. With v,
+            and unless the weighting is "bound", the loss is L_hybrid (Nichol & Dhariwal 2021, equation 16): the bound
+            times SHARE_OF_BOUND is added, and its gradient reaches v only.
         x0: Images in [-1, 1]; 8-bit levels for the bound.
         eps: The noise, standard normal.
         xt: x_t.
@@ -61,10 +61,10 @@ def training_loss(
 def weight(
     weighting: Literal["x0", "min_snr"], prediction: Prediction, num_steps: Int[Tensor, "b"], schedule: NoiseSchedule
 ) -> Float64[Tensor, "b 1 1 1"]:
-    """The weight of a prediction's squared error at t.
+    """The weight of the prediction's squared error at t.
 
     Args:
-        weighting: "x0": the squared error of the x_0 estimate counts once. "min_snr": min(SNR, GAMMA) times.
+        weighting: "x0": the result is the squared error of the x_0 estimate. "min_snr": that times min(SNR, GAMMA).
         prediction: What the network predicts.
         num_steps: t of each image, from 1 to T.
         schedule: The noise schedule.
@@ -85,7 +85,7 @@ def _bound(
     num_steps: Int[Tensor, "b"],
     schedule: NoiseSchedule,
 ) -> Float64[Tensor, "b"]:
-    """For each image an unbiased estimate of L_0 + ... + L_{T-1} in bits/dim: T times the term of its t."""
+    """An unbiased estimate of L_0 + ... + L_{T-1} for each image, in bits/dim: T times the term at its t."""
     estimate = to_x0(prediction, predicted.double(), xt.double(), num_steps, schedule)
     sigma2 = reverse_variance("fixed_small" if v is None else "learned", num_steps, schedule, v)
     return len(schedule) / log(2) * bound_term(x0, estimate, xt, num_steps, schedule, sigma2).mean(dim=(1, 2, 3))

@@ -1,4 +1,4 @@
-"""What training, sampling and evaluation need of a network."""
+"""The interface of a network for training, sampling and evaluation."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -13,16 +13,16 @@ from ddpm.diffusion.schedule import NoiseSchedule
 
 
 class DiffusionModel(nn.Module, ABC):
-    """A network that predicts the noise in x_t, or an equivalent, from x_t and t (Ho et al. 2020, section 3.2).
+    """Base class of networks that predict the noise in x_t, or an equivalent (Ho et al. 2020, section 3.2).
 
     Attributes:
-        img_shape: (channels, height, width) of the images that it takes and returns.
-        noise_schedule: The schedule that it was trained on; None before training. It is saved with the network.
-        prediction: What it predicts; training sets it.
-        conditioning: What it is given beside x_t and t (`ddpm.conditioning`); None for an unconditional network.
-        takes_moves: Whether it can be told how a training image was moved (`ddpm.conditioning.moves`).
-        config: A dataclass from which the same network can be built. Only a network that is saved needs one.
-        facts: What its file says about it, such as training steps and seed; empty if it was not loaded.
+        img_shape: (channels, height, width) of its input and output.
+        noise_schedule: The schedule that it was trained on, saved with the network; None before training.
+        prediction: What it predicts: "eps", "x0", "v" or "mean"; set by training.
+        conditioning: Its conditioning besides x_t and t (`ddpm.conditioning`); None for an unconditional network.
+        takes_moves: Whether it takes the augmentation of training images as input (`ddpm.conditioning.moves`).
+        config: A dataclass to rebuild the network from. Only needed to save it.
+        facts: Metadata of its file, such as training steps and seed; empty if it was not loaded.
     """
 
     img_shape: tuple[int, ...]
@@ -41,17 +41,20 @@ class DiffusionModel(nn.Module, ABC):
     def forward(self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
         """Predict `self.prediction`.
 
-        A conditional network takes a third argument, `cond`, as its `conditioning` encodes it.
+        A conditional network takes a third argument, `cond`, as encoded by its `conditioning`.
 
         Args:
             images: x_t.
             num_steps: t of each image, from 1 to T.
+
+        Returns:
+            The prediction, of the shape of `images`.
         """
 
     def with_variance(
         self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"], *cond: Tensor
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"] | None]:
-        """What `forward` returns, and v for `reverse_variance`, which is None if the network learns no variance."""
+        """The output of `forward`, and v for `reverse_variance`, None if the variance is not learned."""
         return self(images, num_steps, *cond), None
 
 
@@ -68,7 +71,7 @@ def schedule_of(model: DiffusionModel) -> NoiseSchedule:
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put every module in eval mode, and each back into its own mode afterwards."""
+    """Context manager: all modules are in eval mode, and afterwards back in their previous modes."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -1,6 +1,6 @@
-"""What a network predicts, what follows from it, and the posterior q(x_{t-1} | x_t, x_0) (Ho et al. 2020, section 3.2).
+"""Parametrisations of the prediction, and the posterior q(x_{t-1} | x_t, x_0) (Ho et al. 2020, section 3.2).
 
-A prediction of the noise, the image, v or the posterior mean determines the others, because
+Given x_t, a prediction of the noise, the image, v or the posterior mean determines the others, because
 x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (equation 4).
 """
 
@@ -26,7 +26,7 @@ def target(
     num_steps: Int[Tensor, "b"],
     schedule: NoiseSchedule,
 ) -> Float[Tensor, "b c h w"]:
-    """What a perfect network would predict.
+    """The training target of the prediction.
 
     Args:
         prediction: What the network predicts.
@@ -60,7 +60,7 @@ def to_x0(
         schedule: The noise schedule.
 
     Returns:
-        Estimates, not clamped. For eps they are not finite where alpha_bar_t is 0 (zero terminal SNR).
+        Estimates, not clamped. For "eps" they are not finite where alpha_bar_t is 0 (zero terminal SNR).
     """
     signal, noise = scales(num_steps, schedule, xt)
     if prediction == "v":
@@ -90,7 +90,7 @@ def to_eps(
 def x0_error(
     prediction: Prediction, num_steps: Int[Tensor, "b"], schedule: NoiseSchedule
 ) -> Float64[Tensor, "b 1 1 1"]:
-    """The squared error of the x_0 estimate for a squared error of 1 in the prediction.
+    """The ratio of the squared error of the x_0 estimate to that of the prediction.
 
     Args:
         prediction: What the network predicts.
@@ -112,7 +112,7 @@ def x0_error(
 def eps_error(
     prediction: Prediction, num_steps: Int[Tensor, "b"], schedule: NoiseSchedule
 ) -> Float64[Tensor, "b 1 1 1"]:
-    """The squared error of the noise estimate for a squared error of 1 in the prediction; arguments as `x0_error`."""
+    """The ratio of the squared error of the noise estimate to that of the prediction; arguments as for `x0_error`."""
     alpha_bar = schedule.alpha_bar(num_steps).reshape(-1, 1, 1, 1)
     return x0_error(prediction, num_steps, schedule) * alpha_bar / (1 - alpha_bar)
 
@@ -151,14 +151,14 @@ def reverse_variance(
 ) -> Float64[Tensor, "b #c #h #w"]:
     """sigma_t^2, the variance of p(x_{t-1} | x_t) (section 3.2).
 
-    beta_tilde_1 is 0. At t = 1 beta_tilde_2 replaces it, and the beta_1 of "fixed_large" too, as in the code of both
+    At t = 1, where beta_tilde_1 is 0, beta_tilde_2 is used instead, also for "fixed_large", as in the code of both
     papers.
 
     Args:
-        variance: "fixed_large": beta_t. "fixed_small": beta_tilde_t. "learned": between the two, as `v` says.
+        variance: "fixed_large": beta_t. "fixed_small": beta_tilde_t. "learned": interpolated between the two by `v`.
         num_steps: t of each image, from 1 to T.
         schedule: A noise schedule of at least 2 steps.
-        v: What the network predicts for "learned": the variance is exp(v log beta_t + (1 - v) log beta_tilde_t)
+        v: The network's output for "learned": the variance is exp(v log beta_t + (1 - v) log beta_tilde_t)
             (Nichol & Dhariwal 2021, equation 15).
 
     Raises:
@@ -179,7 +179,7 @@ def reverse_variance(
 def _posterior_weights(
     num_steps: Int[Tensor, "b"], schedule: NoiseSchedule, like: Tensor
 ) -> tuple[Float[Tensor, "b 1 1 1"], Float[Tensor, "b 1 1 1"]]:
-    """The factors of x_0 and x_t in equation 7, in the type of `like`."""
+    """The coefficients of x_0 and x_t in equation 7, with the dtype of `like`."""
     beta, alpha, alpha_bar = schedule.beta(num_steps), schedule.alpha(num_steps), schedule.alpha_bar(num_steps)
     before = schedule.alpha_bar(num_steps - 1)
     x0_weight = (before.sqrt() * beta / (1 - alpha_bar)).reshape(-1, 1, 1, 1).to(like)

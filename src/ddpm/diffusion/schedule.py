@@ -1,6 +1,6 @@
 """Noise schedules: how much noise each of the steps 1..T adds (Ho et al. 2020, sections 2 and 4).
 
-Everything here is float64 and cast where it is used: in float32, alpha_bar loses digits where it is small and matters.
+Everything here is float64 and is cast where it is used: in float32, small values of alpha_bar lose precision.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def linear_schedule(max_steps: int, min_noise: float = 0.0001, max_noise: float = 0.02) -> Float64[Tensor, "T"]:
-    """The paper's forward variances, evenly spaced (Ho et al. 2020, section 4).
+    """The paper's forward variances, linear in t (Ho et al. 2020, section 4).
 
     Args:
         max_steps: T, at least 1.
@@ -48,12 +48,12 @@ def rescaled_linear_schedule(max_steps: int) -> Float64[Tensor, "T"]:
 
 
 def cosine_schedule(max_steps: int, s: float = 0.008, max_beta: float = 0.999) -> Float64[Tensor, "T"]:
-    """The schedule whose alpha_bar falls as cos^2 (Nichol & Dhariwal 2021, equation 17).
+    """The schedule in which alpha_bar follows a squared cosine (Nichol & Dhariwal 2021, equation 17).
 
     Args:
         max_steps: T, at least 1.
         s: Offset that keeps beta_1 from being too small.
-        max_beta: Each beta is clipped to it.
+        max_beta: Upper limit of each beta.
 
     Returns:
         beta_1..beta_T.
@@ -100,18 +100,18 @@ SCHEDULES = {
 
 
 class NoiseSchedule(nn.Module):
-    """beta, alpha and alpha_bar by number of steps, saved with the model that was trained on them.
+    """beta, alpha and alpha_bar by timestep, saved with the model that was trained on them.
 
-    Steps count from 1 to T, both included, as in Algorithm 1; `alpha_bar(0)` is 1, for an image without noise.
+    Timesteps run from 1 to T inclusive, as in Algorithm 1; `alpha_bar(0)` is 1, for an image without noise.
 
     Args:
         max_steps: T.
-        device: Where the tables are.
+        device: Device of the buffers.
         betas: beta_1..beta_T, each in (0, 1); None for `linear_schedule(max_steps)`. The last one may be 1 (zero
             terminal SNR): x_T is then pure noise, and a prediction of the noise does not determine x_0.
 
     Raises:
-        ValueError: There are not max_steps betas, or one is out of range.
+        ValueError: The number of betas is not max_steps, or one is out of range.
     """
 
     betas: Float64[Tensor, "T"]
@@ -141,22 +141,23 @@ class NoiseSchedule(nn.Module):
         return self.betas.device
 
     def beta(self, num_steps: int | Int[Tensor, "batch"]) -> Float64[Tensor, "batch"]:
-        """The variance of the noise that a step adds.
+        """beta_t, the variance of the noise that step t adds.
 
         Args:
-            num_steps: t, from 1 to T: an int, which counts as a batch of 1, or an int tensor.
+            num_steps: t, from 1 to T: an int tensor, or an int, which is a batch of 1.
 
         Raises:
-            IndexError: A step is out of range.
+            IndexError: A timestep is out of range.
+            TypeError: The tensor is not of ints.
         """
         return self.betas[self._steps(num_steps, lowest=1) - 1]
 
     def alpha(self, num_steps: int | Int[Tensor, "batch"]) -> Float64[Tensor, "batch"]:
-        """1 - beta_t; arguments as for `beta`."""
+        """alpha_t = 1 - beta_t; arguments as for `beta`."""
         return self.alphas[self._steps(num_steps, lowest=1) - 1]
 
     def alpha_bar(self, num_steps: int | Int[Tensor, "batch"]) -> Float64[Tensor, "batch"]:
-        """The product of the first t alphas: the share of the image's variance that is left; as `beta`, and 1 at 0."""
+        """alpha_bar_t, the product of the first t alphas; arguments as for `beta`, but t may be 0, where it is 1."""
         steps = self._steps(num_steps, lowest=0)
         return torch.where(steps == 0, 1.0, self.alpha_bars[(steps - 1).clamp(min=0)])
 
