@@ -1,4 +1,4 @@
-"""Arguments that the public sampling functions share: checked, and made into what the reverse process takes."""
+"""Checks and conversions of the arguments that the public sampling functions share."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -20,7 +20,7 @@ OnStep: TypeAlias = Callable[[int, Float[Tensor, "n c h w"]], None]  # called wi
 
 
 def device_of(model: DiffusionModel) -> torch.device:
-    """Where the model's parameters are."""
+    """The device of the model's parameters."""
     return next(model.parameters(), torch.empty(0)).device
 
 
@@ -33,12 +33,12 @@ def noise_seeds(n: int, generator: torch.Generator | None) -> list[int]:
 
 
 def noise_streams(seeds: list[int]) -> list[torch.Generator]:
-    """A noise stream for each seed, on the CPU."""
+    """A random generator for each seed, on the CPU."""
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
 def latents_of(model: DiffusionModel, start: Tensor, n: int) -> Float[Tensor, "n c h w"]:
-    """x_t on the model's device; ValueError if it is not of n images of the model's shape and of floats."""
+    """x_t on the model's device; ValueError unless it is a float tensor of n images of the model's shape."""
     if tuple(start.shape) != (n, *model.img_shape) or not start.is_floating_point():
         expected = (n, *model.img_shape)
         raise ValueError(f"start has shape {tuple(start.shape)} and type {start.dtype}; it must be floats, {expected}")
@@ -63,7 +63,7 @@ def check_batch_size(batch_size: int) -> None:
 
 
 def check_guidance(model: DiffusionModel, guidance_scale: float) -> None:
-    """Raise ValueError for a scale below 1 or beyond all sense, and for guidance of a model not trained for it."""
+    """Raise ValueError for a scale outside 1..MOST_GUIDANCE, or above 1 for a model not trained for guidance."""
     if not 1 <= guidance_scale <= MOST_GUIDANCE:
         raise ValueError(f"guidance_scale is {guidance_scale:g}; it must be from 1 to {MOST_GUIDANCE}")
     if guidance_scale != 1 and not getattr(model.conditioning, "dropout", 0):
@@ -77,7 +77,7 @@ def options_of(sampler: str, options: dict[str, Any]) -> Section:
     """The options of a sampler.
 
     Raises:
-        ValueError: There is no such sampler, or it takes no such options.
+        ValueError: There is no such sampler, or it does not take these options.
     """
     model = SAMPLERS[SAMPLERS.checked(sampler)].Options
     try:
@@ -96,8 +96,8 @@ def steps_below(
     Args:
         model: A trained network.
         num_steps: t, from 1 to T; None for T.
-        n_steps: Steps from T, as in `spacing.timesteps`; of these, those below t are taken, and t.
-        spacing: Of the steps.
+        n_steps: Steps of a whole chain, as in `spacing.timesteps`; its timesteps below t are kept, and t is added.
+        spacing: Spacing of the timesteps.
 
     Raises:
         ValueError: An argument is not allowed.
@@ -118,10 +118,10 @@ def checked_step(num_steps: int, highest: int) -> int:
 def cond_of_images(
     model: DiffusionModel, images: Float[Tensor, "n c h w"], labels: Integer[Tensor, " n"] | None
 ) -> Shaped[Tensor, "n *rest"] | None:
-    """The conditioning of images that are there: of their classes, or what the model makes of the images.
+    """The conditioning of given images: from their labels if given, else as the model encodes the images.
 
     Raises:
-        ValueError: Labels are needed, or are not wanted, or are not of n images.
+        ValueError: Labels are missing, or not accepted, or not n.
     """
     if labels is not None or model.conditioning is None:
         return cond_of(model, len(images), 0, labels=labels)
@@ -140,11 +140,11 @@ def cond_of(
     labels: Integer[Tensor, " n"] | None = None,
     captions: Sequence[str] | None = None,
 ) -> Shaped[Tensor, "n *rest"] | None:
-    """The conditioning of n images: as it is given, of the labels, of the captions, or drawn.
+    """The conditioning of n images: `cond`, or from labels or captions, or drawn by the model if none is given.
 
     Raises:
-        ValueError: The model is unconditional, several are given, or they are not of n images.
-        UserError: A caption cannot be read.
+        ValueError: The model is unconditional, more than one is given, or they are not n.
+        UserError: A caption cannot be parsed.
     """
     arguments = {"cond": cond, "labels": labels, "captions": captions}
     given = {name: rows for name, rows in arguments.items() if rows is not None}

@@ -1,4 +1,4 @@
-"""A cascade: what one network drew, a super-resolution network enlarges (Ho et al. 2021; Saharia et al. 2022)."""
+"""Cascades: samples of one network, upsampled by a super-resolution network (Ho et al. 2021, Saharia et al. 2022)."""
 
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ Level = Annotated[float, Ge(0), Le(1)]
 
 
 class SampleSuper(SampleModel):
-    """How samples are enlarged. level: of the noise in the low-resolution image, from 0 (none) to 1 (noise alone)."""
+    """How samples are upsampled. level: noise level of the low-resolution image, from 0 (none) to 1 (pure noise)."""
 
     level: Level
 
@@ -25,16 +25,16 @@ class SampleSuper(SampleModel):
 def noised(
     model: DiffusionModel, low: Float[Tensor, "n c h1 w1"], level: float, seed: int
 ) -> Float[Tensor, "n c1 h1 w1"]:
-    """The conditioning of a super-resolution network: low-resolution images with noise of a level that it is told.
+    """The conditioning of a super-resolution network: noised low-resolution images, and the noise level.
 
     Args:
         model: A network whose conditioning is `low_resolution`.
-        low: In [-1, 1].
-        level: From 0 (no noise) to 1 (noise alone).
-        seed: Of the noise; that of an image depends on its number alone.
+        low: Low-resolution images in [-1, 1].
+        level: Noise level, from 0 (none) to 1 (pure noise).
+        seed: Of the noise, which depends on the seed and the index of an image only.
 
     Raises:
-        ValueError: The network enlarges no images, or others, or the level is out of range.
+        ValueError: The network has another conditioning or image size, or the level is out of range.
     """
     if not isinstance(model.conditioning, LowResolution):
         raise ValueError("this model takes no low-resolution images; train one with conditioning low_resolution")
@@ -50,17 +50,20 @@ def noised(
 def enlarge(
     model: DiffusionModel, low: Float[Tensor, "n c h1 w1"], level: float = 0.1, seed: int = 0, **options: Any
 ) -> Float[Tensor, "n c h w"]:
-    """Draw images that look like `low` at low resolution.
+    """Upsample images: draw high-resolution images given low-resolution ones.
 
     Args:
         model: A network whose conditioning is `low_resolution`.
-        low: In [-1, 1], such as samples of the network before it in a cascade.
-        level: Of the noise that hides their faults, from 0 (none) to 1 (noise alone).
+        low: Low-resolution images in [-1, 1], such as samples of the previous network in a cascade.
+        level: Level of the noise added to `low` to hide artefacts, from 0 (none) to 1 (pure noise).
         seed: Of all noise.
-        options: Of `sample`.
+        options: Further arguments of `sample`.
+
+    Returns:
+        Images of about [-1, 1], not clamped.
 
     Raises:
-        ValueError: As `noised` and `sample`.
+        ValueError: As for `noised` and `sample`.
     """
     cond = noised(model, low, level, seed)
     stream = torch.Generator().manual_seed(derive_seed(seed, "enlarge"))

@@ -1,4 +1,4 @@
-"""The reverse process, entered and left at any timestep (Ho et al. 2020, Algorithm 2 and sections 4.3 and 4.4)."""
+"""The reverse process, from any timestep on (Ho et al. 2020, Algorithm 2 and sections 4.3 and 4.4)."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -31,23 +31,22 @@ def sample_steps(
     compute: Compute = Compute(),
     start: Float[Tensor, "n c h w"] | None = None,
 ) -> Iterator[Float[Tensor, "n c h w"]]:
-    """Yield x_T and what each step of `sampler` leaves of it: n + 1 batches.
+    """Yield x_T and the result of each step of `sampler`: n + 1 batches.
 
-    Image i takes its noise from stream i alone, so that it does not depend on the images beside it.
+    Image i takes its noise from stream i only, so it does not depend on the rest of the batch.
 
     Args:
-        model: A network with its noise_schedule, its conditioning filled in (`ddpm.conditioning.guidance.given`).
-        streams: One noise stream an image.
-        timesteps: Those of the chain, as `spacing.timesteps` gives them; None for all of 0..T.
-        sampler: A file in `samplers/`.
+        model: A network with its noise_schedule, its conditioning bound (`ddpm.conditioning.guidance.given`).
+        streams: One random generator per image.
+        timesteps: The timesteps of the chain, as returned by `spacing.timesteps`; None for all of 0..T.
+        sampler: The name of a file in `samplers/`.
         options: An instance of the sampler's `Options`; None for its defaults.
         clip_sample: How each x_0 estimate is clipped, as in `clipped`.
-        compute: The device and its precision.
-        start: x_t at the last of `timesteps`, to go on from; None for pure noise.
+        compute: Device and precision.
+        start: x_t at the last of `timesteps` to start from; None for pure noise.
 
     Raises:
-        ValueError: clip_sample is not allowed, or the model has no noise_schedule, or has not learned the variance that
-            is asked for.
+        ValueError: clip_sample is not allowed, the model has no noise_schedule, or it has not learned the variance.
     """
     schedule, chosen = schedule_of(model), SAMPLERS[sampler]
     timesteps = spacing.timesteps(schedule) if timesteps is None else timesteps
@@ -60,14 +59,16 @@ def sample_steps(
 
 @dataclass(frozen=True)
 class Chain:
-    """Algorithm 2 with a trained network, on some timesteps. Index 0 is x_0, the last one x_T; images are in [-1, 1].
+    """Algorithm 2 with a trained network, on a subset of the timesteps. Images are in [-1, 1].
+
+    An index counts the timesteps of the chain: 0 is x_0, the last one x_T.
 
     Attributes:
-        model: A network with its noise_schedule, its conditioning filled in.
-        timesteps: Those of the chain, as `spacing.timesteps` gives them.
+        model: A network with its noise_schedule, its conditioning bound.
+        timesteps: The timesteps of the chain, as returned by `spacing.timesteps`.
         variance: sigma_t^2, as in `reverse_variance`.
         clip_sample: How each x_0 estimate is clipped, as in `clipped`.
-        compute: The device and its precision.
+        compute: Device and precision.
     """
 
     model: DiffusionModel
@@ -79,25 +80,25 @@ class Chain:
     def given(
         self, cond: Shaped[Tensor, "n *rest"] | None, chosen: slice | Shaped[Tensor, "b"] = slice(None)
     ) -> "Chain":
-        """The same chain for images with the conditioning `cond[chosen]`; unchanged for an unconditional network."""
+        """The same chain with the conditioning `cond[chosen]` bound; unchanged for an unconditional network."""
         return replace(self, model=given(self.model, cond, chosen))
 
     def index(self, depth: float) -> int:
-        """The index nearest to `depth`, from 0 (x_0) to 1 (x_T)."""
+        """The index nearest to `depth`, a fraction of the chain from 0 (x_0) to 1 (x_T)."""
         return round(depth * (len(self.timesteps) - 1))
 
     def walk(self, streams: Sequence[torch.Generator]) -> Iterator[Float[Tensor, "n c h w"]]:
-        """Yield x_T, ..., x_0: one image a noise stream."""
+        """Yield x_T, ..., x_0, with one image per random generator."""
         return self._steps(None, len(self.timesteps) - 1, streams)
 
     def decode(
         self, xt: Float[Tensor, "n c h w"], index: int, streams: Sequence[torch.Generator]
     ) -> Float[Tensor, "n c h w"]:
-        """x_0 ~ p(x_0 | x_t), with `xt` at `index`; image i takes its noise from stream i alone."""
+        """Sample x_0 ~ p(x_0 | x_t), with `xt` at `index`; image i takes its noise from stream i only."""
         return deque(self._steps(xt, index, streams), maxlen=1).pop()
 
     def estimate(self, xt: Float[Tensor, "n c h w"], index: int) -> Float[Tensor, "n c h w"]:
-        """Equation 15: the estimate of x_0 from `xt` at `index`, from 1."""
+        """The estimate of x_0 (equation 15) from `xt` at `index`, at least 1."""
         return NetworkDenoiser(self.model, self.timesteps, self.clip_sample, self.compute)(xt, index)
 
     def noised(
@@ -117,15 +118,15 @@ class Chain:
         noise: Float[Tensor, "c h w"],
         streams: Sequence[torch.Generator],
     ) -> Float[Tensor, "lambdas c h w"]:
-        """Section 4.4: decode (1 - lambda) x_t + lambda x'_t, both images being noised to `index`.
+        """Decode (1 - lambda) x_t + lambda x'_t, where both images are noised to `index` (section 4.4).
 
         Args:
             x0: One image.
             other: The other image.
-            lambdas: Shares of the other image, from 0 to 1.
-            index: Where they are mixed.
-            noise: Of both images: a mixture of two noises would be weaker than what the network knows at this t.
-            streams: One for each lambda; equal ones leave lambda as the only difference.
+            lambdas: Weights of the other image, from 0 to 1.
+            index: Where to interpolate.
+            noise: The noise of both images: a mixture of two noises would have less variance than the network expects.
+            streams: One random generator per lambda; equal ones leave lambda as the only difference.
         """
         ends = self.noised(torch.stack((x0, other)), noise.expand(2, *noise.shape), index)
         mixtures = torch.stack([torch.lerp(ends[0], ends[1], weight) for weight in lambdas.tolist()])
@@ -140,7 +141,7 @@ class Chain:
 
 
 def _randn(shape: tuple[int, ...], streams: Sequence[torch.Generator], device: torch.device) -> Tensor:
-    """One standard normal image a stream, drawn on the CPU: the same noise whatever the device."""
+    """One standard normal image per stream, drawn on the CPU: the same noise on any device."""
     if not streams:
         return torch.empty(0, *shape, device=device)
     return torch.stack([torch.randn(shape, generator=stream) for stream in streams]).to(device)

@@ -1,7 +1,7 @@
-"""Bringing an estimate of x_0 back to where the data lie, [-1, 1], at each step of a sampler.
+"""Thresholding of the x_0 estimate to the range of the data, [-1, 1], at each step of a sampler.
 
-Guidance drives estimates out of that range. Static clipping then leaves saturated pixels, and without clipping x_t goes
-where training never was (Saharia et al. 2022, section 2.3).
+Guidance pushes estimates out of this range. Static thresholding then saturates pixels, and without thresholding x_t
+leaves the distribution seen in training (Saharia et al. 2022, section 2.3).
 """
 
 from typing import Annotated, Any, TypeAlias
@@ -15,20 +15,20 @@ MUST_BE = "it must be false, true or a number between 0 and 1"
 
 
 def check_clip_sample(clip_sample: bool | float) -> bool | float:
-    """Return `clip_sample` if `clipped` takes it; ValueError if not."""
+    """Return `clip_sample` if it is valid for `clipped`; ValueError if not."""
     if not _is_allowed(clip_sample):
         raise ValueError(f"clip_sample is {clip_sample}; {MUST_BE}")
     return clip_sample
 
 
 def clipped(x0: Float[Tensor, "n c h w"], clip_sample: bool | float) -> Float[Tensor, "n c h w"]:
-    """An estimate of x_0 as `clip_sample` says.
+    """Clip an estimate of x_0.
 
     Args:
         x0: The estimate.
-        clip_sample: False: as it is. True: clipped to [-1, 1]. p between 0 and 1: dynamic thresholding, by which each
-            image is clipped to [-s, s] and divided by s, where s is the p-quantile of its absolute pixel values, or 1
-            if that is less (Saharia et al. 2022, section 2.3).
+        clip_sample: False: not clipped. True: clipped to [-1, 1]. p between 0 and 1: dynamic thresholding, where each
+            image is clipped to [-s, s] and divided by s, with s the p-quantile of its absolute pixel values, at least 1
+            (Saharia et al. 2022, section 2.3).
     """
     if isinstance(clip_sample, bool):
         return x0.clamp(-1, 1) if clip_sample else x0
@@ -37,7 +37,7 @@ def clipped(x0: Float[Tensor, "n c h w"], clip_sample: bool | float) -> Float[Te
 
 
 def in_words(clip_sample: bool | float) -> str:
-    """What figures call it."""
+    """The name of the clipping method in figures."""
     return {0.0: "none", 1.0: "static"}.get(clip_sample, f"dynamic, {clip_sample:g}")
 
 

@@ -1,4 +1,4 @@
-"""What a decoder draws of image embeddings: samples of captions, by guidance scale, and by what it is given."""
+"""Samples of a DALL-E 2 decoder: for captions, by guidance scale, and by the embedding that it is given."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
@@ -16,13 +16,13 @@ from ddpm.run.seeding import derive_seed
 from ddpm.run.stage import StageRun
 from ddpm.sampling.given import Drawing, draw_given
 
-# What stands in the place of an image embedding: that of the prior, the caption's text embedding, or nothing.
+# The decoder's image embedding: sampled from the prior, replaced by the caption's text embedding, or left out.
 Signal = Literal["prior", "text", "none"]
 SIGNALS: tuple[Signal, ...] = "prior", "text", "none"
 
 
 class SampleDecoder(Drawing):
-    """Section `sample`. signal: what samples are given beside their captions. scales: of guidance, in the figure."""
+    """Section `sample`. signal: what the decoder gets besides captions. scales: guidance scales of the figure."""
 
     signal: Signal
     guidance_scale: GuidanceScale
@@ -30,7 +30,7 @@ class SampleDecoder(Drawing):
 
 
 class SweepDecoder(Drawing):
-    """Section `sweep`. signals: what samples are given beside their captions. scales: of guidance, from low to high."""
+    """Section `sweep`. signals: what the decoder gets besides captions. scales: guidance scales, from low to high."""
 
     n_samples: Annotated[int, Ge(24), Le(5000)]
     signals: Annotated[list[Signal], Len(1, 3)]
@@ -41,15 +41,15 @@ class SweepDecoder(Drawing):
 def cond_of(
     decoder: DiffusionModel, embeddings: Float[Tensor, "n size"], rows: Integer[Tensor, "n length"]
 ) -> Shaped[Tensor, "n row"]:
-    """The `cond` of a decoder; that of a network that is given captions alone is the captions.
+    """The `cond` of a decoder; for a network that is conditioned on captions only, the captions.
 
     Args:
         decoder: A trained network.
-        embeddings: Of images, or what stands in their place; zeros for none.
-        rows: The words of captions.
+        embeddings: Image embeddings, or text embeddings in their place; zeros for none.
+        rows: The token IDs of the captions.
 
     Raises:
-        ValueError: The embeddings are of another size.
+        ValueError: The embeddings have another size.
     """
     if isinstance(decoder.conditioning, Embedding):
         return decoder.conditioning.of_embeddings(embeddings, rows)

@@ -1,4 +1,4 @@
-"""A network as samplers see it: a function that estimates x_0 from x_t."""
+"""The interface between networks and samplers: a function that estimates x_0 from x_t."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -12,7 +12,7 @@ from ddpm.diffusion.posterior import to_x0
 from ddpm.run.compute import Compute
 from ddpm.sampling.clipping import check_clip_sample, clipped
 
-# (x_t, t) -> the estimate of x_0; t counts the steps of the schedule that the sampler walks.
+# (x_t, t) -> the estimate of x_0, where t is a step of the sampler's (possibly shorter) schedule.
 Denoiser: TypeAlias = Callable[[Float[Tensor, "n c h w"], int], Float[Tensor, "n c h w"]]
 
 
@@ -20,10 +20,10 @@ class NetworkDenoiser:
     """A trained network as a `Denoiser`. It runs without gradients and in evaluation mode.
 
     Args:
-        model: A network with its noise_schedule, its conditioning filled in.
-        timesteps: Step i of the chain is step `timesteps[i]` of the network's own schedule.
-        clip_sample: How each estimate is clipped, as in `clipped`; the paper's own code clips to [-1, 1].
-        compute: The device and its precision.
+        model: A network with its noise_schedule, its conditioning bound.
+        timesteps: Step i of the chain is timestep `timesteps[i]` of the network's own schedule.
+        clip_sample: How each estimate is clipped, as in `clipped`; the paper's code clips to [-1, 1].
+        compute: Device and precision.
 
     Raises:
         ValueError: clip_sample is not allowed.
@@ -45,7 +45,7 @@ class NetworkDenoiser:
     def with_variance(
         self, x: Float[Tensor, "n c h w"], i: int
     ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"] | None]:
-        """The estimate of x_0, and v for `reverse_variance`, which is None if the network learns no variance."""
+        """The estimate of x_0, and v for `reverse_variance`, None if the variance is not learned."""
         num_steps = torch.full((len(x),), self.timesteps[i], device=x.device)
         with torch.no_grad(), evaluation_mode(self.model), self.compute.autocast():
             predicted, v = self.model.with_variance(x, num_steps)

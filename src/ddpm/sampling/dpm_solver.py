@@ -1,4 +1,4 @@
-"""DPM-Solver++, multistep: the image's estimate extrapolated through the last two or three (Lu et al. 2022)."""
+"""DPM-Solver++, multistep: the x_0 estimate is extrapolated from the last two or three (Lu et al. 2022)."""
 
 from collections.abc import Iterator, Sequence
 from math import expm1
@@ -11,8 +11,8 @@ from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.levels import levels
 
 FEW_STEPS = 15
-# The share of the second difference that 3M takes: in its authors' code, and in diffusers, half of what a parabola has.
-# The error falls as the square of the step; with 1.0 it would fall as the cube (tests/sampling/test_convergence.py).
+# Factor on the second-order term of 3M: 1/2 in the authors' code and in diffusers, which makes the method second order;
+# with 1.0, a parabola, it would be third order (tests/sampling/test_convergence.py).
 CURVATURE = 0.5
 
 
@@ -21,9 +21,10 @@ def dpm_solver(
 ) -> Iterator[Float[Tensor, "n c h w"]]:
     """Yield x_{T-1}, ..., x_0 from x = x_T by DPM-Solver++(2M) or (3M).
 
-    The flow is solved exactly but for x_0 as a function of lam (proposition 4.1), which is a polynomial through the
-    last estimates. The first steps have fewer estimates. The last step, where lam becomes infinite, takes the estimate
-    as it is. With fewer than FEW_STEPS steps the last but one is at most second order, as the authors advise.
+    The probability-flow ODE is solved exactly except for x_0 as a function of lam (proposition 4.1), which is
+    approximated by a polynomial through the last estimates. The first steps have fewer estimates. The last step, where
+    lam becomes infinite, is first order. With fewer than FEW_STEPS steps, the one before it is at most second order, as
+    the authors recommend.
 
     Args:
         denoise: The estimate of x_0.
@@ -42,9 +43,9 @@ def dpm_solver(
 
 
 def _integral(past: Sequence[tuple[float, Tensor]], h: float) -> Tensor:
-    """The integral of exp(u - h) x0(u) over u = 0..h, with lam = lam_t + u and x0 through one, two or three estimates.
+    """The integral of exp(u - h) x0(u) over u = 0..h, lam = lam_t + u, with x0(u) through one, two or three estimates.
 
-    past: (lam, x0), newest first; h: how far lam rises.
+    past: (lam, x0), newest first. h: the step in lam.
     """
     (lam, x0), *older = past
     if not older:

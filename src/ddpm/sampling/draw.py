@@ -1,4 +1,4 @@
-"""What a sampling stage does: draw batches of samples, and keep every step of the first few."""
+"""Sampling stages: draw samples in batches, and keep the trajectories of the first few."""
 
 from functools import partial
 from math import ceil
@@ -65,18 +65,18 @@ def draw_samples(
     decode: Decode = as_it_is,
     cond: Shaped[Tensor, "n *rest"] | None = None,
 ) -> dict[str, Tensor]:
-    """Draw the samples that `stage.params` ask for, as 8-bit images.
+    """Draw samples as specified by `stage.params`, as 8-bit images.
 
     Args:
         stage: A stage sample_NAME; finished batches of an interrupted run are not drawn again.
         model: A trained network.
-        decode: Makes images in [-1, 1] of what it works on.
-        cond: The conditioning of each sample; None for what the model draws itself.
+        decode: Maps what the network works on to images in [-1, 1].
+        cond: The conditioning of each sample; None to let the model draw it.
 
     Returns:
         samples: (n, c, h, w). steps: the trajectories of the first ones, (n_steps + 1, n_trajectories, c, h, w), at
-        the timesteps num_steps, from T to 0. estimates: what the network takes their x_0 to be at each of them. cond:
-        the conditioning, and labels: the classes that were asked for, if there are any.
+        the timesteps num_steps, from T to 0. estimates: the network's x_0 estimates at these timesteps. cond: the
+        conditioning, and labels: the requested classes, if there are any.
     """
     params = stage.params
     steps = timesteps(schedule_of(model), params.n_steps, params.spacing)
@@ -110,7 +110,7 @@ def _draw_batch(
     progress: "tqdm[Any]",
     first: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The samples from number `first` on, and every step of those whose trajectory is kept, with its x_0 estimate."""
+    """The batch of samples from index `first` on, and the trajectories and x_0 estimates of those to keep."""
     params, trajectory, estimates = stage.params, list[Tensor](), list[Tensor]()
     images = range(first, min(first + params.batch_size, params.n_samples))
     kept = images[: max(0, params.n_trajectories - first)]

@@ -1,4 +1,4 @@
-"""Images to noise: `noise_to` at random (equation 4), `encode` without (DDIM's equation, run backwards)."""
+"""From images to noise: `noise_to` is stochastic (equation 4), `encode` deterministic (DDIM inversion)."""
 
 import torch
 from jaxtyping import Float, Integer, Shaped
@@ -32,7 +32,7 @@ def noise_to(
 ) -> Float[Tensor, "n c h w"]:
     """Noise images to a timestep of the model's schedule (Ho et al. 2020, equation 4).
 
-    `sample(model, n, start=noise_to(model, images, t), num_steps=t)` brings them back with other details.
+    `sample(model, n, start=noise_to(model, images, t), num_steps=t)` denoises them again, with different details.
 
     Args:
         model: A trained network.
@@ -62,21 +62,21 @@ def encode(
     labels: Integer[Tensor, " n"] | None = None,
     batch_size: int = 256,
 ) -> Float[Tensor, "n c h w"]:
-    """The x_T from which the deterministic sampler draws these images: DDIM inversion (Song et al. 2021, section 4.3).
+    """Encode images as the x_T that the deterministic sampler maps to them: DDIM inversion (Song et al. 2021, 4.3).
 
-    `sample(model, n, start=encode(model, images), sampler="ddim")` gives the images again, the better the more steps
-    both take. No step is exact, because the noise estimate at t stands for the one at the next t.
+    `sample(model, n, start=encode(model, images), sampler="ddim")` reconstructs the images, more accurately with more
+    steps of both. No step is exact, because x_{t+1} is computed with the noise estimated at t + 1 from x_t.
 
     Args:
         model: A trained network.
         images: x_0 in [-1, 1].
-        n_steps: From 1 to T; None for all T.
-        spacing: Of the steps, a function of `ddpm/sampling/spacing.py`.
-        labels: Their classes, for a class-conditional model.
-        batch_size: Images at a time.
+        n_steps: Number of steps, from 1 to T; None for all T.
+        spacing: Spacing of the timesteps, a function in `ddpm/sampling/spacing.py`.
+        labels: Classes of the images, for a class-conditional model.
+        batch_size: Images per batch.
 
     Returns:
-        x_T, about standard normal.
+        x_T, approximately standard normal.
 
     Raises:
         ValueError: An argument is not allowed; the message says what is.

@@ -1,4 +1,4 @@
-"""Samples for conditionings that are given, as the doors draw them."""
+"""Sampling with given conditionings, for the doors."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -26,7 +26,7 @@ Make = Callable[[Mapping[str, Callable[[], Piece]]], Iterable[Piece]]  # `Pieces
 
 
 class Drawing(Chooses):
-    """How samples are drawn: the keys of `sample.unet` that do not count them."""
+    """How samples are drawn: the keys of `sample.unet` other than their number."""
 
     batch_size: Count
     sampler: Annotated[str, AfterValidator(SAMPLERS.checked)]
@@ -55,17 +55,17 @@ def draw_given(
     pieces: Make,
     steer: Callable[[DiffusionModel, Tensor], DiffusionModel] | None = None,
 ) -> UInt8[Tensor, "n c h w"]:
-    """Draw an image for each row of `cond`. Image i has the same noise whatever the conditioning and the guidance.
+    """Draw an image for each row of `cond`. The noise of image i does not depend on conditioning and guidance.
 
     Args:
-        model: A trained network that is given `cond`.
-        cond: As its conditioning makes it.
+        model: A trained conditional network.
+        cond: The conditioning, as encoded by the network's `conditioning`.
         guidance_scale: Of classifier-free guidance; 1 for none.
-        params: How.
+        params: Sampler, steps and batch size.
         seed: Of the noise.
-        compute: The device and its precision.
+        compute: Device and precision.
         pieces: Keeps finished batches.
-        steer: Changes the network of a batch, whose `cond` it gets too; None to leave it.
+        steer: Maps the network of a batch and its `cond` to the network to sample from; None for no change.
     """
     steps, options = timesteps(schedule_of(model), params.n_steps, params.spacing), params.options("sampler")
 

@@ -1,4 +1,4 @@
-"""Samples of a cascade by caption, guidance scale and clipping: what guidance does, to look at."""
+"""Samples of a cascade by caption, guidance scale and clipping method, for figures."""
 
 from functools import partial
 from typing import Annotated, Any
@@ -26,7 +26,7 @@ from ddpm.sampling.sampler import SAMPLERS
 
 
 class Guide(Chooses):
-    """Section `guide`. n_each: samples of each caption, scale and way of clipping. The rest as in `sample_super`."""
+    """Section `guide`. n_each: samples per caption, scale and clipping method. The rest as in `sample_super`."""
 
     captions: Annotated[list[CaptionText], Len(1, 12)]
     guidance_scales: Annotated[list[GuidanceScale], Len(1, 8)]
@@ -48,16 +48,16 @@ class Guide(Chooses):
 
 
 def draw_guided(stage: StageRun, base: DiffusionModel, model: DiffusionModel) -> dict[str, Tensor]:
-    """Draw all that `stage.params`, a `Guide`, asks for. Each has the same noise.
+    """Draw the samples that `stage.params`, a `Guide`, specifies. All combinations have the same noise.
 
     Args:
-        stage: The stage at work; what an interrupted run has drawn is not drawn again.
-        base: The network that captions are given to.
+        stage: The running stage; what an interrupted run has drawn is not drawn again.
+        base: The text-conditional network.
         model: The super-resolution network.
 
     Returns:
-        samples: (clips, scales, captions, n_each, c, h, w), 8-bit. tokens: the captions. guidance_scales, clip_samples:
-        numbers, by the latter 0 for none and 1 for static.
+        samples: (clips, scales, captions, n_each, c, h, w), 8-bit. tokens: the captions. guidance_scales. clip_samples:
+        0 for none, 1 for static, else the quantile.
     """
     params, pieces = stage.params, Pieces(stage.resume)
     rows = tokens(params.captions).repeat_interleave(params.n_each, dim=0)

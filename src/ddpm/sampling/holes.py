@@ -1,4 +1,4 @@
-"""What stage inpaint of door glide draws: held-out images with holes, filled in by two methods."""
+"""Stage inpaint of door glide: held-out images with holes, inpainted by two methods."""
 
 from typing import Annotated
 
@@ -18,9 +18,9 @@ from ddpm.sampling.inpaint import inpaint
 
 
 class Fill(Drawing):
-    """Section `inpaint`. sampler and steps are of the network that was trained for it, n_resamples of RePaint.
+    """Section `inpaint`. sampler and n_steps are for the network that was trained to inpaint.
 
-    n_samples: held-out images. replace_steps: steps of RePaint. n_halves: random halves behind each interval.
+    n_samples: held-out images. replace_steps, n_resamples: of RePaint. n_halves: half-samples per confidence interval.
     """
 
     n_samples: Annotated[int, Ge(2), Le(5000)]
@@ -37,14 +37,14 @@ def fill_by_training(
     holes: Bool[Tensor, "n 1 h w"],
     rows: Integer[Tensor, "n length"],
 ) -> UInt8[Tensor, "n c h w"]:
-    """By a network that was trained to inpaint; known pixels stay as they are.
+    """Inpaint with a network that was trained for it; known pixels are kept.
 
     Args:
         stage: A stage with a section `Fill`.
         model: The network.
         x0: Images in [-1, 1].
         holes: True where pixels are missing.
-        rows: The words of the captions.
+        rows: The token IDs of the captions.
     """
     images, params = to_uint8(denormalize_img(x0)), stage.params
     cond = model.conditioning.around(rows, images, holes)
@@ -60,7 +60,7 @@ def fill_by_replacing(
     holes: Bool[Tensor, "n 1 h w"],
     rows: Integer[Tensor, "n length"],
 ) -> UInt8[Tensor, "n c h w"]:
-    """By a network that was not: known pixels are replaced at each step; arguments as of `fill_by_training`."""
+    """Inpaint with a network that was not trained for it, by RePaint; arguments as for `fill_by_training`."""
     params, device = stage.params, stage.compute.device
     found = inpaint(
         model,

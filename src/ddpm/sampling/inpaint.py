@@ -1,7 +1,7 @@
-"""Parts of images filled in.
+"""Inpainting.
 
-By RePaint (Lugmayr et al. 2022), for which a network needs no training; or by a network that was trained for it and
-sees the image around the hole (GLIDE, Nichol et al. 2021, section 2.4).
+By RePaint (Lugmayr et al. 2022), which works with any network, or with a network that was trained to inpaint and is
+given the image around the hole (GLIDE, Nichol et al. 2021, section 2.4).
 """
 
 from typing import Any
@@ -50,32 +50,32 @@ def inpaint(
     batch_size: int = 256,
     on_step: OnStep | None = None,
 ) -> Float[Tensor, "n c h w"]:
-    """Fill in the pixels under a mask, so that they fit the others.
+    """Fill in the masked pixels of images, consistently with the others.
 
-    Each step of Algorithm 2 is taken for the masked pixels. The others are noised to the same t (equation 4). So that
-    the two parts come to agree, a step is undone by fresh noise and repeated. A network that was trained to inpaint
-    needs none of this: it is given the image around the mask, and draws by Algorithm 2.
+    RePaint takes each step of Algorithm 2 for the masked pixels and noises the known pixels to the same t (equation 4).
+    To harmonise the two, each step is undone by adding noise and repeated. A network that was trained to inpaint needs
+    none of this: it is conditioned on the known pixels and samples by Algorithm 2.
 
     Args:
         model: A trained network.
-        images: x_0 in [-1, 1]; what lies under the mask does not matter.
+        images: x_0 in [-1, 1]; masked pixels are ignored.
         mask: True where pixels are to be filled in: (h, w) for all images, or (n, 1, h, w).
         generator: Seeds the noise of each image, as in `sample`.
-        n_resamples: How often each step is taken, from 1. More harmonise better and take as much longer. Not used with
-            a network that was trained to inpaint.
-        n_steps: Steps of the chain, from 1 to T; None for all T.
-        spacing: Of the steps, a function of `ddpm/sampling/spacing.py`.
-        cond: The conditioning, one row an image, as in `sample`.
+        n_resamples: How often each step is taken, at least 1. More harmonise better, at proportional cost. Not used
+            with a network that was trained to inpaint.
+        n_steps: Number of steps, from 1 to T; None for all T.
+        spacing: Spacing of the timesteps, a function in `ddpm/sampling/spacing.py`.
+        cond: The conditioning, one row per image, as in `sample`.
         labels: Class numbers, for a class-conditional model.
         captions: For a model that is conditioned on captions, such as ["a dark dress"].
         guidance_scale: Classifier-free guidance, for a model that was trained with it; 1 for none.
         clip_sample: Clip each x_0 estimate to [-1, 1]; a number between 0 and 1, such as 0.995: dynamic thresholding
             (`ddpm.sampling.clipping`).
-        batch_size: Images at a time.
-        on_step: Called with t and the batch's x_t, from T to 0, while the pixels are filled in.
+        batch_size: Images per batch.
+        on_step: Called with t and the batch's x_t after each step, from T to 0.
 
     Returns:
-        The images with the masked pixels filled in, and the others as they were.
+        The images with the masked pixels filled in and the others unchanged.
 
     Raises:
         ValueError: An argument is not allowed; the message says what is.

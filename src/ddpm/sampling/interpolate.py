@@ -1,4 +1,4 @@
-"""From one image to another through the latent space of a timestep (Ho et al. 2020, section 4.4)."""
+"""Interpolation between images in the latent space of a timestep (Ho et al. 2020, section 4.4)."""
 
 import torch
 from jaxtyping import Float, Integer, Shaped
@@ -23,25 +23,25 @@ def interpolate(
     labels: Integer[Tensor, " 2"] | None = None,
     clip_sample: bool | float = False,
 ) -> Float[Tensor, "n c h w"]:
-    """Noise two images to one timestep, mix them there in `n` proportions, and denoise the mixtures by Algorithm 2.
+    """Noise two images to timestep t, interpolate x_t linearly, and denoise the results by Algorithm 2.
 
-    Both images and all mixtures take the same noise, so that the proportion is all that differs.
+    Both images share one noise, and so do all denoising chains, so only the weights differ.
 
     Args:
         model: A trained network.
         first: An image in [-1, 1].
-        second: Another.
-        n: Mixtures, at least 2: shares of the second image from 0 to 1.
-        num_steps: t at which they are mixed, from 1 to T: the larger, the coarser what changes. None for T / 2.
+        second: Another image in [-1, 1].
+        n: Number of interpolated images, at least 2, with weights of the second image from 0 to 1.
+        num_steps: t, from 1 to T: the larger, the coarser the features that change. None for T / 2.
         generator: Seeds the noise, as in `sample`.
-        n_steps: Steps of the chain from T, from 1 to T; None for all T.
-        spacing: Of the steps, a function of `ddpm/sampling/spacing.py`.
-        labels: Their classes, for a class-conditional model.
+        n_steps: Number of steps of a whole chain from T, from 1 to T; None for all T.
+        spacing: Spacing of the timesteps, a function in `ddpm/sampling/spacing.py`.
+        labels: Classes of the two images, for a class-conditional model.
         clip_sample: Clip each x_0 estimate to [-1, 1]; a number between 0 and 1, such as 0.995: dynamic thresholding
             (`ddpm.sampling.clipping`).
 
     Returns:
-        The n images, not clamped.
+        (n, c, h, w) images of about [-1, 1], not clamped.
 
     Raises:
         ValueError: An argument is not allowed; the message says what is.

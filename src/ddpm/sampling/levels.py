@@ -1,4 +1,4 @@
-"""How much image and noise x_t holds, as the fast solvers' papers write it."""
+"""Signal and noise levels of x_t, in the notation of the fast solvers' papers."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,8 @@ from ddpm.diffusion.schedule import NoiseSchedule
 class Levels:
     """x_t = alpha x_0 + sigma eps, by number of steps t from 0 to T; lam = log(alpha / sigma), half the log SNR.
 
-    Plain floats: arithmetic with them keeps a tensor's own precision. lam is inf at t = 0, where no noise is left, and
-    -inf where no image is left (zero terminal SNR).
+    They are Python floats, which do not change the dtype of tensors. lam is inf at t = 0, where there is no noise, and
+    -inf where there is no signal (zero terminal SNR).
     """
 
     alpha: list[float]

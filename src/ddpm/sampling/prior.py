@@ -1,4 +1,4 @@
-"""Drawing image embeddings of captions from a prior (DALL-E 2, Ramesh et al. 2022, section 2.2)."""
+"""Sampling of image embeddings for captions from a prior (DALL-E 2, Ramesh et al. 2022, section 2.2)."""
 
 from functools import partial
 from typing import Annotated, Any
@@ -21,14 +21,14 @@ from ddpm.run.stage import StageRun
 from ddpm.sampling.given import Drawing
 from ddpm.sampling.sample import sample
 
-STRIP = 8  # rows of a vector's picture
+STRIP = 8  # height of a vector's preview image
 
 
 class SamplePrior(Drawing):
     """Section `sample_prior`.
 
-    n_seen: captions of held-out images without a withheld pair. n_withheld: with one. captions: those of the figures,
-    n_each times each. n_candidates: embeddings that are drawn, of which the best is kept. guidance_scale: of all.
+    n_seen: captions of held-out images without a withheld pair. n_withheld: with one. captions: captions of the
+    figures, with n_each samples each. n_candidates: embeddings drawn per caption, of which the best is kept.
     """
 
     n_seen: Annotated[int, Ge(1), Le(5000)]
@@ -40,7 +40,7 @@ class SamplePrior(Drawing):
 
 
 def best(candidates: Float[Tensor, "n k size"], text: Float[Tensor, "n size"]) -> Float[Tensor, "n size"]:
-    """Of each caption's candidates the one whose dot product with the text embedding is highest."""
+    """For each caption, the candidate with the highest dot product with the text embedding."""
     chosen = torch.einsum("nks,ns->nk", candidates, text).argmax(1)
     return candidates[torch.arange(len(candidates)), chosen]
 
@@ -53,18 +53,18 @@ def draw_embeddings(
     seed: int = 0,
     **options: Any,
 ) -> Float[Tensor, "n size"]:
-    """Draw an image embedding for each caption, as of `on_sphere`.
+    """Draw an image embedding for each caption, normalised by `on_sphere`.
 
     Args:
         prior: A network whose conditioning is `clip_caption`.
-        rows: The words of the captions.
-        n_candidates: How many are drawn, of which the best is kept.
+        rows: The token IDs of the captions.
+        n_candidates: Embeddings drawn per caption, of which the best is kept.
         guidance_scale: Of classifier-free guidance; 1 for none.
         seed: Of the noise.
-        options: Of `sample`.
+        options: Further arguments of `sample`.
 
     Raises:
-        ValueError: The network is no prior, or an option is not allowed.
+        ValueError: The network is not a prior, or an option is not allowed.
     """
     if not isinstance(prior.conditioning, ClipCaption):
         raise ValueError("this model draws no embeddings; train one with conditioning clip_caption")
@@ -77,7 +77,7 @@ def draw_embeddings(
 
 
 def draw_signals(stage: StageRun, prior: DiffusionModel, prompts: Prompts) -> tuple[dict[str, Tensor], ...]:
-    """What a decoder can be given for each caption, of prompts and of the figures.
+    """The inputs of a decoder for each caption, of the prompts and of the figures.
 
     Args:
         stage: Stage sample_prior.
@@ -85,8 +85,8 @@ def draw_signals(stage: StageRun, prior: DiffusionModel, prompts: Prompts) -> tu
         prompts: n_seen + n_withheld captions.
 
     Returns:
-        For prompts, with what `prompts` holds, and for `params.captions` by how often each is there: tokens; prior: the
-        drawn image embeddings; text: the text embeddings; none: zeros.
+        Two dicts, one for the prompts, with the fields of `prompts`, and one for the figures, whose tensors are
+        (captions, n_each, ...): tokens; prior: sampled image embeddings; text: text embeddings; none: zeros.
     """
     params = stage.params
     keys = "sampler", "n_steps", "spacing", "clip_sample", "batch_size", "n_candidates", "guidance_scale"
@@ -108,5 +108,5 @@ def draw_signals(stage: StageRun, prior: DiffusionModel, prompts: Prompts) -> tu
 
 
 def as_strips(vectors: Float[Tensor, "n size 1 1"]) -> Float[Tensor, "n 1 height size"]:
-    """Vectors as pictures, for previews of training: a column a number, grey for 0, black below -3, white above 3."""
+    """Vectors as preview images, one column per component: 0 is grey, -3 and below black, 3 and above white."""
     return rearrange(vectors / 3, "n size 1 1 -> n 1 1 size").expand(-1, -1, STRIP, -1)

@@ -1,4 +1,4 @@
-"""What stage sample of a door that reads text does: samples of held-out images' captions, and of the figure's."""
+"""Stage sample of a text-conditional door: samples for the captions of held-out images and of the figure."""
 
 from typing import Annotated
 
@@ -17,10 +17,10 @@ from ddpm.sampling.given import Drawing, draw_given
 
 
 class SampleCaptions(Drawing):
-    """Section `sample` of a door that reads text.
+    """Section `sample` of a text-conditional door.
 
     n_seen: captions of held-out images without a withheld pair. n_withheld: with one. guidance_scale: of both. grid:
-    what the figure of captions and guidance shows.
+    captions and guidance scales of the figure.
     """
 
     n_seen: Annotated[int, Ge(1), Le(5000)]
@@ -30,11 +30,11 @@ class SampleCaptions(Drawing):
 
 
 def draw_prompts(stage: StageRun, model: DiffusionModel, prompts: Prompts) -> dict[str, Tensor]:
-    """Draw the samples that `stage.params` ask for, as 8-bit images.
+    """Draw samples as specified by `stage.params`, as 8-bit images.
 
     Args:
         stage: A stage with a section `SampleCaptions`; finished batches of an interrupted run are not drawn again.
-        model: A trained network that reads captions.
+        model: A trained text-conditional network.
         prompts: n_seen + n_withheld captions.
 
     Returns:

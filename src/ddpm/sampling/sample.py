@@ -53,28 +53,28 @@ def sample(
 
     Args:
         model: A trained network, such as `load_model("models/unet.safetensors")`.
-        n_samples: Number of images; None for as many as `captions`.
-        return_all_steps: Return every step, not only the result.
-        generator: Seeds the noise stream of each image. Without one, torch's global state is read but not advanced:
-            call `torch.manual_seed` or pass a generator for other images.
-        sampler: A file in `ddpm/sampling/samplers`.
-        n_steps: Steps of the sampler, from 1 to T; None for all T.
-        spacing: Of the steps, a function of `ddpm/sampling/spacing.py`.
-        cond: The conditioning, one row an image, as `model.conditioning.encode` gives it.
+        n_samples: Number of images; None for one per caption.
+        return_all_steps: Return every step, not only the final images.
+        generator: Seeds the noise of each image. Without one, torch's global state is read but not advanced: call
+            `torch.manual_seed` or pass a generator for other images.
+        sampler: The name of a file in `ddpm/sampling/samplers`.
+        n_steps: Number of sampler steps, from 1 to T; None for all T.
+        spacing: Spacing of the timesteps, a function in `ddpm/sampling/spacing.py`.
+        cond: The conditioning, one row per image, as returned by `model.conditioning.encode`.
         labels: Class numbers, for a class-conditional model.
         captions: For a model that is conditioned on captions, such as ["a dark dress"].
         guidance_scale: Classifier-free guidance, for a model that was trained with it; 1 for none.
         clip_sample: Clip each x_0 estimate to [-1, 1]; a number between 0 and 1, such as 0.995: dynamic thresholding
             (`ddpm.sampling.clipping`).
-        start: x_t to go on from, as `noise_to` and `encode` give it; None for pure noise.
-        num_steps: t of `start`, from 1 to T; None for T. Steps above it are left out.
-        batch_size: Images at a time; it changes memory and speed, not the noise.
-        on_step: Called with t and the batch's x_t, from T to 0, while the images are drawn.
+        start: x_t to start from, as returned by `noise_to` and `encode`; None for pure noise.
+        num_steps: t of `start`, from 1 to T; None for T. Steps above t are skipped.
+        batch_size: Images per batch; it affects memory and speed, not the noise.
+        on_step: Called with t and the batch's x_t at the start and after each step, down to t = 0.
         options: Options of the sampler, such as `variance="fixed_small"` of ancestral or `eta=1.0` of ddim.
 
     Returns:
-        (n, c, h, w) images of about [-1, 1], not clamped; with `return_all_steps`, the list of n_steps + 1 batches from
-        x_T to x_0.
+        (n, c, h, w) images of about [-1, 1], not clamped; with `return_all_steps`, the list of all steps from x_T (or
+        `start`) to x_0.
 
     Raises:
         ValueError: The model is not trained, or an argument is not allowed; the message says what is.
@@ -95,7 +95,7 @@ def sample(
         raise ValueError(f"num_steps is {num_steps}; it is the t of start, which must be given too")
     latents = None if start is None else latents_of(model, start, n_samples)
     seeds = noise_seeds(n_samples, generator)
-    # Whatever n_samples is, image i is the same.
+    # Image i does not depend on n_samples.
     cond = cond_of(model, n_samples, seeds[0], cond=cond, labels=labels, captions=captions)
     device = device_of(model)
     batches: list[list[Tensor]] = []

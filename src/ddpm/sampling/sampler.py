@@ -1,7 +1,7 @@
-"""Samplers by name. Each is a file in `samplers/`: a generator function, and what it needs.
+"""The registry of samplers. Each is a file in `samplers/` with a generator function.
 
-A sampler is called as `steps(denoise, x, schedule)` and yields x_{T-1}, ..., x_0 for every step of the schedule. Fewer
-steps are a shorter schedule (`ddpm.sampling.spacing`).
+A sampler is called as `steps(denoise, x, schedule)` and yields x_{T-1}, ..., x_0, one for each step of the schedule.
+Sampling in fewer steps uses a shorter schedule (`ddpm.sampling.spacing`).
 """
 
 from collections.abc import Callable, Iterator
@@ -27,9 +27,9 @@ class Sampler:
         steps: The generator function, called with a denoiser, x_T and a schedule; if `stochastic` also with `noise`;
             and with its options as keywords.
         Options: The class of its options.
-        stochastic: Whether it adds fresh noise.
-        min_steps: The fewest steps that it can take.
-        evaluations: Network evaluations of n steps, without guidance.
+        stochastic: Whether it takes `noise`.
+        min_steps: The minimum number of steps.
+        evaluations: Number of network evaluations for n steps, without guidance.
     """
 
     steps: Callable[..., Iterator[Tensor]]

@@ -1,7 +1,6 @@
-"""Sampling in fewer steps: a schedule of n steps made of some timesteps of the trained one.
+"""Sampling in fewer steps: a schedule of n steps from a subset of the timesteps of the trained one.
 
-A sampler takes every step of its schedule, so that respacing is a matter of the schedule alone (Nichol & Dhariwal 2021,
-section 4).
+A sampler takes every step of its schedule, so respacing only changes the schedule (Nichol & Dhariwal 2021, section 4).
 """
 
 from collections.abc import Callable
@@ -33,8 +32,8 @@ def even(schedule: NoiseSchedule, n_steps: int) -> Int[Tensor, "n_plus_1"]:
 def karras(schedule: NoiseSchedule, n_steps: int) -> Int[Tensor, "n_plus_1"]:
     """Dense at both ends: even in sigma^(1/7), sigma^2 = (1 - alpha_bar) / alpha_bar (Karras et al. 2022, equation 5).
 
-    From timestep 1 to T - 1, each at the nearest timestep that is still free. T is set apart, since its sigma is
-    infinite on some schedules.
+    The spacing covers timesteps 1 to T - 1, each value rounded to the nearest unused timestep. T is added separately,
+    since its sigma is infinite on some schedules.
     """
     ends = even(schedule, n_steps)
     if n_steps == 1:
@@ -44,16 +43,16 @@ def karras(schedule: NoiseSchedule, n_steps: int) -> Int[Tensor, "n_plus_1"]:
     wanted = roots[0] + (roots[-1] - roots[0]) * torch.linspace(0, 1, n_steps - 1).to(roots)
     nearest = 1 + (roots - wanted[:, None]).abs().argmin(1).cpu()
     order = torch.arange(1, n_steps)
-    # Each timestep at least one above the one before, and low enough for those that follow.
+    # Each timestep is larger than the one before, and leaves room for those that follow.
     between = (nearest - order).cummax(0).values.clamp(max=len(schedule) - n_steps) + order
     return torch.cat((ends[:1], between, ends[-1:]))
 
 
 def check_spacing(name: str) -> str:
-    """Return `name` if it is a spacing's: a pydantic validator.
+    """Return `name` if it is the name of a spacing; a pydantic validator.
 
     Raises:
-        ValueError: There is no such spacing. The message lists those there are.
+        ValueError: There is no such spacing. The message lists the existing ones.
     """
     if name not in SPACINGS:
         raise ValueError(f"{name!r} is no spacing; allowed: {', '.join(SPACINGS)}")
@@ -63,7 +62,7 @@ def check_spacing(name: str) -> str:
 def timesteps(schedule: NoiseSchedule, n_steps: int | None = None, spacing: str = "even") -> Int[Tensor, "n_plus_1"]:
     """The timesteps of a chain of `n_steps`: 0 = t_0 < t_1 < ... < t_n = T.
 
-    T is always among them, since only x_T is pure noise.
+    T is always included, since only x_T is pure noise.
 
     Args:
         schedule: The schedule that the network was trained on.
@@ -80,13 +79,13 @@ def timesteps(schedule: NoiseSchedule, n_steps: int | None = None, spacing: str 
 
 
 def respace(schedule: NoiseSchedule, timesteps: Int[Tensor, "n_plus_1"]) -> NoiseSchedule:
-    """The schedule of n steps whose step i adds all the noise of the old steps t_{i-1} + 1 .. t_i.
+    """The schedule of n steps whose step i adds the noise of the original steps t_{i-1} + 1 to t_i.
 
-    Its alpha_bar at i is the old alpha_bar at t_i.
+    Its alpha_bar at i is the original alpha_bar at t_i.
 
     Args:
         schedule: The schedule that the network was trained on.
-        timesteps: As `timesteps` gives them, from 0 to at most T.
+        timesteps: As returned by `timesteps`, from 0 to at most T.
     """
     alpha_bar = schedule.alpha_bar(timesteps)
     return NoiseSchedule(len(timesteps) - 1, schedule.device, betas=1 - alpha_bar[1:] / alpha_bar[:-1])

@@ -1,4 +1,4 @@
-"""What stage sweep of door glide draws: the same captions and noise under two kinds of guidance, scale by scale."""
+"""Stage sweep of door glide: samples from the same captions and noise with two kinds of guidance, at several scales."""
 
 from collections.abc import Callable, Iterator
 from typing import Annotated
@@ -16,7 +16,7 @@ from ddpm.sampling.given import Drawing, draw_given
 
 
 class Sweep(Drawing):
-    """Section `sweep`. scales: of classifier-free guidance. clip_scales: of CLIP guidance; 0 for none."""
+    """Section `sweep`. scales: of classifier-free guidance. clip_scales: of CLIP guidance, 0 for none."""
 
     n_samples: Annotated[int, Ge(24), Le(5000)]
     scales: Annotated[list[GuidanceScale], Len(1, 12)]
@@ -32,13 +32,13 @@ def draw_sweep(
 ) -> Iterator[tuple[str, float, UInt8[Tensor, "n c h w"]]]:
     """Yield (method, scale, samples) for each scale of classifier-free guidance and of CLIP guidance.
 
-    With CLIP guidance the network is given the caption too, as it is with a scale of 1.
+    With CLIP guidance the network is given the caption too, with a classifier-free guidance scale of 1.
 
     Args:
         stage: A stage with a section `Sweep`.
-        model: A trained network that reads captions.
-        likelihood: Of a batch's captions, such as `Clip.likelihood`.
-        rows: The words of the captions.
+        model: A trained text-conditional network.
+        likelihood: Maps the captions of a batch to their log-likelihood, such as `Clip.likelihood`.
+        rows: The token IDs of the captions.
     """
     params, pieces = stage.params, Pieces(stage.resume)
     how = params, stage.seed, stage.compute

@@ -1,4 +1,4 @@
-"""Variations of images, what lies between two, and text differences (DALL-E 2, Ramesh et al. 2022, section 3)."""
+"""Variations of images, interpolations and text differences (DALL-E 2, Ramesh et al. 2022, section 3)."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -36,8 +36,8 @@ Share = Annotated[float, Ge(0), Le(1)]
 class Vary(Drawing):
     """Section `vary`.
 
-    n_images: held-out images, of which n_each variations are drawn. n_pairs: of images, and n_between: images from the
-    one to the other.
+    n_images: held-out images, with n_each variations each. n_pairs: pairs of images to interpolate between, with
+    n_between images each, including both ends.
     """
 
     n_images: Annotated[int, Ge(2), Le(5000)]
@@ -56,8 +56,8 @@ class Vary(Drawing):
 class Edit(Drawing):
     """Section `edit`.
 
-    n_images: held-out images, for each text difference. differences: pairs of an attribute's values, first the one that
-    images have. shares: of the way to a text difference, the first 0.
+    n_images: held-out images per text difference. differences: pairs of an attribute's values, the images' own value
+    first. shares: fractions of the way to a text difference, the first 0.
     """
 
     n_images: Annotated[int, Ge(1), Le(5000)]
@@ -69,19 +69,19 @@ class Edit(Drawing):
 def edited(
     embeddings: Float[Tensor, "n size"], before: Float[Tensor, "n size"], after: Float[Tensor, "n size"], share: float
 ) -> Float[Tensor, "n size"]:
-    """Image embeddings, moved towards the difference of two text embeddings by a share of the arc (section 3.3).
+    """Image embeddings, rotated towards the difference of two text embeddings (section 3.3).
 
     Args:
-        embeddings: Of images.
-        before: Text embeddings of what they show.
-        after: Of what they are to show.
-        share: From 0 to 1; the paper takes 0.25 to 0.5.
+        embeddings: Image embeddings.
+        before: Text embeddings of what the images show.
+        after: Text embeddings of what they should show.
+        share: Fraction of the arc, from 0 to 1; 0.25 to 0.5 in the paper.
     """
     return slerp(embeddings, on_sphere(after - before), torch.tensor([share]))
 
 
 class Varied:
-    """Draws of the decoder for stages vary and edit, whose captions are all empty.
+    """Samples of the decoder for stages vary and edit, with empty captions.
 
     Args:
         stage: Stage vary or edit; finished batches of an interrupted run are not drawn again.
@@ -92,12 +92,12 @@ class Varied:
         self._stage, self._decoder, self._pieces = stage, decoder, Pieces(stage.resume)
 
     def variations(self, embeddings: Float[Tensor, "n size"]) -> UInt8[Tensor, "n k c h w"]:
-        """n_each images of each embedding, each with noise of its own."""
+        """n_each images per embedding, each with its own noise."""
         n_each = self._stage.params.n_each
         return self._drawn(embeddings.repeat_interleave(n_each, dim=0), "variations").unflatten(0, (-1, n_each))
 
     def between(self, first: Float[Tensor, "n size"], second: Float[Tensor, "n size"]) -> UInt8[Tensor, "n k c h w"]:
-        """n_between images on the way from each embedding to another."""
+        """n_between images on the arc from each embedding in `first` to that in `second`."""
         weights = torch.linspace(0, 1, self._stage.params.n_between)
         return self._columns("between", [slerp(first, second, weight) for weight in weights.split(1)])
 
@@ -108,11 +108,11 @@ class Varied:
         before: Float[Tensor, "n size"],
         after: Float[Tensor, "n size"],
     ) -> UInt8[Tensor, "n k c h w"]:
-        """Images of embeddings that are `edited`, by each of `shares`."""
+        """Images of `edited` embeddings, one for each of `shares`."""
         return self._columns(name, [edited(embeddings, before, after, share) for share in self._stage.params.shares])
 
     def _columns(self, name: str, steps: Sequence[Float[Tensor, "n size"]]) -> UInt8[Tensor, "n k c h w"]:
-        """An image of each embedding of each step; those of one row have the same noise."""
+        """An image of each embedding at each step; images of the same row have the same noise."""
         return torch.stack([self._drawn(step, name, f" {i}") for i, step in enumerate(steps)], dim=1)
 
     def _drawn(self, embeddings: Float[Tensor, "n size"], name: str, part: str = "") -> UInt8[Tensor, "n c h w"]:

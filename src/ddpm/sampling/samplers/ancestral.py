@@ -1,4 +1,4 @@
-"""Algorithm 2: the reverse chain, one step at a time (Ho et al. 2020)."""
+"""Ancestral sampling: Algorithm 2 of Ho et al. 2020."""
 
 from collections.abc import Iterator
 
@@ -30,7 +30,7 @@ def ancestral(
     """Yield x_{T-1}, ..., x_0 from x = x_T. No noise is added at t = 1.
 
     Args:
-        denoise: The estimate of x_0; for a learned variance, of a network that has learned one.
+        denoise: The estimate of x_0; for a learned variance, a `NetworkDenoiser` whose network has learned one.
         x: x_T.
         schedule: Every step of it is taken.
         noise: Standard normal noise.

@@ -1,4 +1,4 @@
-"""DDIM: the chain with less fresh noise, or none (Song, Meng & Ermon 2021)."""
+"""DDIM: sampling with less noise per step, or none (Song, Meng & Ermon 2021)."""
 
 from collections.abc import Iterator
 from math import sqrt
@@ -16,7 +16,7 @@ from ddpm.sampling.sampler import Noise, sampler
 
 
 class DdimOptions(Section):
-    """eta: from 0, deterministic, to 1, as much noise as Algorithm 2 with variance fixed_small."""
+    """eta: from 0 (deterministic) to 1 (as much noise as Algorithm 2 with variance fixed_small)."""
 
     eta: Annotated[float, Ge(0), Le(1)] = 0.0
 

@@ -1,4 +1,4 @@
-"""Heun's method on the probability flow (Karras et al. 2022, Algorithm 1)."""
+"""Heun's method on the probability-flow ODE (Karras et al. 2022, Algorithm 1)."""
 
 from collections.abc import Iterator
 
@@ -10,18 +10,18 @@ from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.levels import levels
 from ddpm.sampling.sampler import sampler
 
-# A correction is weighted by about alpha_{t-1} / alpha_t. Out of all but pure noise (the cosine schedule's last step)
-# that is hundreds, and the corrected step is far worse than the plain one.
+# The weight of a correction is about alpha_{t-1} / alpha_t. At nearly pure noise (t = T on the cosine schedule) that is
+# in the hundreds, and the corrected step is far worse than Euler's.
 MAX_WEIGHT = 10.0
 
 
 @sampler(__name__, min_steps=2, evaluations=lambda n_steps: 2 * n_steps - 1)
 def heun(denoise: Denoiser, x: Float[Tensor, "n c h w"], schedule: NoiseSchedule) -> Iterator[Float[Tensor, "n c h w"]]:
-    """Yield x_{T-1}, ..., x_0 from x = x_T; second order, two evaluations a step.
+    """Yield x_{T-1}, ..., x_0 from x = x_T; second order, two evaluations per step.
 
-    In x / alpha as a function of sigma / alpha the slope is eps. A DDIM step is Euler's step, which is corrected by the
-    mean of the slopes at its two ends. The last step, and one whose correction would be weighted by more than
-    MAX_WEIGHT, stay Euler's.
+    x / alpha as a function of sigma / alpha has slope eps. An Euler step, which is a DDIM step, is corrected with the
+    mean of the slopes at its two ends. The last step, and steps whose correction would have a weight above MAX_WEIGHT,
+    are not corrected.
 
     Args:
         denoise: The estimate of x_0.

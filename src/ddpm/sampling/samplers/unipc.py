@@ -1,4 +1,4 @@
-"""UniPC: a predictor-corrector whose corrector reuses the next step's evaluation (Zhao et al. 2023)."""
+"""UniPC: a predictor-corrector method whose corrector reuses the evaluation of the next step (Zhao et al. 2023)."""
 
 from collections.abc import Iterator, Sequence
 from math import expm1, factorial, isinf
@@ -20,10 +20,10 @@ Point = tuple[float, Tensor]  # (lam, x0)
 def unipc(
     denoise: Denoiser, x: Float[Tensor, "n c h w"], schedule: NoiseSchedule, order: int = ORDER
 ) -> Iterator[Float[Tensor, "n c h w"]]:
-    """Yield x_{T-1}, ..., x_0 from x = x_T by UniPC with B_2(h) in x0-prediction; one evaluation a step.
+    """Yield x_{T-1}, ..., x_0 from x = x_T by UniPC with B_2(h) in x0-prediction; one evaluation per step.
 
-    The predictor (UniP) gives what is yielded, and the corrector (UniC) where the next step starts. The order rises at
-    the start with the number of estimates and falls at the end with the number of steps left.
+    The results of the predictor (UniP) are yielded; those of the corrector (UniC) are where the next step starts. The
+    order is at most the number of estimates so far and the number of steps left.
 
     Args:
         denoise: The estimate of x_0.
@@ -43,14 +43,14 @@ def unipc(
         x0 = denoise(x, t)
         if past:
             x = step(start, t + 1, (at.lam[t], x0))  # UniC
-        # An estimate made of pure noise lies infinitely far off in lam: it only corrects its own step.
+        # An estimate from pure noise has infinite lam: it is only used in its own step.
         past = [(at.lam[t], x0), *(point for point in past if not isinf(point[0]))][: min(order, t)]
         start, x = x, step(x, t)  # UniP
         yield x
 
 
 def _mean_x0(past: Sequence[Point], h: float, *newer: Point) -> Tensor:
-    """The newest estimate and the weighted differences from it: held over a step of h in lam, it leads to x_{t-1}."""
+    """The newest estimate plus weighted differences from it: the constant x_0 whose step of h in lam gives x_{t-1}."""
     (lam, x0), *older = past
     points = [*older, *newer]
     if not points:
@@ -62,9 +62,9 @@ def _mean_x0(past: Sequence[Point], h: float, *newer: Point) -> Tensor:
 
 
 def _weights(r: list[float], h: float) -> list[float]:
-    """What to weight differences with, at distances r (in steps of h), so that polynomials in lam are solved exactly.
+    """The weights of differences at distances r (in units of h) for which polynomials in lam are integrated exactly.
 
-    rho in the condition of theorem 3.1 with B(h) = exp(-h) - 1; 1/2 where there is one point, as the authors choose.
+    rho in the condition of theorem 3.1 with B(h) = exp(-h) - 1; 1/2 for a single point, as the authors choose.
     """
     if len(r) == 1:
         return [0.5]
