@@ -1,4 +1,4 @@
-"""Images with their captions, as the doors that read text train on them."""
+"""Images with captions, the training data of the text-conditional doors."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -16,14 +16,14 @@ CAPTIONED = *IMAGES.values(), *CAPTIONS.values()
 
 
 class Captioned(NamedTuple):
-    """Images and the words of their captions."""
+    """Images and the token IDs of their captions."""
 
     images: ImageDataset
     words: Int64[Tensor, "n length"]
 
 
 def load_captioned(n_eval: int | None = None) -> tuple[Captioned, Captioned]:
-    """The training images that show no withheld pair, and the last `n_eval` held-out images (None: all)."""
+    """The training images without a withheld pair, and the last `n_eval` held-out images (None: all)."""
     images = {split: load_dataset(Path(path)) for split, path in IMAGES.items()}
     captions = {split: load_split(Path(path)) for split, path in CAPTIONS.items()}
     seen, last = captions["train"].seen, slice(-(n_eval or len(images["held_out"])), None)

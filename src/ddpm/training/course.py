@@ -22,7 +22,7 @@ from ddpm.training.init import load_init
 from ddpm.training.loop import Examples
 from ddpm.training.params import Training
 
-# What the course's config_dict leaves out: plain Adam on the paper's schedule.
+# Defaults for keys that the course's config_dict does not have: plain Adam on the paper's schedule.
 COURSE_DEFAULTS = {
     "prediction": "eps",
     "weighting": "simple",
@@ -41,7 +41,7 @@ COURSE_DEFAULTS = {
     "img_log_interval": 200,
     "n_images_to_log": 3,
 }
-# What the course's config_dict says beside the training itself: it is logged and has no effect.
+# Keys of the course's config_dict that do not concern training: they are logged and have no effect.
 DESCRIPTIVE = {"image_shape", "hidden_size", "n_images", "n_eval_images"}
 
 
@@ -53,27 +53,28 @@ def train(
     track: bool = True,
     init: str | Path | None = None,
 ) -> DiffusionModel:
-    """Train `model` by Algorithm 1 with Adam and log to MLflow.
+    """Train `model` by Algorithm 1 with Adam (or Muon, with muon_lr), and log to MLflow.
 
-    A batch whose activations do not fit into memory can be cut into `micro_batches`, one after the other.
+    If the activations of a batch do not fit into memory, accumulate gradients over `micro_batches`.
 
     Args:
-        model: The network; it is trained in place, from the weights that it has.
-        config_dict: Hyper-parameters by the names of `ddpm.training.params.Training`. lr, epochs, batch_size and
-            max_steps are required; the others default to `COURSE_DEFAULTS`. Also device and seed. The course's
-            image_shape, hidden_size, n_images and n_eval_images are only logged.
-        trainset: Its first tensor is images in [-1, 1], (n, channels, height, width); for a class-conditional model
-            its second is their classes, (n,).
+        model: The network; it is trained in place, starting from its current weights.
+        config_dict: Hyper-parameters, named as in `ddpm.training.params.Training`. lr, epochs, batch_size and
+            max_steps are required; the others default to `COURSE_DEFAULTS`. device and seed default to "cpu" and 0.
+            The course's image_shape, hidden_size, n_images and n_eval_images are only logged.
+        trainset: The first tensor holds images in [-1, 1], (n, channels, height, width); for a class-conditional model
+            the second holds their classes, (n,).
         testset: The same, for evaluation during training.
-        track: Log to MLflow, and say where. If False, nothing is written.
-        init: A model file of the same network, schedule and prediction, whose weights `model` gets first. MLflow keeps
-            its MD5.
+        track: Log to MLflow, and print where. If False, nothing is written.
+        init: A model file of the same network, schedule and prediction, whose weights are loaded into `model` first.
+            Its MD5 is logged to MLflow.
 
     Returns:
         `model`, with its noise_schedule set.
 
     Raises:
-        UserError: A key is unknown or missing, or a value or a set does not fit; nothing is trained then.
+        UserError: A key is unknown or missing, or a value or a data set does not fit (nothing is trained then); or
+            training diverged.
     """
     own = {"device", "seed"} | DESCRIPTIVE
     params = validated(

@@ -1,10 +1,10 @@
-"""When a training run has diverged, and the error that it then ends with."""
+"""Detection of diverged training runs, and their error."""
 
 from math import isfinite
 
 from ddpm.errors import UserError
 
-DIVERGED = 1e6  # times the loss at the start: no batch gets there by chance, and no run recovers from it
+DIVERGED = 1e6  # times the initial loss: not reached by chance, and no run recovers from it
 
 
 def is_diverged(loss: float, first: float) -> bool:
@@ -16,7 +16,7 @@ def diverged(what: str, lr: float, n_images: int) -> UserError:
     """The error to raise.
 
     Args:
-        what: What is wrong, and where.
+        what: What is not finite or too large, and at which step.
         lr: The learning rate of the step.
         n_images: Images in the batch.
     """
@@ -24,12 +24,12 @@ def diverged(what: str, lr: float, n_images: int) -> UserError:
 
 
 def loss_at(step: int, total_steps: int, per_epoch: int, loss: float) -> str:
-    """Say which loss it is.
+    """Describe a loss, for an error message.
 
     Args:
         step: The training step, from 1.
         total_steps: Steps of the whole run.
-        per_epoch: Steps of an epoch.
+        per_epoch: Steps per epoch.
         loss: The loss.
     """
     place = f"batch {(step - 1) % per_epoch + 1} of {per_epoch} in epoch {(step - 1) // per_epoch + 1}"

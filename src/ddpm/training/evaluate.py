@@ -1,4 +1,4 @@
-"""The loss of equation 14 on held-out images: its mean over the timesteps, and timestep by timestep."""
+"""The loss of equation 14 on held-out images: averaged over timesteps, and by timestep."""
 
 from functools import partial
 
@@ -16,19 +16,19 @@ from ddpm.run.processes import shared
 from ddpm.run.seeding import generator
 from ddpm.training.loop import Examples
 
-BATCH = 128  # images at a time
+BATCH = 128  # images per batch
 
 
 def simple_loss(model: DiffusionModel, held_out: Examples, seed: int, compute: Compute = Compute()) -> float:
     """Mean squared error of `model.prediction`, with the timesteps of the images spread evenly over 1..T.
 
-    Images, timesteps and noise are the same at every call with one seed, so two calls differ by the weights alone.
+    For a given seed, timesteps and noise are the same in every call, so two calls differ only by the weights.
 
     Args:
         model: A network with its noise_schedule.
         held_out: Images in [-1, 1].
         seed: Of the noise.
-        compute: The device and its precision.
+        compute: Device and precision.
 
     Raises:
         ValueError: The model has no noise_schedule.
@@ -40,12 +40,12 @@ def simple_loss(model: DiffusionModel, held_out: Examples, seed: int, compute: C
 def loss_by_timestep(
     model: DiffusionModel, held_out: Examples, n_images: int, seed: int, compute: Compute = Compute()
 ) -> list[float]:
-    """The same error at each t = 1..T, each with noise of its own.
+    """The same error at each t = 1..T, with independent noise.
 
     Args:
         model: A network with its noise_schedule.
         held_out: Images in [-1, 1].
-        n_images: How many are used at each t, from the first on; they repeat if there are fewer.
+        n_images: Number of images at each t, from the first on; they repeat if there are fewer.
         seed: Of the noise.
         compute: The device and its precision.
 

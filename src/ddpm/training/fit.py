@@ -1,4 +1,4 @@
-"""A whole training run: the steps of Algorithm 1, and what is recorded, evaluated, logged and kept on the way."""
+"""A whole training run: the steps of Algorithm 1 with evaluation, logging and checkpoints."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ Reader = Callable[[Step], None]
 
 @runtime_checkable
 class Log(Protocol):
-    """Where numbers and pictures go while a model trains."""
+    """A logger of metrics and images during training."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None: ...
 
@@ -42,15 +42,15 @@ class Log(Protocol):
 
 @dataclass(frozen=True)
 class History:
-    """What training leaves beside the weights.
+    """The results of training other than the weights.
 
     Attributes:
         steps: Optimiser steps taken.
-        train_loss: (step, mean loss since the row before).
+        train_loss: (step, mean loss since the previous row).
         quartile_loss: The same for each quarter of 1..T, low t first; None if no image had such a t.
         eval_loss: (step, held-out loss of the EMA weights).
-        preview_steps: The steps of the previews.
-        previews: 8-bit pictures of `reconstruction_grid`, (steps, images, channels, 2 height, 3 width).
+        preview_steps: The training steps of the previews.
+        previews: 8-bit outputs of `reconstruction_grid`, (steps, images, channels, 2 height, 3 width).
     """
 
     steps: int
@@ -75,18 +75,21 @@ def fit(
     """Train `model` in place; it ends with the EMA weights.
 
     Args:
-        model: A new network.
+        model: The network to train.
         params: The hyper-parameters.
         train: Images to train on.
         held_out: Images in [-1, 1] to evaluate on; None for no evaluation.
-        seed: All randomness comes from (seed, step).
-        compute: The device and its precision.
-        log: Where curves and previews go.
-        resume: Keeps the state on disk, so that an interrupted run goes on to the same bits.
-        decode: Makes images in [-1, 1] of what the network works on, for previews.
+        seed: Seed of all randomness, together with the step.
+        compute: Device and precision.
+        log: Logger of curves and previews.
+        resume: Saves the state to disk, so that an interrupted run resumes with bit-identical results.
+        decode: Maps what the network works on to images in [-1, 1], for previews.
+
+    Returns:
+        The loss curves and previews.
 
     Raises:
-        UserError: Training diverged (`training_steps`), or the params and the precision do not go together.
+        UserError: Training diverged (`training_steps`), or the params are not compatible with the precision.
     """
     state = start_training(model, params, compute)
     if resume:
@@ -119,7 +122,7 @@ def fit(
 
 
 def record_loss(state: TrainingState, params: Training, log: Log | None = None) -> Reader:
-    """A reader that adds a row to the loss curves every `log_interval` steps and after the last one."""
+    """A callback that adds a row to the loss curves every `log_interval` steps and after the last one."""
 
     def read(step: Step) -> None:
         state.recent.append(step.loss)
@@ -146,7 +149,7 @@ def evaluate(
     log: Log | None = None,
     decode: Decode = as_it_is,
 ) -> Reader:
-    """A reader that evaluates the EMA weights every `img_log_interval` steps and after the last one."""
+    """A callback that evaluates the EMA weights every `img_log_interval` steps and after the last one."""
     shown = slice(params.n_images_to_log)
 
     def read(step: Step) -> None:
@@ -172,7 +175,7 @@ def preview(
     compute: Compute = Compute(),
     decode: Decode = as_it_is,
 ) -> Float[Tensor, "n c2 h2 w3"]:
-    """`reconstruction_grid` of images as networks take them, at timesteps and with noise of the seed alone."""
+    """`reconstruction_grid` of images in the network's range; timesteps and noise depend on the seed only."""
     schedule = schedule_of(model)
     num_steps, noise, noised = noise_img(images.to(compute.device), schedule, generator=generator(seed, "preview"))
     with torch.no_grad(), evaluation_mode(model), compute.autocast():
@@ -183,12 +186,12 @@ def preview(
 
 
 def _ema(state: TrainingState) -> DiffusionModel:
-    """The network with the EMA weights, which are the ones that are evaluated and kept."""
+    """The network with the EMA weights, which are evaluated and saved."""
     return cast(DiffusionModel, state.modules["average"].module)
 
 
 def _log_curves(state: TrainingState, log: Log) -> None:
-    """Log what a resumed run had recorded before in its new tracking run too."""
+    """Log the curves from before the interruption to the tracking run of a resumed run."""
     for name, rows in (("train/loss", state.train_loss), ("eval/loss", state.eval_loss)):
         for step, loss in rows:
             log.log_metrics({name: loss}, step)

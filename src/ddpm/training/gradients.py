@@ -1,7 +1,7 @@
-"""The gradient of a batch from micro-batches, to the same bits whichever processes compute them.
+"""Gradient accumulation over micro-batches, bit-identical for any number of processes.
 
-Floating-point addition is not associative, so the sum over the micro-batches is taken in one fixed order: in pairs, the
-pairs in pairs, and so on. A process adds up what lies within its own share; the rest is exchanged and added by all.
+Floating-point addition is not associative, so the micro-batches are always summed in the same order, along a binary
+tree. Each process sums the subtrees within its share; their sums are exchanged and combined by all processes.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from ddpm.run.processes import gathered_tensors, rank, size
 
-Node = tuple[int, int]  # the micro-batches from the first to before the second, which are added to each other
+Node = tuple[int, int]  # a node of the tree: the micro-batches first..end - 1, which are summed
 
 
 class BatchGradient:
-    """Gradients of a network's weights, which lie one after another in one tensor.
+    """Gradients of a network's weights, flattened into one tensor.
 
     Args:
         parameters: The weights. Their `grad` is set to a view of that tensor.
-        batch_size: The most images of a batch.
+        batch_size: Maximum number of images in a batch.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], batch_size: int) -> None:
@@ -40,9 +40,9 @@ class BatchGradient:
 
         Args:
             n_images: Images in the batch.
-            micro_batches: Into how many it is cut; fewer if it has fewer images.
-            losses_of: The loss of each image of micro-batch k = 0, 1, ..., and which images these are. Called for those
-                that this process computes.
+            micro_batches: Number of micro-batches; fewer if the batch has fewer images.
+            losses_of: Called with k = 0, 1, ... and the slice of images of micro-batch k, for those that this process
+                computes; returns the loss of each image.
 
         Returns:
             The loss of each image.
@@ -70,7 +70,7 @@ def check_micro_batches(micro_batches: int, batch_size: int) -> None:
 
 
 def share(n: int, which: int, of: int) -> slice:
-    """A run of n things: the share number `which`, from 0, of shares as equal as they can be."""
+    """The slice number `which`, from 0, of n items that are divided into `of` slices as evenly as possible."""
     return slice(n * which // of, n * (which + 1) // of)
 
 
@@ -99,7 +99,7 @@ def _total(node: Node, of_part: Callable[[int], Float[Tensor, "_"]]) -> Float[Te
 
 
 def _combined(node: Node, known: Mapping[Node, Float[Tensor, "_"]]) -> Float[Tensor, "_"]:
-    """The same sum out of those below it that are known."""
+    """The sum over a node's micro-batches, from the known sums of nodes below it."""
     if node in known:
         return known[node]
     left, right = (_combined(half, known) for half in _halves(node))

@@ -1,4 +1,4 @@
-"""Training that starts from given weights: those of a trained model's file."""
+"""Training from the weights of a model file."""
 
 import json
 from dataclasses import asdict
@@ -15,7 +15,7 @@ from ddpm.networks.checkpoint import load_model
 from ddpm.run.root import from_root
 from ddpm.training.params import Training
 
-FOLDER = "init"  # of the files that params.yaml may name: stage `check` depends on it, so a changed file is noticed
+FOLDER = "init"  # for files that params.yaml names: a dependency of stage `check`, so that changes are noticed
 
 
 def _a_file(name: str) -> str:
@@ -29,17 +29,16 @@ InitFile = Annotated[str, AfterValidator(_a_file)]
 
 
 def load_init(path: Path, network: type[DiffusionModel], config: Any, params: Training) -> DiffusionModel:
-    """A trained model whose weights can be trained further.
+    """Load a trained model to train it further.
 
     Args:
-        path: Its file.
-        network: The class of the network that is to be trained.
-        config: Its config.
-        params: The hyper-parameters of the training to come.
+        path: The model file.
+        network: The class of the network to train.
+        config: The config of the network to train.
+        params: The hyper-parameters of the new training.
 
     Raises:
-        UserError: The file is missing, damaged, or not a model; or it holds another network, or one that was trained
-            with another schedule or prediction.
+        UserError: The file is missing, damaged, or not a model, or its network, schedule or prediction differs.
     """
     model = load_model(path)
     pairs = [("network", type(model).__name__, network.__name__)]
@@ -56,6 +55,6 @@ def load_init(path: Path, network: type[DiffusionModel], config: Any, params: Tr
 
 
 def _values(config: Any) -> dict[str, Any]:
-    """The values of a config as a file gives them back."""
+    """The values of a config after a round trip through JSON, as in a file."""
     values: dict[str, Any] = json.loads(json.dumps(asdict(config)))
     return values

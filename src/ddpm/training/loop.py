@@ -36,14 +36,14 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class Examples(NamedTuple):
-    """Images to learn from or to evaluate on, 8-bit or floats in [-1, 1], and their conditioning if there is one."""
+    """Images for training or evaluation, 8-bit or floats in [-1, 1], and their conditioning, if any."""
 
     images: Shaped[Tensor, "n c h w"]
     cond: Shaped[Tensor, "n *rest"] | None = None
 
 
 class Batch(NamedTuple):
-    """A batch that has been noised.
+    """A noised batch.
 
     Attributes:
         x0: Images in [-1, 1].
@@ -51,7 +51,7 @@ class Batch(NamedTuple):
         eps: The noise.
         xt: x_t.
         cond: The conditioning of each; None for an unconditional network.
-        moves: How each was flipped and shifted; None if the network is not told.
+        moves: How each was flipped and shifted; None if the network does not take it.
     """
 
     x0: Float[Tensor, "b c h w"]
@@ -69,14 +69,14 @@ class Batch(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one step of Algorithm 1 gives.
+    """The results of one step of Algorithm 1.
 
     Attributes:
-        number: Which step, from 1.
+        number: The number of the step, from 1.
         total: Steps of the whole run.
-        lr: The learning rate that it used.
+        lr: The learning rate.
         loss: The mean loss of the batch.
-        tally: Loss by quarter of the timesteps, as `quartiles.tally` gives it.
+        tally: Loss by quarter of the timesteps, as returned by `quartiles.tally`.
     """
 
     number: int
@@ -87,31 +87,31 @@ class Step(NamedTuple):
 
     @property
     def last(self) -> bool:
-        """Whether training ends here."""
+        """Whether this is the last step."""
         return self.number == self.total
 
 
 def start_training(model: DiffusionModel, params: Training, compute: Compute) -> TrainingState:
-    """Give `model` its noise schedule and prediction, move it to the device, and make its optimisers and EMA weights.
+    """Set the noise schedule and prediction of `model`, move it to the device, and create optimisers and EMA weights.
 
     Raises:
-        UserError: Prediction "mean" in bf16: x_t and its posterior mean agree in all digits that bf16 has.
+        UserError: Prediction "mean" in bf16, which cannot represent the difference between x_t and its posterior mean.
     """
     if params.prediction == "mean" and compute.precision == "bf16":
         raise UserError("params.yaml: prediction is mean, which bf16 is too coarse for; precision must be fp32")
     model.noise_schedule = NoiseSchedule(params.max_steps, betas=SCHEDULES[params.schedule](params.max_steps))
     model.prediction = params.prediction
     model.to(compute.device).to(memory_format=torch.channels_last).train()
-    # A decay of 0 makes the average follow the weights exactly: one path for both.
+    # With decay 0 the average equals the weights, so training without EMA needs no code of its own.
     ema = AveragedModel(model, multi_avg_fn=ema_with_warmup(params.ema_decay), use_buffers=False)
     return TrainingState({"model": model, "average": ema}, make_optimizers(model, params))
 
 
 def ema_with_warmup(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """An update of EMA weights whose decay after n steps is the least of `decay` and (1 + n) / (10 + n).
+    """An update of EMA weights whose decay after n steps is the smaller of `decay` and (1 + n) / (10 + n).
 
-    The memory of the average, 1 / (1 - decay) steps, is at most about a tenth of the run so far, so that it fits a run
-    of any length.
+    The time constant of the average, 1 / (1 - decay) steps, is then at most about a tenth of the steps so far, which
+    suits runs of any length.
     """
 
     def update(averaged: Tensors, weights: Tensors, n: Tensor | int) -> None:
@@ -123,20 +123,20 @@ def ema_with_warmup(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], 
 def training_steps(
     state: TrainingState, params: Training, examples: Examples, seed: int = 0, compute: Compute = Compute()
 ) -> Iterator[Step]:
-    """Take the steps that `state` has yet to take, yielding after each.
+    """Take the remaining training steps of `state`, yielding after each.
 
-    All randomness comes from (seed, step), so steps are the same whether or not those before them ran in this process.
+    All randomness depends on (seed, step) only, so a resumed run takes the same steps as an uninterrupted one.
 
     Args:
-        state: As `start_training` or a resumed run left it; it holds the networks and is updated in place.
+        state: From `start_training` or a resumed run; it holds the networks and is updated in place.
         params: The hyper-parameters.
         examples: The training images.
-        seed: Of the order of the images, of timesteps, noise and dropout.
-        compute: The device and its precision.
+        seed: Of the order of images, augmentation, timesteps, noise and dropout.
+        compute: Device and precision.
 
     Raises:
-        UserError: The loss or the weights are no longer finite, or the loss is `DIVERGED` times the first one in
-            `state`, where `fit.record_loss` keeps it. `state` is then as before the step.
+        UserError: The loss is not finite or more than `DIVERGED` times the first one (recorded by `fit.record_loss`),
+            and `state` is as before the step; or the final weights are not finite.
     """
     model, ema = state.modules["model"], state.modules["average"]
     assert isinstance(model, DiffusionModel)
@@ -158,7 +158,7 @@ def training_steps(
         dropout, progress = derive_seed(seed, "dropout", number), (number - 1) / total
         losses_of = partial(_losses_of_part, model, batch, params, compute, progress, dropout)
         losses = gradient(len(chosen), params.micro_batches, losses_of)
-        # One transfer a step: the only time that the device is waited for.
+        # One transfer per step: the only synchronisation with the device.
         numbers = torch.hstack((losses.mean(), tally(losses, batch.num_steps, len(schedule)))).tolist()
         if is_diverged(numbers[0], state.first_loss(numbers[0])):
             raise diverged(loss_at(number, total, per_epoch, numbers[0]), params.lr * factor, len(chosen))
@@ -180,14 +180,14 @@ def noised_batch(
     params: Training,
     stream: torch.Generator,
 ) -> Batch:
-    """Lines 2 to 4 of Algorithm 1.
+    """Draw timesteps and noise for a batch, and noise it (Algorithm 1, lines 3 to 5).
 
     Args:
         x0: Images in [-1, 1].
         cond: Their conditioning; None for an unconditional network.
         schedule: The noise schedule.
         params: The hyper-parameters.
-        stream: Of timesteps and noise.
+        stream: Random generator of timesteps and noise.
     """
     num_steps, eps, xt = noise_img(x0, schedule, generator=stream, step_sampling=params.step_sampling)
     return Batch(x0, num_steps, eps, xt, cond)
@@ -196,14 +196,14 @@ def noised_batch(
 def losses_of_batch(
     model: DiffusionModel, batch: Batch, params: Training, compute: Compute = Compute(), progress: float = 0.0
 ) -> Float[Tensor, "b"]:
-    """Line 5 of Algorithm 1, or consistency tuning: the loss of each image.
+    """The loss of each image: line 5 of Algorithm 1, or consistency tuning.
 
     Args:
         model: The network.
-        batch: What `noised_batch` made, or a part of it.
+        batch: A batch from `noised_batch`, or a part of it.
         params: The hyper-parameters.
-        compute: The device and its precision.
-        progress: The share of the training that has been done, from 0 to below 1.
+        compute: Device and precision.
+        progress: The fraction of the training that is done, in [0, 1).
     """
     x0, num_steps, eps, xt, cond, moves = batch
     network, schedule = given(model, cond, moves=moves), schedule_of(model)
@@ -224,6 +224,6 @@ def _losses_of_part(
     k: int,
     part: slice,
 ) -> Float[Tensor, "_"]:
-    """The losses of micro-batch k, with dropout of its own."""
+    """The losses of micro-batch k, whose dropout is seeded by k."""
     with global_stream(seed, "micro-batch", k):
         return losses_of_batch(model, batch.part(part), params, compute, progress)

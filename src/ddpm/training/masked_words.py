@@ -1,6 +1,6 @@
-"""A text encoder that learns from captions alone, by guessing words that are masked (Devlin et al. 2019).
+"""Masked language modelling on captions, to pretrain a text encoder (Devlin et al. 2019).
 
-It is here what a language model is to Imagen: it has read text and seen no image (Saharia et al. 2022, section 2.1).
+It takes the place of Imagen's pretrained language model: trained on text only (Saharia et al. 2022, section 2.1).
 """
 
 from typing import Annotated
@@ -21,11 +21,11 @@ from ddpm.run.seeding import generator
 from ddpm.training.optimizers import lr_factor
 from ddpm.training.steps import take_steps
 
-MASKED = 0.2  # share of the words
+MASKED = 0.2  # fraction of the words
 
 
 class TrainText(TextShape):
-    """Section `train_text`: the text encoder and how it is trained. lr: at the first step; it falls linearly to 0."""
+    """Section `train_text`: the text encoder and its training. lr: at the first step; decays linearly to 0."""
 
     batch_size: Count
     epochs: Annotated[int, Ge(1), Le(1000)]
@@ -33,7 +33,7 @@ class TrainText(TextShape):
 
 
 class MaskedWords(nn.Module):
-    """A text encoder, and a layer that guesses each word from its vector."""
+    """A text encoder, and a linear layer that predicts each word from its vector."""
 
     def __init__(self, encoder: TextEncoder) -> None:
         super().__init__()
@@ -43,12 +43,12 @@ class MaskedWords(nn.Module):
     def forward(
         self, rows: Integer[Tensor, "b length"], masked: Bool[Tensor, "b length"]
     ) -> Float[Tensor, "b length words"]:
-        """Logits of each word of the captions `rows`, read with padding in the place of the masked ones."""
+        """Logits for each word of the captions `rows`, with masked words replaced by padding."""
         return self.guess(self.encoder(rows.masked_fill(masked, PADDING))[:, :-1])
 
 
 def masks(rows: Integer[Tensor, "b length"], stream: torch.Generator) -> Bool[Tensor, "b length"]:
-    """Which words to mask: a share `MASKED` of all, at random."""
+    """Which words to mask: each with probability `MASKED`."""
     return (torch.rand(rows.shape, generator=stream) < MASKED).to(rows.device) & (rows != PADDING)
 
 
@@ -99,7 +99,7 @@ def fit_masked_words(
 
 
 def guessed(model: MaskedWords, rows: Int64[Tensor, "n length"], seed: int) -> float:
-    """Share of the masked words of captions that the model guesses."""
+    """Accuracy of the model on masked words of captions, from 0 to 1."""
     masked = masks(rows, generator(seed, "guess"))
     with torch.no_grad():
         found = model(rows, masked)[masked].argmax(1)

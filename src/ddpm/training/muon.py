@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for weights of two dimensions and more; a convolution's kernel is a matrix with a row an output channel.
+    """Muon for weights with two or more dimensions; a convolution kernel is a matrix with one row per output channel.
 
     Args:
         params: The weights.
-        lr: Size of a step: the root mean square of its singular values, for a matrix no higher than wide.
+        lr: Learning rate: about the singular values of an update, for a matrix that is at least as wide as high.
         momentum: Nesterov momentum.
     """
 
@@ -34,7 +34,7 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(parameter.grad)
                 average = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                # Input channels last, as they lie in memory; the order of a matrix's columns makes no difference.
+                # Input channels last, as in memory; the order of a matrix's columns makes no difference.
                 update = parameter.grad.lerp(average, group["momentum"]).movedim(1, -1)
                 step = orthogonalize(update.flatten(1)).reshape(update.shape).movedim(-1, 1)
                 tallness = max(1.0, len(update) / update[0].numel()) ** 0.5
@@ -44,14 +44,14 @@ class Muon(torch.optim.Optimizer):
 def orthogonalize(matrix: Float[Tensor, "m n"], iterations: int = 5) -> Float[Tensor, "m n"]:
     """Approximately U V^T of the singular value decomposition U S V^T, by Newton-Schulz iteration.
 
-    Jordan's quintic has a steep slope at 0 in exchange for an exact limit, so singular values end between 0.7 and 1.2.
-    With G = X X^T an iteration is X <- p(G) X, p(G) = a + b G + c G^2. G and every p(G) commute, so G <- p(G)^2 G
-    needs small square matrices alone, and X, mostly far wider than high, is multiplied once, with all p(G) at once.
-    float32 keeps three digits of the result.
+    Jordan's quintic trades convergence for a steep slope at 0, so singular values end between 0.7 and 1.2. With
+    G = X X^T, an iteration is X <- p(G) X, p(G) = a + b G + c G^2. G and all p(G) commute, so the iteration
+    G <- p(G)^2 G needs only small square matrices, and X, usually far wider than high, is multiplied once, by the
+    product of all p(G). In float32 the result is accurate to three digits.
 
     Args:
         matrix: Any matrix.
-        iterations: Of Newton-Schulz.
+        iterations: Number of Newton-Schulz iterations.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix

@@ -1,4 +1,4 @@
-"""Optimisers and the learning rate over a run."""
+"""Optimisers and the learning-rate schedule."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from ddpm.training.params import LrDecay, Training
 
 
 def make_optimizers(model: DiffusionModel, params: Training) -> list[torch.optim.Optimizer]:
-    """Adam for every weight; or, with `muon_lr`, Muon for weights of two dimensions and more, and Adam for the rest."""
+    """Adam for all weights; or, with `muon_lr`, Muon for weights with two or more dimensions and Adam for the rest."""
     betas = params.adam_betas[0], params.adam_betas[1]
     if params.muon_lr is None:
         return [torch.optim.Adam(model.parameters(), params.lr, betas, fused=True)]
@@ -20,12 +20,12 @@ def make_optimizers(model: DiffusionModel, params: Training) -> list[torch.optim
 
 
 def lr_factor(done: int, total_steps: int, warmup_steps: int = 0, lr_decay: LrDecay = "linear") -> float:
-    """Factor on the learning rate after `done` of `total_steps` steps: linear warm-up, then constant or linear to 0."""
+    """Factor on the learning rate after `done` of `total_steps` steps: linear warm-up, and constant or linear to 0."""
     warmup = min(1.0, (done + 1) / warmup_steps) if warmup_steps else 1.0
     return warmup * (1 - done / total_steps if lr_decay == "linear" else 1.0)
 
 
 def set_lr(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> None:
-    """Set each learning rate to `factor` times what the optimiser was made with."""
+    """Set each learning rate to `factor` times its initial value."""
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
         group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor

@@ -1,4 +1,4 @@
-"""What Algorithm 1 needs to know, whatever the network and the data."""
+"""The hyper-parameters of Algorithm 1, for any network and data."""
 
 from typing import Annotated, Literal
 
@@ -49,7 +49,7 @@ class Training(Section):
 
     @property
     def most_processes(self) -> int:
-        """One a micro-batch."""
+        """One per micro-batch."""
         return self.micro_batches
 
     @model_validator(mode="after")
@@ -79,7 +79,7 @@ class Training(Section):
 
 
 def check_schedule(name: str, max_steps: int) -> None:
-    """Raise ValueError, naming max_steps, if the noise schedule `name` cannot have so few or so many steps."""
+    """Raise ValueError if the noise schedule `name` does not allow this max_steps."""
     alpha_bar = (1 - SCHEDULES[name](max_steps)).cumprod(0)[-1].item()
     if 0 < alpha_bar < FLOAT64_EPSILON:
         raise ValueError(

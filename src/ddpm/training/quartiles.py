@@ -1,4 +1,4 @@
-"""The training loss by quartile of t, which the mean over all timesteps hides."""
+"""The training loss by quartile of t, since the mean over all timesteps hides the differences."""
 
 from collections.abc import Iterable, Sequence
 
@@ -17,7 +17,7 @@ def tally(losses: Float[Tensor, "b"], num_steps: Int[Tensor, "b"], max_steps: in
         max_steps: T.
 
     Returns:
-        The sum of the losses in each quarter, low t first, and then the number of images in each.
+        The sum of the losses in each quarter, low t first, followed by the number of images in each.
     """
     in_quartile = F.one_hot((num_steps - 1) * 4 // max_steps, 4).to(losses)
     return torch.cat((losses @ in_quartile, in_quartile.sum(0)))

@@ -1,4 +1,4 @@
-"""Optimiser steps of a network that is no diffusion model: one optimiser, one loss, and a curve of it."""
+"""The training loop of networks other than diffusion models, with one optimiser and one loss."""
 
 from collections.abc import Callable
 from itertools import islice
@@ -18,7 +18,7 @@ from ddpm.training.divergence import diverged, is_diverged, loss_at
 
 @runtime_checkable
 class Epochs(Protocol):
-    """How long to train: `batch_size` examples a step, and each example `epochs` times."""
+    """How long to train: `batch_size` examples per step, for a number of epochs."""
 
     @property
     def batch_size(self) -> int: ...
@@ -43,21 +43,22 @@ def take_steps(
     resume: Resume | None = None,
     log_interval: int | None = None,
 ) -> list[tuple[int, float]]:
-    """Take the steps that `state` has yet to take.
+    """Take the remaining training steps of `state`.
 
     Args:
-        name: Of the progress bar.
+        name: Label of the progress bar.
         state: A network in train mode and its one optimiser; updated in place.
-        n: Examples.
+        n: Number of examples.
         params: How long to train.
-        lr: The learning rate after so many steps of so many.
-        loss_of: Sets the gradients of step number 1, 2, ... on the examples of its batch, and returns their mean loss.
+        lr: Maps (steps done, total steps) to the learning rate.
+        loss_of: Called with the step, from 1, and the indices of its batch; sets the gradients and returns the mean
+            loss.
         seed: Of the order of the examples.
-        resume: Keeps the state on disk, so that an interrupted run goes on to the same bits.
-        log_interval: Steps between two rows of the curve; None for those of an epoch.
+        resume: Saves the state to disk, so that an interrupted run resumes with bit-identical results.
+        log_interval: Steps between rows of the loss curve; None for one row per epoch.
 
     Returns:
-        (step, mean loss since the row before) every `log_interval` steps and after the last one.
+        (step, mean loss since the previous row) every `log_interval` steps and after the last one.
 
     Raises:
         UserError: Training diverged; `resume` keeps the state before that step.

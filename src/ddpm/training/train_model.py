@@ -1,4 +1,4 @@
-"""What a training stage does: build the network that params name, train it, and write what it leaves."""
+"""Training stages: build the network specified in params, and write the trained model and its reports."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,11 +44,11 @@ class TrainModel(Training, Chooses):
 
     @property
     def files(self) -> list[str]:
-        """The model file whose weights training starts from."""
+        """The model file to start training from, if any."""
         return [] if self.init is None else [f"{FOLDER}/{self.init}"]
 
     def config(self, img_shape: tuple[int, ...], n_classes: int) -> Any:
-        """The config of the network for images of a data set; ValueError if there can be no such network."""
+        """The config of the network for the images of a data set; ValueError if it cannot be built."""
         conditioning = None
         if self.conditioning is not None:
             conditioning = {"name": self.conditioning, **self.options("conditioning").model_dump()}
@@ -56,12 +56,12 @@ class TrainModel(Training, Chooses):
 
 
 def build_model(params: TrainModel, train: ImageDataset, seed: int) -> DiffusionModel:
-    """A network for the images of `train`: a new one, its conditioning fitted to them, or the one in `params.init`.
+    """A network for the images of `train`: a new one with its conditioning fitted to them, or that of `params.init`.
 
     Args:
-        params: Which network, and its options.
+        params: The network and its options.
         train: The training split.
-        seed: Of the initial weights, and of what the conditioning learns.
+        seed: Of the initial weights and of fitting the conditioning.
     """
     config: Any = params.config(train.img_shape, len(train.class_names))
     network: Any = NETWORKS[params.network]
@@ -75,7 +75,7 @@ def build_model(params: TrainModel, train: ImageDataset, seed: int) -> Diffusion
 
 
 def examples(model: DiffusionModel, dataset: ImageDataset) -> Examples:
-    """A split to train on: 8-bit images stay 8-bit, others are as networks take them; conditioned as `model` needs."""
+    """A split to train on, with the conditioning of `model`: 8-bit images stay 8-bit, others are `x0`."""
     images = dataset.images if dataset.images.dtype == torch.uint8 else dataset.x0
     return Examples(
         images, None if model.conditioning is None else encode_cond(model, dataset.pictures, dataset.labels)
@@ -83,7 +83,7 @@ def examples(model: DiffusionModel, dataset: ImageDataset) -> Examples:
 
 
 def held_out_examples(model: DiffusionModel, dataset: ImageDataset, n_eval: int | None) -> Examples:
-    """The last `n_eval` images of a split (None: all) in [-1, 1], conditioned as `model` needs it."""
+    """The last `n_eval` images of a split (None: all) as `x0`, with the conditioning of `model`."""
     chosen = dataset[-(n_eval or len(dataset)) :]
     return Examples(chosen.x0, encode_cond(model, chosen.pictures, chosen.labels))
 
