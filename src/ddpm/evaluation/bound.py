@@ -30,12 +30,12 @@ def _in_turn(makes: Mapping[str, Callable[[], Rows]]) -> Iterator[Rows]:
 
 @dataclass(frozen=True)
 class Bound:
-    """The terms of the bound for some images; NaN where an image was not taken at a timestep.
+    """The terms of the bound for some images; NaN where an image was not evaluated at a timestep.
 
     Attributes:
-        terms: L_0, L_1, ..., L_T of each image, in bits a pixel and channel ("bits/dim"); their sum is the bound.
-        squared_errors: Of the x_0 estimates from x_1, ..., x_T, means over the pixels, in squared levels of 0..255.
-        stride: Images so far apart were taken at the same timesteps.
+        terms: L_0, L_1, ..., L_T of each image, in bits per pixel and channel ("bits/dim"); their sum is the bound.
+        squared_errors: Mean squared errors of the x_0 estimates from x_1, ..., x_T, in squared levels of 0..255.
+        stride: Images whose indices differ by a multiple of it were evaluated at the same timesteps.
     """
 
     terms: Float64[Tensor, "T_plus_1 n"]
@@ -44,7 +44,7 @@ class Bound:
 
     @property
     def means(self) -> Float64[Tensor, "T_plus_1"]:
-        """L_0, L_1, ..., L_T, each over the images that were taken there."""
+        """L_0, L_1, ..., L_T, each averaged over the images that were evaluated there."""
         return self.terms.nanmean(1)
 
     @property
@@ -62,8 +62,8 @@ class Bound:
     def margin(self) -> float:
         """Half the width of its 95 % confidence interval, over images and noise.
 
-        The standard error of a stratified sample: the images of the same timesteps are a stratum, and only the spread
-        within strata leaves the sum uncertain.
+        It is based on the standard error of stratified sampling: images with the same timesteps form a stratum, and
+        only the variance within strata counts.
         """
         n = self.terms.shape[1]
         totals = (self.terms * (n / self.terms.isfinite().sum(1, keepdim=True))).nansum(0)
@@ -75,32 +75,32 @@ class Bound:
 
     @property
     def rate(self) -> Float64[Tensor, "T_plus_1"]:
-        """Bits/dim to transmit x_t, L_t + ... + L_T, at t = 0, ..., T (Algorithms 3 and 4); at 0 it is the bound."""
+        """Bits/dim to transmit x_t, L_t + ... + L_T, for t = 0, ..., T (Algorithms 3 and 4); the bound at t = 0."""
         return self.means.flip(0).cumsum(0).flip(0)
 
     @property
     def distortion(self) -> Float64[Tensor, "T"]:
-        """Root mean square error of the estimate from x_t, in levels of 0..255, at t = 1, ..., T; x_0 has none."""
+        """RMSE of the x_0 estimate from x_t, in levels of 0..255, for t = 1, ..., T."""
         return self.squared_errors.nanmean(1).sqrt()
 
 
 @dataclass(frozen=True)
 class VariationalBound:
-    """Every term of equation 5 for each of some variances, with one draw of noise an image and timestep.
+    """Every term of equation 5 for several variances, with one noise sample per image and timestep.
 
-    The terms of one timestep depend on nothing but these attributes, so they can be computed in any order and kept.
+    The terms of one timestep depend only on these attributes, so they can be computed in any order and cached.
 
     Attributes:
         model: A network with a noise_schedule of at least 2 steps.
         images: 8-bit images; at least 2 * stride.
         variances: As in `reverse_variance`.
         seed: Of the noise.
-        compute: The device and its precision.
+        compute: Device and precision.
         clip_sample: Clip each x_0 estimate to [-1, 1].
-        batch_size: Images at a time.
-        stride: Above 1, image i is taken only at t = 1 and where t - i is a multiple of it, so that many images cost as
-            much as few.
-        cond: The conditioning of the images. The bound is then the code length of an image whose conditioning is known.
+        batch_size: Images per batch.
+        stride: If above 1, image i is evaluated only at t = 1 and where t - i is a multiple of it, at a fraction of
+            the cost.
+        cond: The conditioning of the images. The bound is then the code length given the conditioning.
 
     Raises:
         ValueError: The model has no such schedule, or has not learned a variance that is asked for; or there are too
@@ -134,13 +134,13 @@ class VariationalBound:
         return to_x0_range(self.images)
 
     def run(self, each: Callable[[Mapping[str, Callable[[], Rows]]], Iterable[Rows]] = _in_turn) -> dict[str, Bound]:
-        """Take every timestep.
+        """Compute the terms at every timestep.
 
         Args:
-            each: Yields what the functions of a mapping return: a stage keeps finished timesteps, and shares them out.
+            each: Yields the results of a mapping's functions; a stage caches them and distributes them over processes.
 
         Returns:
-            The bound with each of the variances.
+            The bound by variance.
         """
         makes = {str(t): partial(self.at, t) for t in range(1, len(self.schedule) + 1)}
         found = tqdm(each(makes), "bound", len(makes), disable=hidden())
@@ -152,7 +152,7 @@ class VariationalBound:
         }
 
     def at(self, t: int) -> Rows:
-        """The squared errors at t, and L_{t-1} with each variance: a row of all images each, NaN if not taken."""
+        """The squared errors at t, and L_{t-1} with each variance, for all images; NaN where not evaluated."""
         rows = torch.full((1 + len(self.variances), len(self.x0)), torch.nan).double()
         chosen = torch.arange(len(self.x0)) if t == 1 else torch.arange(t % self.stride, len(self.x0), self.stride)
         noise = torch.randn((len(chosen), *self.x0.shape[1:]), generator=generator(self.seed, "bound", t))
@@ -171,7 +171,7 @@ class VariationalBound:
         return tuple(rows)
 
     def last_term(self) -> Float64[Tensor, "n"]:
-        """L_T of each image: what x_T still holds of it, which no network changes."""
+        """L_T of each image, which does not depend on the network."""
         alpha_bar = self.schedule.alpha_bar(len(self.schedule)).item()
         return _bits_per_dim(gaussian_kl(alpha_bar**0.5 * self.x0, 1 - alpha_bar, torch.zeros_like(self.x0), 1.0))
 

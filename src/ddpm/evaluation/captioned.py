@@ -1,4 +1,4 @@
-"""How true samples are to their captions, with intervals."""
+"""How well samples match their captions, with confidence intervals."""
 
 import logging
 from collections.abc import Mapping
@@ -28,22 +28,22 @@ def evaluate_captioned(
     seed: int,
     compute: Compute,
 ) -> dict[str, dict[str, Any]]:
-    """How good samples are beside real images, and how true they are to their captions.
+    """Sample quality, and how well samples match their captions.
 
     Args:
         params: Section `evaluate`.
-        samples: 8-bit.
-        prompts: Their captions as "tokens"; "images", the held-out images that these are of; and "seen", whether the
-            training split has such captions. Samples of captions that it has are compared with real images.
+        samples: 8-bit samples.
+        prompts: "tokens", their captions; "images", the indices of the held-out images that the captions are of; and
+            "seen", whether a caption has no withheld pair. Only samples of "seen" captions are compared with real
+            images.
         splits: The data, with labels.
-        classifier_path: What judges classes.
-        seed: Of intervals and of what is drawn at random.
-        compute: The device and its precision.
+        classifier_path: The file of the classifier.
+        seed: Of intervals and all random choices.
+        compute: Device and precision.
 
     Returns:
-        JSON values: "adherence" of samples with "seen" and with "withheld" captions, and as "seen_floor" and
-        "withheld_floor" that of the images that these are of; "scores", as `as_report` gives them; and "metrics", the
-        headline of both.
+        JSON values: "adherence" of samples by caption, "seen" or "withheld", and of the captions' own images,
+        "seen_floor" and "withheld_floor"; "scores", as returned by `as_report`; and "metrics", a summary of both.
     """
     held_out, seen, texts = splits["held_out"][prompts["images"]], prompts["seen"], captions(prompts["tokens"])
     classifier, _ = load_classifier(classifier_path)
@@ -65,7 +65,7 @@ def evaluate_captioned(
 
 
 def adherence_scores(found: Adherence) -> dict[str, Estimate]:
-    """Shares of samples in which the whole caption, the class and each attribute that was said are right."""
+    """Shares of samples that match the whole caption, the class, and each attribute that the caption mentions."""
     said = {name: found.shown[found.said[:, column], column] for column, name in enumerate(NAMES)}
     groups = {
         "whole": found.whole,
@@ -76,12 +76,12 @@ def adherence_scores(found: Adherence) -> dict[str, Estimate]:
 
 
 def mean(values: Float[Tensor, " n"], rounds: int, seed: int) -> Estimate:
-    """The mean of numbers with its interval, from as many random halves as `rounds`."""
+    """The mean of some values with its interval, from `rounds` half-samples."""
     return estimate(lambda some: some.mean().item(), values.double(), rounds, seed)
 
 
 def part_of(found: Adherence, chosen: Bool[Tensor, " n"]) -> Adherence:
-    """What agrees in some of the images."""
+    """The adherence of some of the images."""
     return Adherence(*(rows[chosen] for rows in found))
 
 

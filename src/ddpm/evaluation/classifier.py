@@ -1,8 +1,8 @@
-"""A small classifier of the data set, trained here: samples are scored in its features.
+"""A small classifier of the data set, trained by the pipeline, whose features score the samples.
 
-Inception's features (Heusel et al. 2017) come from photographs of 299x299 pixels; these come from the very classes that
-samples should belong to. Values in other features, or of other weights, cannot be compared. A data set without labels
-has no classifier, and None stands for it everywhere.
+Inception's features (Heusel et al. 2017) are trained on photographs of 299x299 pixels; these on the classes that
+samples should belong to. Scores are only comparable for the same features and weights. A data set without labels has
+no classifier; None is passed instead.
 """
 
 import hashlib
@@ -37,8 +37,8 @@ from ddpm.training.gradients import BatchGradient, check_micro_batches
 from ddpm.training.steps import take_steps
 
 N_FEATURES = 128
-BATCH = 512  # images at a time outside training
-N_STATISTICS = 10_000  # training images behind the statistics of BatchNorm
+BATCH = 512  # images per batch outside training
+N_STATISTICS = 10_000  # training images for the statistics of BatchNorm
 
 
 class TrainClassifier(Section):
@@ -54,7 +54,7 @@ class TrainClassifier(Section):
 
     @property
     def most_processes(self) -> int:
-        """One a micro-batch."""
+        """One per micro-batch."""
         return self.micro_batches
 
     @model_validator(mode="after")
@@ -99,7 +99,7 @@ class Residual(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A residual network on 2x2 blocks of pixels, at a half, a quarter and an eighth of the size."""
+    """A residual network on 2x2 patches, at a half, a quarter and an eighth of the image size."""
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
@@ -131,14 +131,14 @@ def even_sized(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
 def describe(
     model: Classifier | None, images: UInt8[Tensor, "n c h w"], labels: Integer[Tensor, " n"] | None = None
 ) -> Described:
-    """Features and classes of images, on the CPU; no features without a classifier.
+    """Features and predicted classes of images, on the CPU; empty features without a classifier.
 
-    Always in float32, so that a distance does not depend on the precision that the machine trains in.
+    Always computed in float32, so that distances do not depend on the training precision.
 
     Args:
-        model: In eval mode, on any device.
-        images: 8-bit.
-        labels: The true classes, or those that were asked for.
+        model: A classifier in eval mode, on any device.
+        images: 8-bit images.
+        labels: The true classes of real images, or the requested classes of samples.
     """
     if model is None:
         return Described(images, torch.empty(len(images), 0), torch.zeros(len(images), dtype=torch.int64), labels)
@@ -166,11 +166,11 @@ def load_classifier(path: Path) -> tuple[Classifier | None, str]:
     """Read what `save_classifier` wrote.
 
     Returns:
-        The classifier, in eval mode and without gradients; and the SHA-256 of the file, shortened, which names it, or
-        "none".
+        The classifier, in eval mode and without gradients, and the truncated SHA-256 of the file as its identifier; or
+        None and "none".
 
     Raises:
-        UserError: The file is missing, damaged, or no classifier.
+        UserError: The file is missing, damaged, or not a classifier.
     """
     weights = load_tensors(path)
     try:
@@ -197,15 +197,15 @@ def fit_classifier(
     """Train `model` in place and leave it in eval mode.
 
     SGD with Nesterov momentum, a one-cycle learning rate (Smith & Topin 2017), label smoothing (Szegedy et al. 2015)
-    and random shifts. BatchNorm sees a micro-batch at a time; the statistics that it keeps are taken in the end.
+    and random shifts. BatchNorm uses the statistics of a micro-batch; its running statistics are computed at the end.
 
     Args:
         model: A new classifier.
         params: The hyper-parameters.
         dataset: 8-bit images with labels.
-        seed: All randomness comes from (seed, step).
-        compute: The device and its precision.
-        resume: Keeps the state on disk, so that an interrupted run goes on to the same bits.
+        seed: Seed of all randomness, together with the step.
+        compute: Device and precision.
+        resume: Saves the state to disk, so that an interrupted run resumes with bit-identical results.
 
     Returns:
         (step, mean loss) for each epoch.
@@ -250,9 +250,9 @@ def _losses_of_part(
 
 
 def one_cycle(done: int, total: int, highest: float) -> float:
-    """The learning rate after `done` of `total` steps: up from highest / 25, then down to a 10,000th of that.
+    """The learning rate after `done` of `total` steps: from highest / 25 up to highest, then down to highest / 250,000.
 
-    Two half cosines; the first takes a fifth of the steps.
+    Both parts are half a cosine; the first takes a fifth of the steps.
     """
     lowest, top = highest / 25, max(0.0, 0.2 * total - 1)
     if done < top:
@@ -263,7 +263,7 @@ def one_cycle(done: int, total: int, highest: float) -> float:
 
 
 def shifted(images: UInt8[Tensor, "b c h w"], most: int, stream: torch.Generator) -> UInt8[Tensor, "b c h w"]:
-    """Each image shifted at random by up to `most` pixels, across and down; what comes into view is black."""
+    """Each image randomly shifted by up to `most` pixels horizontally and vertically, padded with black."""
     b, _, h, w = images.shape
     windows = F.pad(images, [most] * 4).unfold(2, h, 1).unfold(3, w, 1)
     down, across = torch.randint(2 * most + 1, (2, b), generator=stream).to(images.device)

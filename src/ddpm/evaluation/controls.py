@@ -1,6 +1,6 @@
-"""Controls: images with a known fault. A metric that claims to see the fault must tell them from real images.
+"""Controls: images with a known fault, which metrics that are sensitive to it must tell from real images.
 
-A control is a function of unseen images, training images, a seed and n; it returns n images.
+A control is a function of unseen images, training images, a seed and n that returns n images.
 """
 
 from collections.abc import Callable
@@ -24,10 +24,10 @@ from ddpm.run.processes import shared
 from ddpm.run.seeding import derive_seed, generator
 
 N_CLUSTERS, ITERATIONS = 1000, 5
-OF_EACH = 50  # training images in a cluster on average, at least
-KEPT = 0.1  # of the class that is nearly missing
+OF_EACH = 50  # minimum of the mean number of training images per cluster
+KEPT = 0.1  # fraction of the class that is mostly missing
 DARKER = 0.9
-NOISE = 0.1  # standard deviation, of the range
+NOISE = 0.1  # standard deviation, as a fraction of the range
 
 Images = UInt8[Tensor, "n c h w"]
 Control = Callable[[ImageDataset, ImageDataset, int, int], Images]
@@ -36,7 +36,7 @@ FAULTS: dict[str, str] = {}
 
 
 def control(fault: str) -> Callable[[Control], Control]:
-    """Decorator: add a function to the controls, with its fault in words for tables."""
+    """Decorator: register a function as a control, with a description of its fault for tables."""
 
     def add(function: Control) -> Control:
         CONTROLS[function.__name__], FAULTS[function.__name__] = function, fault
@@ -46,10 +46,7 @@ def control(fault: str) -> Callable[[Control], Control]:
 
 
 class ControlsParams(Judging):
-    """Section `controls`. n_images: of each control; n_train: training images in which copies are looked for.
-
-    Of both at most as many as there are.
-    """
+    """Section `controls`. n_images: per control, at most. n_train: training images to search for copies, at most."""
 
     n_images: Annotated[int, Ge(LEAST_SAMPLES), Le(10_000)]
     n_train: Annotated[int, Ge(2), Le(10_000_000)]
@@ -116,23 +113,23 @@ def class_missing(unseen: ImageDataset, train: ImageDataset, seed: int, n: int) 
 
 @control("training images")
 def copies(_: ImageDataset, train: ImageDataset, seed: int, n: int) -> Images:  # noqa: ARG001
-    return train.images[:n]  # the first, so that they are among those that copies are looked for in
+    return train.images[:n]  # the first ones, which are among those searched for copies
 
 
 def judge(
     params: ControlsParams, splits: dict[str, ImageDataset], classifier: Classifier | None, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """What metrics make of the controls that they must tell from real images, and of real images.
+    """Score controls with the metrics that must tell them from real images, and real images with all metrics.
 
     Args:
-        params: How many images.
-        splits: "train", "held_out" and "test": real images and controls are held-out ones, the reference is "test".
-        classifier: Gives the features; None without labels.
-        seed: Of all that is random.
+        params: Number of images, and settings of the metrics.
+        splits: "train", "held_out" and "test": real images and controls are from "held_out", the reference is "test".
+        classifier: The feature extractor; None without labels.
+        seed: Of all randomness.
 
     Returns:
-        By the control's name: "fault", its words, and "metrics": by name, the value with its interval, the floor,
-        whether the metric tells the control from real images ("seen"), and whether it must ("must").
+        By control: "fault", its description, and "metrics", by metric: the value with its interval, "floor", "seen"
+        (whether the metric tells the control from real images) and "must" (whether it must).
     """
     train, unseen = splits["train"], splits["held_out"]
     n = min(params.n_images, params.n_train, *map(len, splits.values()))
@@ -156,7 +153,7 @@ def judge(
         (name, key)
         for name in names
         for key, each in METRICS.items()
-        # Networks that learn to see nothing cost minutes.
+        # Only where required: two-sample tests that detect nothing would cost minutes.
         if floors[key] is not None and (name in each.catches or name == real.__name__)
     ]
     report: dict[str, dict[str, Any]] = {name: {"fault": FAULTS[name], "metrics": {}} for name in names}
@@ -170,7 +167,7 @@ def judge(
 
 
 def missed(report: dict[str, dict[str, Any]]) -> list[str]:
-    """ "METRIC: CONTROL" for each control that a metric must tell from real images and does not."""
+    """ "METRIC: CONTROL" for each control that a metric must tell from real images but does not."""
     return [
         f"{metric}: {control}"
         for control, entry in report.items()

@@ -1,4 +1,4 @@
-"""A number with the interval of its sampling error."""
+"""Values with confidence intervals."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ddpm.run.seeding import generator
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric of one set of samples, and where 95 % of other sets of that size would put it."""
+    """A metric of a set of samples, with its 95 % confidence interval."""
 
     value: float
     low: float
@@ -24,24 +24,24 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Scores:
-    """A metric of the samples, and of as many real images: its floor, what a perfect model would get."""
+    """A metric of the samples, and of as many real images: the floor, the score of a perfect model."""
 
     samples: Estimate
     floor: Estimate
 
 
 def estimate(score: Callable[[Tensor], float], points: Shaped[Tensor, "n *rest"], rounds: int, seed: int) -> Estimate:
-    """Take a score with its 95 % interval, by the half-sample bootstrap.
+    """A score with its 95 % confidence interval, by half-sampling.
 
-    The spread of the score over random halves, drawn without replacement, estimates its standard error at n (McCarthy
-    1969). The usual bootstrap repeats images, which k-NN manifolds, KID and FID mistake for structure. The interval is
-    centred on the value, so it has the bias of the value.
+    The standard deviation of the score over random half-samples, drawn without replacement, estimates its standard
+    error at n (McCarthy 1969). The usual bootstrap repeats images, which biases k-NN manifolds, KID and FID. The
+    interval is centred on the value and is not corrected for its bias.
 
     Args:
-        score: A function of some of the points.
-        points: One row an image.
-        rounds: Number of halves.
-        seed: Of the halves.
+        score: A function of a subset of the points.
+        points: One row per image.
+        rounds: Number of half-samples.
+        seed: Of the half-samples.
     """
     value, n = score(points), len(points)
     halves = (torch.randperm(n, generator=generator(seed, "half", i))[: n // 2] for i in range(rounds))
@@ -50,12 +50,12 @@ def estimate(score: Callable[[Tensor], float], points: Shaped[Tensor, "n *rest"]
 
 
 def share(hits: Bool[Tensor, " n"]) -> Estimate:
-    """The share of independent images that something holds for, with Wilson's 95 % interval (Wilson 1927).
+    """A proportion of independent images, with Wilson's 95 % confidence interval (Wilson 1927).
 
-    Unlike a standard error, it does not shrink to nothing where none or all of the images are hit.
+    Unlike a normal interval, its width is not 0 for a proportion of 0 or 1.
 
     Args:
-        hits: Whether it holds, one an image, of at least one.
+        hits: Whether each image counts; at least one image.
     """
     from scipy.stats import binomtest  # slow to import
 

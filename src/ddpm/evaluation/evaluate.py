@@ -1,4 +1,4 @@
-"""What stage evaluate_unet does: compare samples with real images by every metric."""
+"""Stage evaluate_unet: compare samples with real images by every metric."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields, replace
@@ -25,13 +25,13 @@ from ddpm.run.processes import shared
 from ddpm.run.root import from_root
 from ddpm.run.seeding import generator
 
-LEAST_SAMPLES = 2 * (N_FEATURES + 1)  # so that half of the samples have a covariance of all features
+LEAST_SAMPLES = 2 * (N_FEATURES + 1)  # so that the feature covariance of half of the samples has full rank
 LEAST_INCEPTION_SAMPLES = 2 * (2048 + 1)  # the same for Inception's features
 SPACES: dict[str, Literal["pixels", "features"]] = {"pixel": "pixels", "classifier": "features"}
 
 
 class Judging(Section):
-    """How metrics are taken, of samples and of controls. The processes share them."""
+    """Settings of the metrics, for samples and controls. The metrics are distributed over processes."""
 
     n_halves: Annotated[int, Ge(2), Le(10_000)]
     duplicate_quantile: Annotated[float, Gt(0), Lt(1)]
@@ -39,12 +39,12 @@ class Judging(Section):
 
     @property
     def most_processes(self) -> int:
-        """One a metric, about."""
+        """About one per metric."""
         return len(METRICS)
 
 
 class EvaluateUnet(Judging):
-    """Section `evaluate_unet`. n_samples: null for as many as there are samples, and real images for the floor."""
+    """Section `evaluate_unet`. n_samples: null for the number of samples, or of unseen images if those are fewer."""
 
     n_samples: Annotated[int, Ge(FEWEST), Le(10_000)] | None
     reference: Literal["test", "held_out"]
@@ -68,21 +68,21 @@ def compare(
     seed: int,
     compute: Compute,
 ) -> tuple[Comparison, dict[str, Any]]:
-    """Describe samples, as many real images, the reference and the training images.
+    """Extract the features of samples, as many real images, the reference and the training images.
 
     Args:
-        params: How many samples, and against which split.
-        samples: "samples", 8-bit, and "labels" if classes were asked for.
-        splits: "train", "held_out" and "test". The one of the last two that is not the reference gives the floor.
+        params: The number of samples, the reference split and the settings of the metrics.
+        samples: "samples", 8-bit, and "labels" if they are class-conditional.
+        splits: "train", "held_out" and "test". Of the last two, the one that is not the reference gives the floor.
         classifier: The file of the classifier.
         seed: Of the choice of real images, and of the intervals.
-        compute: The device and its precision.
+        compute: Device and precision.
 
     Returns:
-        The comparison, and what its numbers depend on: n_samples, reference, extractors.
+        The comparison, and the facts that its scores depend on: n_samples, reference, extractors.
 
     Raises:
-        UserError: The samples do not fit the params or the data, or a file is missing or wrong.
+        UserError: The samples do not fit the params or the data, or a file is missing or not the expected one.
     """
     images, labels, test = samples["samples"], samples.get("labels"), splits["test"]
     reference = splits[params.reference]
@@ -130,13 +130,13 @@ def all_scores(comparison: Comparison) -> dict[str, Scores]:
 
 
 def headline(scores: Mapping[str, Scores]) -> str:
-    """The name of the two-sample test that gives the samples away most."""
+    """The name of the two-sample test with the highest AUC on the samples."""
     tests = (name for name in scores if METRICS[name].headline == HEADLINE)
     return max(tests, key=lambda name: scores[name].samples.value)
 
 
 def headlines(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The headline metrics by their short names, from what `as_metrics` returned."""
+    """The headline metrics by their short names, from the output of `as_metrics`."""
     found: dict[str, float] = {}
     for name, metric in METRICS.items():
         if metric.headline and name in metrics:
@@ -146,14 +146,14 @@ def headlines(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def as_metrics(scores: Mapping[str, Scores]) -> dict[str, float]:
-    """metrics.json: each metric of the samples and its floor; and as `worst_auc` those of the headline."""
+    """metrics.json: each metric of the samples and its floor, and those of the headline as `worst_auc`."""
     named = {**scores, "worst_auc": scores[headline(scores)]}
     values = {name: found.samples.value for name, found in named.items()}
     return values | {f"{name}_floor": found.floor.value for name, found in named.items()}
 
 
 def as_report(scores: Mapping[str, Scores], comparison: Comparison, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """scores.json: each metric with its intervals, its direction and what it sees, and what the numbers depend on."""
+    """scores.json: each metric with intervals, direction and a description, and the facts that scores depend on."""
     metrics = {
         name: {**asdict(found), "better": METRICS[name].better, "sees": METRICS[name].sees}
         for name, found in scores.items()
@@ -169,7 +169,7 @@ def as_report(scores: Mapping[str, Scores], comparison: Comparison, facts: Mappi
 def class_histogram(
     comparison: Comparison, class_names: tuple[str, ...]
 ) -> Iterator[tuple[str, float, float, float, float, float]]:
-    """For each class: name, share of the samples with its interval, and shares of the reference, seen and true."""
+    """For each class: name, share of the samples with interval, and predicted and true share of the reference."""
     reference, n = comparison.reference, comparison.n_classes
     if reference.labels is None:
         return
@@ -180,7 +180,7 @@ def class_histogram(
 
 
 def neighbour_table(comparison: Comparison, space: str) -> tuple[list[str], Iterator[tuple[int | float, ...]]]:
-    """Columns and rows of neighbours_SPACE.csv: the training image nearest to each sample; no rows without features."""
+    """Columns and rows of neighbours_SPACE.csv: each sample's nearest training image; no rows without features."""
     if SPACES[space] == "features" and not comparison.has_features:
         return [column.name for column in fields(Neighbours)], iter(())
     nearest = comparison.copies(SPACES[space]).nearest

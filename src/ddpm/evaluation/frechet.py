@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class GivenFeatures(nn.Module):
-    """What torchmetrics calls a feature extractor, for features that are there already."""
+    """A feature extractor for torchmetrics that passes precomputed features through."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -16,9 +16,9 @@ class GivenFeatures(nn.Module):
 
 
 def fid(reference: Float[Tensor, "m d"], samples: Float[Tensor, "n d"]) -> float:
-    """Frechet distance of the Gaussians with both sets' means and covariances (equation 6).
+    """Frechet distance between Gaussians with the means and covariances of the two sets (equation 6).
 
-    It is biased upwards by an amount that falls with n: compare only values of equal n, reference and extractor.
+    Its upward bias decreases with n: compare only values with equal n, reference and extractor.
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
 

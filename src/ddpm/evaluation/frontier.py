@@ -1,4 +1,4 @@
-"""What guidance trades: precision against recall, and how true samples are to their captions, scale by scale."""
+"""The trade-off of guidance: precision, recall and caption adherence by guidance scale."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,14 +16,14 @@ from ddpm.evaluation.manifold import in_manifold, share_in_manifold
 
 
 class Judges(NamedTuple):
-    """By what samples are judged.
+    """The models and data that samples are evaluated with.
 
     Attributes:
-        classifier: In whose features precision and recall are taken, and which sees classes.
-        clips: Scores of images and their captions' words, by name, such as `Clip.scores`.
+        classifier: Gives the features for precision and recall, and predicts classes.
+        clips: Functions of images and token IDs of captions, by name, such as `Clip.scores`.
         reference: Features of as many real images as samples.
-        rounds: Random halves behind each interval.
-        seed: Of the halves.
+        rounds: Half-samples per interval.
+        seed: Of the half-samples.
     """
 
     classifier: Classifier
@@ -34,12 +34,12 @@ class Judges(NamedTuple):
 
 
 def judged(samples: UInt8[Tensor, "n c h w"], rows: Integer[Tensor, "n length"], judges: Judges) -> dict[str, Estimate]:
-    """Precision, recall, the share of samples that adhere, and the mean score of each CLIP.
+    """Precision, recall, the share of samples that match their captions, and the mean score of each CLIP.
 
     Args:
-        samples: 8-bit.
-        rows: The words of their captions.
-        judges: By what.
+        samples: 8-bit samples.
+        rows: The token IDs of their captions.
+        judges: What to evaluate them with.
     """
     seen = describe(judges.classifier, samples)
     adheres = adherence(samples, captions(rows), seen.classes).whole
@@ -59,7 +59,7 @@ def table(found: Mapping[str, Mapping[float, Mapping[str, Estimate]]]) -> tuple[
     """Columns and rows of sweep.csv: method, scale, and each value of `judged` with its interval.
 
     Args:
-        found: By method and scale.
+        found: Outputs of `judged` by method and scale.
     """
     rows, names = list[list[object]](), dict[str, None]()
     for method, by_scale in found.items():
@@ -73,7 +73,7 @@ Point = tuple[float, float]  # recall and precision
 
 
 def dominated_area(points: Sequence[Point]) -> float:
-    """The area below and to the left of any of the points, from 0 to 1: how far a method pushes the frontier."""
+    """The area dominated by the points (hypervolume with reference point (0, 0)), from 0 to 1."""
     area, reach = 0.0, 0.0
     for x, y in sorted(points, reverse=True):
         area += max(0.0, y - reach) * x
@@ -82,15 +82,15 @@ def dominated_area(points: Sequence[Point]) -> float:
 
 
 def undominated(points: Sequence[Point], others: Sequence[Point]) -> float:
-    """The share of the points that are below none of the others in both coordinates."""
+    """The share of the points that no other point exceeds in both coordinates."""
     return sum(not any(x < a and y < b for a, b in others) for x, y in points) / len(points)
 
 
 def summary(found: Mapping[str, Sequence[Mapping[str, Estimate]]]) -> dict[str, float]:
-    """What claims are about, of two methods: frontiers, and the best value of each judge over the scales.
+    """The measures that claims refer to, by method: frontiers, and the best value of each judge over the scales.
 
     Args:
-        found: What `judged` gave, by method, scale by scale.
+        found: Outputs of `judged` by method, one per scale.
     """
     points = {name: [(each["recall"].value, each["precision"].value) for each in rows] for name, rows in found.items()}
     values: dict[str, float] = {}

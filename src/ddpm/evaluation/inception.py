@@ -1,7 +1,7 @@
-"""Inception's features, in which the published FID is taken (Heusel et al. 2017). They need the weights on disk.
+"""Inception's features, for the standard FID (Heusel et al. 2017). They need the weights on disk.
 
-The weights were trained on photographs, in TensorFlow. torchvision has the same convolutions, but pools and resizes in
-another way. Here both are done as in the TensorFlow graph, so that values are on the published scale.
+The weights were trained on photographs, in TensorFlow. torchvision has the same convolutions, but other pooling and
+resizing. Here both are as in the TensorFlow graph, so that values are comparable with published ones.
 """
 
 import hashlib
@@ -38,21 +38,21 @@ class _Pooled(nn.Module):
 
 
 def inception() -> nn.Module:
-    """Inception v3 with the names that the weights have; `pooled` makes the feature extractor of it."""
+    """Inception v3 with parameter names that match the weights; `pooled` turns it into the feature extractor."""
     from torchvision.models import Inception3  # takes as long to import as torch, and few need it
 
     return Inception3(num_classes=1008, aux_logits=False, init_weights=False)
 
 
 def pooled(network: nn.Module) -> nn.Module:
-    """Make a feature extractor of an Inception network, in place.
+    """Turn an Inception network into a feature extractor, in place.
 
     Args:
-        network: As `inception` returns it.
+        network: As returned by `inception`.
 
     Returns:
-        The network with the pooling of the TensorFlow graph and without its head: from (b, 3, h, w) to (b, 2048). It is
-        in eval mode, without gradients.
+        The network with the pooling of the TensorFlow graph and without its head, from (b, 3, h, w) to (b, 2048), in
+        eval mode and without gradients.
     """
     for name, block in network.named_children():
         if hasattr(block, "branch_pool"):
@@ -66,14 +66,14 @@ def pooled(network: nn.Module) -> nn.Module:
 def load_inception(path: Path) -> nn.Module:
     """The feature extractor with the published weights.
 
-    This is the only pickle that the project reads. Its whole SHA-256 is compared first, and torch makes nothing but
-    tensors of it.
+    This is the only pickle that the project reads. Its full SHA-256 is checked first, and torch loads only tensors
+    from it.
 
     Args:
         path: The file that pytorch-fid and torch-fidelity download, `WEIGHTS`.
 
     Raises:
-        UserError: The file is missing or another.
+        UserError: The file is missing or a different one.
     """
     key = f"params.yaml: evaluate_unet.inception_weights is {path}"
     try:

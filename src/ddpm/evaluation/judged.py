@@ -1,4 +1,4 @@
-"""Which networks' headline metrics compare: those that were judged by the same."""
+"""Comparability of headline metrics: they must have been computed under the same conditions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,14 +8,14 @@ from ddpm.run.yaml import load_yaml
 
 
 def judged_by(report: Mapping[str, Any]) -> dict[str, str]:
-    """What the headline metrics depend on beside the network.
+    """The settings that the headline metrics depend on, besides the network.
 
     Args:
         report: `evaluate.as_report`: "reference" and "n_samples".
 
     Returns:
-        The data set, how long the judging networks learn, the split that samples are compared with, and how many
-        samples there are: the values of params.yaml and of the report, by their keys.
+        The data set, the epochs of the two-sample tests, the reference split and the number of samples, by their keys
+        in params.yaml.
     """
     params = load_yaml(PARAMS)  # which stage `check` has validated
     values = {

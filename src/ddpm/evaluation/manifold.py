@@ -20,14 +20,16 @@ def share_in_manifold(points: Float[Tensor, "n d"], others: Float[Tensor, "m d"]
 
 
 def density(points: Float[Tensor, "n d"], others: Float[Tensor, "m d"], k: int) -> float:
-    """How many balls of the others a point lies in, over k: 1 if both are of one distribution (Naeem et al. 2020)."""
+    """Mean number of the others' k-NN balls that contain a point, over k (Naeem et al. 2020); 1 in expectation if both
+    sets are from one distribution.
+    """
     points, others = points.double(), others.double()
     radius = torch.cdist(others, others).kthvalue(k + 1, dim=1).values
     return (torch.cdist(points, others) <= radius).sum(dim=1).double().mean().item() / k
 
 
 def coverage(points: Float[Tensor, "n d"], others: Float[Tensor, "m d"], k: int) -> float:
-    """Share of the others whose ball, up to their k-th neighbour, holds one of the points (Naeem et al. 2020)."""
+    """Share of the others whose k-NN ball contains at least one of the points (Naeem et al. 2020)."""
     points, others = points.double(), others.double()
     radius = torch.cdist(others, others).kthvalue(k + 1, dim=1).values
     return (torch.cdist(others, points).min(dim=1).values <= radius).double().mean().item()

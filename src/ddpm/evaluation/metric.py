@@ -1,4 +1,4 @@
-"""Metrics of sample quality by name. Each is a file in `metrics/`: a function of images, and what it sees."""
+"""The registry of sample-quality metrics. Each is a file in `metrics/`: a function of images, and its description."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,18 +17,18 @@ from ddpm.registry import Registry
 from ddpm.run.seeding import generator
 
 Better = Literal["lower", "higher", "near the floor"]
-SHARE, DISTANCE = (0.0, 1.0), (0.0, inf)  # the least and the greatest value there can be
+SHARE, DISTANCE = (0.0, 1.0), (0.0, inf)  # minimum and maximum of a metric
 
 
 @dataclass(frozen=True)
 class Described:
-    """A set of images as metrics see it.
+    """A set of images with what metrics need of them.
 
     Attributes:
-        images: 8-bit.
-        features: Of the classifier; of length 0 without one.
-        classes: What the classifier sees in each image; 0 without one.
-        labels: The true class of real images, or the class that samples were asked for; None if there is none.
+        images: 8-bit images.
+        features: Features of the classifier; of length 0 without one.
+        classes: Classes predicted by the classifier; 0 without one.
+        labels: The true classes of real images, or the requested classes of samples; None if there are none.
         inception: Features of Inception; None without its weights.
     """
 
@@ -46,7 +46,7 @@ class Described:
 
 @dataclass(frozen=True)
 class Copies:
-    """The training images nearest to the samples, in one space. At most `threshold` close counts as a duplicate."""
+    """The training images nearest to the samples, in one space. A duplicate has a closeness of at most `threshold`."""
 
     nearest: Neighbours
     threshold: float
@@ -55,18 +55,18 @@ class Copies:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Samples, and as many real images, held against a reference that neither is part of.
+    """Samples, and as many real images, to compare with a disjoint reference.
 
     Attributes:
         samples: The samples.
-        real: As many real images that no model was trained on: they give the floor.
-        reference: Real images, none of them in `real`.
+        real: As many real images that no model was trained on, for the floor.
+        reference: Real images, disjoint from `real`.
         train: The training images, for duplicates.
-        n_classes: Classes of the data set; 0 without labels.
-        n_halves: Random halves behind each interval.
+        n_classes: Number of classes; 0 without labels.
+        n_halves: Half-samples per interval.
         duplicate_quantile: Share of the reference that counts as duplicates of training images.
-        epochs: For which the networks of the two-sample tests learn.
-        seed: Of all that is random.
+        epochs: Training epochs of the two-sample tests.
+        seed: Of all randomness.
     """
 
     samples: Described
@@ -81,7 +81,7 @@ class Comparison:
     _copies: dict[str, Copies] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def estimate(self, score: Callable[[Tensor], float], points: Shaped[Tensor, "n *rest"]) -> Estimate:
-        """The score of some points, one an image, with its interval."""
+        """The score of some points, one per image, with its interval."""
         return estimate(score, points, self.n_halves, self.seed)
 
     @property
@@ -91,12 +91,12 @@ class Comparison:
 
     @cached_property
     def equal_reference(self) -> Int64[Tensor, " n"]:
-        """Numbers of as many reference images as samples, at random, for metrics that ask for sets of equal size."""
+        """Random indices of as many reference images as samples, for metrics that need sets of equal size."""
         chosen = torch.randperm(len(self.reference.images), generator=generator(self.seed, "reference"))
         return chosen[: len(self.samples.images)]
 
     def copies(self, space: Literal["pixels", "features"]) -> Copies:
-        """Training images among the samples and among the real images, by distance in a space."""
+        """Duplicates of training images among the samples and among the real images, by distance in a space."""
         if space not in self._copies:
             samples, real, reference, train = (
                 getattr(described, space) for described in (self.samples, self.real, self.reference, self.train)
@@ -116,14 +116,14 @@ class Metric:
     """A metric of sample quality.
 
     Attributes:
-        function: The score of images, which are the samples or the real images of a comparison; None where it does not
-            apply.
-        better: Which way is better.
-        sees: What it sees, in a line.
+        function: Scores images, which are the samples or the real images of a comparison; returns None where the metric
+            does not apply.
+        better: Which direction is better.
+        sees: What it is sensitive to, in one line.
         catches: The controls (`ddpm.evaluation.controls`) that it must tell from real images.
-        headline: Its short name among the headline metrics, if it is one. Of several with one name the worst counts.
-        values: The least and the greatest value that it can take; no interval goes beyond.
-        needs_features: Whether it looks through the classifier, so that it does not apply without labels.
+        headline: Its short name if it is a headline metric. Of several with the same name, the worst counts.
+        values: Its minimum and maximum, to which intervals are clipped.
+        needs_features: Whether it uses the classifier's features, and so does not apply without labels.
     """
 
     function: Score
@@ -135,14 +135,14 @@ class Metric:
     needs_features: bool = False
 
     def score(self, comparison: Comparison, images: Described) -> Estimate | None:
-        """Of images, which are the samples or the real images of a comparison; None where it does not apply."""
+        """The score of the samples or the real images of a comparison; None where the metric does not apply."""
         if self.needs_features and not comparison.has_features:
             return None
         found, (least, most) = self.function(comparison, images), self.values
         return None if found is None else replace(found, low=max(found.low, least), high=min(found.high, most))
 
     def tells(self, images: Estimate, floor: Estimate) -> bool:
-        """Whether images score worse than real images by more than the two intervals allow."""
+        """Whether images score significantly worse than real images, given both intervals."""
         higher, lower = (floor, images) if self.better == "higher" else (images, floor)
         margins = higher.value - higher.low, lower.high - lower.value  # they face each other (Newcombe 1998)
         return higher.value - lower.value > (margins[0] ** 2 + margins[1] ** 2) ** 0.5
@@ -161,15 +161,15 @@ def metric(
 ) -> Callable[[Score], Score]:
     """Decorator: make a function the metric of the file `module` (its `__name__`).
 
-    The names of metrics that look through the classifier end in "classifier".
+    The names of metrics that use the classifier's features end in "classifier".
 
     Args:
         module: The file.
-        better: Which way is better.
-        sees: What it sees, in a line for tables.
-        catches: The controls that it must tell from real images; stage controls checks it.
-        headline: Its short name among the headline metrics, if it is one.
-        values: The least and the greatest value that it can take: `SHARE`, `DISTANCE`, or any two.
+        better: Which direction is better.
+        sees: What it is sensitive to, in one line for tables.
+        catches: The controls that it must tell from real images; stage controls checks this.
+        headline: Its short name if it is a headline metric.
+        values: Its minimum and maximum: `SHARE`, `DISTANCE`, or any two.
     """
 
     def register(score: Score) -> Score:

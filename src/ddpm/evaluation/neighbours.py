@@ -1,4 +1,4 @@
-"""The training images nearest to each sample: does the model generate, or has it memorised (Carlini et al. 2023)?"""
+"""The training images nearest to each sample, to detect memorisation (Carlini et al. 2023)."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 AROUND = 50  # neighbours whose mean distance is the scale
-BATCH = 256  # queries at a time
+BATCH = 256  # queries per batch
 
 
 @dataclass(frozen=True)
@@ -15,10 +15,10 @@ class Neighbours:
     """The nearest neighbour of each query.
 
     Attributes:
-        index: Its number in the reference.
+        index: Its index in the reference.
         distance: Its Euclidean distance.
-        closeness: That distance over the mean distance to the `AROUND` nearest: 0 for a copy, near 1 for an image like
-            many others. The distance alone would call every blurred image a copy, since these lie close to many.
+        closeness: That distance divided by the mean distance to the `AROUND` nearest: 0 for a copy, near 1 for an image
+            that resembles many others. By distance alone, blurred images, which are close to many, would be copies.
     """
 
     index: Int64[Tensor, " n"]
@@ -30,10 +30,10 @@ def neighbours(queries: Float[Tensor, "n d"], reference: Float[Tensor, "m d"]) -
     """Find the nearest neighbours.
 
     Args:
-        queries: Such as samples.
+        queries: Points, such as samples.
         reference: At least two points, not all equal, such as training images.
     """
-    # The results are allocated first. Between the large tensors of the batches they would fragment the memory.
+    # Allocated first: between the large tensors of the batches, the results would fragment memory.
     found = Neighbours(torch.empty(len(queries), dtype=torch.int64), *queries.new_empty(2, len(queries)))
     for rows in torch.arange(len(queries)).split(BATCH):
         found.index[rows], found.distance[rows], found.closeness[rows] = _of_batch(queries[rows], reference)
@@ -42,6 +42,6 @@ def neighbours(queries: Float[Tensor, "n d"], reference: Float[Tensor, "m d"]) -
 
 def _of_batch(queries: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     candidates = torch.cdist(queries, reference).topk(min(AROUND, len(reference)), largest=False).indices
-    # Again, without the rounding of cdist's matrix product: a copy is at distance 0.
+    # Recomputed without the rounding errors of cdist's matrix product: a copy is at distance 0.
     distances, order = (queries[:, None] - reference[candidates]).norm(dim=-1).sort(stable=True)
     return candidates.gather(1, order)[:, 0], distances[:, 0], distances[:, 0] / distances.mean(dim=1)

@@ -1,7 +1,7 @@
-"""Sliced Wasserstein distance of patches, level by level of a Laplacian pyramid (Karras et al. 2018, section 5).
+"""Sliced Wasserstein distance of patches, at each level of a Laplacian pyramid (Karras et al. 2018, section 5).
 
-A level holds the detail of one scale. Two sets of images whose small patches are alike there have the same texture,
-whatever the images show.
+A level contains the detail of one scale. Sets of images with similar patches at a level have the same texture at that
+scale, whatever the images show.
 """
 
 from functools import cache
@@ -22,7 +22,7 @@ N_DIRECTIONS = 64
 
 
 def pyramid(images: UInt8[Tensor, "n c h w"]) -> list[Float[Tensor, "n c h2 w2"]]:
-    """The levels of a Laplacian pyramid (Burt & Adelson 1983), from the finest: detail, and last what remains."""
+    """The levels of a Laplacian pyramid (Burt & Adelson 1983), from the finest to the low-pass residual."""
     x, levels = from_uint8(images), []
     for _ in range(N_LEVELS - 1):
         half = [-(-size // 2) for size in x.shape[-2:]]
@@ -40,22 +40,22 @@ def patches(level: Float[Tensor, "n c h w"], stream: torch.Generator) -> Float[T
 
 
 def sliced_wasserstein(x: Float[Tensor, "n k"], y: Float[Tensor, "n k"]) -> float:
-    """The Wasserstein distance of two sets of equal size, in the mean over k directions on which they are projected.
+    """The Wasserstein-1 distance of two sets of equal size, averaged over k projections.
 
     Args:
         x: Projections of one set.
-        y: Those of the other, each direction in ascending order: it is compared with many x.
+        y: Projections of the other set, each sorted in ascending order, since it is compared with many x.
     """
     return (x.sort(dim=0).values - y).abs().mean().item()
 
 
 def patch_distance(comparison: Comparison, images: Described, level: int) -> Estimate:
-    """Between patches of images and of as many reference images, in standard deviations of the latter.
+    """The distance between patches of images and of as many reference images, in standard deviations of the latter.
 
     Args:
-        comparison: What the images are held against.
-        images: Its samples, or its real images.
-        level: Of the pyramid: 0 is the finest.
+        comparison: The comparison that the images are from.
+        images: Its samples or its real images.
+        level: The level of the pyramid, from 0, the finest.
     """
     chosen = comparison.equal_reference[: len(images.images)]
     reference = patches(pyramid(comparison.reference.images[chosen])[level], generator(comparison.seed, "patches", 1))

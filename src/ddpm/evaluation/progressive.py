@@ -36,7 +36,7 @@ Depths = Annotated[list[Annotated[float, Ge(0), Le(1)]], Len(1, 16)]
 
 
 class Paper(Section):
-    """Section `paper`. n_samples: at most, as many as there are held-out images."""
+    """Section `paper`. n_samples: at most; fewer if there are fewer held-out images."""
 
     n_samples: Annotated[int, Ge(LEAST_SAMPLES), Le(10_000)]
     batch_size: Count
@@ -56,17 +56,17 @@ class Paper(Section):
 
     @property
     def most_processes(self) -> int:
-        """One a batch of chains."""
+        """One per batch of chains."""
         return ceil(self.n_samples / self.batch_size)
 
 
 class Study:
-    """The reverse process of one model, as a stage's params ask for it; finished parts are kept.
+    """The reverse process of a model, with the settings of a stage's params; finished parts are cached.
 
     Args:
         stage: The stage paper.
         model: A trained network.
-        test: Test images, the first of which are interpolated in pairs.
+        test: Test images; the first ones are interpolated in pairs.
 
     Raises:
         UserError: The images do not fit the model, or are too few.
@@ -86,7 +86,7 @@ class Study:
         self.moments = torch.linspace(last, 1, min(self.params.n_moments, last), dtype=torch.float64).round().long()
 
     def x0_estimates(self) -> UInt8[Tensor, "moments n c h w"]:
-        """Figures 6, 10 and 14: the x_0 estimate (equation 15) at some moments of `n_samples` chains."""
+        """Figures 6, 10 and 14: the x_0 estimate (equation 15) at some timesteps of `n_samples` chains."""
         n, size, last = self.params.n_samples, self.params.batch_size, len(self.chain.timesteps) - 1
         firsts, made = range(0, n, size), list[Tensor]()
         with tqdm(total=len(firsts) * (last + 1), desc="paper", disable=hidden()) as progress:
@@ -98,7 +98,7 @@ class Study:
         return torch.cat(made, dim=1)
 
     def shared_latents(self) -> dict[str, Tensor]:
-        """Figure 7: x_t of the first chains at some depths, and chains with noise of their own that continue there."""
+        """Figure 7: x_t of the first chains at some depths, and chains with independent noise that continue from it."""
         params, n = self.params, self.params.n_branches
         indices = [self.chain.index(depth) for depth in params.split_depths]
         cond = draw_cond(self.model, self.seed, range(params.n_split))
@@ -170,18 +170,18 @@ def quality_by_moment(
     reference: UInt8[Tensor, "m c h w"],
     classifier: Path,
 ) -> tuple[list[Estimate], Estimate, dict[str, Any]]:
-    """Figure 10: the Frechet distance of the x_0 estimates at each moment, or that of patches without a classifier.
+    """Figure 10: the Frechet distance of the x_0 estimates by timestep, or the patch distance without a classifier.
 
     Args:
         stage: The stage paper.
         estimates: 8-bit images.
         real: As many real images, for the floor.
         reference: The test images.
-        classifier: The file of the classifier in whose features the distance is taken.
+        classifier: The file of the classifier that gives the features.
 
     Returns:
-        One estimate a moment, the floor, and what the numbers depend on: metric, n_samples, reference, extractor. With
-        fewer than `LEAST_SAMPLES` images or without a classifier the metric is the distance of the finest patches.
+        One estimate per timestep, the floor, and the facts that they depend on: metric, n_samples, reference,
+        extractor. With fewer than `LEAST_SAMPLES` images or without a classifier, the metric is `patches_fine`.
     """
     params, (model, extractor) = stage.params, load_classifier(classifier)
     metric = patches_fine if model is None or params.n_samples < LEAST_SAMPLES else fid_classifier

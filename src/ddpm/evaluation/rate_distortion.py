@@ -1,4 +1,4 @@
-"""What stage bound reports: the bound on both splits, and progressive lossy coding (Ho et al. 2020, section 4.3)."""
+"""Stage bound: the bound on both splits, and progressive lossy coding (Ho et al. 2020, section 4.3)."""
 
 from collections.abc import Mapping, Sequence
 from math import hypot
@@ -32,7 +32,7 @@ class BoundParams(Section):
 
     @property
     def most_processes(self) -> int:
-        """They share the timesteps, of which any training has hundreds."""
+        """Timesteps are distributed over processes; there are usually hundreds."""
         return 64
 
     @model_validator(mode="after")
@@ -75,12 +75,12 @@ def bounds_of_splits(stage: StageRun, model: DiffusionModel, splits: Mapping[str
 
 
 def images_of_each(params: BoundParams, splits: Mapping[str, ImageDataset]) -> int:
-    """How many images of each split there are to measure."""
+    """The number of images of each split to evaluate."""
     return min(params.n_images, *map(len, splits.values()))
 
 
 def compared(train: Bound, test: Bound) -> dict[str, dict[str, Any]]:
-    """The bound with its interval and its parts on both splits, and their difference: the generalisation gap."""
+    """The bound with its interval and parts on both splits, and the generalisation gap, their difference."""
     gap = {part: value - train.parts[part] for part, value in test.parts.items()}
     return {
         "train": _measured(train.parts, train.margin),

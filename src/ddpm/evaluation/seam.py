@@ -1,4 +1,4 @@
-"""How well a filled hole goes with what is around it."""
+"""How well an inpainted hole fits its surroundings."""
 
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
@@ -10,9 +10,9 @@ from ddpm.images import from_uint8
 def seam_error(
     filled: UInt8[Tensor, "n c h w"], images: UInt8[Tensor, "n c h w"], holes: Bool[Tensor, "n 1 h w"]
 ) -> Float[Tensor, " n"]:
-    """Mean absolute error of the pixels of each hole that touch known ones, from 0 to 1.
+    """Mean absolute error of the pixels of each hole that touch known pixels, from 0 to 1.
 
-    What stands beside a known pixel is mostly determined by it; what is deep in a hole is free.
+    Pixels next to known ones are mostly determined by them; pixels deep in a hole are not.
 
     Args:
         filled: With the holes filled in.

@@ -1,8 +1,8 @@
 """Can a network tell samples from real images? The classifier two-sample test (Lopez-Paz & Oquab 2017).
 
-A small network learns to tell one half of the samples from as many real images, and judges the other halves; then the
-halves change places. Its AUC is the probability that it finds a sample more like a sample than a real image: 1/2 if the
-two cannot be told apart. Nothing is chosen, pretrained or labelled, so whatever differs in the pixels may be found.
+A small network is trained to tell half of the samples from half of the real images and tested on the other halves; then
+the halves are swapped. Its AUC is the probability that it ranks a sample above a real image: 1/2 if the two cannot be
+told apart. It needs no pretrained features and no labels, and can detect any difference in the pixels.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from ddpm.run.seeding import derive_seed, generator, global_stream
 
 BATCH_SIZE, LR, WEIGHT_DECAY = 64, 2e-3, 1e-2
 WIDTHS = 16, 48, 96, 96
-HEADLINE = "auc"  # of all views: a search can please one of them, hardly all
+HEADLINE = "auc"  # over all views, since a hyper-parameter search may overfit one of them, but hardly all
 
 Images = UInt8[Tensor, "n c h w"]
 View = Callable[[Images], Float[Tensor, "n c h w"]]
@@ -33,12 +33,12 @@ def as_they_are(images: Images) -> Float[Tensor, "n c h w"]:
 
 
 def in_16_levels(images: Images) -> Float[Tensor, "n c h w"]:
-    """Rounded to 16 levels, so that a ground of 1 in the place of 0 does not decide alone."""
+    """Rounded to 16 levels, so that a background of 1 instead of 0 is not decisive."""
     return normalize_img((images / 17).round() / 15)
 
 
 def high_pass(images: Images) -> Float[Tensor, "n c h w"]:
-    """What a 5x5 Gaussian blur takes away: texture and edges without shape and brightness."""
+    """What a 5x5 Gaussian blur removes: texture and edges, without shape and brightness."""
     from torchvision.transforms.functional import gaussian_blur  # takes as long to import as torch
 
     x = as_they_are(images)
@@ -46,7 +46,7 @@ def high_pass(images: Images) -> Float[Tensor, "n c h w"]:
 
 
 class Judge(nn.Sequential):
-    """Four 3x3 convolutions with BatchNorm, all but the first with stride 2, a mean over the pixels, and a logit."""
+    """Four 3x3 convolutions with BatchNorm, all but the first with stride 2, global average pooling, and a logit."""
 
     def __init__(self, channels: int) -> None:
         layers: list[nn.Module] = []
@@ -58,18 +58,18 @@ class Judge(nn.Sequential):
 
 
 def two_sample(samples: Images, real: UInt8[Tensor, "m c h w"], view: View, epochs: int, seed: int) -> Estimate:
-    """The AUC of networks that have learnt to tell samples from real images.
+    """The AUC of networks that are trained to tell samples from real images.
 
     Args:
-        samples: One set.
-        real: Another, of about the same size; both have at least 4 images.
-        view: What the networks see of an image.
-        epochs: For which they learn.
+        samples: One set of images.
+        real: Another set of about the same size; both have at least 4 images.
+        view: The transform of images to the input of the networks.
+        epochs: Training epochs.
         seed: Of the halves, the weights and the order of the images.
 
     Returns:
-        The mean AUC of two networks, each of which judges the half of the images that the other has learnt from. The
-        interval is DeLong's (1988): where 95 % of other images, judged by the same two networks, would put it.
+        The mean AUC of two networks, each tested on the half of the images that the other was trained on. The 95 %
+        confidence interval is DeLong's (1988), for other images but the same two networks.
     """
     x = torch.cat((view(samples), view(real))).to(memory_format=torch.channels_last)
     y = torch.arange(len(x)) < len(samples)
@@ -91,7 +91,7 @@ def learn(x: Float[Tensor, "n c h w"], y: Bool[Tensor, " n"], epochs: int, seed:
     Args:
         x: Images.
         y: Whether each is a sample.
-        epochs: How often it sees each.
+        epochs: Training epochs.
         seed: Of the weights and the order of the images.
     """
     with global_stream(seed, "init"):

@@ -1,4 +1,4 @@
-"""Whether variations of an image keep what matters and change the rest, and what edits show."""
+"""Whether variations of an image keep its content and vary the rest, and whether edits show the intended value."""
 
 import torch
 from jaxtyping import Float, Int64, Integer, UInt8
@@ -14,12 +14,12 @@ from ddpm.run.seeding import generator
 def others_of_class(
     labels: Integer[Tensor, " n"], chosen: Int64[Tensor, " m"], n_each: int, seed: int
 ) -> Int64[Tensor, "m n_each"]:
-    """For each chosen image the numbers of others of its class, at random; they repeat if there are too few.
+    """For each chosen image, random indices of other images of its class; they repeat if there are too few.
 
     Args:
         labels: The classes of all images.
-        chosen: Numbers of some; each class has at least two images.
-        n_each: How many others of each.
+        chosen: Indices of some images; each of their classes has at least two images.
+        n_each: Number of other images for each.
         seed: Of the choice.
     """
     rows = []
@@ -43,17 +43,17 @@ def variation_scores(
     others: UInt8[Tensor, "n k c h w"],
     rows: Integer[Tensor, "n length"],
 ) -> dict[str, float]:
-    """How true variations are to the caption of their original, and how much they vary, beside others of its class.
+    """How well variations match the caption of their original, and how diverse they are, relative to its class.
 
     Args:
-        classifier: Which sees classes, and in whose features variety is taken.
-        variations: k of each image.
-        others: k images of its class.
-        rows: Captions that say all that is measured in the originals.
+        classifier: Predicts classes, and gives the features for diversity.
+        variations: k variations of each image.
+        others: k other images of the same class for each image.
+        rows: Captions with all measured attributes of the originals, as token IDs.
 
     Returns:
-        variations/ and others/: shares of images that show the whole caption, the class and each attribute.
-        spread/pixels and spread/features: of the variations, by that of the others.
+        variations/ and others/: shares of images that match the whole caption, the class and each attribute.
+        spread/pixels and spread/features: the spread of the variations divided by that of the others.
     """
     n, k = variations.shape[:2]
     texts, found, spreads = captions(rows.repeat_interleave(k, dim=0)), dict[str, float](), []
@@ -69,15 +69,17 @@ def variation_scores(
 def edit_scores(
     classifier: Classifier, images: UInt8[Tensor, "n c h w"], items: Integer[Tensor, " n"], value: str
 ) -> dict[str, float]:
-    """shown: the share of images in which a value is measured, by the rules of the class that they had before the edit.
-
-    class: the share that still is of that class.
+    """Whether edited images show the intended value, and keep their class.
 
     Args:
-        classifier: Which sees classes.
-        images: 8-bit.
+        classifier: Predicts classes.
+        images: 8-bit edited images.
         items: The classes of the originals.
-        value: Of an attribute, such as "light".
+        value: The intended value of an attribute, such as "light".
+
+    Returns:
+        shown: the share of images in which the value is measured, by the rules of the original's class. class: the
+        share that is still of that class.
     """
     column, number = divmod(VALUES.index(value), 2)
     shown = measured(images, items)[:, column] == number + 1

@@ -1,4 +1,4 @@
-"""Share of the samples that are as close to a training image, in features, as a duplicate (Carlini et al. 2023)."""
+"""Share of the samples that are duplicates of training images, in features (Carlini et al. 2023)."""
 
 from ddpm.evaluation.estimate import Estimate
 from ddpm.evaluation.metric import Comparison, Described, metric
@@ -6,6 +6,6 @@ from ddpm.evaluation.metric import Comparison, Described, metric
 
 @metric(__name__, better="near the floor", sees="copies of training images, in features", catches=("copies",))
 def duplicates_classifier(comparison: Comparison, images: Described) -> Estimate:
-    """Far above the floor, the model has memorised images."""
+    """A value far above the floor indicates memorisation."""
     rate = comparison.copies("features").rate
     return rate.samples if images is comparison.samples else rate.floor

@@ -1,4 +1,4 @@
-"""Share of the samples that are as close to a training image, in pixels, as a duplicate (Carlini et al. 2023)."""
+"""Share of the samples that are duplicates of training images, in pixels (Carlini et al. 2023)."""
 
 from ddpm.evaluation.estimate import Estimate
 from ddpm.evaluation.metric import Comparison, Described, metric
@@ -12,6 +12,6 @@ from ddpm.evaluation.metric import Comparison, Described, metric
     headline="copies",
 )
 def duplicates_pixel(comparison: Comparison, images: Described) -> Estimate:
-    """Far above the floor, the model has memorised images."""
+    """A value far above the floor indicates memorisation."""
     rate = comparison.copies("pixels").rate
     return rate.samples if images is comparison.samples else rate.floor

@@ -1,4 +1,4 @@
-"""Share of the samples that the classifier takes for the class that was asked for."""
+"""Share of the samples that the classifier assigns to the requested class."""
 
 from ddpm.evaluation.estimate import Estimate, share
 from ddpm.evaluation.metric import Comparison, Described, metric
@@ -6,7 +6,7 @@ from ddpm.evaluation.metric import Comparison, Described, metric
 
 @metric(__name__, better="higher", sees="whether samples are of the class that was asked for")
 def label_accuracy_classifier(comparison: Comparison, images: Described) -> Estimate | None:
-    """None if no classes were asked for. Samples that are only typical can score above real images."""
+    """None for unconditional samples. Samples that are only typical can score above real images."""
     if comparison.samples.labels is None or images.labels is None:
         return None
     return share(images.classes == images.labels)

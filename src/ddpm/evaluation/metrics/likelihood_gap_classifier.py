@@ -1,4 +1,4 @@
-"""Overfitting as a gap of likelihoods: are training images likelier than unseen ones (Jiralerspong et al. 2023)?"""
+"""Overfitting as a likelihood gap between training and unseen images (Jiralerspong et al. 2023)."""
 
 from math import log
 
@@ -16,7 +16,7 @@ LEAST = 0.01  # the least variance of a Gaussian, as a share of the median: a co
 
 @metric(__name__, better="near the floor", sees="samples that lie closer to training images", catches=("copies",))
 def likelihood_gap_classifier(comparison: Comparison, images: Described) -> Estimate:
-    """In nats a feature, under Gaussians around the samples whose variances fit the training images."""
+    """In nats per feature, under Gaussians centred on the samples, with variances fitted to the training images."""
     train, unseen = (
         torch.cdist(real.features[:N_REAL], images.features).square()
         for real in (comparison.train, comparison.reference)
@@ -32,19 +32,19 @@ def likelihood_gap_classifier(comparison: Comparison, images: Described) -> Esti
 
 
 def log_likelihood(squares: Float[Tensor, "m n"], variances: Float[Tensor, " n"], d: int) -> Float[Tensor, " m"]:
-    """Of m points under a mixture of n equal Gaussians, but for a constant.
+    """The log-likelihood of m points under a mixture of n equally weighted Gaussians, up to a constant.
 
     Args:
         squares: Squared distances between points and means.
-        variances: One a Gaussian.
-        d: Dimensions.
+        variances: The variance of each Gaussian.
+        d: Number of dimensions.
     """
     terms = squares * (-0.5 / variances) - d / 2 * variances.log()
     return torch.logsumexp(terms, dim=1) - log(len(variances))
 
 
 def fitted_variances(squares: Float[Tensor, "m n"], d: int) -> Float[Tensor, " n"]:
-    """The variances under which m points are likeliest, by expectation maximisation; arguments as `log_likelihood`."""
+    """Maximum-likelihood variances for m points, by expectation maximisation; arguments as for `log_likelihood`."""
     variances = (squares.min(dim=1).values.mean() / d).expand(squares.shape[1])
     for _ in range(ITERATIONS):
         weights = (squares * (-0.5 / variances) - d / 2 * variances.log()).softmax(dim=1)
