@@ -1,4 +1,4 @@
-"""What the kinds of conditioning on captions have in common: `cond`, and where it comes from."""
+"""Base class of conditionings on captions."""
 
 from collections.abc import Iterable, Sequence
 from random import Random
@@ -15,16 +15,16 @@ from ddpm.conditioning.conditioning import Conditioning
 from ddpm.images import denormalize_img, to_uint8
 from ddpm.run.seeding import derive_seed
 
-_CLASSES = torch.full((SIZE,), -1)  # of each word: the class that it names, or -1
+_CLASSES = torch.full((SIZE,), -1)  # by token ID: the class that the word names, or -1
 _CLASSES[[NUMBERS[noun] for noun in NAMES_ITEM]] = torch.tensor(list(NAMES_ITEM.values()))
 
 
 def cond_of_rows(conditioning: Conditioning, rows: Integer[Tensor, "n length"]) -> Shaped[Tensor, "n *rest"]:
-    """The `cond` of captions: they themselves, or the classes that they name for a network that is given classes.
+    """The `cond` for captions: their token IDs, or the classes that they name for a class-conditional network.
 
     Args:
-        conditioning: Of the network.
-        rows: As `captions.vocabulary.tokens` gives them.
+        conditioning: The network's conditioning.
+        rows: Token IDs, as returned by `captions.vocabulary.tokens`.
 
     Raises:
         ValueError: It takes neither captions nor classes.
@@ -40,11 +40,11 @@ def classes_of(rows: Integer[Tensor, "n length"]) -> Int64[Tensor, " n"]:
 
 
 class ReadsCaptions(Conditioning):
-    """`cond` is a row of word numbers (`captions.vocabulary`); padding alone is the empty caption.
+    """`cond` is a row of token IDs (`captions.vocabulary`); only padding is the empty caption.
 
     Args:
-        n_classes: Classes that captions are drawn of.
-        dropout: Share of the captions that are emptied.
+        n_classes: Number of classes that captions are drawn for.
+        dropout: Probability of an empty caption in training.
     """
 
     describes = "given a caption"
@@ -56,12 +56,12 @@ class ReadsCaptions(Conditioning):
         self.n_classes, self.dropout = n_classes, dropout
 
     def check(self, cond: Integer[Tensor, "n length"]) -> None:
-        """Raise ValueError for a number that is no word's."""
+        """Raise ValueError for an invalid token ID."""
         if ((cond < 0) | (cond >= SIZE)).any():
             raise ValueError(f"cond is {cond.unique().tolist()}; allowed: word numbers 0 to {SIZE - 1}")
 
     def encode(self, images: Float[Tensor, "n c h w"], labels: Shaped[Tensor, "n"] | None) -> Int64[Tensor, "n length"]:
-        """What the rules see in the images, in words that depend on each image alone."""
+        """Captions of what the rules measure in the images; the wording depends on each image only."""
         if labels is None:
             raise ValueError("captions are of classes; this data set has no classes, so take clusters or null")
         return tokens(described(to_uint8(denormalize_img(images)).cpu(), labels.cpu())[0])
@@ -76,13 +76,13 @@ class ReadsCaptions(Conditioning):
         return render(Meaning(item, tuple(value for value in values if value)), rng)
 
     def of_labels(self, labels: Shaped[Tensor, " n"]) -> Int64[Tensor, "n length"]:
-        """Captions that name the class alone; ValueError for other numbers than 0 to n_classes - 1."""
+        """Captions that name only the class; ValueError for labels outside 0 to n_classes - 1."""
         if labels.is_floating_point() or ((labels < 0) | (labels >= self.n_classes)).any():
             raise ValueError(f"labels are {labels.unique().tolist()}; allowed: whole numbers 0 to {self.n_classes - 1}")
         return tokens([render(Meaning(item), Random(0)) for item in labels.tolist()])
 
     def of_captions(self, captions: Sequence[str]) -> Int64[Tensor, "n length"]:
-        """The captions' words; UserError if one is empty, too long or contradictory, or has an unknown word."""
+        """The captions' token IDs; UserError if one is empty, too long or contradictory, or has an unknown word."""
         rows = tokens(captions)
         for caption in captions:
             parse(caption)
@@ -97,5 +97,5 @@ class ReadsCaptions(Conditioning):
     def mix(
         self, first: Integer[Tensor, "1 length"], second: Integer[Tensor, "1 length"], weights: Float[Tensor, "n"]
     ) -> Integer[Tensor, "n length"]:
-        """The caption of the image that has the larger share; of the first where they are equal."""
+        """The caption of the image with the larger weight; that of the first if they are equal."""
         return torch.where(weights[:, None].to(first.device) > 0.5, second, first)

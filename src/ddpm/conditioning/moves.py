@@ -1,6 +1,6 @@
-"""Non-leaking augmentation (Karras et al. 2022, appendix F.2): a network is told how each training image was moved.
+"""Non-leaking augmentation (Karras et al. 2022, appendix F.2): the network is conditioned on flips and shifts.
 
-Samples are of images that were not moved, so flips and shifts are seen in training and never drawn.
+Samples are conditioned on no augmentation, so flips and shifts are seen in training but do not leak into samples.
 """
 
 from jaxtyping import Float
@@ -10,7 +10,7 @@ from ddpm.data.augmentation import N_MOVES
 
 
 class MovesEmbedding(nn.Sequential):
-    """A vector that is added to the step embedding; 0 for an image that was not moved, as no layer has a bias.
+    """A vector that is added to the timestep embedding; 0 for no augmentation, as no layer has a bias.
 
     Args:
         size: Length of the vector.
@@ -20,5 +20,5 @@ class MovesEmbedding(nn.Sequential):
         super().__init__(nn.Linear(N_MOVES, size, bias=False), nn.SiLU(), nn.Linear(size, size, bias=False))
 
     def forward(self, moves: Float[Tensor, "b moves"]) -> Float[Tensor, "b size"]:
-        """Embed what `ddpm.data.augmentation.augmented` says of each image."""
+        """Embed the flips and shifts that `ddpm.data.augmentation.augmented` returns."""
         return super().forward(moves)

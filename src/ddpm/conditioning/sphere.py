@@ -1,4 +1,4 @@
-"""Embeddings as points of a sphere: their scale, and the way from one to another."""
+"""Embeddings as points on a sphere: normalisation and spherical interpolation."""
 
 from math import sqrt
 
@@ -7,14 +7,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-PARALLEL = 1e-4  # an angle below which the arc is as good as straight, and its sine too small to divide by
+PARALLEL = 1e-4  # angle below which the arc is nearly straight, and its sine too small to divide by
 
 
 def on_sphere(vectors: Float[Tensor, "n size"]) -> Float[Tensor, "n size"]:
-    """The vectors with length sqrt(size); zeros stay zeros.
+    """The vectors scaled to length sqrt(size); zeros stay zeros.
 
-    Their numbers then have a mean square of 1, as the noise has. A noise schedule is made for that: of unit vectors,
-    whose numbers are of 1 / sqrt(size), the first steps of noise would leave nothing.
+    Their components then have a mean square of 1, like the noise, as noise schedules assume. Unit vectors, whose
+    components are about 1 / sqrt(size), would be destroyed by the first steps of noise.
     """
     return F.normalize(vectors, dim=1) * sqrt(vectors.shape[1])
 
@@ -22,13 +22,13 @@ def on_sphere(vectors: Float[Tensor, "n size"]) -> Float[Tensor, "n size"]:
 def slerp(
     first: Float[Tensor, "#n size"], second: Float[Tensor, "#n size"], weights: Float[Tensor, "#n"]
 ) -> Float[Tensor, "m size"]:
-    """Spherical interpolation: points of the arc between vectors of one length (Shoemake 1985).
+    """Spherical linear interpolation between vectors of equal length (Shoemake 1985).
 
     Args:
-        first: Vectors, or one.
-        second: Others, or one.
-        weights: Shares of the second, from 0 to 1, or one. Vectors without an angle between them are mixed in these
-            shares.
+        first: One or several vectors.
+        second: One or several vectors.
+        weights: One or several weights of the second, from 0 to 1. If the vectors are parallel or one is zero, the
+            interpolation is linear.
     """
     weights = weights.to(first)[:, None]
     angle = F.cosine_similarity(first, second, dim=1)[:, None].clamp(-1, 1).acos()

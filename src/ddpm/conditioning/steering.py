@@ -1,7 +1,7 @@
-"""Guidance by a gradient: a network steered by how likely something is given x_t (Dhariwal & Nichol 2021, Algorithm 2).
+"""Guidance by the gradient of a log-likelihood log p(y | x_t) (Dhariwal & Nichol 2021, Algorithm 2).
 
-With log p(y | x_t) of a classifier it is classifier guidance, with the score of a CLIP that was trained on noised
-images it is CLIP guidance (GLIDE, Nichol et al. 2021, section 2.3).
+With a classifier this is classifier guidance; with a CLIP that was trained on noised images it is CLIP guidance (GLIDE,
+Nichol et al. 2021, section 2.3).
 """
 
 from collections.abc import Callable
@@ -23,8 +23,8 @@ class Steered(DiffusionModel):
     """A network whose score is that of p(x_t) p(y | x_t)^s.
 
     Args:
-        model: A network with its conditioning filled in.
-        log_likelihood: log p(y | x_t) of the batch that it will see.
+        model: A network with its conditioning bound.
+        log_likelihood: log p(y | x_t) of the batch that it will be called with.
         scale: s; 0 leaves the network as it is.
     """
 

@@ -15,7 +15,7 @@ from ddpm.run.params import Section
 
 
 class TextShape(Section):
-    """Options of a `TextEncoder`. width: of its vectors; layers: transformer blocks; heads: of each self-attention."""
+    """Options of a `TextEncoder`. width: length of its vectors. layers: transformer blocks. heads: attention heads."""
 
     width: Annotated[int, Ge(1), Le(1024)] = 64
     layers: Annotated[int, Ge(1), Le(24)] = 2
@@ -29,7 +29,7 @@ class TextShape(Section):
 
 
 class TextBlock(nn.Module):
-    """Self-attention and a two-layer network, each after a LayerNorm and beside a skip connection."""
+    """A pre-LayerNorm transformer block: self-attention and an MLP, each with a residual connection."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -47,14 +47,14 @@ class TextBlock(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Token numbers of captions to vectors, one a word and a last one that stands for the whole.
+    """A transformer that maps token IDs to vectors, one per token and a last one for the whole caption.
 
-    Padding is a token as any other, so that an empty caption is a caption.
+    Padding is not masked, so that the empty caption is valid.
 
     Args:
         width: Length of the vectors; a multiple of `heads`.
-        layers: Transformer blocks.
-        heads: Of each self-attention.
+        layers: Number of transformer blocks.
+        heads: Heads of each self-attention.
     """
 
     def __init__(self, width: int, layers: int, heads: int) -> None:
@@ -65,7 +65,7 @@ class TextEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, rows: Integer[Tensor, "b length"]) -> Float[Tensor, "b length_plus_1 d"]:
-        """Encode rows of `captions.vocabulary.tokens`; IndexError for a number that stands for no word."""
+        """Encode rows of `captions.vocabulary.tokens`; IndexError for an invalid token ID."""
         if len(rows) and rows.max() >= SIZE:
             raise IndexError(f"token {rows.max()} stands for no word; there are {SIZE}")
         ended = F.pad(rows.long(), (0, 1), value=SIZE).to(self.positions.device)

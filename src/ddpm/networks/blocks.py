@@ -1,4 +1,4 @@
-"""The parts of the U-Net (Ho et al. 2020, appendix B)."""
+"""The building blocks of the U-Net (Ho et al. 2020, appendix B)."""
 
 import torch
 import torch.nn.functional as F
@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 
 class StepEmbedding(nn.Module):
-    """Sinusoidal embedding of the timestep, wavelengths 2 pi to 20,000 pi (Vaswani et al. 2017, section 3.5).
+    """Sinusoidal timestep embedding, with wavelengths from 2 pi to 20,000 pi (Vaswani et al. 2017, section 3.5).
 
     Args:
         max_steps: T.
-        channels: Length of the embedding, even. The sines come first, then the cosines.
+        channels: Length of the embedding, even; sines first, then cosines.
     """
 
     table: Float[Tensor, "steps c"]
@@ -24,12 +24,12 @@ class StepEmbedding(nn.Module):
         self.register_buffer("table", torch.cat((angles.sin(), angles.cos()), dim=1).float(), persistent=False)
 
     def forward(self, num_steps: Shaped[Tensor, "b"]) -> Float[Tensor, "b c"]:
-        """Embed timesteps, whole numbers from 0 to T; IndexError outside."""
+        """Embed timesteps, integers from 0 to T; IndexError for others."""
         return F.embedding(num_steps.long(), self.table)
 
 
 class GroupNorm(nn.GroupNorm):
-    """GroupNorm in float32, also under autocast: on a CPU it and the SiLU after it are several times slower in bf16."""
+    """GroupNorm in float32, also under autocast: on CPUs, GroupNorm and SiLU are several times slower in bf16."""
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return super().forward(x.float())
@@ -43,7 +43,7 @@ class ConvBlock(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """Two ConvBlocks and a skip connection, with the step embedding and dropout between the blocks."""
+    """Two ConvBlocks and a residual connection, with the timestep embedding and dropout between the blocks."""
 
     def __init__(
         self, channels_in: int, channels_out: int, step_channels: int, groups: int, dropout: float = 0.0
@@ -63,7 +63,7 @@ class ResidualBlock(nn.Module):
 def attention(
     q: Float[Tensor, "b heads n d"], k: Float[Tensor, "b heads m d"], v: Float[Tensor, "b heads m d"]
 ) -> Float[Tensor, "b heads n d"]:
-    """softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, equation 1); on a CPU in float32, where bf16 is slower."""
+    """softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, equation 1); in float32 on CPUs, where bf16 is slower."""
     if q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v)
     with torch.autocast("cpu", enabled=False):
@@ -71,10 +71,10 @@ def attention(
 
 
 class AttentionBlock(nn.Module):
-    """Multi-head self-attention over the pixels, with a one-group GroupNorm before it and a skip connection.
+    """Multi-head self-attention over the pixels, with a one-group GroupNorm before it and a residual connection.
 
-    With tokens, their keys and values stand beside those of the pixels (GLIDE, Nichol et al. 2021, section 2.1), or
-    cross-attention follows (latent diffusion, Rombach et al. 2022, section 3.3).
+    Tokens either add their keys and values to those of the pixels (GLIDE, Nichol et al. 2021, section 2.1), or are
+    attended to by a cross-attention layer that follows (latent diffusion, Rombach et al. 2022, section 3.3).
     """
 
     def __init__(self, channels: int, heads: int) -> None:
@@ -87,7 +87,7 @@ class AttentionBlock(nn.Module):
         self.cross: CrossAttention | None = None
 
     def see_tokens(self, size: int, cross: bool = False) -> None:
-        """Add the weights for tokens of this length, which cross-attention sees, or the self-attention."""
+        """Add the weights for tokens of length `size`, in a cross-attention layer or in the self-attention."""
         channels = self.project_out.in_features
         if cross:
             self.cross = CrossAttention(channels, size, self.heads)
@@ -97,7 +97,7 @@ class AttentionBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c h w"], tokens: Float[Tensor, "b n d"] | None = None
     ) -> Float[Tensor, "b c h w"]:
-        # Pixels as rows of channels: a view, not a copy, where the memory format is channels_last.
+        # A view, not a copy, if the memory format is channels_last.
         pixels = rearrange(self.norm(x), "b c h w -> b (h w) c")
         q, k, v = rearrange(self.project_in(pixels), "b n (qkv heads d) -> qkv b heads n d", qkv=3, heads=self.heads)
         if tokens is not None and self.project_tokens is not None:
@@ -110,7 +110,7 @@ class AttentionBlock(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Each pixel attends to the tokens: queries of the pixels, keys and values of the tokens, and a skip connection."""
+    """Cross-attention with queries from the pixels, keys and values from the tokens, and a residual connection."""
 
     def __init__(self, channels: int, token_size: int, heads: int) -> None:
         super().__init__()
@@ -134,9 +134,9 @@ class Stack(nn.Module):
     Args:
         channels_in: Channels of the input.
         channels_out: Channels of the output.
-        step_channels: Length of the step embedding.
+        step_channels: Length of the timestep embedding.
         groups: Groups of each GroupNorm.
-        heads: Heads of the attention; None for no attention.
+        heads: Attention heads; None for no attention.
         dropout: Dropout rate of the residual blocks.
     """
 
@@ -162,17 +162,17 @@ class Stack(nn.Module):
 
 
 class PixelHead(nn.Module):
-    """The end of a U-Net that works on patches: convolutions at full resolution that see x_t beside its maps.
+    """The head of a U-Net that works on patches: convolutions at full resolution, on its feature maps and x_t.
 
-    Without it a network on 2x2 patches draws a grid, and no clean ground: each pixel's noise has to pass through maps
-    of a quarter of the pixels.
+    Without it, a network on 2x2 patches produces grid artefacts and noisy backgrounds, because the noise of each pixel
+    has to pass through feature maps at a quarter of the pixels.
 
     Args:
         channels: Feature maps at full resolution.
         channels_in: Channels of x_t.
         channels_out: Channels of the prediction.
-        step_channels: Length of the step embedding, which scales and shifts the maps (Perez et al. 2018).
-        n_convs: 3x3 convolutions before the last.
+        step_channels: Length of the timestep embedding, which scales and shifts the maps (FiLM, Perez et al. 2018).
+        n_convs: Number of 3x3 convolutions before the output convolution.
     """
 
     def __init__(self, channels: int, channels_in: int, channels_out: int, step_channels: int, n_convs: int) -> None:

@@ -1,4 +1,4 @@
-"""Trained models as safetensors files that describe themselves: nothing is unpickled, no config is needed."""
+"""Trained models as self-describing safetensors files: no pickle, no separate config."""
 
 import json
 from collections.abc import Mapping
@@ -18,15 +18,15 @@ from ddpm.run.files import tensors_sha256, write_tensors
 
 
 def save_model(path: Path, model: DiffusionModel, facts: Mapping[str, Any]) -> None:
-    """Write weights and noise schedule, with the network's name and config and `facts` in the header.
+    """Write weights and noise schedule, with the network's name, config and `facts` in the header.
 
     Args:
-        path: A safetensors file.
+        path: The safetensors file.
         model: A trained network, with its noise_schedule.
-        facts: What a reader of the file should know, such as training steps and seed: JSON values.
+        facts: Metadata such as training steps and seed, as JSON values.
 
     Raises:
-        ValueError: The network is none of `architectures/`, or has no noise_schedule.
+        ValueError: The network is not one of `architectures/`, or has no noise_schedule.
     """
     folder, _, name = type(model).__module__.rpartition(".")
     if folder != NETWORKS.package or model.noise_schedule is None:
@@ -40,13 +40,13 @@ def save_model(path: Path, model: DiffusionModel, facts: Mapping[str, Any]) -> N
 
 
 def load_model(path: str | Path) -> DiffusionModel:
-    """Rebuild the model that `save_model` wrote.
+    """Load a model that `save_model` wrote.
 
     Args:
         path: A safetensors file, such as models/unet.safetensors.
 
     Returns:
-        The model on the CPU, in eval mode, without gradients; `facts` is what the file says about it.
+        The model on the CPU, in eval mode and with frozen weights; `model.facts` is the file's metadata.
 
     Raises:
         UserError: The file is missing, damaged, or not a model.

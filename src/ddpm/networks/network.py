@@ -1,4 +1,4 @@
-"""Networks by name. Each is a file in `architectures/`: a class, and a dataclass that configures it."""
+"""The registry of networks. Each is a file in `architectures/`: a class, and its config, a dataclass."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
@@ -14,17 +14,17 @@ from ddpm.registry import Registry
 from ddpm.run.params import Section, validated
 
 NETWORKS: Registry[type[DiffusionModel]] = Registry("ddpm.networks.architectures", "network")
-# Fields of a config that the data and the training decide; the others are the network's options in params.yaml.
+# Fields of a config that data and training determine; the others are the network's options in params.yaml.
 GIVEN = "img_shape", "max_steps", "conditioning", "n_classes"
 
 
 def options_of(config: Any) -> type[Section]:
-    """The options that params.yaml may give a network: the fields of its config but for GIVEN, with their bounds."""
+    """The options of a network in params.yaml: the fields of its config except GIVEN, with their bounds."""
     return _section(config, GIVEN)
 
 
 def check_config(config: Any) -> None:
-    """Raise ValueError, naming field and value, if a config's values are not of their types or within their bounds."""
+    """Raise ValueError, naming field and value, if a value of a config has the wrong type or is out of bounds."""
     kind: Any = type(config)
     values = {field.name: getattr(config, field.name) for field in fields(kind)}
     try:
@@ -54,8 +54,8 @@ def network_config(
     """The config of a network, from which its class builds it.
 
     Args:
-        name: The file in `architectures/`.
-        options: An instance of its `Options`.
+        name: The name of the file in `architectures/`.
+        options: An instance of the network's `Options`.
         img_shape: (channels, height, width) of its images.
         max_steps: T.
         conditioning: "name" and options of its conditioning; None for an unconditional network.

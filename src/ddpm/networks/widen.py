@@ -1,6 +1,6 @@
-"""A trained U-Net with further input channels whose weights are zero: it works as before until it is trained on.
+"""Extra input channels with zero weights for a trained U-Net, whose output does not change until it is fine-tuned.
 
-So GLIDE's model learns to inpaint (Nichol et al. 2021, section 2.4).
+This is how GLIDE is fine-tuned to inpaint (Nichol et al. 2021, section 2.4).
 """
 
 from ddpm.diffusion.model import DiffusionModel
@@ -10,14 +10,14 @@ WIDENED = "conv_in.weight"
 
 
 def load_widened(model: DiffusionModel, narrow: DiffusionModel) -> None:
-    """Give `model` the weights of `narrow`, and zeros for what its first convolution sees more.
+    """Load the weights of `narrow` into `model`, with zeros for the extra input channels of its first convolution.
 
     Args:
-        model: A new network, whose first convolution sees further channels after those of `narrow`.
-        narrow: A trained one.
+        model: A new network, whose first convolution has extra input channels after those of `narrow`.
+        narrow: A trained network.
 
     Raises:
-        UserError: They differ in more than that.
+        UserError: The networks differ in more than that.
     """
     own, theirs = model.state_dict(), narrow.state_dict()
     weights = {key: value for key, value in theirs.items() if not key.startswith("noise_schedule.")}  # training's

@@ -1,4 +1,4 @@
-"""Captions without their order: a learnt vector for each word; their sum is added to the step embedding."""
+"""Captions as a bag of words: the sum of learnt word vectors is added to the timestep embedding."""
 
 from typing import Annotated
 
@@ -13,19 +13,19 @@ from ddpm.run.params import Section
 
 
 class BagOfWordsOptions(Section):
-    """dropout: share of the captions that are emptied, for guidance."""
+    """dropout: probability of an empty caption in training, for guidance."""
 
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
 
 
 class BagOfWords(ReadsCaptions):
-    """A caption as the words in it.
+    """A caption as a bag of words.
 
     Args:
         img_shape: Not used.
-        n_classes: Classes that captions are drawn of.
+        n_classes: Number of classes that captions are drawn for.
         embedding_size: Length of the vectors.
-        dropout: Share of the captions that are emptied.
+        dropout: Probability of an empty caption in training.
     """
 
     Options = BagOfWordsOptions

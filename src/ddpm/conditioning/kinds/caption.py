@@ -1,7 +1,7 @@
-"""Captions: a text encoder, trained with the network, whose last vector is added to the step embedding.
+"""Captions: a text encoder, trained with the network, whose last vector is added to the timestep embedding.
 
-The network's attention sees the vectors of all words, beside the pixels (GLIDE, Nichol et al. 2021, section 2.1) or in
-a cross-attention of its own (latent diffusion, Rombach et al. 2022, section 3.3).
+The network attends to the vectors of all tokens, jointly with the pixels (GLIDE, Nichol et al. 2021, section 2.1) or by
+cross-attention (latent diffusion, Rombach et al. 2022, section 3.3).
 """
 
 from typing import Annotated, Literal
@@ -16,23 +16,23 @@ from ddpm.conditioning.text import TextEncoder, TextShape
 
 
 class CaptionOptions(TextShape):
-    """attention: of the words, "joint" with the pixels' or "cross"; dropout: share of the captions that are emptied."""
+    """attention: to the tokens, "joint" with the pixels or "cross". dropout: probability of an empty caption."""
 
     attention: Literal["joint", "cross"] = "joint"
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.2
 
 
 class Caption(ReadsCaptions):
-    """A caption as a text encoder reads it that learns with the network.
+    """A caption, encoded by a text encoder that is trained with the network.
 
     Args:
         img_shape: Not used.
-        n_classes: Classes that captions are drawn of.
-        embedding_size: Length of the step embedding.
+        n_classes: Number of classes that captions are drawn for.
+        embedding_size: Length of the timestep embedding.
         width: Length of the encoder's vectors.
-        layers: Its transformer blocks.
-        heads: Of its attention.
-        dropout: Share of the captions that are emptied.
+        layers: Transformer blocks of the encoder.
+        heads: Attention heads of the encoder.
+        dropout: Probability of an empty caption in training.
         attention: "joint" or "cross".
     """
 

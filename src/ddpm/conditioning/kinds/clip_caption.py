@@ -1,6 +1,6 @@
-"""Captions as CLIP reads them: its words' vectors, and its text embedding (DALL-E 2, Ramesh et al. 2022, section 2.2).
+"""Captions as CLIP encodes them: token vectors and text embedding (DALL-E 2, Ramesh et al. 2022, section 2.2).
 
-What a prior is given. CLIP's text encoder is part of it, and stays as it is (`clip.embed.give_text`).
+The conditioning of a prior. It contains CLIP's text encoder, frozen (`clip.embed.give_text`).
 """
 
 from typing import Annotated
@@ -17,24 +17,24 @@ from ddpm.conditioning.text import TextEncoder, TextShape
 
 
 class ClipCaptionOptions(TextShape):
-    """size: numbers in an embedding. dropout: share of the captions that are emptied. The rest as CLIP's."""
+    """size: dimensions of an embedding. dropout: probability of an empty caption in training. The rest as CLIP's."""
 
     size: Annotated[int, Ge(2), Le(1024)] = 64
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
 
 
 class ClipCaption(ReadsCaptions):
-    """A caption as a text encoder reads it that does not learn, with the text embedding as one more token.
+    """A caption, encoded by a frozen text encoder, with the text embedding as one more token.
 
     Args:
         img_shape: Not used.
-        n_classes: Classes that captions are drawn of.
-        embedding_size: Length of the step embedding.
-        size: Numbers in an embedding.
+        n_classes: Number of classes that captions are drawn for.
+        embedding_size: Length of the timestep embedding.
+        size: Dimensions of an embedding.
         width: Length of the vectors of CLIP's text encoder.
-        layers: Its transformer blocks.
-        heads: Of its attention.
-        dropout: Share of the captions that are emptied.
+        layers: Transformer blocks of the encoder.
+        heads: Attention heads of the encoder.
+        dropout: Probability of an empty caption in training.
     """
 
     Options = ClipCaptionOptions
@@ -61,7 +61,7 @@ class ClipCaption(ReadsCaptions):
 
     @torch.no_grad()
     def embed(self, rows: Integer[Tensor, "b length"]) -> Float[Tensor, "b size"]:
-        """The text embeddings of captions, as of `on_sphere`."""
+        """The text embeddings of captions, normalised by `on_sphere`."""
         return self._read(rows)[1]
 
     def forward(self, cond: Integer[Tensor, "b length"]) -> Given:

@@ -1,7 +1,7 @@
-"""Unsupervised clusters: k-means over the training images; the network sees the mean of the image's cluster.
+"""Unsupervised clusters: k-means over the training images; the network gets the mean of the image's cluster.
 
-A network that learns p(x | cluster), with the cluster drawn by its frequency, is a model of p(x) that has seen no
-labels (Bao et al. 2022, Hu et al. 2023).
+A network that models p(x | cluster), with clusters drawn by frequency, is a model of p(x) trained without labels (Bao
+et al. 2022, Hu et al. 2023).
 """
 
 import warnings
@@ -22,21 +22,21 @@ ITERATIONS = 5  # most is gained in the first few; each takes a second and more
 
 
 class ClustersOptions(Section):
-    """n_clusters: k of k-means; dropout: share of the training images that get no cluster, for guidance."""
+    """n_clusters: k of k-means. dropout: probability of no cluster in training, for guidance."""
 
     n_clusters: Annotated[int, Ge(1), Le(1000)] = 1000
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
 
 
 class Clusters(Conditioning):
-    """`cond` is the number of a cluster, from 0, or n_clusters for none; or, for mixtures, an image like its mean.
+    """`cond` is the index of a cluster, or n_clusters for none; for interpolations, an image in place of its mean.
 
     Args:
         img_shape: (channels, height, width) of the images.
         n_classes: Not used.
         embedding_size: Not used.
         n_clusters: k of k-means.
-        dropout: Share of the training images that get no cluster.
+        dropout: Probability of no cluster in training.
     """
 
     Options = ClustersOptions
@@ -59,7 +59,7 @@ class Clusters(Conditioning):
         self.register_buffer("frequencies", torch.zeros(n_clusters, dtype=torch.float64))
 
     def fit(self, images: Float[Tensor, "n c h w"], seed: int) -> None:
-        """Lloyd's algorithm on the pixels, from k of the images; needs at least k."""
+        """Run Lloyd's algorithm on the pixels, initialised with k of the images; needs at least k images."""
         from scipy.cluster.vq import kmeans2  # slow to import, and only training needs it
 
         points = images.flatten(1).numpy()
@@ -75,7 +75,7 @@ class Clusters(Conditioning):
         return torch.cdist(images.flatten(1).to(self.means), self.means.flatten(1)).argmin(1).cpu()
 
     def draw(self, seed: int, indices: Iterable[int]) -> Int64[Tensor, "n"]:
-        """Clusters at random, by their frequency among the training images."""
+        """Random clusters, by their frequency among the training images."""
         weights = self.frequencies.cpu()
         drawn = [weights.multinomial(1, generator=generator(seed, "cluster", index)) for index in indices]
         return torch.cat(drawn) if drawn else torch.empty(0, dtype=torch.int64)
@@ -90,7 +90,7 @@ class Clusters(Conditioning):
     def mix(
         self, first: Shaped[Tensor, "1 *rest"], second: Shaped[Tensor, "1 *rest"], weights: Float[Tensor, "n"]
     ) -> Float[Tensor, "n c h w"]:
-        """Mixtures of the two clusters' means."""
+        """Interpolations of the two clusters' means."""
         ends = self._images(first), self._images(second)
         return torch.lerp(*ends, weights.to(self.means).reshape(-1, 1, 1, 1))
 

@@ -1,6 +1,7 @@
-"""An image embedding, and the caption beside it: what a decoder is given (DALL-E 2, Ramesh et al. 2022, section 2.1).
+"""An image embedding and a caption, the conditioning of a decoder (DALL-E 2, Ramesh et al. 2022, section 2.1).
 
-The embedding is added to the step embedding, and becomes four tokens beside the vectors of the caption's words.
+The embedding is projected and added to the timestep embedding, and projected to four tokens that are concatenated with
+the caption's token vectors.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,15 +19,15 @@ from ddpm.conditioning.conditioning import CONDITIONINGS, Given
 from ddpm.conditioning.kinds.caption import Caption, CaptionOptions
 from ddpm.conditioning.sphere import slerp
 
-TOKENS = 4  # that an embedding becomes, in the paper
-TOLERANCE = 1e-3  # of an embedding's length, in float32
+TOKENS = 4  # that an embedding is projected to, as in the paper
+TOLERANCE = 1e-3  # of an embedding's length, relative, in float32
 
 
 class EmbeddingOptions(CaptionOptions):
-    """size: numbers in an embedding.
+    """size: dimensions of an embedding.
 
-    dropout: share of the images whose embedding is left out, for guidance. caption_dropout: share of those whose
-    caption is emptied, whether or not the embedding is left out: more than none, since variations have no caption.
+    dropout: probability of leaving out the embedding in training, for guidance. caption_dropout: probability of an
+    empty caption, independently of that; above 0, since variations have no caption.
     """
 
     size: Annotated[int, Ge(2), Le(1024)] = 64
@@ -35,15 +36,15 @@ class EmbeddingOptions(CaptionOptions):
 
 
 class Embedding(Caption):
-    """`cond` is a row of numbers: an image embedding as of `on_sphere`, or zeros for none, and the caption's words.
+    """`cond` is an image embedding, normalised by `on_sphere` or zeros for none, followed by the caption's token IDs.
 
     Args:
-        size: Numbers in an embedding.
-        embedding_size: Length of the step embedding.
+        size: Dimensions of an embedding.
+        embedding_size: Length of the timestep embedding.
         width: Length of the text encoder's vectors, and of the tokens.
-        dropout: Share of the images whose embedding is left out.
-        caption_dropout: Share of those whose caption is emptied.
-        more: Of `Caption`.
+        dropout: Probability of leaving out the embedding in training.
+        caption_dropout: Probability of an empty caption in training.
+        more: Further arguments of `Caption`.
     """
 
     Options = EmbeddingOptions
@@ -59,7 +60,7 @@ class Embedding(Caption):
         caption_dropout: float,
         **more: Any,
     ) -> None:
-        both = dropout * caption_dropout  # dropped, as guidance needs it
+        both = dropout * caption_dropout  # probability of dropping both, as guidance needs it
         super().__init__(embedding_size=embedding_size, width=width, dropout=both, **more)
         self.size, self.shares = size, (dropout, caption_dropout)
         self.register_buffer("space", torch.zeros((), dtype=torch.int64))  # `clip.embed.space_of`
@@ -72,11 +73,11 @@ class Embedding(Caption):
         """The `cond` of new images with these embeddings.
 
         Args:
-            embeddings: Of images, as of `on_sphere`; text embeddings can stand in their place. Zeros: none.
-            rows: The words of their captions; None for empty captions.
+            embeddings: Image embeddings, or text embeddings in their place, normalised by `on_sphere`; zeros for none.
+            rows: The token IDs of their captions; None for empty captions.
 
         Raises:
-            ValueError: They are of another size.
+            ValueError: They have another size.
         """
         if embeddings.shape[1] != self.size:
             raise ValueError(f"embeddings have {embeddings.shape[1]} numbers; this model takes {self.size}")
@@ -84,7 +85,7 @@ class Embedding(Caption):
         return torch.cat((embeddings, rows.to(embeddings)), dim=1)
 
     def check(self, cond: Float[Tensor, "n row"]) -> None:
-        """Raise ValueError for a number that is no word's, and for an embedding of another length than `on_sphere`."""
+        """Raise ValueError for an invalid token ID, and for an embedding that is not normalised by `on_sphere`."""
         embeddings, rows = self._parts(cond)
         lengths, radius = embeddings.norm(dim=1), sqrt(self.size)
         if not (torch.minimum(lengths, (lengths - radius).abs()) <= TOLERANCE * radius).all():
@@ -95,19 +96,19 @@ class Embedding(Caption):
         super().check(rows)
 
     def encode(self, images: Float[Tensor, "n c h w"], labels: Shaped[Tensor, "n"] | None) -> Float[Tensor, "n row"]:
-        """The images' captions. Their embeddings are another network's work, and left out."""
+        """The images' captions, without embeddings, which only CLIP can compute."""
         return self._without_embedding(super().encode(images, labels))
 
     def draw(self, seed: int, indices: Iterable[int]) -> Float[Tensor, "n row"]:
-        """Captions as of `Caption`, without an embedding."""
+        """As in `Caption`, without an embedding."""
         return self._without_embedding(super().draw(seed, indices))
 
     def of_labels(self, labels: Shaped[Tensor, " n"]) -> Float[Tensor, "n row"]:
-        """As of `Caption`, without an embedding."""
+        """As in `Caption`, without an embedding."""
         return self._without_embedding(super().of_labels(labels))
 
     def of_captions(self, captions: Sequence[str]) -> Float[Tensor, "n row"]:
-        """As of `Caption`, without an embedding."""
+        """As in `Caption`, without an embedding."""
         return self._without_embedding(super().of_captions(captions))
 
     def labels(self, cond: Float[Tensor, "n row"]) -> Int64[Tensor, "n"]:
@@ -120,12 +121,12 @@ class Embedding(Caption):
     def mix(
         self, first: Float[Tensor, "1 row"], second: Float[Tensor, "1 row"], weights: Float[Tensor, "n"]
     ) -> Float[Tensor, "n row"]:
-        """Embeddings on the arc between the two, with the caption of the image that has the larger share."""
+        """Embeddings on the arc between the two, with the caption of the image with the larger weight."""
         (start, words), (end, other_words) = self._parts(first), self._parts(second)
         return self.of_embeddings(slerp(start, end, weights), super().mix(words, other_words, weights))
 
     def dropped(self, cond: Float[Tensor, "b row"]) -> Float[Tensor, "b row"]:
-        """`cond` with each part left out of its own share of the rows; unchanged in eval mode."""
+        """`cond` with embedding and caption dropped independently; unchanged in eval mode."""
         if not self.training:
             return cond
         embeddings, rows = self._parts(cond)

@@ -1,7 +1,7 @@
-"""Captions, as a text encoder reads them that was trained before and stays as it is (Saharia et al. 2022, section 2.1).
+"""Captions, encoded by a pretrained, frozen text encoder (Saharia et al. 2022, section 2.1).
 
-The mean of its vectors is added to the step embedding, and the network's attention sees all of them, after a LayerNorm
-that is learnt (appendix D.3.1). The encoder's weights are loaded before training (`training.masked_words`).
+Its vectors pass a learnt LayerNorm; their mean is added to the timestep embedding, and the network attends to all of
+them (appendix D.3.1). The encoder's weights are loaded before training (`training.masked_words`).
 """
 
 import torch
@@ -13,7 +13,7 @@ from ddpm.conditioning.kinds.caption import Caption
 
 
 class FrozenCaption(Caption):
-    """A `Caption` whose encoder does not learn."""
+    """A `Caption` with a frozen encoder."""
 
     def __init__(
         self,

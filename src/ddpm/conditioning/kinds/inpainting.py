@@ -1,6 +1,6 @@
-"""A caption, and an image with a hole, for a network that learns to fill it (GLIDE, Nichol et al. 2021, section 2.4).
+"""A caption and an image with a hole, for a network that is trained to inpaint (GLIDE, Nichol et al. 2021, 2.4).
 
-Guidance empties the caption alone: the image around the hole is given with and without it.
+Guidance drops only the caption; the image around the hole is always given.
 """
 
 import hashlib
@@ -19,11 +19,11 @@ from ddpm.images import denormalize_img, to_uint8
 
 
 class Inpainting(Caption):
-    """`cond` is a row of bytes: the caption's words, the image with its hole in black, and the hole.
+    """`cond` is a row of bytes: the caption's token IDs, the image with the hole in black, and the mask of the hole.
 
     Args:
         img_shape: (channels, height, width) of the images.
-        more: Of `Caption`.
+        more: Further arguments of `Caption`.
     """
 
     describes = "given a caption and an image with a hole"
@@ -37,10 +37,10 @@ class Inpainting(Caption):
     def around(
         self, cond: Integer[Tensor, "n any"], images: UInt8[Tensor, "n c h w"], holes: Bool[Tensor, "n 1 h w"]
     ) -> UInt8[Tensor, "n row"]:
-        """The captions of `cond` for images whose pixels in the holes are not to be known.
+        """The `cond` of images with holes, with the captions of another `cond`.
 
         Args:
-            cond: Rows that begin with the words of a caption, such as `vocabulary.tokens` or another `cond`.
+            cond: Rows that begin with the token IDs of a caption, such as `vocabulary.tokens` or another `cond`.
             images: 8-bit.
             holes: True where pixels are missing.
         """
@@ -48,11 +48,11 @@ class Inpainting(Caption):
         return torch.cat([part.to(torch.uint8) for part in parts], dim=1)
 
     def check(self, cond: UInt8[Tensor, "n row"]) -> None:
-        """Raise ValueError for a number that is no word's; any byte is a pixel."""
+        """Raise ValueError for an invalid token ID; any byte is a valid pixel."""
         super().check(cond[:, :LENGTH])
 
     def encode(self, images: Float[Tensor, "n c h w"], labels: Shaped[Tensor, "n"] | None) -> UInt8[Tensor, "n row"]:
-        """The images' captions, and a hole that depends on each image alone."""
+        """The images' captions, and a random hole that depends on each image only."""
         pixels = to_uint8(denormalize_img(images)).cpu()
         seeds = (hashlib.blake2b(image.numpy().tobytes(), digest_size=7).digest() for image in pixels)
         streams = (torch.Generator().manual_seed(int.from_bytes(seed)) for seed in seeds)
@@ -61,22 +61,22 @@ class Inpainting(Caption):
         return self.around(super().encode(images, labels), pixels, torch.stack(holes))
 
     def draw(self, seed: int, indices: Iterable[int]) -> UInt8[Tensor, "n row"]:
-        """Captions as of `Caption`; nothing of the image is known."""
+        """Captions as in `Caption`, with the whole image masked."""
         return self._from_nothing(super().draw(seed, indices))
 
     def of_labels(self, labels: Shaped[Tensor, " n"]) -> UInt8[Tensor, "n row"]:
-        """As of `Caption`; nothing of the image is known."""
+        """As in `Caption`, with the whole image masked."""
         return self._from_nothing(super().of_labels(labels))
 
     def of_captions(self, captions: Sequence[str]) -> UInt8[Tensor, "n row"]:
-        """As of `Caption`; nothing of the image is known."""
+        """As in `Caption`, with the whole image masked."""
         return self._from_nothing(super().of_captions(captions))
 
     def labels(self, cond: UInt8[Tensor, "n row"]) -> Int64[Tensor, "n"]:
         return super().labels(cond[:, :LENGTH])
 
     def null(self, cond: UInt8[Tensor, "b row"]) -> UInt8[Tensor, "b row"]:
-        """The caption emptied; the image and its hole as they are."""
+        """An empty caption, with the image and the hole unchanged."""
         return torch.cat((torch.full_like(cond[:, :LENGTH], PADDING), cond[:, LENGTH:]), dim=1)
 
     def forward(self, cond: UInt8[Tensor, "b row"]) -> Given:

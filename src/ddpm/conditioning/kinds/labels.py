@@ -1,4 +1,4 @@
-"""Class labels: a learnt vector for each class is added to the step embedding."""
+"""Class labels: a learnt vector for each class is added to the timestep embedding."""
 
 from collections.abc import Iterable
 from typing import Annotated
@@ -13,19 +13,19 @@ from ddpm.run.params import Section
 
 
 class LabelsOptions(Section):
-    """dropout: share of the training images whose label is withheld, for guidance."""
+    """dropout: probability of dropping the label in training, for guidance."""
 
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
 
 
 class Labels(Conditioning):
-    """`cond` is a class number, from 0; n_classes stands for no label.
+    """`cond` is a class index, or n_classes for no label.
 
     Args:
         img_shape: Not used.
         n_classes: Number of classes.
         embedding_size: Length of the vectors.
-        dropout: Share of the training images whose label is withheld.
+        dropout: Probability of dropping the label in training.
     """
 
     Options = LabelsOptions
@@ -43,7 +43,7 @@ class Labels(Conditioning):
         return labels.long()
 
     def draw(self, seed: int, indices: Iterable[int]) -> Int64[Tensor, "n"]:  # noqa: ARG002
-        """Class 0, 1, ... round-robin, by the image's number."""
+        """Class 0, 1, ... round-robin, by the image's index."""
         return torch.tensor([index % self.n_classes for index in indices], dtype=torch.int64)
 
     def of_labels(self, labels: Shaped[Tensor, " n"]) -> Int64[Tensor, " n"]:
@@ -64,7 +64,7 @@ class Labels(Conditioning):
     def mix(
         self, first: Shaped[Tensor, "1"], second: Shaped[Tensor, "1"], weights: Float[Tensor, "n"]
     ) -> Shaped[Tensor, "n"]:
-        """The class of the image that has the larger share; of the first where they are equal."""
+        """The class of the image with the larger weight; that of the first if they are equal."""
         return torch.where(weights > 0.5, second, first)
 
     def forward(self, cond: Shaped[Tensor, "b"]) -> Given:

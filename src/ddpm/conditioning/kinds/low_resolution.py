@@ -1,8 +1,8 @@
 """A low-resolution image, for the super-resolution network of a cascade (Ho et al. 2021, Saharia et al. 2022).
 
-In training it is the image itself, pooled. In a cascade it is a sample of another network, whose faults training never
-showed. So it is noised, by a level that the network is told: noise conditioning augmentation (Saharia et al. 2022,
-section 2.4). The noise hides the faults, and the network draws anew what it hides.
+In training it is the image itself, average-pooled. In a cascade it is a sample of another network, with artefacts that
+training does not show. So it is noised, and the network is given the noise level: noise conditioning augmentation
+(Saharia et al. 2022, section 2.4). The noise hides the artefacts, and the network generates the hidden detail.
 """
 
 from collections.abc import Iterable
@@ -20,13 +20,13 @@ from ddpm.data.pooling import pooled, pooled_shape
 from ddpm.run.params import Section
 from ddpm.run.seeding import generator
 
-KEPT = 256  # low-resolution training images that the network draws from when it is given none
+KEPT = 256  # low-resolution training images to draw from if none is given
 
 
 class LowResolutionOptions(Section):
-    """factor: how many times smaller the image is, a side. max_level: in training the level is uniform from 0 to it.
+    """factor: downsampling factor. max_level: in training, the noise level is uniform from 0 to this.
 
-    dropout: share of the training images that get no low-resolution image, for guidance.
+    dropout: probability of no low-resolution image in training, for guidance.
     """
 
     factor: Annotated[int, Ge(1), Le(64)] = 2
@@ -40,13 +40,13 @@ class LowResolution(Conditioning):
     Args:
         img_shape: (channels, height, width) of the images.
         n_classes: Not used.
-        embedding_size: Length of what the network is told of the level.
-        factor: Pixels a side of a block that is one pixel of the low-resolution image.
-        max_level: The highest level in training.
-        dropout: Share of the training images that get no low-resolution image.
+        embedding_size: Length of the embedding of the noise level.
+        factor: Downsampling factor, the side of the pooled blocks in pixels.
+        max_level: The highest noise level in training.
+        dropout: Probability of no low-resolution image in training.
 
     Raises:
-        ValueError: Blocks of `factor` do not fill the image.
+        ValueError: `factor` does not divide the height and width.
     """
 
     Options = LowResolutionOptions
@@ -95,13 +95,13 @@ class LowResolution(Conditioning):
         return without_noise(self.kept[chosen].cpu())
 
     def null(self, cond: Float[Tensor, "b c1 h1 w1"]) -> Float[Tensor, "b c1 h1 w1"]:
-        """Grey at level 1, where nothing of an image is left."""
+        """Grey at level 1, where no image is left."""
         return with_noise(torch.zeros_like(cond[:, :-1]), torch.ones(len(cond)), torch.zeros_like(cond[:, :-1]))
 
     def mix(
         self, first: Float[Tensor, "1 c1 h1 w1"], second: Float[Tensor, "1 c1 h1 w1"], weights: Float[Tensor, "n"]
     ) -> Float[Tensor, "n c1 h1 w1"]:
-        """Mixtures of the two images."""
+        """Interpolations of the two images."""
         return torch.lerp(first, second, weights.to(first).reshape(-1, 1, 1, 1))
 
     def forward(self, cond: Float[Tensor, "b c1 h1 w1"]) -> Given:
@@ -114,7 +114,7 @@ class LowResolution(Conditioning):
 
 
 def scales(level: Float[Tensor, "*n"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
-    """alpha and sigma, the factors of image and noise: a quarter of a circle, from the image (0) to noise alone (1)."""
+    """alpha = cos(pi level / 2) and sigma = sin(pi level / 2), the factors of image and noise."""
     return (level * pi / 2).cos(), (level * pi / 2).sin()
 
 
@@ -125,7 +125,7 @@ def with_noise(
 
     Args:
         low: In [-1, 1].
-        level: Of each image, from 0 (none) to 1 (noise alone).
+        level: Noise level of each image, from 0 (none) to 1 (pure noise).
         noise: Standard normal.
 
     Raises:

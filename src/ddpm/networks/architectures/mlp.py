@@ -1,4 +1,4 @@
-"""The course's toy network: an MLP on the flattened image with the timestep beside it."""
+"""The course's toy network: an MLP on the flattened image and the timestep."""
 
 from dataclasses import dataclass
 from math import prod
@@ -16,12 +16,15 @@ from ddpm.networks.network import NETWORKS, check_config, options_of
 
 @dataclass(frozen=True)
 class TinyDiffuserConfig:
-    """Shape of a `TinyDiffuser`.
+    """Config of a `TinyDiffuser`.
 
     Attributes:
         img_shape: (channels, height, width) of the images.
         hidden_size: Width of the hidden layer.
         max_steps: T, by which the timestep is divided.
+
+    Raises:
+        ValueError: A value has the wrong type or is out of bounds.
     """
 
     img_shape: tuple[Annotated[int, Ge(1)], ...]
@@ -34,7 +37,11 @@ class TinyDiffuserConfig:
 
 
 class TinyDiffuser(DiffusionModel):
-    """Linear, ReLU, Linear."""
+    """Linear, ReLU, Linear, on the flattened image and t / T.
+
+    Args:
+        config: Its config.
+    """
 
     Config, Options = TinyDiffuserConfig, options_of(TinyDiffuserConfig)
 

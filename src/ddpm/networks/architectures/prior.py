@@ -1,6 +1,6 @@
-"""A network over vectors: the diffusion prior of DALL-E 2, a transformer (Ramesh et al. 2022, section 2.2).
+"""The diffusion prior of DALL-E 2, a transformer over vectors (Ramesh et al. 2022, section 2.2).
 
-A vector is an image of one pixel and many channels, so that schedules, training and samplers serve it as they are.
+A vector is an image of one pixel and many channels, so that schedules, training and samplers work without changes.
 """
 
 from collections.abc import Mapping
@@ -21,16 +21,19 @@ from ddpm.networks.network import NETWORKS, check_config, options_of
 
 @dataclass(frozen=True)
 class PriorConfig:
-    """Shape of a `Prior`.
+    """Config of a `Prior`.
 
     Attributes:
         img_shape: (size, 1, 1) of the vectors.
         max_steps: T.
-        width: Of the tokens.
-        layers: Transformer blocks.
-        heads: Of each self-attention.
+        width: Length of the tokens.
+        layers: Number of transformer blocks.
+        heads: Heads of each self-attention.
         conditioning: "name" and options of its conditioning (`ddpm.conditioning`); None for an unconditional network.
-        n_classes: Classes of the data set, for a conditioning that needs them.
+        n_classes: Number of classes of the data set, for a conditioning that needs them.
+
+    Raises:
+        ValueError: img_shape is not that of vectors, heads do not divide width, or a value is out of bounds.
     """
 
     img_shape: tuple[Annotated[int, Ge(1)], ...]
@@ -52,13 +55,10 @@ class PriorConfig:
 
 
 class Prior(DiffusionModel):
-    """Self-attention over what it is given, the timestep, x_t, and a last token that becomes the prediction.
+    """A transformer over the conditioning's tokens, the timestep, x_t, and a last token that becomes the prediction.
 
     Args:
-        config: Its shape.
-
-    Raises:
-        ValueError: It is asked for images, or heads do not divide the width.
+        config: Its config.
     """
 
     Config, Options = PriorConfig, options_of(PriorConfig)
@@ -89,7 +89,7 @@ class Prior(DiffusionModel):
             cond: The conditioning of each; none for an unconditional network.
 
         Raises:
-            ValueError: A `cond` is missing, or there is one that the network cannot use.
+            ValueError: `cond` is missing for a conditional network, or given for an unconditional one.
         """
         if len(cond) != (self.conditioning is not None):
             needed = "no cond" if self.conditioning is None else "a cond (see ddpm.conditioning)"

@@ -1,4 +1,4 @@
-"""The network of the paper: a U-Net with the timestep added in every block (Ho et al. 2020, appendix B)."""
+"""The network of the paper: a U-Net with the timestep embedding in every block (Ho et al. 2020, appendix B)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,30 +18,35 @@ from ddpm.diffusion.model import DiffusionModel
 from ddpm.networks.blocks import AttentionBlock, PixelHead, ResidualBlock, Stack, StepEmbedding
 from ddpm.networks.network import NETWORKS, check_config, options_of
 
-MOST_CHANNELS = 2048  # a 3x3 convolution of so many has 38 million weights
+MOST_CHANNELS = 2048  # a 3x3 convolution with this many has 38 million weights
 
 
 @dataclass(frozen=True)
 class UnetConfig:
-    """Shape of a `Unet`.
+    """Config of a `Unet`.
 
     Attributes:
         img_shape: (channels, height, width) of the images.
         channels: Feature maps after the first convolution.
-        dim_mults: Factors on `channels`, one a level; each level has half the height and width of the one before.
+        dim_mults: Channel multipliers, one per level; each level has half the height and width of the one before.
         groups: Groups of each GroupNorm, except in attention.
         max_steps: T.
         heads: Heads of each self-attention.
-        patch_size: 2 folds each 2x2 square of pixels into channels, so that the network works at half the size.
-        max_attention_size: Attention only at levels with at most this height; None for every level.
+        patch_size: 2 folds each 2x2 patch of pixels into channels, so that the network works at half the resolution.
+        max_attention_size: Attention only at levels of at most this height, and in the middle; None for every level.
         dropout: Dropout rate of the residual blocks (0.1 in the paper on CIFAR-10).
-        first_skip: Whether the last block sees the first level's maps too, as in the paper's network.
-        learn_variance: Whether it predicts the variance of p(x_{t-1} | x_t) too (Nichol & Dhariwal 2021).
-        head_channels: Feature maps of a `PixelHead`; 0: none, the last block's maps are unfolded into pixels.
-        head_convs: Convolutions of the head before the last.
+        first_skip: Whether the last block also gets the feature maps of the first level, as in the paper's network.
+        learn_variance: Whether it also predicts the variance of p(x_{t-1} | x_t) (Nichol & Dhariwal 2021).
+        head_channels: Feature maps of the `PixelHead`; 0 for no head: the output convolution is followed by a pixel
+            shuffle.
+        head_convs: Number of 3x3 convolutions of the head before its output convolution.
         conditioning: "name" and options of its conditioning (`ddpm.conditioning`); None for an unconditional network.
-        n_classes: Classes of the data set, for a conditioning that needs them.
-        tell_moves: Whether it is told how training images were flipped and shifted, so that it draws none that are.
+        n_classes: Number of classes of the data set, for a conditioning that needs them.
+        tell_moves: Whether it takes the flips and shifts of training images as input, so that samples have none.
+
+    Raises:
+        ValueError: Images are too small for the levels, groups or heads do not divide the channels, or a value is out
+            of bounds.
     """
 
     img_shape: tuple[Annotated[int, Ge(1)], ...]
@@ -63,7 +68,7 @@ class UnetConfig:
 
     @property
     def padding(self) -> tuple[int, int]:
-        """Rows and columns that are missing to a height and a width that can be halved once a level."""
+        """Rows and columns to add so that height and width can be halved at each level."""
         _, height, width = self.img_shape
         multiple = self.patch_size * 2 ** (len(self.dim_mults) - 1)
         return -height % multiple, -width % multiple
@@ -92,15 +97,15 @@ class UnetConfig:
 
 
 class Unet(DiffusionModel):
-    """A U-Net: a `Stack` at each level on the way down and up, skip connections between, and a last block.
+    """A U-Net: a `Stack` at each level of the encoder and decoder, skip connections between them, and a last block.
 
-    Images whose size cannot be halved once a level are padded below and on the right, and cropped back.
+    Images whose size cannot be halved at each level are padded at the bottom and right, and the output is cropped.
 
     Args:
-        config: Its shape.
+        config: Its config.
 
     Raises:
-        ValueError: Images are too small for the levels, or groups or heads do not divide the channels.
+        ValueError: The conditioning cannot be built for these images.
     """
 
     Config, Options = UnetConfig, options_of(UnetConfig)
@@ -143,7 +148,7 @@ class Unet(DiffusionModel):
         if config.head_channels:
             widths_out = config.head_channels, config.img_shape[0], predicted
             self.head = PixelHead(*widths_out, step_channels, config.head_convs)
-        # Last, so that the other weights start out the same whatever the conditioning.
+        # Last, so that the initial values of the other weights do not depend on the conditioning.
         self.conditioning = build_conditioning(config.conditioning, self.img_shape, config.n_classes, step_channels)
         if self.conditioning is not None and self.conditioning.token_size:
             for block in [module for module in self.modules() if isinstance(module, AttentionBlock)]:
@@ -169,10 +174,13 @@ class Unet(DiffusionModel):
             images: x_t.
             num_steps: t of each image, from 0 to T.
             cond: The conditioning of each image; none for an unconditional network.
-            moves: How each was moved, as `augmented` says it, for a network that is told; None: not at all.
+            moves: The flips and shifts of each image, as returned by `augmented`; None for no augmentation.
+
+        Returns:
+            The prediction; and v, of the same shape, or None if the variance is not learned.
 
         Raises:
-            ValueError: A `cond` is missing, or there is one that the network cannot use.
+            ValueError: `cond` is missing for a conditional network, or given for an unconditional one.
         """
         step, xt, tokens = self.step(num_steps), images, None
         if len(cond) != (self.conditioning is not None):
