@@ -1,31 +1,31 @@
 """Augmentation of training images: horizontal flips and small shifts.
 
-It makes many images of few. What it makes is learnt too: a network that sees flipped images draws some, so both are off
-by default. A network that is told how each image was moved can draw images that were not (Karras et al. 2022, appendix
-F.2).
+It helps against overfitting on few images, but it leaks: a network that is trained on flipped images generates flipped
+images, so both are off by default. A network that is conditioned on the augmentation can generate images without it
+(Karras et al. 2022, appendix F.2).
 """
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-N_MOVES = 3  # numbers that say how an image was moved
+N_MOVES = 3  # values that describe how an image was moved
 
 
 def augmented(
     images: Shaped[Tensor, "b c h w"], flip: bool, max_shift: int, stream: torch.Generator
 ) -> tuple[Shaped[Tensor, "b c h w"], Float[Tensor, "b moves"]]:
-    """Each image mirrored left to right or not, and shifted, both at random.
+    """Randomly flip and shift each image.
 
     Args:
         images: In any range, on any device.
-        flip: Mirror half of them.
-        max_shift: Pixels by which an image moves at most, across and down. Its edge is repeated.
-        stream: Of the choices.
+        flip: Flip horizontally with probability 1/2.
+        max_shift: Maximum shift in pixels, horizontally and vertically; edge pixels are replicated.
+        stream: Random generator.
 
     Returns:
-        The images, and how each was moved, as networks are told it: 1 if it was mirrored, and its shifts down and
-        across as shares of `max_shift`. All are 0 for an image that was not moved.
+        The images, and how each was moved, as input of networks: 1 if it was flipped, else 0, and its shifts down and
+        right as fractions of `max_shift`, from -1 to 1. All are 0 for an image that was not moved.
     """
     b, _, h, w = images.shape
     down, across = (torch.randint(-max_shift, max_shift + 1, (b, 1), generator=stream) for _ in range(2))

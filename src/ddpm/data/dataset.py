@@ -1,7 +1,7 @@
-"""Images, their labels and the names of their classes: what every data set comes down to.
+"""Data sets: images, labels and class names, and their registry. Each data set is a file in `datasets/`.
 
-A data set is a file in `datasets/`. At rest, images are 8-bit (colour gradients, which need their exact values, are
-float32 in [0, 1]); networks work on [-1, 1], which `ImageDataset.x0` gives.
+Images are stored in 8 bits (colour gradients, whose exact values matter, in float32 in [0, 1]); networks work on
+[-1, 1], `ImageDataset.x0`.
 """
 
 import json
@@ -61,12 +61,12 @@ class ImageDataset:
 
     @property
     def pictures(self) -> Float[Tensor, "n c h w"]:
-        """What a conditioning sees, in [-1, 1]: the images, or those that latents stand for."""
+        """The input of a conditioning, in [-1, 1]: the images, or for latents the images that they encode."""
         return self.x0
 
 
 def to_x0_range(images: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Images at rest, 8-bit or in [0, 1], in the range of x_0, [-1, 1]."""
+    """Map stored images, 8-bit or in [0, 1], to the range of x_0, [-1, 1]."""
     return normalize_img(from_uint8(images) if images.dtype == torch.uint8 else images)
 
 
@@ -90,16 +90,15 @@ def load_dataset(path: Path) -> ImageDataset:
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """A data set: what has to be known before it is loaded, and how that is done.
+    """A data set: its properties, known before it is loaded, and how to load it.
 
     Attributes:
         img_shape: (channels, height, width) of its images.
-        n_train: Images of its training split.
-        n_test: Images of its test split.
+        n_train: Number of images in the training split.
+        n_test: Number of images in the test split.
         class_names: Names of its classes; empty without labels.
-        load: Returns (training split, test split), from the files in a folder, or, if that is None, from wherever they
-            are published.
-        notes: What a person should know of the files, in sentences; `load` may add some.
+        load: Returns (training split, test split), given the folder of its files, or None to download them.
+        notes: Remarks on the files for the user, in sentences; `load` may add some.
     """
 
     img_shape: tuple[int, int, int]
@@ -112,11 +111,11 @@ class DatasetSource:
 
 @dataclass(frozen=True)
 class OwnImages:
-    """A kind of data set that a user brings along: shape, number and classes are found where `data.path` points.
+    """A kind of user-supplied data set, whose shape, size and classes are read from the files at `data.path`.
 
     Attributes:
         Options: The class of its options in params.yaml.
-        find: Returns the data set at a path, with these options. It may declare more images than will be loaded.
+        find: Returns the data set at a path, given its options. It may declare more images than are loaded.
     """
 
     Options: type[Section]
@@ -124,21 +123,21 @@ class OwnImages:
 
 
 DATASETS: Registry[DatasetSource | OwnImages] = Registry("ddpm.data.datasets", "data set")
-FEWEST = 24  # images that can be evaluated: half of them, as intervals take, still have neighbours
-SHARE, MOST = 10, 5000  # of the images, where params do not say how many to hold out
+FEWEST = 24  # images that can be evaluated: the half-samples of intervals still have enough neighbours
+SHARE, MOST = 10, 5000  # default number of held-out images: a tenth, at most 5,000
 
 
 def held_out_by_default(n_images: int) -> int:
-    """How many of `n_images` are held out where params do not say: a tenth, at least 24 and at most 5,000."""
+    """The default number of held-out images: a tenth of `n_images`, at least 24 and at most 5,000."""
     return max(FEWEST, min(n_images // SHARE, MOST))
 
 
 class Data(Chooses):
-    """Section `data`: the images that the U-Net learns from.
+    """Section `data`: the images that the U-Net is trained on.
 
-    name: a file in src/ddpm/data/datasets. path: where its files are; null: download them. n_train: images of the
-    training split to train on, from its start; null: all but the held-out ones. n_held_out: images of the training
-    split that nothing is trained on, from its end; hyper-parameters are chosen by them. null: a tenth, 24 to 5,000.
+    name: a file in src/ddpm/data/datasets. path: path to its files; null: download them. n_train: training images,
+    from the start of the training split; null: all but the held-out ones. n_held_out: validation images, from its end,
+    for tuning; null: a tenth, 24 to 5,000.
     """
 
     name: Annotated[str, AfterValidator(DATASETS.checked)]
@@ -162,19 +161,19 @@ class Data(Chooses):
 
     @property
     def train_size(self) -> int:
-        """How many images there are to train on, if all can be read."""
+        """The number of training images, if all can be read."""
         return self.sizes(self.source.n_train)[0]
 
     @property
     def held_out_size(self) -> int:
-        """How many images are held out."""
+        """The number of held-out images."""
         return self.sizes(self.source.n_train)[1]
 
     def sizes(self, n_images: int) -> tuple[int, int]:
-        """How many images of a training split of `n_images` are trained on, and how many are held out.
+        """The number of training and of held-out images, for a training split of `n_images`.
 
         Raises:
-            ValueError: It has fewer than params ask for.
+            ValueError: The split has fewer images than params ask for.
         """
         n_held_out = held_out_by_default(n_images) if self.n_held_out is None else self.n_held_out
         n_train = n_images - n_held_out if self.n_train is None else self.n_train
@@ -192,10 +191,10 @@ class Data(Chooses):
 
 
 def split(params: Data) -> dict[str, ImageDataset]:
-    """The splits of the data set that params name: train, held_out and test.
+    """The splits of the data set specified in params: train, held_out and test.
 
     Raises:
-        UserError: The data set cannot be loaded, or is another than its file declares.
+        UserError: The data set cannot be loaded, or differs from what its `DatasetSource` declares.
     """
     source = params.source
     train, test = source.load(None if params.path is None else from_root(params.path))

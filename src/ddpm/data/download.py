@@ -1,4 +1,4 @@
-"""Sources of published data sets, each of which is given up if it is silent, slow, or sends without end."""
+"""Downloads of published data sets, with limits on response time, total time and file size."""
 
 import json
 import os
@@ -7,9 +7,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-SILENCE = 10  # seconds that a server may say nothing
+SILENCE = 10  # seconds until an unresponsive server is given up
 LIMIT = 600  # seconds that a download may take
-# A process of its own, because torchvision's downloads have no timeout and no bound on the size of an answer.
+# Run in a process of its own, because torchvision's downloads have no timeout and no size limit.
 DOWNLOAD = """
 import json, resource, socket, sys
 import torchvision.datasets
@@ -22,7 +22,7 @@ for options in json.loads(sys.argv[4]):
 
 
 class UnusableError(Exception):
-    """A source that cannot serve, with the reason."""
+    """A source that does not work, with the reason."""
 
 
 def from_torchvision(name: str, folder: Path, largest: int, options: Sequence[Mapping[str, str]] = ({},)) -> None:
@@ -31,8 +31,8 @@ def from_torchvision(name: str, folder: Path, largest: int, options: Sequence[Ma
     Args:
         name: A class of torchvision.datasets.
         folder: torchvision's `root`.
-        largest: The most bytes that a file may have.
-        options: Arguments of the class, once for each download.
+        largest: Maximum file size in bytes.
+        options: Arguments of the class, for each download.
 
     Raises:
         UnusableError: No mirror works.
@@ -41,7 +41,7 @@ def from_torchvision(name: str, folder: Path, largest: int, options: Sequence[Ma
 
 
 def from_debian(package: str, folder: Path) -> None:
-    """Download a Debian package and unpack it in `folder`, without root, installing it or running its scripts.
+    """Download a Debian package and unpack it in `folder`, without root and without running its scripts.
 
     Raises:
         UnusableError: There is no apt-get, or it cannot get the package.
@@ -57,13 +57,13 @@ def from_debian(package: str, folder: Path) -> None:
     for name in ("state", "cache"):
         (folder / name).mkdir()
     apt_get = ["apt-get", "-qq", *(f"-o{key}={value}" for key, value in options.items())]
-    # One broken repository fails the update, yet another may have the package: the download decides.
+    # The update fails if any repository is broken, but another may have the package: only the download counts.
     _run(folder, [*apt_get, "update"], [*apt_get, "download", package])
     _run(folder, ["dpkg-deb", "-x", *map(str, folder.glob(f"{package}_*.deb")), str(folder)])
 
 
 def _run(folder: Path, *commands: list[str]) -> None:
-    """Run commands in `folder`; if the last one fails, UnusableError has their first and their last complaint."""
+    """Run commands in `folder`; if the last one fails, UnusableError has the first and last line of their errors."""
     complaints: list[str] = []
     for command in commands:
         try:

@@ -1,4 +1,4 @@
-"""What a person should know of a data set before its samples are looked at: sizes, classes, and what to beware of."""
+"""A summary of a data set for the user: sizes, classes, and warnings."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,15 +13,15 @@ UNBALANCED = 10  # times as many images in one class as in another
 
 
 def findings(splits: Mapping[str, ImageDataset], notes: Sequence[str] = ()) -> dict[str, Any]:
-    """What `reports/prepare_data/data.json` says.
+    """The contents of `reports/prepare_data/data.json`.
 
     Args:
         splits: "train", "held_out" and "test".
-        notes: What is known of the files.
+        notes: Remarks on the files.
 
     Returns:
-        "img_shape", "digest" of all images and labels, "images" by split, "classes" with the images of each in all
-        splits, and "notes": sentences.
+        "img_shape"; "digest" of all images and labels; "images", their number by split; "classes", the number of images
+        by class, in all splits; and "notes", sentences.
     """
     train, test = splits["train"], splits["test"]
     classes = _classes(splits)

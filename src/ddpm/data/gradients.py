@@ -1,4 +1,4 @@
-"""The toy data: images whose colour runs evenly from one corner to the opposite one."""
+"""The toy data: linear colour gradients from one corner of the image to the opposite one."""
 
 from math import prod
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ddpm.run.params import Count, PictureShape, Section, check_size
 
-LEVELS = 255  # a corner's colour is one of 0..254
+LEVELS = 255  # corner values are 0..254
 
 
 class GenerateGradients(Section):
@@ -41,12 +41,12 @@ def gradient_images(
     [0, 1] along the diagonal is (a + g (b - a)) / 255.
 
     Args:
-        n_images: How many.
+        n_images: Number of images.
         img_size: (channels, height, width).
-        generator: Of the corner values; None: torch's global state.
+        generator: Random generator of the corner values; None: torch's global state.
 
     Returns:
-        Images in [0, 1], float32.
+        (n, channels, height, width) images in [0, 1], float32.
 
     Raises:
         ValueError: n_images is negative, or a size is below 1.
@@ -67,12 +67,12 @@ def diagonal_position(height: int, width: int, dtype: torch.dtype = torch.float3
 
 
 def nearest_corners(pixels: Float[Tensor, "*n h w"]) -> Int64[Tensor, "*n 2"]:
-    """The corner values of the gradient that is nearest to each channel, by squared distance.
+    """The corner values of the gradient nearest to each channel, by squared distance.
 
-    Exact: for every a, the best b is the whole number nearest to the lowest point of a parabola.
+    Exact: for every a, the best b is the integer nearest to the minimum of a parabola.
 
     Args:
-        pixels: Channels of at least 2 pixels, in [0, 1] or beyond.
+        pixels: Channels of at least 2 pixels; values may lie outside [0, 1].
 
     Returns:
         a and b of each channel, in 0..254.

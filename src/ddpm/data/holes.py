@@ -1,4 +1,4 @@
-"""Random holes in images, for networks that learn to fill them."""
+"""Random holes in images, to train and evaluate inpainting."""
 
 import torch
 from jaxtyping import Bool
@@ -6,12 +6,12 @@ from torch import Tensor
 
 from ddpm.run.seeding import generator
 
-WHOLE = 0.1  # share of the holes that are the whole image, so that a network still draws from nothing
-SIDES = 0.25, 0.75  # least and greatest side of a box, as a share of the image's
+WHOLE = 0.1  # probability of masking the whole image, so that a network can still generate unconditionally
+SIDES = 0.25, 0.75  # minimum and maximum side of a box, as fractions of the image's
 
 
 def hole(height: int, width: int, stream: torch.Generator, whole: float = WHOLE) -> Bool[Tensor, "1 h w"]:
-    """A hole of one or two boxes, or, by a chance of `whole`, the whole image: True where pixels are missing."""
+    """A hole of one or two boxes or, with probability `whole`, the whole image: True where pixels are missing."""
     mask = torch.zeros(1, height, width, dtype=torch.bool)
     share, *numbers = torch.rand(9, generator=stream).tolist()
     if share < whole:
@@ -24,14 +24,14 @@ def hole(height: int, width: int, stream: torch.Generator, whole: float = WHOLE)
 
 
 def holes(n: int, img_shape: tuple[int, ...], seed: int, stream: str, whole: float = WHOLE) -> Bool[Tensor, "n 1 h w"]:
-    """A hole for each of n images, by its number.
+    """A hole for each of n images, which depends on the seed, the stream and the image's index only.
 
     Args:
-        n: How many.
+        n: Number of images.
         img_shape: (channels, height, width) of the images.
         seed: Of the holes.
-        stream: Names them.
-        whole: Share of them that are the whole image.
+        stream: Name of the random stream.
+        whole: Probability of masking the whole image.
     """
     _, height, width = img_shape
     made = [hole(height, width, generator(seed, f"hole/{stream}", i), whole) for i in range(n)]

@@ -20,10 +20,10 @@ def find_idx(folder: Path, name: str) -> Path | None:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The array in an IDX file: two zeros, the type, the number of dimensions, their sizes, and the numbers.
+    """The array in an IDX file: two zero bytes, dtype, number of dimensions, their sizes, and the data.
 
     Raises:
-        UserError: It cannot be read, or is no such file.
+        UserError: The file cannot be read, or is not an IDX file of 8-bit numbers.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
@@ -45,7 +45,7 @@ def read_splits(folder: Path, prefixes: dict[str, str]) -> dict[str, np.ndarray]
 
     Args:
         folder: Where they are.
-        prefixes: What their names begin with, by split: {"train": "train", "test": "t10k"}.
+        prefixes: The prefixes of their names by split: {"train": "train", "test": "t10k"}.
     """
     paths = {
         f"{key}_{split}": find_idx(folder, f"{prefix}-{part}")

@@ -1,4 +1,4 @@
-"""The order in which training sees the images: shuffled each epoch, and computable from any step on."""
+"""The order of training images: shuffled each epoch, and computable from any step on."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -12,15 +12,15 @@ from ddpm.run.seeding import generator
 
 
 def batches(n_images: int, batch_size: int, seed: int, first: int = 0) -> Iterator[Int64[Tensor, "batch"]]:
-    """Yield the indices of the images in each batch, without end.
+    """Yield the indices of the images in each batch, indefinitely.
 
-    Each epoch is a new permutation that depends on (seed, epoch) alone. Its last batch may be smaller.
+    Each epoch is a new permutation that depends on (seed, epoch) only. Its last batch may be smaller.
 
     Args:
-        n_images: Images of an epoch.
-        batch_size: Images of a batch.
+        n_images: Images per epoch.
+        batch_size: Images per batch.
         seed: Of the permutations.
-        first: The number of the batch to begin with, from 0.
+        first: The index of the first batch, from 0.
     """
     per_epoch = ceil(n_images / batch_size)
     for epoch in count(first // per_epoch):

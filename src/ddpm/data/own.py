@@ -1,4 +1,4 @@
-"""Images that a user brings along: copies are left out, the rest is split, and what a person should know is noted."""
+"""User-supplied images: duplicates are removed, with a note to the user, and the rest is split."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -14,30 +14,30 @@ from ddpm.data.pictures import SMALLEST
 from ddpm.errors import UserError
 from ddpm.run.params import PARAMS
 
-LEAST = 3 * FEWEST  # images: for each of the splits
+LEAST = 3 * FEWEST  # minimum number of images, for three splits
 SPLIT = "train", "test"
-NAMED = 5  # files that a line names
+NAMED = 5  # maximum number of files that a message lists
 
 
 def refusal(path: Path, why: str) -> UserError:
-    """The error for data at `path` that cannot be taken, with the reason."""
+    """The error for unusable data at `path`, with the reason."""
     return UserError(f"{PARAMS}: data.path is {path}; {why}")
 
 
 def in_a_line(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
+    """The first names, and the number of further ones."""
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def split_sizes(n_images: int) -> tuple[int, int]:
-    """How many of the images are the training split, its held-out ones included, and how many the test split."""
+    """The sizes of the training split, including the held-out images, and of the test split."""
     n_test = held_out_by_default(n_images)
     return n_images - n_test, n_test
 
 
 def check_number(path: Path, n_images: int) -> None:
-    """Raise UserError if there are too few images to train on, to hold out and to test by."""
+    """Raise UserError if there are too few images for training, validation and test."""
     if n_images < LEAST:
         raise refusal(path, f"different images in it that can be read: {n_images}; at least {LEAST} are needed")
 
@@ -45,16 +45,16 @@ def check_number(path: Path, n_images: int) -> None:
 def without_copies(
     dataset: ImageDataset, names: Sequence[str], path: Path, notes: list[str]
 ) -> tuple[ImageDataset, ImageDataset]:
-    """The training and the test split, at random but the same for the same images in any order.
+    """A random training and test split, without duplicates, which does not depend on the order of the images.
 
-    Images are ordered by a digest of their pixels, so the splits depend neither on their order nor on their names. Of
-    images with the same pixels one is kept: a copy in two splits would make the scores wrong.
+    Images are sorted by a hash of their pixels, so the splits depend neither on their order nor on their names. Only
+    one of several identical images is kept: duplicates across splits would invalidate the scores.
 
     Args:
         dataset: All images, 8-bit.
-        names: What each image is called, for the notes.
-        path: Where they come from.
-        notes: Gets a line on copies, if there are any.
+        names: The name of each image, for the notes.
+        path: The source of the images, for messages.
+        notes: A line on duplicates is appended, if there are any.
 
     Raises:
         UserError: Too few are left.
@@ -85,7 +85,7 @@ def _note_copies(
 
 
 def small_labels(labels: Integer[Tensor, " n"], n_classes: int) -> Integer[Tensor, " n"]:
-    """Labels in the fewest bytes."""
+    """Labels in the smallest sufficient dtype."""
     return labels.to(torch.uint8 if n_classes <= 256 else torch.int32)
 
 
@@ -93,14 +93,14 @@ def from_arrays(path: Path, arrays: Mapping[str, np.ndarray], class_names: Seque
     """A data set of arrays in memory.
 
     Args:
-        path: Where they come from.
-        arrays: "x_train", and "y_train", "x_test" and "y_test" as far as they are there. Images are (n, h, w),
-            (n, h, w, c) or (n, c, h, w), 8-bit or floats in [0, 1]; labels are whole numbers from 0. Without test
-            images the training images are split.
-        class_names: Of the labels; empty for "0", "1", ...
+        path: The source of the arrays, for messages.
+        arrays: "x_train", and optionally "y_train", "x_test" and "y_test". Images are (n, h, w), (n, h, w, c) or
+            (n, c, h, w), 8-bit or floats in [0, 1]; labels are integers from 0. Without test images, the training
+            images are split.
+        class_names: Names of the labels; empty for "0", "1", ...
 
     Raises:
-        UserError: Images, labels and names do not go together, or there are too few.
+        UserError: Images, labels and names are inconsistent, or there are too few.
     """
     images = {split: _images(path, f"x_{split}", arrays[f"x_{split}"]) for split in SPLIT if f"x_{split}" in arrays}
     labels = {split: arrays[f"y_{split}"] for split in images if f"y_{split}" in arrays}
@@ -143,7 +143,7 @@ def from_arrays(path: Path, arrays: Mapping[str, np.ndarray], class_names: Seque
 
 
 def _images(path: Path, name: str, array: np.ndarray) -> UInt8[Tensor, "n c h w"]:
-    """Images at rest."""
+    """Images in the format in which they are stored."""
     if array.ndim == 3:
         array = array[:, None]
     elif array.ndim == 4 and array.shape[1] not in (1, 3):

@@ -1,7 +1,7 @@
-"""A picture file as an image of a data set: one size, grey or RGB, 8 bits.
+"""Picture files as images of a data set: of one size, grey or RGB, 8 bits.
 
-Whatever a file holds becomes what a viewer shows: turned as EXIF says, its first frame, transparency over a ground of
-one grey. The largest centred part of the wanted shape is cut out and resized (Lanczos).
+A file is read as a viewer shows it: with EXIF orientation, its first frame only, transparency over a grey background.
+It is cropped to the aspect ratio of the images around the centre, and resized (Lanczos).
 """
 
 import warnings
@@ -23,20 +23,20 @@ MOST_PIXELS = 50_000_000
 MOST_BYTES = 256 * 2**20
 GREY = "1", "L", "LA", "I", "I;16", "I;16B", "I;16L"
 SIXTEEN_BITS = "I", "I;16", "I;16B", "I;16L"
-ORIENTATION, TURNED = 0x0112, 5  # EXIF's tag, and the least of its values that swaps height and width
+ORIENTATION, TURNED = 0x0112, 5  # EXIF's tag; values from 5 on swap height and width
 
 
 class BrokenError(Exception):
-    """A file that is no picture that can be shown, with the reason."""
+    """A file that cannot be read as a picture, with the reason."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its picture before it is decoded.
+    """Properties of a picture that are known before it is decoded.
 
     Attributes:
         size: (height, width), as shown.
-        grey: Whether it has no colours.
+        grey: Whether its mode is greyscale.
     """
 
     size: tuple[int, int]
@@ -47,7 +47,7 @@ def read(path: Path) -> bytes:
     """The bytes of a file.
 
     Raises:
-        BrokenError: It cannot be read, or is larger than any picture.
+        BrokenError: It cannot be read, or is larger than MOST_BYTES.
     """
     try:
         with path.open("rb") as file:
@@ -60,10 +60,10 @@ def read(path: Path) -> bytes:
 
 
 def header(path: Path) -> Header:
-    """What a file says of its picture; the pixels are not read.
+    """The header of a picture file; pixels are not decoded.
 
     Raises:
-        BrokenError: It is no picture, or one that is too small or too large.
+        BrokenError: It is not a picture, or it is too small or too large.
     """
     try:
         with path.open("rb") as file, _checked(file) as image:
@@ -76,16 +76,16 @@ def header(path: Path) -> Header:
 
 
 def decode(content: bytes, channels: int, size: tuple[int, int], ground: int) -> UInt8[Tensor, "c h w"]:
-    """An image from the bytes of a file.
+    """Decode an image from the bytes of a file.
 
     Args:
-        content: The file.
+        content: The contents of the file.
         channels: 1 (grey) or 3 (RGB).
         size: (height, width) of the image.
-        ground: The grey that is seen where the picture is transparent, 0 to 255.
+        ground: Grey level of the background of transparent pictures, 0 to 255.
 
     Raises:
-        BrokenError: It is no picture, a damaged one, or one that is too small or too large.
+        BrokenError: It is not a picture, is damaged, or is too small or too large.
     """
     try:
         with warnings.catch_warnings(action="ignore"), _checked(BytesIO(content)) as image:  # of odd metadata
@@ -99,14 +99,14 @@ def decode(content: bytes, channels: int, size: tuple[int, int], ground: int) ->
 
 
 def open_picture(path: Path, img_shape: tuple[int, ...]) -> UInt8[Tensor, "c h w"]:
-    """A file that a person gives a network, on white ground.
+    """Open a picture file as input of a network, on a white background.
 
     Args:
         path: The file.
-        img_shape: (channels, height, width) that it must have; colours are made grey, and grey is made colours.
+        img_shape: (channels, height, width) of the result. The picture must have this size; its channels are converted.
 
     Raises:
-        UserError: It is no picture, or one of another size.
+        UserError: It is not a picture, or has another size.
     """
     channels, height, width = img_shape
     try:
@@ -119,7 +119,7 @@ def open_picture(path: Path, img_shape: tuple[int, ...]) -> UInt8[Tensor, "c h w
 
 
 def write_pngs(folder: Path, images: UInt8[Tensor, "n c h w"]) -> None:
-    """Write images into files `0.png` to `N.png`, all with the same number of digits; the folder is made if missing."""
+    """Write images into files `0.png` to `N.png`, all with the same number of digits; the folder is created."""
     folder.mkdir(parents=True, exist_ok=True)
     for i, image in enumerate(images.permute(0, 2, 3, 1).cpu().numpy()):
         name = folder / f"{i:0{len(str(len(images) - 1))}}.png"
@@ -127,7 +127,7 @@ def write_pngs(folder: Path, images: UInt8[Tensor, "n c h w"]) -> None:
 
 
 def _checked(file: object) -> Image.Image:
-    """An opened picture whose size is allowed."""
+    """Open a picture and check its size."""
     with warnings.catch_warnings(action="ignore"):  # of sizes, which are checked here
         try:
             image = Image.open(file)  # type: ignore[arg-type]
@@ -144,7 +144,7 @@ def _checked(file: object) -> Image.Image:
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:
-    """16 bits and floats are no range that Pillow converts: it would clip them."""
+    """Convert 16-bit pixels to 8 bits, since Pillow would clip them; floats are refused."""
     if image.mode == "F":
         raise BrokenError("its pixels are floating-point numbers, whose range is not known")
     if image.mode not in SIXTEEN_BITS:
@@ -156,7 +156,7 @@ def _in_8_bits(image: Image.Image) -> Image.Image:
 
 
 def _over(image: Image.Image, ground: int) -> Image.Image:
-    """What is seen of a picture that may be transparent."""
+    """Composite a picture that may be transparent over a grey background."""
     if not image.has_transparency_data:
         return image
     seen = image.convert("RGBA")

@@ -1,7 +1,7 @@
 """Images at a lower resolution, by average pooling.
 
-The mean of a block of pixels keeps its brightness and lets no pattern alias. It is linear in x_0, so that what a
-low-resolution image says of the whole one is known exactly for Gaussian data.
+Averaging blocks of pixels preserves brightness and limits aliasing. It is linear in x_0, so the posterior given a
+low-resolution image is known exactly for Gaussian data.
 """
 
 from dataclasses import replace
@@ -19,10 +19,10 @@ def pooled_shape(img_shape: tuple[int, ...], factor: int) -> tuple[int, ...]:
 
     Args:
         img_shape: (channels, height, width).
-        factor: Pixels a side of a block.
+        factor: Side of the pooled blocks in pixels.
 
     Raises:
-        ValueError: Blocks do not fill the image.
+        ValueError: factor does not divide height and width.
     """
     channels, height, width = img_shape
     if height % factor or width % factor:
@@ -31,11 +31,11 @@ def pooled_shape(img_shape: tuple[int, ...], factor: int) -> tuple[int, ...]:
 
 
 def pooled(images: Float[Tensor, "n c h w"], factor: int) -> Float[Tensor, "n c h2 w2"]:
-    """The mean of each block of `factor` x `factor` pixels; ValueError as `pooled_shape`."""
+    """The mean of each block of `factor` x `factor` pixels; ValueError as for `pooled_shape`."""
     pooled_shape(tuple(images.shape[1:]), factor)
     return F.avg_pool2d(images, factor)
 
 
 def pooled_dataset(dataset: ImageDataset, factor: int) -> ImageDataset:
-    """A data set at a lower resolution, rounded to 8 bits; ValueError as `pooled_shape`."""
+    """A data set at a lower resolution, rounded to 8 bits; ValueError as for `pooled_shape`."""
     return replace(dataset, images=to_uint8(denormalize_img(pooled(dataset.x0, factor))))

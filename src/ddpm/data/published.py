@@ -1,4 +1,4 @@
-"""Published data sets that torchvision downloads: kept in `.data/`, or read from a user's folder without a network."""
+"""Published data sets, downloaded by torchvision and cached in `.data/`, or read from a user's folder."""
 
 import logging
 import shutil
@@ -31,7 +31,7 @@ def from_idx(
     Args:
         name: A class of torchvision.datasets.
         class_names: Of its labels.
-        prefixes: What the names of its files begin with, by split.
+        prefixes: The prefixes of its file names, by split.
         options: Arguments of the class that choose what is downloaded.
     """
 
@@ -60,11 +60,11 @@ def from_idx(
 def from_class(
     name: str, inner: str, class_names: tuple[str, ...], options: Sequence[Mapping[str, Any]]
 ) -> Callable[[Path | None], Splits]:
-    """`load` of a data set that a class of torchvision reads, which checks the MD5 of its files.
+    """`load` of a data set that is read by a class of torchvision, which checks the MD5 of its files.
 
     Args:
         name: The class.
-        inner: The folder that its files lie in, below torchvision's `root`; "." for none.
+        inner: The folder of its files below torchvision's `root`; "." for none.
         class_names: Of its labels.
         options: Arguments of the class for the training and for the test split.
     """
@@ -90,10 +90,10 @@ def from_class(
 
 
 def fetched(name: str, options: Sequence[Mapping[str, Any]]) -> Path:
-    """The folder of a data set's files, downloaded unless they are there.
+    """The folder of a data set's files, downloaded if necessary.
 
     Raises:
-        UserError: The download fails; nothing half-written is left.
+        UserError: The download fails; no partial files are left.
     """
     kept = repo_root() / ".data" / name.lower()
     if kept.is_dir():

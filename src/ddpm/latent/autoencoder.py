@@ -1,6 +1,6 @@
-"""The autoencoder in whose latents a diffusion model works (Rombach et al. 2022, section 3.1).
+"""The autoencoder of Latent Diffusion (Rombach et al. 2022, section 3.1).
 
-An encoder divides height and width by `factor`, a bottleneck keeps latents tame, and a decoder makes images of them.
+An encoder downsamples images by `factor`, a bottleneck regularises the latents, and a decoder reconstructs images.
 """
 
 import json
@@ -27,18 +27,18 @@ from ddpm.run.files import load_tensors, write_tensors
 from ddpm.run.seeding import generator
 
 Factor = Literal[1, 2, 4, 8]
-BATCH = 256  # images at a time outside training
+BATCH = 256  # images per batch outside training
 
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """Shape of an `Autoencoder`.
+    """Config of an `Autoencoder`.
 
     Attributes:
         img_shape: (channels, height, width) of the images.
-        factor: f: height and width of an image over those of its latent. 1: images are their own latents.
+        factor: The downsampling factor f from image to latent. 1: images are their own latents.
         latent_channels: Channels of a latent.
-        channels: Feature maps at half the size of the images; twice as many below, half as many at full size.
+        channels: Feature maps at half the image size; twice as many below, half as many at full size.
         groups: Groups of each GroupNorm.
         bottleneck: "name" and options of the bottleneck.
     """
@@ -66,7 +66,7 @@ class AutoencoderConfig:
 
     @property
     def padding(self) -> tuple[int, int]:
-        """Rows and columns that are missing to a height and a width that `factor` divides."""
+        """Rows and columns to add so that `factor` divides height and width."""
         return -self.img_shape[1] % self.factor, -self.img_shape[2] % self.factor
 
     @property
@@ -88,13 +88,13 @@ class Residual(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """Encoder, bottleneck and decoder. Images whose size `factor` does not divide are padded with black, and cropped.
+    """Encoder, bottleneck and decoder. If `factor` does not divide the image size, images are padded with black.
 
     Args:
-        config: Its shape.
+        config: Its config.
 
     Attributes:
-        scale: By which latents are multiplied, so that those of the training images have variance 1.
+        scale: Factor on latents by which those of the training images have variance 1.
     """
 
     scale: Float[Tensor, ""]
@@ -124,16 +124,16 @@ class Autoencoder(nn.Module):
     def forward(
         self, images: Float[Tensor, "b c h w"], stream: torch.Generator
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b"]]:
-        """Reconstructions of images in [-1, 1], and the bottleneck's penalty of each."""
+        """Reconstructions of images in [-1, 1], and the bottleneck's penalty for each; `stream` seeds its noise."""
         latents, penalty = self.bottleneck(self.encoder(self._padded(images)), stream)
         return self._cropped(self.decoder(latents)), penalty
 
     def encode(self, images: Float[Tensor, "b c h w"], stream: torch.Generator) -> Float[Tensor, "b z h2 w2"]:
-        """Latents of images in [-1, 1], of variance 1; `stream` is that of the bottleneck's noise."""
+        """Latents of images in [-1, 1], scaled to variance 1; `stream` seeds the bottleneck's noise."""
         return self.scale * self.bottleneck.latents(self.encoder(self._padded(images)), stream)
 
     def decode(self, latents: Float[Tensor, "b z h2 w2"]) -> Float[Tensor, "b c h w"]:
-        """Images, of about [-1, 1], from latents of variance 1."""
+        """Images of about [-1, 1] from latents of variance 1."""
         return self._cropped(self.decoder(self.bottleneck.decodable(latents / self.scale)))
 
     def _padded(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
@@ -147,7 +147,7 @@ class Autoencoder(nn.Module):
 def encode_images(
     model: Autoencoder, images: UInt8[Tensor, "n c h w"], seed: int, compute: Compute = Compute()
 ) -> Float[Tensor, "n z h2 w2"]:
-    """Latents of 8-bit images, on the CPU; the noise of a batch is that of its number."""
+    """Latents of 8-bit images, on the CPU; the noise of a batch depends on the seed and its index."""
     made = []
     with torch.no_grad(), evaluation_mode(model):
         for number, batch in enumerate(images.split(BATCH)):
@@ -160,7 +160,7 @@ def encode_images(
 def decode_latents(
     model: Autoencoder, latents: Float[Tensor, "n z h2 w2"], compute: Compute = Compute()
 ) -> Float[Tensor, "n c h w"]:
-    """Images in about [-1, 1], where the latents are."""
+    """Images of about [-1, 1], on the device of the latents."""
     with torch.no_grad(), evaluation_mode(model), compute.autocast():
         made = [model.decode(batch.to(compute.device)) for batch in latents.split(BATCH)]
     return torch.cat(made).float().to(latents.device)
@@ -169,7 +169,7 @@ def decode_latents(
 def reconstructed(
     model: Autoencoder, images: UInt8[Tensor, "n c h w"], seed: int, compute: Compute = Compute()
 ) -> UInt8[Tensor, "n c h w"]:
-    """What is left of images after encoding and decoding: 8-bit as they are."""
+    """Reconstructions of 8-bit images, encoded and decoded, as 8-bit images."""
     return to_uint8(denormalize_img(decode_latents(model, encode_images(model, images, seed, compute), compute)))
 
 
@@ -185,7 +185,7 @@ def load_autoencoder(path: Path) -> Autoencoder:
         The autoencoder on the CPU, in eval mode and without gradients.
 
     Raises:
-        UserError: The file is missing, damaged, or no autoencoder.
+        UserError: The file is missing, damaged, or not an autoencoder.
     """
     weights = load_tensors(path)
     try:

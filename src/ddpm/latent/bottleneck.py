@@ -1,4 +1,4 @@
-"""What stands between encoder and decoder, so that latents are easy to learn (Rombach et al. 2022, section 3.1).
+"""The regularisation of latents between encoder and decoder (Rombach et al. 2022, section 3.1).
 
 Each kind is a file in `bottlenecks/`.
 """
@@ -23,8 +23,8 @@ class Bottleneck(nn.Module, ABC):
         channels: Of the latents.
 
     Attributes:
-        Options: The class of its options in params.yaml; they are arguments of its constructor.
-        channels_in: Channels that the encoder has to give.
+        Options: The class of its options in params.yaml, which are arguments of its constructor.
+        channels_in: Channels of the encoder's output.
     """
 
     Options: ClassVar[type[Section]]
@@ -37,17 +37,17 @@ class Bottleneck(nn.Module, ABC):
     def forward(
         self, encoded: Float[Tensor, "b c_in h w"], stream: torch.Generator
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b"]]:
-        """Latents as the decoder sees them while the autoencoder trains, and the penalty of each image.
+        """The input of the decoder in training, and the penalty for each image.
 
         Args:
-            encoded: What the encoder gives.
-            stream: Of noise, on the CPU.
+            encoded: The output of the encoder.
+            stream: Random generator of the noise, on the CPU.
         """
 
     @abstractmethod
     def latents(self, encoded: Float[Tensor, "b c_in h w"], stream: torch.Generator) -> Float[Tensor, "b c h w"]:
-        """The latents that a diffusion model learns."""
+        """The latents that a diffusion model is trained on."""
 
     def decodable(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Latents as a diffusion model draws them, made into what the decoder takes; as they are unless overridden."""
+        """Map latents drawn by a diffusion model to the input of the decoder; the identity unless overridden."""
         return latents

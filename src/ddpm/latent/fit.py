@@ -1,4 +1,7 @@
-"""Training an autoencoder (Rombach et al. 2022, section 3.1): the error of pixels, and the bottleneck's penalty."""
+"""Training of an autoencoder (Rombach et al. 2022, section 3.1): pixel error plus the bottleneck's penalty.
+
+Unlike in the paper, there is no perceptual and no adversarial loss.
+"""
 
 from functools import partial
 from typing import Annotated, Any
@@ -22,7 +25,7 @@ from ddpm.training.gradients import BatchGradient, check_micro_batches
 from ddpm.training.optimizers import lr_factor
 from ddpm.training.steps import take_steps
 
-N_SCALE = 2_048  # training images behind the scale of latents
+N_SCALE = 2_048  # training images from which the scale of latents is estimated
 
 
 class TrainAutoencoder(Chooses):
@@ -42,7 +45,7 @@ class TrainAutoencoder(Chooses):
 
     @property
     def most_processes(self) -> int:
-        """One a micro-batch."""
+        """One per micro-batch."""
         return self.micro_batches
 
     @model_validator(mode="after")
@@ -56,7 +59,7 @@ class TrainAutoencoder(Chooses):
         return {"bottleneck": BOTTLENECKS}
 
     def config(self, img_shape: tuple[int, ...]) -> AutoencoderConfig:
-        """The config for images of a shape; ValueError if there can be no such autoencoder."""
+        """The config for images of a shape; ValueError if it cannot be built."""
         own = {"name": self.bottleneck, **self.options("bottleneck").model_dump()}
         return AutoencoderConfig(img_shape, self.factor, self.latent_channels, self.channels, self.groups, own)
 
@@ -69,18 +72,18 @@ def fit_autoencoder(
     compute: Compute = Compute(),
     resume: Resume | None = None,
 ) -> list[tuple[int, float]]:
-    """Train `model` in place by Adam, with a learning rate that rises and then falls to zero, both linearly.
+    """Train `model` in place by Adam, with linear learning-rate warm-up and decay to 0.
 
     Args:
-        model: A new autoencoder. One of factor 1 has nothing to learn.
+        model: A new autoencoder. With factor 1 there is nothing to train.
         params: The hyper-parameters.
         train: 8-bit images.
-        seed: All randomness comes from (seed, step).
-        compute: The device and its precision.
-        resume: Keeps the state on disk, so that an interrupted run goes on to the same bits.
+        seed: Seed of all randomness, together with the step.
+        compute: Device and precision.
+        resume: Saves the state to disk, so that an interrupted run resumes with bit-identical results.
 
     Returns:
-        (step, mean loss since the row before) every `log_interval` steps and after the last one.
+        (step, mean loss since the previous row) every `log_interval` steps and after the last one; empty with factor 1.
 
     Raises:
         UserError: Training diverged; `resume` keeps the state before that step.
@@ -106,18 +109,18 @@ def fit_autoencoder(
 def _losses_of_part(
     model: Autoencoder, images: Float[Tensor, "b c h w"], compute: Compute, seed: int, k: int, part: slice
 ) -> Float[Tensor, " p"]:
-    """The losses of micro-batch k, with noise of its own."""
+    """The losses of micro-batch k, whose noise is seeded by k."""
     with compute.autocast():
         made, penalty = model(images[part], generator(seed, "micro-batch", k))
     return error(images[part], made.float()) + penalty
 
 
 def error(images: Float[Tensor, "b c h w"], made: Float[Tensor, "b c h w"]) -> Float[Tensor, "b"]:
-    """The mean absolute error of each image, as in the paper's code: squares would blur more."""
+    """The mean absolute error of each image, as in the paper's code: squared errors blur more."""
     return (images - made).abs().mean(dim=(1, 2, 3))
 
 
 def set_scale(model: Autoencoder, train: ImageDataset, seed: int, compute: Compute = Compute()) -> None:
-    """Set the scale by which latents of the first training images have variance 1."""
+    """Set the scale so that latents of the first training images have variance 1."""
     latents = encode_images(model, train.images[:N_SCALE], seed, compute) / model.scale.cpu()
     model.scale.fill_(1 / latents.std(correction=0))

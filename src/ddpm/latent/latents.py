@@ -1,4 +1,4 @@
-"""Latents in the place of images, for what trains and evaluates diffusion models."""
+"""Data sets of latents, for training and evaluating diffusion models."""
 
 from dataclasses import dataclass, replace
 
@@ -10,10 +10,10 @@ from ddpm.data.dataset import ImageDataset
 
 @dataclass(frozen=True, kw_only=True)
 class LatentDataset(ImageDataset):
-    """Latents of a split, of variance 1, in the place of its images: networks take them as they are.
+    """Latents of a split, of variance 1, in place of its images, without normalisation to [-1, 1].
 
     Attributes:
-        origin: The split, whose images a conditioning sees.
+        origin: The split, whose images are the input of a conditioning.
     """
 
     origin: ImageDataset

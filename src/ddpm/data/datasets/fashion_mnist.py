@@ -1,6 +1,6 @@
 """FashionMNIST (Xiao et al. 2017), from torchvision's mirror, Debian's package or a user's folder.
 
-Whichever serves, the contents of the four files must be those that were published.
+Whatever the source, the contents of the four files are checked against the published ones.
 """
 
 import gzip
@@ -35,10 +35,10 @@ def load(folder: Path | None = None) -> tuple[ImageDataset, ImageDataset]:
     """The training and the test split.
 
     Args:
-        folder: A folder with the four files, gzipped or not. None: those downloaded before, else download them.
+        folder: A folder with the four files, gzipped or not. None: use the cached files, or download them.
 
     Raises:
-        UserError: `folder` lacks a file or holds another one than was published, or no source works.
+        UserError: A file in `folder` is missing or differs from the published one, or no source works.
     """
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
@@ -60,7 +60,7 @@ def _read(root: Path, train: bool) -> ImageDataset:
 
 
 def _fetch(root: Path) -> None:
-    """Unpack the files of the first source that works, and keep them for the next time."""
+    """Unpack the files of the first source that works, and cache them."""
     kept = repo_root() / ".data/fashion_mnist"
     reasons = []
     for name, serve in (("kept files", lambda _: kept), ("mirror", _from_mirror), ("Debian's package", _from_package)):

@@ -24,9 +24,9 @@ Side = Annotated[int, Ge(SMALLEST), Le(1024)]
 class FolderOptions(Section):
     """Options of data set `folder`.
 
-    size: pixels a side, or [height, width]; the largest centred part of that shape is cut out and resized. null: as the
-    pictures are, if all have one size of at most 64 pixels, else 32. channels: 1 (grey) or 3 (RGB); null: 3 if any has
-    colours. ground: the grey behind transparent pictures. broken: what to do about files that cannot be read.
+    size: side in pixels, or [height, width]; pictures are centre-cropped to that shape and resized. null: the pictures'
+    size if they all have the same, of at most 64 pixels, else 32. channels: 1 (grey) or 3 (RGB); null: 3 if any picture
+    is in colour. ground: background for transparent pictures. broken: what to do about unreadable files.
     """
 
     size: Side | Annotated[list[Side], Len(2, 2)] | None = None
@@ -36,10 +36,10 @@ class FolderOptions(Section):
 
 
 def find(folder: Path, options: FolderOptions) -> DatasetSource:
-    """Look at the names and headers of all pictures; none is decoded.
+    """Read the names and headers of all pictures, without decoding them.
 
     Raises:
-        UserError: There are none, too few, or some that cannot be read.
+        UserError: There are none or too few, or some cannot be read.
     """
     classes, notes = picture_files(folder), list[str]()
     headers, broken = dict[Path, Header](), dict[Path, str]()
@@ -53,7 +53,7 @@ def find(folder: Path, options: FolderOptions) -> DatasetSource:
     height, width = _size(options, list(headers.values()))
     channels = options.channels or (1 if all(found.grey for found in headers.values()) else 3)
     names = tuple(sorted({classes[path] for path in headers}))
-    names = names if len(names) > 1 else ()  # one class tells nothing
+    names = names if len(names) > 1 else ()  # a single class is no information
     n_train, n_test = split_sizes(len(headers))
     labels = {path: names.index(classes[path]) if names else 0 for path in sorted(headers)}
     shape = channels, height, width
@@ -65,12 +65,12 @@ def find(folder: Path, options: FolderOptions) -> DatasetSource:
 
 
 def picture_files(folder: Path) -> dict[Path, str]:
-    """The class of each picture in a folder and its subfolders: the subfolder of `folder` that it lies in, or "".
+    """The class of each picture in a folder and its subfolders: the subfolder of `folder` that it is in, or "".
 
-    Names that begin with a dot are left out. Links to folders are not followed.
+    Names that start with a dot are ignored. Links to folders are not followed.
 
     Raises:
-        UserError: The folder cannot be read, has no pictures, or has some in classes and some beside them.
+        UserError: The folder cannot be read, has no pictures, or has pictures both in subfolders and outside of them.
     """
     if not folder.is_dir():
         raise refusal(folder, "there is no such folder")

@@ -1,6 +1,6 @@
-"""IDX files as MNIST has them: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-..., gzipped or not.
+"""IDX files named as those of MNIST: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-..., gzipped or not.
 
-Labels may be missing, and so may test images: then the training images are split.
+Labels are optional, and so are test images, without which the training images are split.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from ddpm.run.params import NoOptions
 
 
 def find(folder: Path, _: NoOptions) -> DatasetSource:
-    """Read the files of a folder; UserError if they are no such files, or do not go together."""
+    """Read the files of a folder; UserError if they are not IDX files, or inconsistent."""
     if not folder.is_dir():
         raise refusal(folder, "there is no such folder")
     arrays = read_splits(folder, {"train": "train", "test": "t10k"})

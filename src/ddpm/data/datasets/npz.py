@@ -1,4 +1,4 @@
-"""A file of NumPy arrays: x_train, and as far as they are there y_train, x_test, y_test and class_names."""
+"""A .npz file of NumPy arrays: x_train, and optionally y_train, x_test, y_test and class_names."""
 
 import zipfile
 from pathlib import Path
@@ -11,7 +11,7 @@ from ddpm.run.params import NoOptions
 
 
 def find(path: Path, _: NoOptions) -> DatasetSource:
-    """Read a file; UserError if it is none, or its arrays do not go together. Nothing is unpickled."""
+    """Read a file; UserError if it is not a .npz file, or its arrays are inconsistent. Nothing is unpickled."""
     if not path.is_file():
         raise refusal(path, "there is no such file")
     try:

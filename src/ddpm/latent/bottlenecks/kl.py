@@ -1,4 +1,4 @@
-"""A variational bottleneck: latents are noisy, and drawn towards a standard normal (Kingma & Welling 2014)."""
+"""A variational bottleneck: latents are noisy and regularised towards a standard normal (Kingma & Welling 2014)."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ LOWEST, HIGHEST = -30.0, 20.0  # of the logarithm of the variance
 
 
 class KLOptions(Section):
-    """weight: of the KL divergence, a mean over the numbers of a latent, beside the mean error of a pixel."""
+    """weight: of the KL divergence, averaged over a latent's components, next to the mean error per pixel."""
 
     weight: Annotated[float, Ge(0), Le(1)] = 1e-4
 
@@ -23,8 +23,8 @@ class KL(Bottleneck):
     """q(z | x) = N(mean, variance), both from the encoder; the penalty is its KL divergence from N(0, 1).
 
     Args:
-        channels: Of the latents.
-        weight: Of the penalty.
+        channels: Channels of the latents.
+        weight: Weight of the penalty.
     """
 
     Options = KLOptions
@@ -52,12 +52,12 @@ def moments(encoded: Float[Tensor, "b c_in h w"]) -> tuple[Float[Tensor, "b c h 
 def drawn(
     mean: Float[Tensor, "*shape"], log_variance: Float[Tensor, "*shape"], stream: torch.Generator
 ) -> Float[Tensor, "*shape"]:
-    """z ~ q(z | x), by the reparameterisation: gradients reach mean and variance."""
+    """z ~ q(z | x), by the reparametrisation trick."""
     return mean + (log_variance / 2).exp() * torch.randn(mean.shape, generator=stream).to(mean)
 
 
 def kl(mean: Float[Tensor, "b c h w"], log_variance: Float[Tensor, "b c h w"]) -> Float[Tensor, "b"]:
-    """KL(N(mean, variance) || N(0, 1)) in nats, a mean over the numbers of each latent."""
+    """KL(N(mean, variance) || N(0, 1)) in nats, averaged over the components of each latent."""
     return (mean.square() + log_variance.exp() - 1 - log_variance).mean(dim=(1, 2, 3)) / 2
 
 

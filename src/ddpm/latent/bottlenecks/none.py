@@ -1,4 +1,4 @@
-"""No bottleneck: latents are what the encoder gives. With factor 1 they are the images themselves."""
+"""No bottleneck: latents are the output of the encoder. With factor 1 they are the images themselves."""
 
 import torch
 from jaxtyping import Float
@@ -9,7 +9,7 @@ from ddpm.run.params import NoOptions
 
 
 class Nothing(Bottleneck):
-    """Passes latents on; its penalty is 0."""
+    """The identity, with penalty 0."""
 
     Options = NoOptions
 
