@@ -1,7 +1,7 @@
-"""Whether images show what their captions say: the attributes by the pixel rules, the class by a classifier.
+"""Whether images match their captions: attributes are measured by pixel rules, the class by a classifier.
 
-An image adheres if its class is the caption's and each attribute that the caption says is measured in it, by the rules
-of that class. What a caption does not say is left open.
+An image matches if it has the caption's class and each attribute value that the caption mentions, by the rules of that
+class. Attributes that a caption does not mention are ignored.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from ddpm.captions.grammar import parse
 
 
 class Adherence(NamedTuple):
-    """What agrees, image by image.
+    """Which parts of the captions the images match.
 
     Attributes:
-        item: The class.
-        said: Whether the caption says a value, attribute by attribute.
-        shown: Whether the image shows that value.
+        item: Whether the image has the caption's class.
+        said: Whether the caption mentions a value, for each attribute.
+        shown: Whether the image has the mentioned value, for each attribute.
     """
 
     item: Bool[Tensor, " n"]
@@ -30,12 +30,12 @@ class Adherence(NamedTuple):
 
     @property
     def whole(self) -> Bool[Tensor, " n"]:
-        """Whether all that the caption says is there."""
+        """Whether each image matches its whole caption."""
         return self.item & (self.shown | ~self.said).all(1)
 
     @property
     def shares(self) -> dict[str, float]:
-        """Shares of the images in which the whole caption, the class and each attribute that was said are right."""
+        """Shares of images that match the whole caption, the class, and each attribute that the caption mentions."""
         found = {"whole": self.whole, "class": self.item}
         for column, name in enumerate(ATTRIBUTES):
             if (said := self.said[:, column]).any():
@@ -47,9 +47,9 @@ def adherence(images: UInt8[Tensor, "n c h w"], captions: Sequence[str], classes
     """Compare images with their captions.
 
     Args:
-        images: 8-bit.
-        captions: One an image.
-        classes: What a classifier sees in each image.
+        images: 8-bit images.
+        captions: One per image.
+        classes: The class of each image, as predicted by a classifier.
 
     Raises:
         UserError: A caption cannot be parsed.

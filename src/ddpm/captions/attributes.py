@@ -1,8 +1,8 @@
 """Attributes of FashionMNIST's items, measured from the pixels by rules.
 
-A rule has two thresholds. An image below the first has the attribute's first value, one above the second has the other
-value, and one between them has none: a person would not be sure either. The thresholds were chosen by looking at
-images of the training split; docs/captions.md says how.
+A rule has two thresholds. An image below the first has the attribute's first value, one above the second the other
+value, and one in between has none, since it is ambiguous. The thresholds were chosen by looking at images of the
+training split (see docs/captions.md).
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from torch import Tensor
 from ddpm.captions.measures import arch, breadth, brightness, contrast, hem, stature
 from ddpm.images import from_uint8
 
-# Values by attribute; in tensors 1 and 2, and 0 for none. The first value measures less than the second.
+# Values by attribute, encoded as 1 and 2 in tensors, with 0 for none. The first value has the lower measure.
 ATTRIBUTES = {
     "tone": ("dark", "light"),
     "pattern": ("plain", "patterned"),
@@ -30,7 +30,7 @@ VALUES = tuple(value for pair in ATTRIBUTES.values() for value in pair)
 
 
 class Rule(NamedTuple):
-    """Below `low` is an attribute's first value, above `high` its second."""
+    """A measure and its thresholds: below `low` an image has the attribute's first value, above `high` the second."""
 
     measure: Callable[[Float[Tensor, "n h w"]], Float[Tensor, " n"]]
     low: float
@@ -38,7 +38,7 @@ class Rule(NamedTuple):
 
 
 TONE, PATTERN = Rule(brightness, 0.5, 0.65), Rule(contrast, 0.055, 0.085)
-# The attributes of each class, by its number. Light stripes on dark leather, and a heel's height, look alike in shoes.
+# The attributes of each class, by its index. Shoes have no pattern: light stripes on dark leather are ambiguous.
 RULES: tuple[dict[str, Rule], ...] = (
     {"tone": TONE, "pattern": PATTERN, "width": Rule(breadth, 0.48, 0.58)},  # T-shirt/top: tank tops are narrow
     {"tone": TONE, "width": Rule(breadth, 0.31, 0.36)},  # Trouser
@@ -54,14 +54,14 @@ RULES: tuple[dict[str, Rule], ...] = (
 
 
 def measured(images: UInt8[Tensor, "n c h w"], items: Integer[Tensor, " n"]) -> Int64[Tensor, "n attributes"]:
-    """The values of images by the rules of their classes.
+    """The attribute values of images, by the rules of their classes.
 
     Args:
-        images: 8-bit; colours are averaged.
-        items: Class numbers of FashionMNIST.
+        images: 8-bit; channels are averaged.
+        items: Class indices of FashionMNIST.
 
     Returns:
-        A column for each of ATTRIBUTES: 1 or 2 for its first or second value, 0 for none.
+        One column per attribute: 1 or 2 for its first or second value, 0 for none.
     """
     grey, found = from_uint8(images).mean(1), torch.zeros(len(images), len(NAMES), dtype=torch.int64)
     for item, rules in enumerate(RULES):
@@ -86,6 +86,6 @@ def _has(values: Int64[Tensor, "n attributes"], value: str) -> Tensor:
 
 
 def measured_together(first: str, second: str) -> bool:
-    """Whether the two values are of two attributes that one class has."""
+    """Whether the values belong to two attributes that one class has both."""
     names = {NAMES[VALUES.index(value) // 2] for value in (first, second)}
     return len(names) == 2 and any(names <= rules.keys() for rules in RULES)

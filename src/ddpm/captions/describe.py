@@ -1,4 +1,4 @@
-"""Captions of images: what the rules measure, rendered as a caption that is a function of the image alone."""
+"""Captions of images: measured attributes, rendered as text that depends on the image only."""
 
 import hashlib
 from random import Random
@@ -9,20 +9,19 @@ from torch import Tensor
 from ddpm.captions.attributes import VALUES, measured
 from ddpm.captions.grammar import Meaning, render
 
-SAID = 0.75  # share of the measured values that a caption says
+SAID = 0.75  # probability that a caption mentions a measured value
 
 
 def described(
     images: UInt8[Tensor, "n c h w"], items: Integer[Tensor, " n"]
 ) -> tuple[list[str], Int64[Tensor, "n attributes"]]:
-    """A caption of each image, and all that was measured.
+    """A caption of each image, and its measured attributes.
 
-    The image's own bytes choose what the caption says and how, so that it depends neither on a seed nor on the images
-    beside it.
+    The random choices are seeded by a hash of the image, so a caption depends neither on a seed nor on other images.
 
     Args:
-        images: 8-bit.
-        items: Class numbers of FashionMNIST.
+        images: 8-bit images.
+        items: Class indices of FashionMNIST.
 
     Returns:
         The captions, and `attributes.measured`.
@@ -38,5 +37,5 @@ def described(
 
 
 def meaning_of(item: int, row: Int64[Tensor, " attributes"]) -> Meaning:
-    """The meaning of a row of `attributes.measured`: all that it has a value for."""
+    """The meaning of a row of `attributes.measured`, with all of its values."""
     return Meaning(item, tuple(VALUES[2 * i + number - 1] for i, number in enumerate(row.tolist()) if number))

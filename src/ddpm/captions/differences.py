@@ -16,12 +16,12 @@ from ddpm.run.seeding import derive_seed
 
 
 class Difference(NamedTuple):
-    """Images that show a value, and what they would be called without and with another one in its place.
+    """Images with an attribute value, and their captions with this value and with the other one.
 
     Attributes:
-        images: Their numbers.
-        before: Captions that say all that is measured in them, as rows of `vocabulary.tokens`.
-        after: The same with the other value.
+        images: Their indices.
+        before: Captions with all measured values of the images, as rows of `vocabulary.tokens`.
+        after: The same captions with the other value.
     """
 
     images: Int64[Tensor, " n"]
@@ -32,18 +32,18 @@ class Difference(NamedTuple):
 def choose_difference(
     split: CaptionedSplit, labels: Integer[Tensor, " n"], first: str, second: str, most: int, seed: int
 ) -> Difference:
-    """The first images that show a value, and their captions before and after it is another.
+    """The first images with a value, and their captions with this value and with the other one.
 
     Args:
-        split: Of held-out images.
+        split: The captions of held-out images.
         labels: Their classes.
         first: A value, such as "dark".
         second: The other value of its attribute.
-        most: How many images, if there are as many.
-        seed: Of the wording, which is the same before and after but for the value's own words.
+        most: Maximum number of images.
+        seed: Of the wording, which differs only in the words for the value.
 
     Raises:
-        UserError: No image shows the value.
+        UserError: No image has the value.
     """
     column, number = divmod(VALUES.index(first), 2)
     chosen = (split.values[:, column] == number + 1).nonzero()[:most, 0]
@@ -57,7 +57,7 @@ def choose_difference(
 
 
 def _changed(caption: str, first: str, second: str) -> str:
-    """The caption with words for `second` in the place of those for `first`."""
+    """The caption with the words for `first` replaced by those for `second`."""
     detail, other = (" ".join(DETAILS.get(value, ())) for value in (first, second))
     words = (ADJECTIVES[second][0] if MEANS.get(word) == first else word for word in caption.split())
     return " ".join(words).replace(detail, other)

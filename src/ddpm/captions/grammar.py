@@ -1,4 +1,4 @@
-"""Captions: a class and attributes in plain words, rendered in many ways and parsed back.
+"""The grammar of captions: a class and attributes, rendered as text in many ways, and parsed.
 
 caption    = ["a"] adjective* NOUN ["with" detail] [relative adjective ("and" adjective)*]
 relative   = "that is" | "that are"
@@ -48,16 +48,16 @@ DETAILS_IN_WORDS = ", ".join(" ".join(words) for words in DETAILS.values())
 MEANS = {word: value for value, words in ADJECTIVES.items() for word in words}
 NAMES_ITEM = {noun: item for item, nouns in enumerate(NOUNS) for noun in nouns}
 RELATIVE = {False: ("that", "is"), True: ("that", "are")}
-LINKS = {"a", "and", "that", "is", "are"}  # words without a meaning of their own
+LINKS = {"a", "and", "that", "is", "are"}  # function words
 WORDS = sorted({*MEANS, *NAMES_ITEM, *LINKS, *sum(DETAILS.values(), ())})
 
 
 class Meaning(NamedTuple):
-    """What a caption says.
+    """The meaning of a caption.
 
     Attributes:
-        item: A class number of FashionMNIST.
-        values: Of its attributes, in the order of ATTRIBUTES; at most one of each.
+        item: A class index of FashionMNIST.
+        values: Attribute values, in the order of ATTRIBUTES; at most one per attribute.
     """
 
     item: int
@@ -65,7 +65,7 @@ class Meaning(NamedTuple):
 
 
 def render(meaning: Meaning, rng: Random) -> str:
-    """A caption with this meaning: its synonyms and the order of its words are drawn from `rng`."""
+    """A caption with this meaning; synonyms and word order are drawn from `rng`."""
     noun = rng.choice(NOUNS[meaning.item])
     details = [value for value in meaning.values if value in DETAILS and rng.random() < 0.5]
     adjectives = [rng.choice(ADJECTIVES[value]) for value in meaning.values if value not in details]
@@ -79,10 +79,10 @@ def render(meaning: Meaning, rng: Random) -> str:
 
 
 def parse(caption: str) -> Meaning:
-    """What a caption says; the order of its words does not matter, but for those of a detail.
+    """The meaning of a caption; word order does not matter, except within a detail.
 
     Raises:
-        UserError: It names no item, or two, or says two values of one attribute, or has words out of place.
+        UserError: It names no item or several, has two values of one attribute, or has words out of place.
     """
     text = f" {' '.join(caption.lower().split())} "
     said = set[str]()

@@ -1,4 +1,4 @@
-"""Captions that params.yaml names, for the figure of captions and guidance scales."""
+"""Captions and guidance scales of a figure, from params.yaml."""
 
 from typing import Annotated
 
@@ -25,7 +25,7 @@ GuidanceScale = Annotated[float, Ge(1), Le(100)]
 
 
 class Grid(Section):
-    """Captions, guidance scales and samples of each pair."""
+    """Captions, guidance scales, and n, the number of samples per pair."""
 
     captions: Annotated[list[CaptionText], Len(1, 16)]
     scales: Annotated[list[GuidanceScale], Len(1, 8)]

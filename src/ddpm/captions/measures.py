@@ -1,7 +1,7 @@
-"""What can be measured of an item on a black ground: brightness, contrast and shape.
+"""Measures of an item on a black background: brightness, contrast and shape.
 
-Every measure takes images in [0, 1], (n, h, w), and gives one number an image. The item is all pixels brighter than
-`GROUND`. An empty image measures 0.
+Every measure maps images in [0, 1], (n, h, w), to one number per image. The item is all pixels brighter than `GROUND`.
+The measure of an empty image is 0.
 """
 
 import torch
@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-GROUND = 0.1  # pixels as dark as this are the ground
-HEM = 0.6, 0.8  # rows in which long sleeves hang beside the body, as shares of the height
-WAIST = 0.35, 0.7  # columns between the ball of a foot and its heel, as shares of the width
+GROUND = 0.1  # pixels up to this value are background
+HEM = 0.6, 0.8  # rows where long sleeves hang next to the body, as fractions of the height
+WAIST = 0.35, 0.7  # columns between the ball of the foot and the heel, as fractions of the width
 
 
 def brightness(images: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:
@@ -21,8 +21,8 @@ def brightness(images: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:
 
 
 def contrast(images: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:
-    """Mean absolute difference of neighbouring pixels, from 0 to 1; the item's outline does not count."""
-    inner = 1 - F.max_pool2d(1 - (images > GROUND).float()[:, None], 3, stride=1, padding=1)[:, 0]  # a pixel less
+    """Mean absolute difference of neighbouring pixels, from 0 to 1, excluding the item's outline."""
+    inner = 1 - F.max_pool2d(1 - (images > GROUND).float()[:, None], 3, stride=1, padding=1)[:, 0]  # eroded by a pixel
     total, pairs = torch.zeros(len(images)), torch.zeros(len(images))
     for along in (1, 2):
         size = images.shape[along] - 1
@@ -33,19 +33,19 @@ def contrast(images: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:
 
 
 def breadth(images: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:
-    """Mean width of the item's rows, as a share of its height."""
+    """Mean width of the item's rows, divided by its height."""
     item = images > GROUND
     return item.sum((1, 2)) / item.any(2).sum(1).clamp(min=1) ** 2
 
 
 def stature(images: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:
-    """Height of the item, as a share of its width."""
+    """Height of the item, divided by its width."""
     item = images > GROUND
     return item.any(2).sum(1) / item.any(1).sum(1).clamp(min=1)
 
 
 def hem(images: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:
-    """Distance between the item's left and right edge where hands would be, as a share of the image's width."""
+    """Distance between the item's left and right edges at the height of the hands, divided by the image's width."""
     first, last = (round(share * images.shape[1]) for share in HEM)
     item = (images > GROUND)[:, first:last]
     spans = item.cummax(2).values & item.flip(2).cummax(2).values.flip(2)
@@ -53,10 +53,10 @@ def hem(images: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:
 
 
 def arch(images: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:
-    """Mean height of the middle of a shoe above the floor that it stands on, as a share of the image's height."""
+    """Mean height of the middle of a shoe above the floor, divided by the image's height."""
     first, last = (round(share * images.shape[2]) for share in WAIST)
     item = images > GROUND
-    below = item.flip(1).cummax(1).values.logical_not().sum(1)  # rows of ground below the item, column by column
+    below = item.flip(1).cummax(1).values.logical_not().sum(1)  # rows of background below the item, by column
     floor = torch.where(item.any(1), below, images.shape[1]).amin(1, keepdim=True)
     lifted = torch.where(item.any(1), below - floor, 0)
     return lifted[:, first:last].float().mean(1) / images.shape[1]

@@ -1,4 +1,4 @@
-"""Captions to draw samples for: all that is measured in held-out images, with and without the withheld pairs."""
+"""Captions to draw samples for: full captions of held-out images, with and without withheld pairs."""
 
 from random import Random
 from typing import NamedTuple
@@ -20,8 +20,8 @@ class Prompts(NamedTuple):
 
     Attributes:
         tokens: Rows of `vocabulary.tokens`.
-        seen: Whether a caption says no pair that was withheld from training.
-        images: The numbers of the images that the captions are of.
+        seen: Whether a caption has no pair that was withheld from training.
+        images: The indices of the images that the captions are of.
     """
 
     tokens: Int64[Tensor, "n length"]
@@ -32,18 +32,17 @@ class Prompts(NamedTuple):
 def choose_prompts(
     split: CaptionedSplit, labels: Integer[Tensor, " n"], n_seen: int, n_withheld: int, seed: int
 ) -> Prompts:
-    """Captions that say all that was measured, of the first images without and with a withheld pair.
+    """Captions with all measured values, for the first images without and with a withheld pair.
 
     Args:
-        split: Of held-out images.
+        split: The captions of held-out images.
         labels: Their classes.
         n_seen: Captions without a withheld pair.
         n_withheld: Captions with one; images repeat if there are fewer.
         seed: Of the wording.
 
     Raises:
-        UserError: There are fewer images without a pair than `n_seen`, or captions with one are wanted and no image has
-            one.
+        UserError: Fewer than `n_seen` images have no withheld pair, or n_withheld is above 0 and no image has one.
     """
     without, with_pair = split.seen.nonzero()[:, 0], (~split.seen).nonzero()[:, 0]
     if len(without) < n_seen or (n_withheld and not len(with_pair)):

@@ -33,8 +33,8 @@ Pair = Annotated[tuple[str, str], Strict(False), AfterValidator(_a_pair)]
 class Captions(Section):
     """Section `captions` of doors/captions.
 
-    withheld: pairs of attribute values; training images that show both are not trained on. n_shown: images of each
-    value in the figure.
+    withheld: pairs of attribute values; images that show both are left out of training. n_shown: images per value in
+    the figure.
     """
 
     withheld: Annotated[list[Pair], Len(0, 20)]
@@ -47,7 +47,7 @@ class CaptionedSplit(NamedTuple):
     Attributes:
         tokens: Rows of `vocabulary.tokens`.
         values: `attributes.measured`.
-        seen: Whether an image shows none of the withheld pairs.
+        seen: Whether an image has none of the withheld pairs.
     """
 
     tokens: Int64[Tensor, "n length"]
@@ -59,7 +59,7 @@ def caption_split(dataset: ImageDataset, withheld: list[tuple[str, str]]) -> Cap
     """Caption each image of a split.
 
     Raises:
-        UserError: The data set has no classes, or others than those that captions have words for.
+        UserError: The data set has no classes, or not those of FashionMNIST.
     """
     if dataset.labels is None or len(dataset.class_names) != len(RULES):
         raise UserError(f"captions are made for the {len(RULES)} classes of FashionMNIST; this data set has others")
@@ -73,13 +73,13 @@ def save_split(path: Path, split: CaptionedSplit) -> None:
 
 
 def load_split(path: Path) -> CaptionedSplit:
-    """Read what `save_split` wrote; UserError if it is not there or another file."""
+    """Read what `save_split` wrote; UserError if the file is missing or damaged."""
     tensors = load_tensors(path)
     return CaptionedSplit(*(tensors[name] for name in CaptionedSplit._fields))
 
 
 def summary(splits: Mapping[str, CaptionedSplit]) -> dict[str, Any]:
-    """How many training images have each value, how many images are withheld, and how many captions there are."""
+    """Numbers of words and distinct captions, of images and withheld images by split, and of images by value."""
     train = splits["train"]
     return {
         "words": SIZE - 1,

@@ -1,4 +1,4 @@
-"""Captions as tokens: a token is a word, and a row is padded to `LENGTH`. A row of padding alone is no caption."""
+"""Tokenisation of captions: a token is a word, and rows are padded to `LENGTH`. Only padding is the empty caption."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -13,12 +13,12 @@ from ddpm.errors import UserError
 PADDING = 0
 LENGTH = 12  # words; the grammar's longest caption has ten
 NUMBERS = {word: number for number, word in enumerate(WORDS, start=1)}
-SIZE = len(WORDS) + 1  # of the vocabulary, with the padding
-NEAREST = 3  # known words that are shown for an unknown one
+SIZE = len(WORDS) + 1  # of the vocabulary, including padding
+NEAREST = 3  # maximum number of suggestions for an unknown word
 
 
 def tokens(captions: Sequence[str]) -> Int64[Tensor, "n length"]:
-    """The word numbers of captions, from 1, padded with 0.
+    """The token IDs of captions, from 1, padded with 0.
 
     Raises:
         UserError: A caption is empty or too long, or has an unknown word: the message lists the nearest known ones.
@@ -27,7 +27,7 @@ def tokens(captions: Sequence[str]) -> Int64[Tensor, "n length"]:
 
 
 def captions(rows: Integer[Tensor, "n length"]) -> list[str]:
-    """The captions of token rows; "" for padding alone."""
+    """The captions of rows of token IDs; "" for padding only."""
     return [" ".join(WORDS[number - 1] for number in row if number != PADDING) for row in rows.tolist()]
 
 

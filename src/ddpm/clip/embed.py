@@ -1,4 +1,4 @@
-"""What CLIP makes of images and captions, as a prior and a decoder take it (DALL-E 2, Ramesh et al. 2022)."""
+"""CLIP embeddings of images and captions, for a prior and a decoder (DALL-E 2, Ramesh et al. 2022)."""
 
 import torch
 from jaxtyping import Float, Int64, Integer, UInt8
@@ -13,7 +13,7 @@ from ddpm.run.files import tensors_sha256
 
 @torch.no_grad()
 def embed_images(clip: Clip, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n size"]:
-    """The image embeddings of finished images, as of `on_sphere`, on the CPU."""
+    """The embeddings of clean images, normalised by `on_sphere`, on the CPU."""
     device, found = clip.log_scale.device, []
     for some in images.split(BATCH):
         x0, first = to_x0_range(some).to(device), torch.ones(len(some), dtype=torch.int64, device=device)
@@ -23,21 +23,21 @@ def embed_images(clip: Clip, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, 
 
 @torch.no_grad()
 def embed_captions(clip: Clip, rows: Integer[Tensor, "n length"]) -> Float[Tensor, "n size"]:
-    """The text embeddings of captions, as of `on_sphere`, on the CPU."""
+    """The embeddings of captions, normalised by `on_sphere`, on the CPU."""
     return on_sphere(clip.of_captions(rows)).cpu()
 
 
 def space_of(clip: Clip) -> Int64[Tensor, ""]:
-    """A number that is of this CLIP alone: embeddings of another one mean something else."""
+    """An identifier of a CLIP's embedding space, a hash of its weights: other CLIPs' embeddings are incompatible."""
     digest = tensors_sha256("", {name: value.cpu() for name, value in clip.state_dict().items()})
     return torch.tensor(int(digest[:15], 16))
 
 
 def give_text(clip: Clip, conditioning: ClipCaption) -> None:
-    """Give a prior's conditioning the text encoder of CLIP.
+    """Copy the text encoder of CLIP into a prior's conditioning.
 
     Raises:
-        RuntimeError: It was built for one of another shape.
+        RuntimeError: The shapes differ.
     """
     conditioning.encoder.load_state_dict(clip.text.state_dict())
     conditioning.project_text.load_state_dict(clip.project_text.state_dict())

@@ -1,4 +1,4 @@
-"""Training a CLIP on noised images: in each batch every image has to find its caption, and every caption its image."""
+"""Contrastive training of a CLIP on noised images (Radford et al. 2021)."""
 
 from typing import Annotated
 
@@ -41,7 +41,7 @@ class TrainClip(Section):
     log_interval: Count
 
     def config(self, img_shape: tuple[int, ...]) -> ClipConfig:
-        """The config for images of a shape; ValueError if there can be no such CLIP."""
+        """The config for images of a shape; ValueError if it cannot be built."""
         names = "max_steps", "size", "channels", "groups", "width", "layers", "heads"
         return ClipConfig(img_shape, **{name: getattr(self, name) for name in names})
 
@@ -49,7 +49,7 @@ class TrainClip(Section):
 def contrastive_loss(
     images: Float[Tensor, "b size"], captions: Float[Tensor, "b size"], scale: Float[Tensor, ""]
 ) -> Float[Tensor, ""]:
-    """Mean cross-entropy of images among captions and of captions among images (Radford et al. 2021, figure 3)."""
+    """The symmetric cross-entropy of matching images and captions in a batch (Radford et al. 2021, figure 3)."""
     logits, own = scale * images @ captions.T, torch.arange(len(images), device=images.device)
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
@@ -62,18 +62,18 @@ def fit_clip(
     compute: Compute = Compute(),
     resume: Resume | None = None,
 ) -> list[tuple[int, float]]:
-    """Train `model` in place by Adam, with a learning rate that rises and then falls to zero, both linearly.
+    """Train `model` in place by Adam, with linear learning-rate warm-up and decay to 0.
 
     Args:
         model: A new CLIP.
         params: The hyper-parameters.
-        train: 8-bit images and their captions.
-        seed: All randomness comes from (seed, step).
-        compute: The device and its precision.
-        resume: Keeps the state on disk, so that an interrupted run goes on to the same bits.
+        train: 8-bit images, with the token IDs of their captions as `cond`.
+        seed: Seed of all randomness, together with the step.
+        compute: Device and precision.
+        resume: Saves the state to disk, so that an interrupted run resumes with bit-identical results.
 
     Returns:
-        (step, mean loss since the row before) every `log_interval` steps and after the last one.
+        (step, mean loss since the previous row) every `log_interval` steps and after the last one.
 
     Raises:
         UserError: Training diverged; `resume` keeps the state before that step.

@@ -1,4 +1,4 @@
-"""What a person gives a decoder: a caption and a prior, or a picture and the CLIP that both were trained with."""
+"""The conditioning of a decoder from a caption, by a prior, or from a picture, by CLIP."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,17 +18,17 @@ from ddpm.sampling.prior import draw_embeddings
 def cond_of_prior(
     decoder: DiffusionModel, prior: DiffusionModel, captions: Sequence[str], seed: int, **options: Any
 ) -> Float[Tensor, "n row"]:
-    """The `cond` of captions: an embedding of each, as the prior draws it, and the caption.
+    """The `cond` of captions: an image embedding for each, drawn by the prior, and the caption.
 
     Args:
         decoder: A network whose conditioning is `embedding`.
-        prior: One whose conditioning is `clip_caption`.
-        captions: One an image.
+        prior: A network whose conditioning is `clip_caption`.
+        captions: One per image.
         seed: Of the prior's noise.
-        options: Of `sample`, for the prior.
+        options: Further arguments of `sample`, for the prior.
 
     Raises:
-        ValueError: They are other networks or do not go together, or an option is not allowed.
+        ValueError: A network has another conditioning, their CLIPs differ, or an option is not allowed.
         UserError: A caption is empty, too long or contradictory, or has an unknown word.
     """
     if not isinstance(prior.conditioning, ClipCaption):
@@ -45,12 +45,12 @@ def cond_of_picture(
 
     Args:
         decoder: A network whose conditioning is `embedding`.
-        clip: Whose embeddings it was trained with.
+        clip: The CLIP with whose embeddings it was trained.
         picture: 8-bit, of the size of its images.
-        n: How many.
+        n: Number of variations.
 
     Raises:
-        ValueError: The decoder takes no embeddings, or those of another CLIP.
+        ValueError: The decoder takes no embeddings, or was trained with another CLIP.
     """
     conditioning = _of_space(decoder, space_of(clip), "CLIP")
     return conditioning.of_embeddings(embed_images(clip, picture[None])).repeat(n, 1)

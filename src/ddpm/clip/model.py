@@ -1,7 +1,7 @@
-"""CLIP on noised images: image and caption as vectors that are alike if they belong together.
+"""CLIP on noised images: a joint embedding of images and captions (Radford et al. 2021).
 
-The image encoder is told t, so that the gradient of its score can guide a reverse process (GLIDE, Nichol et al. 2021,
-section 2.3; Radford et al. 2021).
+The image encoder is conditioned on t, so that its gradient can guide the reverse process (GLIDE, Nichol et al. 2021,
+section 2.3).
 """
 
 import json
@@ -21,22 +21,25 @@ from ddpm.errors import UserError
 from ddpm.networks.blocks import ResidualBlock, StepEmbedding
 from ddpm.run.files import load_tensors, write_tensors
 
-BATCH = 512  # images at a time outside training
+BATCH = 512  # images per batch outside training
 
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """Shape of a `Clip`.
+    """Config of a `Clip`.
 
     Attributes:
         img_shape: (channels, height, width) of the images.
         max_steps: T.
-        size: Numbers in a vector.
-        channels: Feature maps at half the images' size; twice as many at a quarter and at an eighth.
-        groups: Of each GroupNorm.
-        width: Of the text encoder.
-        layers: Its transformer blocks.
-        heads: Of its attention.
+        size: Dimensions of the embeddings.
+        channels: Feature maps at half the image size; twice as many at a quarter and an eighth.
+        groups: Groups of each GroupNorm.
+        width: Width of the text encoder.
+        layers: Transformer blocks of the text encoder.
+        heads: Attention heads of the text encoder.
+
+    Raises:
+        ValueError: groups do not divide channels, heads do not divide width, or channels is odd.
     """
 
     img_shape: tuple[int, ...]
@@ -59,7 +62,11 @@ class ClipConfig:
 
 
 class Clip(nn.Module):
-    """An image encoder and a text encoder, and the factor on their dot product."""
+    """An image encoder and a text encoder, and the learnt scale of their dot product.
+
+    Args:
+        config: Its config.
+    """
 
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
@@ -76,7 +83,7 @@ class Clip(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(2.0))
 
     def of_images(self, xt: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]) -> Float[Tensor, "b size"]:
-        """Unit vectors of noised images, each told its t."""
+        """Embeddings of noised images at timesteps t, normalised to length 1."""
         step = self.step(num_steps)
         x = self.conv_in(F.pixel_unshuffle(F.pad(xt, (0, xt.shape[3] % 2, 0, xt.shape[2] % 2)), 2))
         x = self.blocks[0](x, step)
@@ -85,17 +92,17 @@ class Clip(nn.Module):
         return F.normalize(self.project_image(x.mean((2, 3))).float(), dim=1)
 
     def of_captions(self, rows: Integer[Tensor, "b length"]) -> Float[Tensor, "b size"]:
-        """Unit vectors of captions, as rows of word numbers."""
+        """Embeddings of captions, given as rows of token IDs, normalised to length 1."""
         return F.normalize(self.project_text(self.text(rows)[:, -1]).float(), dim=1)
 
     def likelihood(self, rows: Integer[Tensor, "b length"]) -> LogLikelihood:
-        """The scaled dot product of x_t and its caption: log p(caption | x_t), up to a constant (section 2.3)."""
+        """The scaled dot product of x_t and its caption, as log p(caption | x_t) (GLIDE, section 2.3)."""
         captions = self.of_captions(rows).detach()
         return lambda xt, num_steps: self.log_scale.exp() * (self.of_images(xt, num_steps) * captions).sum(1)
 
     @torch.no_grad()
     def scores(self, images: UInt8[Tensor, "n c h w"], rows: Integer[Tensor, "n length"]) -> Float[Tensor, " n"]:
-        """The cosine of each finished image and its caption, from -1 to 1."""
+        """The cosine similarity of each clean image and its caption, from -1 to 1."""
         found = []
         for some, said in zip(images.split(BATCH), rows.split(BATCH), strict=True):
             x0, least = to_x0_range(some).to(self.log_scale), torch.ones(len(some), dtype=torch.int64)
@@ -109,10 +116,10 @@ def save_clip(path: Path, model: Clip) -> None:
 
 
 def load_clip(path: Path) -> Clip:
-    """Read what `save_clip` wrote: in eval mode and without gradients of its weights.
+    """Read what `save_clip` wrote; the CLIP is in eval mode, with frozen weights.
 
     Raises:
-        UserError: The file is missing, damaged, or no CLIP.
+        UserError: The file is missing, damaged, or not a CLIP.
     """
     weights = load_tensors(path)
     try:

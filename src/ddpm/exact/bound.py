@@ -34,7 +34,7 @@ def bound_rows(
         gradients: The images.
         seed: Of the noise, which is the same for every model.
         compute: The device and its precision.
-        pieces: Keeps what is finished, if the stage may be interrupted.
+        pieces: Caches finished parts, so that an interrupted stage can resume.
 
     Yields:
         Rows of `BOUND_COLUMNS`.

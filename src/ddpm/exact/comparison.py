@@ -29,9 +29,9 @@ from ddpm.training.loop import Examples
 class EvaluateTiny(Section):
     """Section `evaluate_tiny`: the tiny model against the exact denoiser.
 
-    n_eval_per_step: held-out images behind each point of the losses by timestep. n_samples: samples of the exact
-    denoiser. n_bound: held-out images behind each variational bound. level: significance level of the test that corner
-    colours are uniform.
+    n_eval_per_step: held-out images per point of the losses by timestep. n_samples: samples of the exact denoiser.
+    n_bound: held-out images per variational bound. level: significance level of the test that corner colours are
+    uniform.
     """
 
     n_eval_per_step: Count
@@ -45,11 +45,11 @@ class Comparison:
     """The losses of a model and of the exact denoiser, on the same images, timesteps and noise.
 
     Attributes:
-        losses: Of the model, at t = 1..T.
-        optimal: Of the exact denoiser, at t = 1..T.
-        eval_loss: Of the model, over timesteps spread evenly over the held-out images.
-        optimal_eval_loss: The same of the exact denoiser.
-        eps_errors: At t = 1..T, the squared error of the noise for a squared error of 1 in the prediction.
+        losses: Losses of the model at t = 1..T.
+        optimal: Losses of the exact denoiser at t = 1..T.
+        eval_loss: Loss of the model, with timesteps spread evenly over the held-out images.
+        optimal_eval_loss: The same for the exact denoiser.
+        eps_errors: Ratio of the squared error of the noise to that of the prediction, at t = 1..T.
     """
 
     losses: list[float]
@@ -60,10 +60,10 @@ class Comparison:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The losses as means over t, and the excess of the model's.
+        """The losses averaged over t, and the excess loss of the model.
 
-        The standard error is von Neumann's, from the differences of neighbouring timesteps, whose noise is independent.
-        A `noise_loss` is L_simple of equation 14, whatever the model predicts.
+        The standard error is von Neumann's, from differences between adjacent timesteps, whose noise is independent.
+        A `noise_loss` is L_simple (equation 14), whatever the model predicts.
         """
         noise_loss, optimal_noise_loss = (
             fmean(map(mul, self.eps_errors, by_t)) for by_t in (self.losses, self.optimal)
@@ -87,13 +87,13 @@ class Comparison:
 def compare(
     model: DiffusionModel, gradients: ImageDataset, n_images: int, seed: int, compute: Compute = Compute()
 ) -> Comparison:
-    """Take the losses of a model and of the exact denoiser of its schedule.
+    """Compute the losses of a model and of the exact denoiser on its schedule.
 
     Args:
         model: A trained model of gradient images.
         gradients: Held-out images.
-        n_images: Images behind each point of the losses by timestep.
-        seed: Of the noise. With the seed of the stage that trained the model, `eval_loss` is what that reports.
+        n_images: Images per point of the losses by timestep.
+        seed: Of the noise. With the seed of the stage that trained the model, `eval_loss` equals the reported one.
         compute: The device and its precision.
     """
     schedule, x0 = schedule_of(model), gradients.x0
@@ -107,10 +107,10 @@ def compare(
 
 
 def quality_metrics(samples: Mapping[str, Float[Tensor, "_ c h w"]], level: float, seed: int) -> dict[str, float]:
-    """The quality of samples, beside the corner error that as many images of the data have by chance.
+    """The quality of samples, with the corner error of as many images of the data as the chance level.
 
     Args:
-        samples: Images in [-1, 1] by the name of their model, which begins the name of each metric.
+        samples: Images in [-1, 1] by the name of their model, the prefix of each metric's name.
         level: Significance level of the test that corner colours are uniform.
         seed: Of the images of the data.
     """

@@ -1,4 +1,4 @@
-"""The exact denoiser of gradient images: the Bayes-optimal predictor, below whose loss no network can go.
+"""The exact denoiser of gradient images: the Bayes-optimal predictor, whose loss is the minimum for any network.
 
 A channel of a gradient image is a u + b g with u = 1 - g. a and b are independent and uniform on 0..254. So the
 posterior of (a, b) given x_t (equation 4) is a sum over 255 x 255 pairs, and E[x0 | x_t] follows from its two means.
@@ -15,7 +15,7 @@ from ddpm.diffusion.model import DiffusionModel
 from ddpm.diffusion.posterior import Prediction, target, to_eps
 from ddpm.diffusion.schedule import NoiseSchedule
 
-REACH = 9.0  # standard deviations of a and b that are summed over; exp(-REACH^2 / 2) is below float64's resolution
+REACH = 9.0  # range of the sum over a and b, in standard deviations; exp(-REACH^2 / 2) is below float64's epsilon
 
 
 class ExactDenoiser(DiffusionModel):
@@ -23,8 +23,8 @@ class ExactDenoiser(DiffusionModel):
 
     Args:
         img_shape: (channels, height, width).
-        noise_schedule: The schedule, on whose device it computes.
-        prediction: What it predicts. "x0" is exact where the schedule leaves nothing of the image, "eps" is not.
+        noise_schedule: The noise schedule, on whose device it computes.
+        prediction: What it predicts. At zero terminal SNR, "x0" is still exact, "eps" is not.
 
     Raises:
         ValueError: A channel has fewer than 2 pixels.

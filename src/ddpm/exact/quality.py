@@ -1,4 +1,4 @@
-"""How good samples of gradient images are: each near to a gradient, and together as varied as the data."""
+"""Quality of samples of gradient images: their distance from gradients, and their diversity against the data."""
 
 from dataclasses import dataclass
 from math import log2
@@ -17,10 +17,10 @@ MIN_PAIRS = 5 * CELLS**2  # the rule of thumb for chi-square: at least 5 expecte
 
 @dataclass(frozen=True)
 class GradientQuality:
-    """How good a set of samples is.
+    """The quality of a set of samples.
 
     Attributes:
-        distance: Root mean square from a sample to the nearest gradient image, in units of [-1, 1], over all samples.
+        distance: RMS distance per pixel to the nearest gradient image, in units of [-1, 1], over all samples.
         corner_error: Wasserstein-1 distance of the corner colours from uniform, in levels of 0..254.
         p_value: Of the chi-square test that pairs of corner colours are uniform on the 255 x 255 pairs.
     """
@@ -31,7 +31,7 @@ class GradientQuality:
 
 
 def measure(images: Float[Tensor, "n c h w"]) -> GradientQuality:
-    """The quality of images in [-1, 1], by the gradient image that is nearest to each.
+    """The quality of images in [-1, 1], from the gradient image nearest to each.
 
     Raises:
         UserError: n times c is below `MIN_PAIRS`, too few for the test.
@@ -47,9 +47,9 @@ def measure(images: Float[Tensor, "n c h w"]) -> GradientQuality:
 
 
 def entropy(height: int, width: int) -> float:
-    """The entropy of 8-bit gradient images of at least 2 pixels, in bits a pixel and channel ("bits/dim").
+    """The entropy of 8-bit gradient images of at least 2 pixels, in bits per pixel and channel ("bits/dim").
 
-    The first and the last pixel are a and b themselves, so rounding to 8 bits keeps all 255^2 pairs apart.
+    The first and last pixel are a and b themselves, so all 255^2 pairs remain distinct after rounding to 8 bits.
     """
     return 2 * log2(LEVELS) / (height * width)
 
@@ -62,13 +62,13 @@ def corner_error(corners: Int64[Tensor, "*n"]) -> float:
 
 
 def corner_error_floor(n_pairs: int, generator: torch.Generator, repeats: int = 100) -> float:
-    """The mean `corner_error` of `n_pairs` pairs from the distribution of the data: what is left to chance."""
+    """The mean `corner_error` of `n_pairs` pairs from the data distribution: the chance level."""
     draws = torch.randint(LEVELS, (repeats, n_pairs, 2), generator=generator)
     return sum(map(corner_error, draws)) / repeats
 
 
 def uniformity(pairs: Int64[Tensor, "n 2"]) -> float:
-    """p-value of Pearson's chi-square test on 5 x 5 squares: are a and b uniform, and independent of each other?
+    """p-value of Pearson's chi-square test, on a 5 x 5 grid, that a and b are uniform and independent.
 
     Raises:
         UserError: There are fewer than `MIN_PAIRS` pairs.

@@ -1,4 +1,4 @@
-"""The study of samplers that exact denoisers allow: what is wrong with their samples is wrong with the sampler."""
+"""A study of samplers with exact denoisers, where all error of the samples is the sampler's."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -33,9 +33,9 @@ ERROR_COLUMNS = "schedule", "sampler", "max_steps", *GradientQuality.__annotatio
 class StudySamplers(Chooses):
     """Section `study_samplers`: samplers, noise schedules and T with the exact denoiser.
 
-    n_samples: of each combination. max_steps: T. schedules: noise schedules; null: all. samplers: files in
+    n_samples: per combination. max_steps: T. schedules: noise schedules; null: all. samplers: files in
     src/ddpm/sampling/samplers; null: all. A sampler that needs more than T steps is left out at that T. n_bound:
-    held-out images behind each variational bound.
+    held-out images per variational bound.
     """
 
     n_samples: Annotated[int, Ge(1), Le(100_000)]
@@ -50,12 +50,12 @@ class StudySamplers(Chooses):
         return {"samplers": SAMPLERS}
 
     def chosen(self) -> Iterator[tuple[str, str]]:
-        """The samplers, which null chooses all."""
+        """The samplers; null means all."""
         return (("samplers", name) for name in self.samplers or SAMPLERS)
 
     @property
     def most_processes(self) -> int:
-        """One a combination."""
+        """One per combination."""
         return len(self.cells)
 
     @property
@@ -65,7 +65,7 @@ class StudySamplers(Chooses):
 
     @property
     def cells(self) -> list[tuple[str, str, int]]:
-        """Every (noise schedule, sampler, T) that can be."""
+        """Every valid (noise schedule, sampler, T)."""
         return [
             (schedule, sampler, max_steps)
             for schedule in self.schedules or SCHEDULES
@@ -87,7 +87,7 @@ class StudySamplers(Chooses):
 
 
 def exact_denoiser(img_shape: tuple[int, ...], schedule: str, max_steps: int, compute: Compute) -> ExactDenoiser:
-    """The exact denoiser on a noise schedule, by name. It predicts x_0, which has a meaning on every schedule."""
+    """The exact denoiser on a noise schedule, by name. It predicts x_0, which is defined on every schedule."""
     betas = SCHEDULES[schedule](max_steps)
     return ExactDenoiser(img_shape, NoiseSchedule(max_steps, compute.device, betas), "x0")
 
@@ -112,10 +112,10 @@ def sampler_error(
 
     Args:
         img_shape: (channels, height, width).
-        params: What is studied.
+        params: The combinations to study.
         seed: Of the noise.
-        compute: The device and its precision.
-        pieces: Keeps what is finished, if the stage may be interrupted.
+        compute: Device and precision.
+        pieces: Caches finished parts, so that an interrupted stage can resume.
 
     Yields:
         Rows of `ERROR_COLUMNS`.
