@@ -1,7 +1,7 @@
-"""All of params.yaml checked at once: every section by its class, and the rules across sections.
+"""Validation of params.yaml as a whole: every section by its class, and the rules across sections.
 
-Stage check of every pipeline does it before any work. It also finds which code and which named files decide the result
-of each of the other stages.
+Stage check of every pipeline runs it before all other stages. It also finds which code and files determine the result
+of each of them.
 """
 
 from collections.abc import Sequence
@@ -25,13 +25,13 @@ def checked_params(stages: Stages, values: Any, rules: Sequence[Rule] = RULES) -
     Args:
         stages: All stages, which declare the sections.
         values: What params.yaml holds.
-        rules: What must hold between sections.
+        rules: The rules across sections.
 
     Returns:
         The values as attributes: `params.seed`, `params.sample.unet`.
 
     Raises:
-        UserError: One line for each mistake, with key, value and what is allowed.
+        UserError: One line per mistake, with key, value and what is allowed.
     """
     params = validated(params_model(sections(stages)), values, in_repo(PARAMS), WHOLE)
     check_rules(params, rules)
@@ -42,8 +42,8 @@ def check_stage(rules: Sequence[Rule] = (), deps: Sequence[str] = ()) -> Stage:
     """Stage check of a pipeline.
 
     Args:
-        rules: What must hold between sections of its params.yaml.
-        deps: What else the rules read.
+        rules: The rules across sections of its params.yaml.
+        deps: Other files that the rules read.
     """
 
     def main(_: StageRun) -> None:

@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """A mistake or a circumstance that the user can mend.
+    """An error that the user can fix.
 
-    Its message names what is wrong, where, and what to do; a stage prints it without a traceback and exits with 2.
+    Its message says what is wrong, where, and what to do; a stage prints it without a traceback and exits with code 2.
     """

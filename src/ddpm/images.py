@@ -1,4 +1,4 @@
-"""Ranges of pixels: [0, 1] to show, [-1, 1] to compute with, 8-bit to store."""
+"""Pixel ranges: [0, 1] for display, [-1, 1] for networks, 8-bit for storage."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -7,18 +7,18 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-# Makes images in [-1, 1] of what a network works on.
+# Maps what a network works on to images in [-1, 1].
 Decode: TypeAlias = Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n c2 h2 w2"]]
-FURTHEST = 1.5  # from 0: solvers leave [-1, 1] by a little, 8-bit values by much
+FURTHEST = 1.5  # largest accepted magnitude: samples may exceed [-1, 1] slightly, 8-bit values are far outside
 
 
 def normalize_img(img: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Map [0, 1] to [-1, 1], the range in which networks work (Ho et al. 2020, section 3.3)."""
+    """Map [0, 1] to [-1, 1], the range that networks work on (Ho et al. 2020, section 3.3)."""
     return img * 2 - 1
 
 
 def denormalize_img(img: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Map [-1, 1] to [0, 1], and clamp what lies outside, as noisy images do."""
+    """Map [-1, 1] to [0, 1], and clamp values outside, as in noised images."""
     return ((img + 1) / 2).clamp(0, 1)
 
 
@@ -33,20 +33,20 @@ def from_uint8(img: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def as_it_is(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """The `Decode` of networks that work on images."""
+    """The identity, the `Decode` of networks that work on images."""
     return images
 
 
 def check_images(images: Tensor, img_shape: tuple[int, ...], name: str) -> None:
-    """Check a batch of images that a person gives.
+    """Check a batch of images passed by the user.
 
     Args:
         images: (n, c, h, w), in [-1, 1].
         img_shape: (c, h, w) of the network.
-        name: Of the argument.
+        name: The name of the argument.
 
     Raises:
-        ValueError: Their shape, type or range is another.
+        ValueError: Their shape, dtype or range is wrong.
     """
     if tuple(images.shape[1:]) != tuple(img_shape) or images.ndim != 4:
         expected = ", ".join(("n", *map(str, img_shape)))
@@ -65,7 +65,7 @@ def reconstruction_grid(
     noise_pred: Float[Tensor, "b c h w"],
     reconstructed: Float[Tensor, "b c h w"],
 ) -> Float[Tensor, "b c h2 w3"]:
-    """A picture for each image of what a network was given and what it predicts.
+    """A picture for each image of a network's input and prediction.
 
     Upper row: x_t, noise, image. Lower row: x_t, predicted noise, reconstruction.
 
@@ -77,7 +77,7 @@ def reconstruction_grid(
         reconstructed: The estimate of x_0.
 
     Returns:
-        Pictures in [0, 1], (batch, channels, 2 height, 3 width).
+        Pictures in [0, 1], (batch, channels, 2 * height, 3 * width).
     """
     truth = torch.cat((noised, noise, img), dim=-1)
     guess = torch.cat((noised, noise_pred, reconstructed), dim=-1)

@@ -1,7 +1,7 @@
-"""Registries: a folder is a registry, a file in it an entry, and the entry's name is the file's.
+"""Registries: a folder is a registry, each file in it is an entry with the file's name.
 
-Names are listed and checked without importing the files. An entry is imported when it is first used. So a new entry
-needs one new file and no other change, and a stage depends on the entries that its params choose, not on the others.
+Names are listed and checked without importing the files; an entry is imported when it is first used. So a new entry
+needs only one new file, and a stage depends only on the entries that its params choose.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,17 +19,17 @@ class Registry(Mapping[str, Entry]):
     """The entries in the files of one folder, by name, in alphabetical order."""
 
     def __init__(self, package: str, what: str) -> None:
-        """Name the folder; nothing is imported yet.
+        """Create the registry; nothing is imported yet.
 
         Args:
             package: The folder as a package, such as "ddpm.sampling.samplers".
-            what: What messages call an entry, such as "sampler".
+            what: The name of an entry in messages, such as "sampler".
         """
         self.package, self.what = package, what
         self._entries: dict[str, Entry] = {}
 
     def register(self, module: str, entry: Entry) -> Entry:
-        """Make `entry` the entry of a file.
+        """Register `entry` as the entry of a file.
 
         Args:
             module: The file's `__name__`.
@@ -39,10 +39,10 @@ class Registry(Mapping[str, Entry]):
         return entry
 
     def checked(self, name: str) -> str:
-        """Return `name` if it is an entry's: a pydantic validator.
+        """Return `name` if it is the name of an entry; a pydantic validator.
 
         Raises:
-            ValueError: There is no such entry. The message lists those there are.
+            ValueError: There is no such entry. The message lists the existing ones.
         """
         if name not in self:
             raise ValueError(f"{name!r} is no {self.what}; allowed: {', '.join(self)}")
@@ -56,7 +56,7 @@ class Registry(Mapping[str, Entry]):
         """Import and return an entry.
 
         Raises:
-            UserError: There is no such entry, or its file does not register one.
+            UserError: There is no such entry, or its file does not register it.
         """
         try:
             module = self.module(self.checked(name))

@@ -1,6 +1,6 @@
-"""What must hold between sections of params.yaml. Stage `check` applies every rule before any work begins.
+"""Rules across sections of params.yaml, which stage `check` applies before all other stages.
 
-A rule is a function of all params that yields a line for each mistake: key, value and what is allowed.
+A rule is a function of all params that yields one line per mistake: key, value and what is allowed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,7 @@ def check_rules(params: Any, rules: Sequence[Rule]) -> None:
     """Apply rules to all params.
 
     Raises:
-        UserError: One line for each mistake.
+        UserError: One line per mistake.
     """
     if mistakes := [f"{in_repo(PARAMS)}: {line}" for rule in rules for line in rule(params)]:
         raise UserError("\n".join(mistakes))
@@ -39,7 +39,7 @@ def img_shapes(params: Any) -> dict[str, tuple[int, ...]]:
 
 
 def networks_can_be_built(params: Any) -> Iterator[str]:
-    """Image size, levels, groups, heads and conditioning go together."""
+    """Image size, levels, groups, heads and conditioning are compatible."""
     n_classes = {"tiny": 0, "unet": len(params.data.source.class_names)}
     for name, shape in img_shapes(params).items():
         try:
@@ -49,7 +49,7 @@ def networks_can_be_built(params: Any) -> Iterator[str]:
 
 
 def init_can_be_trained(params: Any) -> Iterator[str]:
-    """Weights to start from are of the same network, schedule and prediction."""
+    """Initial weights are of the same network, schedule and prediction."""
     n_classes = {"tiny": 0, "unet": len(params.data.source.class_names)}
     for name, shape in img_shapes(params).items():
         training = getattr(params, f"train_{name}")
@@ -63,7 +63,7 @@ def init_can_be_trained(params: Any) -> Iterator[str]:
 
 
 def processes_have_work(params: Any) -> Iterator[str]:
-    """A batch that is cut into micro-batches has one for each process."""
+    """There are not more processes than micro-batches."""
     for name in MODELS:
         most = getattr(params, f"train_{name}").micro_batches
         if most > 1 and (params.processes or 1) > most:
@@ -74,7 +74,7 @@ def processes_have_work(params: Any) -> Iterator[str]:
 
 
 def samples_can_be_drawn(params: Any) -> Iterator[str]:
-    """What is sampled from each model is what it was trained for."""
+    """The sampling section of each model fits its training."""
     for name in MODELS:
         yield from sampling_fits(params, f"sample.{name}", f"train_{name}")
 
@@ -83,8 +83,7 @@ def sampling_fits(params: Any, sample: str, train: str) -> Iterator[str]:
     """A sampling section fits the training of its network, in any pipeline.
 
     A sampler takes at most as many steps as its model was trained on, and at least as many as its order. A learned
-    variance needs a network that learns one. Guidance needs one that was trained with its conditioning and, in a share
-    of the images, without it.
+    variance needs a network that learns it. Guidance needs a network that is trained with dropout of its conditioning.
 
     Args:
         params: All params.
@@ -121,12 +120,12 @@ def variance_was_learned(params: Any) -> Iterator[str]:
 
 
 def labels_are_there(params: Any) -> Iterator[str]:
-    """A network that is given labels needs a data set that has them."""
+    """A class-conditional network needs a data set with labels."""
     yield from conditioning_fits(params.train_unet, "train_unet", params.data)
 
 
 def conditioning_fits(training: Any, train: str, data: Any) -> Iterator[str]:
-    """A `TrainModel`, of key `train`, is conditioned on what the data set has, in any pipeline."""
+    """The data set has what the conditioning of a `TrainModel`, of key `train`, needs, in any pipeline."""
     chosen = training.conditioning
     if chosen and CONDITIONINGS[chosen].needs_labels and not data.source.class_names:
         yield f"{train}.conditioning is {chosen}; data set {data.name} has no classes, so it must be null"
@@ -136,7 +135,7 @@ def conditioning_fits(training: Any, train: str, data: Any) -> Iterator[str]:
 
 
 def conditioning_fits_augmentation(params: Any) -> Iterator[str]:
-    """An image that a conditioning gives would have to be flipped and shifted with its image."""
+    """No augmentation with a conditioning on images, which would have to be flipped and shifted too."""
     for name in MODELS:
         training = getattr(params, f"train_{name}")
         if training.conditioning and CONDITIONINGS[training.conditioning].gives_image:
@@ -149,7 +148,7 @@ def conditioning_fits_augmentation(params: Any) -> Iterator[str]:
 
 
 def moves_are_made(params: Any) -> Iterator[str]:
-    """A network that is told how its training images were moved is shown some that were."""
+    """A network that is conditioned on augmentation is trained with augmentation."""
     for name in MODELS:
         training = getattr(params, f"train_{name}")
         tells = getattr(training.options("network"), "tell_moves", False)
@@ -170,7 +169,7 @@ def clusters_have_images(params: Any) -> Iterator[str]:
 
 
 def evaluation_has_images(params: Any) -> Iterator[str]:
-    """Evaluation scores no more images than there are."""
+    """Evaluation uses no more images than there are."""
     own, source = params.evaluate_unet, params.data.source
     limits = {"sample.unet.n_samples": params.sample.unet.n_samples}
     limits["data.n_held_out"] = params.data.held_out_size  # the floor, or the reference
@@ -218,7 +217,7 @@ def bounds_have_terms(params: Any) -> Iterator[str]:
 
 
 def tensors_fit(params: Any) -> Iterator[str]:
-    """No tensor has more numbers than a machine can be expected to hold."""
+    """No tensor is larger than a machine can be expected to hold."""
     shapes = img_shapes(params)
     unet = params.train_unet.options("network")
     widths = {
