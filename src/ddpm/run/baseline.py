@@ -1,4 +1,4 @@
-"""params.yaml as it is committed, beside what a person or `dvc exp run -S` has made of it."""
+"""Differences of params.yaml from the committed version, edited by hand or by `dvc exp run -S`."""
 
 import subprocess
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ def committed_params() -> str | None:
 
 
 def changed_params() -> dict[str, Any]:
-    """The params that are not as they are committed: keys as for `-S`, and present values; None for one left out."""
+    """The params that differ from the committed ones: keys as for `-S`, and current values; None for removed ones."""
     text = committed_params()
     if text is None:
         return {}
@@ -43,7 +43,7 @@ def changed_params() -> dict[str, Any]:
 
 
 def main_params() -> dict[str, Any]:
-    """The present values of MAIN, by keys as for `-S`; those that params.yaml has."""
+    """The current values of MAIN, by keys as for `-S`, if params.yaml has them."""
     try:
         now = _flat(load_yaml(PARAMS))
     except UserError:

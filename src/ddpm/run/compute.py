@@ -1,4 +1,4 @@
-"""Where and in what precision the arithmetic runs: params `device` and `precision`."""
+"""Device and precision of computations: params `device` and `precision`."""
 
 import ctypes
 import os
@@ -22,7 +22,7 @@ class Compute:
     precision: Precision = "fp32"
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Context in which a network's forward pass runs."""
+        """The autocast context of a network's forward pass."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
 

@@ -1,4 +1,4 @@
-"""The pipeline as a picture in README and docs: a mermaid graph, which GitHub draws, between two comments."""
+"""The pipeline's diagram in README and docs: a mermaid graph, which GitHub renders, between two comments."""
 
 from collections.abc import Collection, Mapping
 from functools import cache
@@ -7,7 +7,7 @@ BEGIN, END = "<!-- diagram, written by `make deps` -->\n", "<!-- end of diagram 
 
 
 def arrows(before: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
-    """Leave out arrows that follow from others: the transitive reduction of a graph without cycles.
+    """The transitive reduction of an acyclic graph, which leaves out redundant arrows.
 
     Args:
         before: For each stage, the stages whose outputs it reads.
@@ -34,7 +34,7 @@ def mermaid(before: Mapping[str, Collection[str]]) -> str:
 
 
 def with_diagram(page: str, diagram: str) -> str:
-    """A page of Markdown with a new diagram, if it has a place for one."""
+    """A page of Markdown with an updated diagram, if it has one."""
     head, begin, rest = page.partition(BEGIN)
     _, end, tail = rest.partition(END)
     return f"{head}{begin}{diagram}{end}{tail}" if end else page

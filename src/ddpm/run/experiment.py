@@ -1,4 +1,4 @@
-"""An experiment in the workspace: what `dvc exp run -S` has written into params.yaml, and how to get rid of it.
+"""Experiments in the workspace: what `dvc exp run -S` has written to params.yaml, and how to undo it.
 
 DVC writes the overrides before any stage runs, and leaves them there if one fails. A later command would inherit them.
 """
@@ -33,7 +33,7 @@ def is_in_workspace() -> bool:
 
 
 def take_back_overrides() -> bool:
-    """Give the keys that the experiment's command line overrides their committed values again.
+    """Restore the committed values of the keys that the experiment's command line overrides.
 
     Returns:
         Whether that was done: not outside of an experiment in the workspace, or if its command line cannot be read.
@@ -88,7 +88,7 @@ def _command() -> tuple[list[str], Path]:
 
 
 def _give_back(values: MutableMapping[str, Any], before: Any, keys: Sequence[str]) -> None:
-    """Set values at the path `keys` to what they were, or remove what was not there."""
+    """Restore the value at the path `keys`, or remove it if there was none."""
     first, *rest = keys
     was_there = isinstance(before, dict) and first in before
     if rest and was_there and isinstance(values.get(first), MutableMapping):

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic file writes, and the file formats of the pipeline."""
 
 import csv
 import errno
@@ -23,10 +23,10 @@ NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}  # a full disk, a limit on f
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Write a file so that readers see the old one or the new one, never half of one.
+    """Write a file atomically: readers see the old or the new contents, never a partial file.
 
     Args:
-        path: The file. Its folder is made if it is missing.
+        path: The file. Its folder is created if it does not exist.
 
     Yields:
         A temporary path in the same folder. It is renamed to `path` on success, and deleted on failure. Of processes
@@ -109,7 +109,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a CSV file; floats keep every digit."""
+    """Write a CSV file; floats are written with full precision."""
     with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)

@@ -20,9 +20,9 @@ class Invocation(NamedTuple):
     """A run of the pipeline.
 
     Attributes:
-        key: Tells it from every other one.
+        key: A unique identifier.
         command: The command line of its dvc; empty for a stage that was started by hand.
-        began: When it began, in milliseconds.
+        began: Its start time, in milliseconds.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""params.yaml, section by section: an unknown key or a bad value is an error that names it and says what is allowed.
+"""Validation of params.yaml by section: errors name the unknown key or invalid value and say what is allowed.
 
 The class of a section stands beside the code that it steers. What sections have in common stands here.
 """
@@ -67,13 +67,13 @@ PictureShape = Annotated[list[Annotated[int, Ge(1), Le(256)]], Len(3, 3), AfterV
 
 
 class Section(BaseModel):
-    """A section of params.yaml. Values are not converted, and no key may be added."""
+    """A section of params.yaml. Values are not converted, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     @property
     def most_processes(self) -> int:
-        """How many processes can share the stage's work, at most."""
+        """The maximum number of processes that can share the stage's work."""
         return 1
 
     @property
@@ -83,7 +83,7 @@ class Section(BaseModel):
 
 
 class General(Section):
-    """The values at the top of params.yaml, which belong to no section."""
+    """The top-level values of params.yaml, outside of any section."""
 
     seed: Annotated[int, Ge(0), Lt(2**63)]
     device: Literal["auto", "cpu", "cuda"]
@@ -93,7 +93,7 @@ class General(Section):
 
 
 class NoOptions(Section):
-    """The options of a registry entry that has none."""
+    """The options of a registry entry without options."""
 
 
 class _Subsection(NamedTuple):
@@ -212,7 +212,7 @@ def load_params(sections: Mapping[str, type[BaseModel]], path: Path = PARAMS, wh
     Args:
         sections: The class of each section, by its key, such as "sample.unet".
         path: A YAML file.
-        whole: Whether `sections` are all there are, so that other keys are mistakes; else these are ignored.
+        whole: Whether `sections` is complete, so that other keys are mistakes; else other keys are ignored.
 
     Returns:
         The general values and the sections as attributes: `params.seed`, `params.sample.unet`.
@@ -276,7 +276,7 @@ def _describe(mistake: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """The value's repr, shortened. Python refuses to write the longest integers out."""
+    """The value's repr, truncated. Python refuses to format very long integers."""
     try:
         return SHOWN.repr(value)
     except ValueError:

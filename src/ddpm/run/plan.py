@@ -1,14 +1,14 @@
-"""Which code decides the result of a stage: `plan/STAGE.json`, the only code that the stage depends on in DVC.
+"""Which code determines the result of a stage: `plan/STAGE.json`, the stage's only dependency on code in DVC.
 
 The first stage, `check`, writes these files. Each lists the stage's script, the modules that it imports, directly or
-not, and those of the registry entries that its params choose, with a digest of each. The digest is of what the code
-does. It leaves out
+indirectly, and those of the registry entries that its params choose, with a digest of each. The digest covers what the
+code does. It ignores
 
 - docstrings, comments, layout and the order of imports,
 - annotations of arguments, results and variables, but not of a class's fields,
-- what is said: messages of errors, `print`, log messages, progress bars, and what is logged to MLflow.
+- messages: of errors, `print`, logging and progress bars, and what is logged to MLflow.
 
-Modules in NEUTRAL are left out as a whole. tests/run/test_neutral.py holds that they cannot change a result.
+Modules in NEUTRAL are ignored entirely. tests/run/test_neutral.py checks that they cannot change a result.
 """
 
 import ast
@@ -24,7 +24,7 @@ from typing import Any
 from ddpm.run.root import checkout
 
 PLAN = Path("plan")
-# What runs a stage: it passes params, seed and device on as they are, and keeps and logs what the stage makes.
+# The code that runs a stage: it passes params, seed and device on unchanged, and saves and logs the stage's results.
 NEUTRAL = (
     "ddpm",
     "ddpm.errors",
@@ -48,17 +48,17 @@ SAYS = re.compile(
 
 
 def plan_path(stage: str) -> Path:
-    """The file that says which code decides the result of `stage`."""
+    """The file that lists the code that determines the result of `stage`."""
     return PLAN / f"{stage}.json"
 
 
 def source_folder() -> Path:
-    """Where the package's code is, from the working folder."""
+    """The folder of the package's code, relative to the working folder."""
     return Path(os.path.relpath(checkout() / "src"))
 
 
 def code_digests(script: Path, chosen: Iterable[str] = ()) -> dict[str, str]:
-    """Find the code that decides the result of a stage.
+    """Find the code that determines the result of a stage.
 
     Args:
         script: The stage's script.
@@ -79,19 +79,19 @@ def code_digests(script: Path, chosen: Iterable[str] = ()) -> dict[str, str]:
 
 
 def current_digests(stage: str, script: Path) -> dict[str, str]:
-    """`code_digests` of a stage at work: its plan may be missing or older than the code if it was started by hand."""
+    """`code_digests` of a running stage, whose plan may be missing or outdated if it was started by hand."""
     plan = plan_path(stage)
     return code_digests(script, json.loads(plan.read_text()) if plan.is_file() else ())
 
 
 def is_neutral(module: str) -> bool:
-    """Whether a module cannot change a result: it is one of NEUTRAL, or in a package that is, `ddpm` itself aside."""
+    """Whether a module cannot change a result: it is in NEUTRAL, or in a package in NEUTRAL other than `ddpm`."""
     return any(module == name or (name != "ddpm" and module.startswith(f"{name}.")) for name in NEUTRAL)
 
 
 @cache
 def imports(source: str) -> frozenset[str]:
-    """Names of the modules that Python source may import, and of what it takes from them; not for type checkers."""
+    """Names of the modules and objects that Python source may import, except under TYPE_CHECKING."""
     tree = _without_words(source)
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     for node in ast.walk(tree):
@@ -121,7 +121,7 @@ def _without_words(source: str) -> ast.AST:
 
 
 def _plain(node: Any) -> Any:
-    """A syntax tree as tuples, without imports and without fields that are empty: new versions of Python add some."""
+    """A syntax tree as tuples, without imports and empty fields, which differ between versions of Python."""
     if isinstance(node, list):
         return [_plain(item) for item in node if not isinstance(item, ast.Import | ast.ImportFrom)]
     if not isinstance(node, ast.AST):
@@ -131,7 +131,7 @@ def _plain(node: Any) -> Any:
 
 
 class _WithoutWords(ast.NodeTransformer):
-    """Takes out what a digest leaves out, but for imports."""
+    """Removes what a digest ignores, except imports."""
 
     def visit_If(self, node: ast.If) -> ast.AST | None:
         is_for_type_checkers = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
