@@ -1,4 +1,4 @@
-"""Stage bound: the code length of images under the U-Net (equation 5), and progressive lossy coding."""
+"""Stage bound: the variational bound of the U-Net (equation 5), and progressive lossy coding."""
 
 import logging
 from pathlib import Path

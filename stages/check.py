@@ -1,4 +1,4 @@
-"""Stage check: all of params.yaml, before any work, and which code and which named files decide a stage's result."""
+"""Stage check: validate params.yaml, and find which code and files determine the result of each stage."""
 
 from ddpm.check import check_stage
 from ddpm.rules import RULES

@@ -1,4 +1,4 @@
-"""Stage evaluate_tiny: the tiny model against the exact denoiser of gradient images."""
+"""Stage evaluate_tiny: the tiny model compared with the exact denoiser of gradient images."""
 
 import re
 from pathlib import Path

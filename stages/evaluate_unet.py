@@ -1,4 +1,4 @@
-"""Stage evaluate_unet: how good the U-Net's samples are, beside as many real images."""
+"""Stage evaluate_unet: the quality of the U-Net's samples, compared with as many real images."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Stage generate_gradients: the toy data, to train on and to evaluate on."""
+"""Stage generate_gradients: the toy data, for training and evaluation."""
 
 from pathlib import Path
 

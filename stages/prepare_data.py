@@ -1,4 +1,4 @@
-"""Stage prepare_data: the splits of the data set that the U-Net learns, fetched and checked."""
+"""Stage prepare_data: download and check the U-Net's data set, and split it."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Stages render_TOPIC: the figures of each topic, from what the other stages made."""
+"""Stages render_TOPIC: the figures of each topic, from the outputs of the other stages."""
 
 from ddpm.figures.topic import TOPICS
 from ddpm.run.stage import Stage, StageRun, run

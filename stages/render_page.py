@@ -1,4 +1,4 @@
-"""Stage render_page: reports/index.html, what all other stages made on one page."""
+"""Stage render_page: reports/index.html, the results of all other stages on one page."""
 
 from pathlib import Path
 

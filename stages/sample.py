@@ -1,4 +1,4 @@
-"""Stages sample_tiny and sample_unet: images out of a trained model."""
+"""Stages sample_tiny and sample_unet: samples of a trained model."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage summary: metrics.json, the headline metrics of a run, by names that are the same everywhere."""
+"""Stage summary: metrics.json, the headline metrics of a run, with the same names in all pipelines."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage train_classifier: a classifier of the data set, in whose features samples are scored; none without labels."""
+"""Stage train_classifier: a classifier of the data set, whose features score the samples; none without labels."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage captions: what the rules see in each image of the data set, in words."""
+"""Stage captions: captions of all images of the data set, from rule-based attributes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage edit: held-out images, moved by text differences."""
+"""Stage edit: held-out images, edited by text differences."""
 
 from pathlib import Path
 

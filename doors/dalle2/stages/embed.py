@@ -1,4 +1,4 @@
-"""Stage embed: the image embeddings of the images that are trained on, and of the held-out ones."""
+"""Stage embed: the CLIP embeddings of the training and held-out images."""
 
 from pathlib import Path
 

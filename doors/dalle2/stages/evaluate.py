@@ -1,4 +1,4 @@
-"""Stage evaluate: how good samples are beside real images, and how true they are to their captions."""
+"""Stage evaluate: sample quality, and how well samples match their captions."""
 
 from ddpm.doors.evaluate import evaluate_stage
 from ddpm.run.stage import run

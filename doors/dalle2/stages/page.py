@@ -1,4 +1,4 @@
-"""Stage page: reports/index.html, what all other stages made on one page."""
+"""Stage page: reports/index.html, the results of all other stages on one page."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ from ddpm.figures.dalle2 import TOPIC
 from ddpm.run.stage import run
 
 ABOUT = (
-    "A CLIP gives images and captions embeddings in one space. A prior draws an image embedding of a caption, and a "
-    "decoder draws images of embeddings: of captions, and variations of images (Ramesh et al. 2022)."
+    "CLIP embeds images and captions in one space. A prior samples an image embedding for a caption, and a decoder "
+    "samples images from embeddings: images for captions, and variations of images (Ramesh et al. 2022)."
 )
 SCORES = {"samples": Path("reports/evaluate/scores.json")}
 STAGES = page_stage("dalle2", ABOUT, TOPIC, SCORES, Path("reports/evaluate/adherence.json"))

@@ -1,4 +1,4 @@
-"""Stage sample: what the decoder draws for captions and their embeddings, and the figures' tables."""
+"""Stage sample: samples of the decoder for captions and their embeddings, and for the figures."""
 
 from pathlib import Path
 

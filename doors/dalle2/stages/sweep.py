@@ -1,4 +1,4 @@
-"""Stage sweep: guidance of the decoder, scale by scale, with and without an image embedding, and what it trades."""
+"""Stage sweep: the trade-off of the decoder's guidance, by scale, with and without image embeddings."""
 
 import logging
 from pathlib import Path

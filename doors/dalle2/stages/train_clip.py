@@ -1,4 +1,4 @@
-"""Stage train_clip: a joint embedding of images and captions."""
+"""Stage train_clip: train a CLIP, a joint embedding of images and captions."""
 
 from ddpm.doors.clip import clip_stages
 from ddpm.run.stage import run

@@ -1,4 +1,4 @@
-"""Stage train_decoder: Algorithm 1 on images, given their embeddings and captions."""
+"""Stage train_decoder: Algorithm 1 on images, conditioned on their embeddings and captions."""
 
 from pathlib import Path
 

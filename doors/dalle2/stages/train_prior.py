@@ -1,4 +1,4 @@
-"""Stage train_prior: Algorithm 1 on image embeddings, given their captions."""
+"""Stage train_prior: Algorithm 1 on image embeddings, conditioned on captions."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Stage vary: variations of held-out images, and what lies between two."""
+"""Stage vary: variations of held-out images, and interpolations between them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage inpaint: holes of held-out images, filled by the network that was trained for it and by replacing."""
+"""Stage inpaint: held-out images, inpainted by the network that was trained for it and by RePaint."""
 
 from pathlib import Path
 

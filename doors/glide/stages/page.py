@@ -1,4 +1,4 @@
-"""Stage page: reports/index.html, what all other stages made on one page."""
+"""Stage page: reports/index.html, the results of all other stages on one page."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ from ddpm.figures.glide import TOPIC
 from ddpm.run.stage import run
 
 ABOUT = (
-    "A U-Net draws what a caption says: a text transformer is trained with it, and guidance sharpens the caption's "
-    "influence. Trained further, it fills holes (Nichol et al. 2021)."
+    "A text-conditional U-Net: a text transformer is trained with it, and guidance strengthens the influence of the "
+    "caption. Fine-tuned, it inpaints (Nichol et al. 2021)."
 )
 SCORES = {"samples": Path("reports/evaluate/scores.json")}
 STAGES = page_stage("glide", ABOUT, TOPIC, SCORES, Path("reports/evaluate/adherence.json"))

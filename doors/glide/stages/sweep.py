@@ -1,4 +1,4 @@
-"""Stage sweep: classifier-free guidance and CLIP guidance, scale by scale, and what each trades for what."""
+"""Stage sweep: the trade-offs of classifier-free guidance and CLIP guidance, by guidance scale."""
 
 import logging
 from pathlib import Path

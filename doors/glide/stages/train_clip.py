@@ -1,4 +1,4 @@
-"""Stages train_clip and train_judge: a CLIP on noised images that guides, and another one that only judges."""
+"""Stages train_clip and train_judge: a CLIP on noised images for guidance, and another one for evaluation."""
 
 from ddpm.doors.clip import clip_stages
 from ddpm.run.stage import run

@@ -1,4 +1,4 @@
-"""Stage train_inpaint: the base model, trained further to fill holes; what it sees more starts with zero weights."""
+"""Stage train_inpaint: fine-tune the base model to inpaint; weights of the extra input channels start at zero."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Stage guide: samples by caption, guidance scale and way of clipping."""
+"""Stage guide: samples by caption, guidance scale and clipping method."""
 
 from pathlib import Path
 

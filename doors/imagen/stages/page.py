@@ -1,4 +1,4 @@
-"""Stage page: reports/index.html, what all other stages made on one page."""
+"""Stage page: reports/index.html, the results of all other stages on one page."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ from ddpm.figures.imagen import TOPIC
 from ddpm.run.stage import run
 
 ABOUT = (
-    "A text encoder learns from text alone and stays as it is; a base model draws small images of captions, and a "
-    "super-resolution model enlarges them (Saharia et al. 2022)."
+    "A text encoder is pretrained on text and frozen; a base model samples small images for captions, and a "
+    "super-resolution model upsamples them (Saharia et al. 2022)."
 )
 SCORES = {"samples": Path("reports/evaluate/scores.json")}
 STAGES = page_stage("imagen", ABOUT, TOPIC, SCORES, Path("reports/evaluate/adherence.json"))

@@ -1,4 +1,4 @@
-"""Stage prompt: the captions that samples are asked for, of held-out images."""
+"""Stage prompt: captions of held-out images to draw samples for."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Stages sample_base and sample_super: low-resolution images of the captions, and what they become."""
+"""Stages sample_base and sample_super: low-resolution samples for captions, and their upsampled versions."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage train_base: Algorithm 1 at low resolution, given captions by the text encoder, which stays as it is."""
+"""Stage train_base: Algorithm 1 at low resolution, conditioned on captions through the frozen text encoder."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage train_super: Algorithm 1 at full resolution, given the image at low resolution, noised by a told level."""
+"""Stage train_super: Algorithm 1 at full resolution, conditioned on the noised low-resolution image and noise level."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage train_text: a text encoder that reads the captions of the training split, and sees no image."""
+"""Stage train_text: pretrain a text encoder on the captions of the training split, without images."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage encode: the latents of the training and the held-out images."""
+"""Stage encode: the latents of the training and held-out images."""
 
 from pathlib import Path
 

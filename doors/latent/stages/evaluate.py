@@ -1,4 +1,4 @@
-"""Stage evaluate: the project's metrics of the samples, and of reconstructions: the best that samples can be."""
+"""Stage evaluate: the metrics of the samples, and of reconstructions, their upper limit."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage page: reports/index.html, what all other stages made on one page."""
+"""Stage page: reports/index.html, the results of all other stages on one page."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ from ddpm.figures.latent import TOPIC
 from ddpm.run.stage import run
 
 ABOUT = (
-    "An autoencoder makes small latents of images; a diffusion model learns the latents, and the decoder makes images "
-    "of those that it draws (Rombach et al. 2022)."
+    "An autoencoder compresses images to latents; a diffusion model is trained on the latents, and the decoder maps "
+    "its samples to images (Rombach et al. 2022)."
 )
 SCORES = {name: Path(f"reports/evaluate/{name}.json") for name in ("samples", "reconstructions")}
 STAGES = page_stage("latent", ABOUT, TOPIC, SCORES)

@@ -1,4 +1,4 @@
-"""Stage train_autoencoder: images to latents and back."""
+"""Stage train_autoencoder: train the autoencoder on images."""
 
 from pathlib import Path
 
