@@ -69,6 +69,23 @@ def test_the_other_colour_of_a_gradient_stays_uniform():
     assert middle.abs().mean() < 0.05  # nearly a gradient between the two; 0.06 if no step is repeated
 
 
+@pytest.mark.parametrize("n_steps", [1, 5])
+def test_the_last_step_adds_no_noise(n_steps):
+    """Lugmayr et al. 2022, Algorithm 1: z = 0 at t = 1. In few steps the noise would be seen as grain."""
+    model, images, mask, seen = Correlated(100), torch.zeros(8, 1, 1, 4), torch.tensor([[False, True, True, False]]), []
+    x = inpaint(
+        model,
+        images,
+        mask,
+        generator(0, "inpaint"),
+        n_resamples=1,
+        n_steps=n_steps,
+        on_step=lambda t, x: seen.append((torch.tensor([t]), x)),
+    )
+    estimate = model(seen[-2][1], seen[-2][0])
+    assert (x - estimate)[..., UNKNOWN].abs().max() < 1e-6
+
+
 def test_it_does_not_depend_on_the_batch_and_masks_may_differ():
     model = Linear()
     images = torch.rand(3, *SHAPE, generator=generator(0, "images"))

@@ -130,7 +130,7 @@ def _filled(
     progress: "tqdm[Any]",
     on_step: OnStep | None,
 ) -> Float[Tensor, "b c h w"]:
-    """Algorithm 1 of Lugmayr et al. 2022, with jumps of one step."""
+    """Algorithm 1 of Lugmayr et al. 2022, with jumps of one step. No noise is added at t = 1."""
     schedule = respace(denoise.schedule, torch.tensor(denoise.timesteps))
     at, streams = levels(schedule), noise_streams(seeds)
 
@@ -142,7 +142,7 @@ def _filled(
         on_step(denoise.timesteps[-1], x)
     for t in range(len(schedule), 0, -1):
         num_steps = torch.full((len(x0),), t, device=x0.device)
-        deviation = reverse_variance("fixed_small", num_steps, schedule).sqrt().to(x0)
+        deviation = reverse_variance("fixed_small", num_steps, schedule).sqrt().to(x0) if t > 1 else 0.0
         for left in reversed(range(n_resamples)):
             unknown = posterior_mean(denoise(x, t), x, num_steps, schedule) + deviation * noise()
             known = at.alpha[t - 1] * x0 + at.sigma[t - 1] * noise()
