@@ -85,6 +85,8 @@ def test_an_argument_of_a_wrong_type_is_named_with_what_is_allowed(name, argumen
             {"labels": torch.tensor([0.5, 0.5])},
             r"sample: labels is a tensor of shape \(2,\) and type torch.f",
         ),
+        ("sample", {"n_samples": True}, "sample: n_samples is True; it must be int"),
+        ("sample", {"captions": ["a boot", 1]}, r"sample: captions is \['a boot', 1\]; it must be list\[str\] or None"),
         ("gradient_images", {"img_size": (3, 4)}, r"img_size is \(3, 4\); it must be tuple\[int, int, int\]"),
         ("noise_img", {"step_sampling": "even"}, "step_sampling is 'even'; it must be 'uniform' or 'stratified'"),
         ("normalize_img", {"img": numpy.zeros(3)}, "normalize_img: img is array"),

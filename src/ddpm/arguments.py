@@ -46,6 +46,10 @@ def fits(value: Any, hint: Any) -> bool:
         return any(value is each or (isinstance(value, str) and value == each) for each in inner)
     if origin is tuple:
         return isinstance(value, tuple | list) and len(value) == len(inner) and all(map(fits, value, inner))
+    if origin is list:
+        return isinstance(value, list) and all(fits(each, inner[0]) for each in value)
+    if isinstance(value, bool) and hint in (int, float):  # Python's bool is an int
+        return False
     return isinstance(value, {int: Integral, float: Real}.get(hint, origin or hint))
 
 
