@@ -158,12 +158,50 @@ def test_tracked_training_says_where_it_logs(untracked, capfd):
         (torch.zeros(4, 3, 5, 4), {}, r"trainset has shape \(4, 3, 5, 4\); this network takes \(n, 3, 4, 5\)"),
         (torch.zeros(4, 3, 4, 5), {"max_steps": 10}, "max_steps is 10; the network was built for 100"),
         (torch.zeros(4, 3, 4, 5), {"device": "mps"}, "device is mps; .* it must be cpu or cuda"),
+        (torch.zeros(4, 3, 4, 5), {"device": "gpu"}, "device is 'gpu'; it must be cpu or cuda"),
+        (torch.zeros(4, 3, 4, 5), {"device": None}, "device is None; it must be cpu or cuda"),
+        (torch.zeros(4, 3, 4, 5), {"device": "cuda:99"}, "device is cuda:99, but torch finds no such device here"),
+        (torch.zeros(4, 3, 4, 5), {"seed": None}, "seed is None; it must be a whole number"),
+        (torch.zeros(0, 3, 4, 5), {}, "trainset has no images; it must have at least one"),
     ],
 )
 def test_what_does_not_fit_is_named_before_training(images, changes, said, untracked):
     with pytest.raises(UserError, match=said):
         ddpm.train(tiny(), {**CONFIG, **changes}, TensorDataset(images))
     assert untracked == []
+
+
+def test_a_set_without_images_or_tensors_is_named(untracked):
+    images = torch.zeros(4, 3, 4, 5)
+    with pytest.raises(UserError, match="testset has no images"):
+        ddpm.train(tiny(), CONFIG, TensorDataset(images), TensorDataset(images[:0]))
+    with pytest.raises(UserError, match=r"trainset has shape \(0,\)"):
+        ddpm.train(tiny(), CONFIG, TensorDataset())
+    assert untracked == []
+
+
+def test_images_take_the_precision_of_the_weights():
+    """Images that numpy has made are float64."""
+    images = ddpm.normalize_img(ddpm.gradient_images(10, (3, 4, 5)))
+    single, double = (
+        ddpm.train(tiny(), CONFIG, *[TensorDataset(images.to(dtype))] * 2, track=False).state_dict()
+        for dtype in (torch.float32, torch.float64)
+    )
+    assert all(torch.equal(single[name], double[name]) for name in single)
+
+
+def test_a_network_of_ones_own_needs_no_config():
+    class Own(ddpm.DiffusionModel):
+        def __init__(self):
+            super().__init__()
+            self.img_shape, self.conv = (3, 4, 5), torch.nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, images, num_steps):  # noqa: ARG002
+            return self.conv(images)
+
+    images = ddpm.normalize_img(ddpm.gradient_images(10, (3, 4, 5)))
+    model = ddpm.train(Own(), CONFIG, TensorDataset(images), track=False)
+    assert ddpm.sample(model, 2).shape == (2, 3, 4, 5)
 
 
 @pytest.mark.usefixtures("untracked")
@@ -181,6 +219,8 @@ def test_a_class_conditional_network_is_trained_with_the_labels(monkeypatch):
         ddpm.train(model, given, TensorDataset(images))
     with pytest.raises(UserError, match="trainset: labels are"):
         ddpm.train(model, given, TensorDataset(images, labels + 5))
+    with pytest.raises(UserError, match=r"trainset: labels have shape \(6, 1\); they must have \(6,\)"):
+        ddpm.train(model, given, TensorDataset(images, labels[:, None]))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -80,18 +81,20 @@ def train(
     params = validated(
         Training, COURSE_DEFAULTS | {k: v for k, v in config_dict.items() if k not in own}, "config_dict"
     )
-    built_for, seed = getattr(model.config, "max_steps", params.max_steps), config_dict.get("seed", 0)
-    if params.max_steps != built_for:
+    config, seed = getattr(model, "config", None), config_dict.get("seed", 0)
+    if not isinstance(seed, Integral):
+        raise UserError(f"config_dict: seed is {seed!r}; it must be a whole number")
+    if params.max_steps != (built_for := getattr(config, "max_steps", params.max_steps)):
         raise UserError(f"config_dict: max_steps is {params.max_steps}; the network was built for {built_for}")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError("the network's weights are frozen, as `load_model` returns them: call model.requires_grad_()")
     compute = Compute(_device(config_dict.get("device", "cpu")))
     if init is not None:
-        trained = load_init(Path(init), type(model), model.config, params)
+        trained = load_init(Path(init), type(model), config, params)
         model.noise_schedule = trained.noise_schedule
         model.load_state_dict(trained.state_dict())
     elif model.conditioning is not None:
-        model.conditioning.fit(_images(model, trainset, "trainset"), seed)
+        model.conditioning.fit(_images(model, trainset, "trainset"), int(seed))
     examples = _examples(model, trainset, "trainset")
     held_out = None if testset is None else _examples(model, testset, "testset")
     if track:
@@ -99,14 +102,19 @@ def train(
     with stage_run("train", config_dict) if track else nullcontext() as log:
         if log and init is not None:
             log.log_input(Path(init))
-        fit(model, params, examples, held_out, seed, compute, log)
+        fit(model, params, examples, held_out, int(seed), compute, log)
     return model
 
 
-def _device(name: str | torch.device) -> torch.device:
-    device = torch.device(name)
+def _device(name: Any) -> torch.device:
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):  # torch's, which lists devices that nobody has
+        raise UserError(f"config_dict: device is {name!r}; it must be cpu or cuda") from None
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"config_dict: device is {device}; the noise schedule is float64, so it must be cpu or cuda")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"config_dict: device is {device}, but torch finds no such device here; it can be cpu")
     return device
 
 
@@ -119,15 +127,21 @@ def _examples(model: DiffusionModel, dataset: TensorDataset, name: str) -> Examp
             return Examples(images, model.conditioning.encode(images, None))
         except ValueError:
             raise UserError(f"{name} has one tensor; this network needs a second one, the images' classes") from None
+    labels = dataset.tensors[1]
+    if labels.ndim != 1:
+        raise UserError(f"{name}: labels have shape {tuple(labels.shape)}; they must have ({len(labels)},)")
     try:
-        return Examples(images, model.conditioning.of_labels(dataset.tensors[1]))
+        return Examples(images, model.conditioning.of_labels(labels))
     except ValueError as error:
         raise UserError(f"{name}: {error}") from None
 
 
 def _images(model: DiffusionModel, dataset: TensorDataset, name: str) -> Tensor:
+    images = next(iter(dataset.tensors), torch.empty(0))
     try:
-        check_images(dataset.tensors[0], model.img_shape, name)
+        check_images(images, model.img_shape, name)
     except ValueError as error:
         raise UserError(str(error)) from None
-    return dataset.tensors[0]
+    if not len(images):
+        raise UserError(f"{name} has no images; it must have at least one")
+    return images.to(next(model.parameters()).dtype)
