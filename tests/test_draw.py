@@ -175,6 +175,37 @@ def test_embeddings_that_cannot_be_are_one_line_and_no_file(words, said, tmp_pat
     assert not Path("some images").exists()
 
 
+def refused(monkeypatch, capsys, *words):
+    """The one line that the command says."""
+    monkeypatch.setattr(sys, "argv", ["ddpm.draw", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_what_draws_no_pictures_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    of_embeddings()
+    line = refused(monkeypatch, capsys, "prior.safetensors", "some images", "--n-steps", "2")
+    assert line.startswith("draw: prior.safetensors: it draws no pictures but what has 6 channels")
+    assert not Path("some images").exists()
+
+
+@pytest.mark.parametrize("model", [1], indirect=True)
+@pytest.mark.usefixtures("model")
+def test_a_folder_that_cannot_be_written_to_is_named_before_anything_is_drawn(monkeypatch, capsys):
+    Path("file").write_text("kept")
+    monkeypatch.setattr("ddpm.draw.sample", None)
+    assert refused(monkeypatch, capsys, "a model.safetensors", "file") == "draw: file: it is no folder; name a folder"
+    line = refused(monkeypatch, capsys, "a model.safetensors", "file/images")
+    assert line == f"draw: file/images: {Path('file').absolute()} is no folder; name a folder"
+    assert Path("file").read_text() == "kept"
+    monkeypatch.setattr("ddpm.painting.os.access", lambda *_: False)  # who runs as root may write anywhere
+    assert "may not be written to; name another folder" in refused(monkeypatch, capsys, "a model.safetensors", "new")
+
+
 @pytest.mark.parametrize("model", [1], indirect=True)
 @pytest.mark.parametrize(
     ("words", "said"),
@@ -183,7 +214,13 @@ def test_embeddings_that_cannot_be_are_one_line_and_no_file(words, said, tmp_pat
         (("--enlarge", "other.safetensors"), "draw: low has shape (16, 1, 8, 12); this model enlarges (n, 3, 8, 12)"),
         (("--enlarge", "enlarge.safetensors", "--level", "1.5"), "draw: level is 1.5; it must be in 0..1"),
         (("--prior", "a model.safetensors", "--caption", "a boot"), "draw: the prior draws no embeddings"),
-        (("-n", "-1"), "draw: n_samples is -1; it must be at least 0"),
+        (("-n", "-1"), "draw: n is -1; it must be from 1 to 1000000"),
+        (("-n", "0"), "draw: n is 0; it must be from 1 to 1000000"),
+        (("-n", "9" * 19), f"draw: n is {'9' * 19}; it must be from 1 to 1000000"),
+        (("--seed", "-1"), "draw: seed is -1; it must be from 0 to"),
+        (("--seed", "9" * 19), f"draw: seed is {'9' * 19}; it must be from 0 to {2**63 - 1}"),
+        (("--label", "9" * 19), f"draw: label is {'9' * 19}; it must be from 0 to 10000"),
+        (("--level", "0.5"), "draw: level is given; it is of the noise in what a model enlarges, so enlarge must"),
         (("--n-steps", "11"), "draw: n_steps is 11; it must be in 1..10"),
         (("--label", "3"), "draw: labels is given; this model is unconditional"),
         (("--caption", "a dark dress"), "draw: captions is given; this model is unconditional"),

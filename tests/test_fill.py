@@ -58,7 +58,8 @@ def test_the_white_of_the_mask_is_filled_and_the_rest_stays(monkeypatch):
             "unknown word 'drees'; the nearest known words are: dress",
         ),
         (("picture.png", "mask.png", "--guidance-scale", "0.5"), "guidance_scale is 0.5; it must be from 1 to 100"),
-        (("picture.png", "mask.png", "-n", "0"), "fill: n is 0; it must be at least 1"),
+        (("picture.png", "mask.png", "-n", "0"), "fill: n is 0; it must be from 1 to 1000000"),
+        (("picture.png", "mask.png", "--seed", "9" * 19), f"fill: seed is {'9' * 19}; it must be from 0 to"),
     ],
 )
 def test_what_is_not_allowed_is_one_line_and_no_file(words, said, monkeypatch, capsys):

@@ -14,12 +14,15 @@ from ddpm.diffusion.model import DiffusionModel
 from ddpm.errors import UserError
 from ddpm.images import denormalize_img, to_uint8
 from ddpm.networks.checkpoint import load_model
+from ddpm.painting import LESS, check_folder, check_numbers, load_painter
 from ddpm.run.stage import mistakes_in_one_line
 from ddpm.sampling import cascade
 from ddpm.sampling.arguments import check_guidance
 from ddpm.sampling.sample import sample
 from ddpm.sampling.sampler import SAMPLERS
 from ddpm.sampling.spacing import SPACINGS
+
+LEVEL = 0.1  # of noise in what is enlarged
 
 
 def main() -> None:
@@ -39,8 +42,8 @@ def main() -> None:
     parser.add_argument("--like", type=Path, help="a picture of the size of its images to draw variations of")
     parser.add_argument("--clip", type=Path, help="the CLIP that embeds that picture")
     parser.add_argument("--enlarge", type=Path, help="a super-resolution network, applied to the model's samples")
-    parser.add_argument("--level", type=float, default=0.1, help="noise level of its input, 0 to 1 (%(default)s)")
-    with mistakes_in_one_line("draw"):
+    parser.add_argument("--level", type=float, help=f"noise level of its input, 0 to 1 ({LEVEL})")
+    with mistakes_in_one_line("draw", LESS):
         draw(**vars(parser.parse_args()))
 
 
@@ -56,7 +59,7 @@ def draw(
     like: Path | None,
     clip: Path | None,
     enlarge: Path | None,
-    level: float,
+    level: float | None,
     **options: Any,
 ) -> None:
     """Draw images into files `0.png` to `N.png`, all with the same number of digits.
@@ -73,14 +76,21 @@ def draw(
         like: The file of a picture to draw variations of; None for none.
         clip: The file of the CLIP that embeds this picture.
         enlarge: The file of a super-resolution network; None to keep the model's samples.
-        level: As in `ddpm.sampling.cascade.enlarge`.
+        level: As in `ddpm.sampling.cascade.enlarge`; None: LEVEL.
         options: Of `ddpm.sample`, for both networks.
 
     Raises:
         UserError: A file is not a model, or an option is not allowed. Nothing is written then.
     """
-    network, labels = load_model(model), None if label is None else torch.full((max(n, 0),), label)
+    check_numbers(n, seed, label)
+    check_folder(folder)
+    network, larger = load_painter(model), None if enlarge is None else load_painter(enlarge)
+    labels = None if label is None else torch.full((n,), label)
     try:
+        if level is not None and larger is None:
+            raise ValueError(
+                "level is given; it is of the noise in what a model enlarges, so enlarge must be given too"
+            )
         check_guidance(network, guidance_scale)
         cond = _embedded(network, n, caption, prior, like, clip, seed, options)
         captions = [caption] * n if caption is not None and cond is None else None
@@ -88,8 +98,9 @@ def draw(
         chosen: dict[str, Any] = {"cond": cond, "labels": labels, "captions": captions}
         chosen |= {"guidance_scale": guidance_scale, "clip_sample": True, **options}
         images = torch.as_tensor(sample(network, n, generator=stream, **chosen))
-        if enlarge is not None:
-            images = cascade.enlarge(load_model(enlarge), images, level, seed, clip_sample=True, **options)
+        if larger is not None:
+            noise = LEVEL if level is None else level
+            images = cascade.enlarge(larger, images, noise, seed, clip_sample=True, **options)
     except ValueError as error:
         raise UserError(str(error)) from None
     write_pngs(folder, to_uint8(denormalize_img(images)))
@@ -116,7 +127,7 @@ def _embedded(
         return None
     if caption is not None:
         raise ValueError("like is given; it cannot be combined with a caption")
-    return cond_of_picture(network, load_clip(clip), open_picture(like, network.img_shape), max(n, 0))
+    return cond_of_picture(network, load_clip(clip), open_picture(like, network.img_shape), n)
 
 
 if __name__ == "__main__":

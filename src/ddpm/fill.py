@@ -13,7 +13,7 @@ from ddpm.data.dataset import to_x0_range
 from ddpm.data.pictures import open_picture, write_pngs
 from ddpm.errors import UserError
 from ddpm.images import denormalize_img, to_uint8
-from ddpm.networks.checkpoint import load_model
+from ddpm.painting import LESS, check_folder, check_numbers, load_painter
 from ddpm.run.stage import mistakes_in_one_line
 from ddpm.sampling.inpaint import inpaint
 
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--caption", help="such as 'a dark dress', for a network that takes captions")
     parser.add_argument("--n-steps", type=int, help="steps of Algorithm 2 (all)")
     parser.add_argument("--guidance-scale", type=float, default=1.0, help="(%(default)s)")
-    with mistakes_in_one_line("fill"):
+    with mistakes_in_one_line("fill", LESS):
         fill(**vars(parser.parse_args()))
 
 
@@ -53,10 +53,10 @@ def fill(
         UserError: A file is not a model or picture, or has another size, or an option is not allowed. Nothing is
             written then.
     """
-    network = load_model(model)
+    check_numbers(n, seed)
+    check_folder(folder)
+    network = load_painter(model)
     image, painted = open_picture(picture, network.img_shape), open_picture(mask, (1, *network.img_shape[1:]))
-    if n < 1:
-        raise UserError(f"n is {n}; it must be at least 1")
     captions = None if caption is None else [caption] * n
     images, stream = to_x0_range(image).expand(n, *network.img_shape), torch.Generator().manual_seed(seed)
     try:

@@ -104,6 +104,12 @@ def test_the_networks_of_experiments_are_offered_by_name():
         of_experiment("none")
 
 
+def test_a_model_that_draws_no_pictures_is_refused():
+    save_model(Path("latents.safetensors"), network(4), {})
+    with pytest.raises(UserError, match=r"^latents\.safetensors: it draws no pictures but what has 4 channels"):
+        on_offer([Path("latents.safetensors")])
+
+
 def test_classes_have_the_names_of_the_data_set_if_there_are_as_many(monkeypatch):
     monkeypatch.chdir(REPO)
     ten = network(**LABELS | {"n_classes": 10})

@@ -28,6 +28,7 @@ from ddpm.run.seeding import derive_seed
 from ddpm.run.tracking.record import Run, stage_run
 
 OUT_OF_MEMORY = "can't allocate memory", "out of memory"  # as torch says it of the CPU and of CUDA
+LARGE = "the batch size, the model or n_samples in params.yaml"  # what takes the memory of a stage
 COMPUTE = "seed", "device", "precision"
 
 
@@ -145,11 +146,12 @@ def run_stage(name: str, stage: Stage) -> None:
 
 
 @contextmanager
-def mistakes_in_one_line(name: str) -> Iterator[None]:
+def mistakes_in_one_line(name: str, large: str = LARGE) -> Iterator[None]:
     """End the process with a line on stderr instead of a traceback, for what a user can mend or has asked for.
 
     Args:
         name: How the line begins.
+        large: What to lower if memory is short.
     """
     try:
         yield
@@ -163,7 +165,7 @@ def mistakes_in_one_line(name: str) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
-        print(f"{name}: out of memory; lower the batch size, the model or n_samples in params.yaml", file=sys.stderr)
+        print(f"{name}: out of memory; lower {large}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{name}: stopped", file=sys.stderr)

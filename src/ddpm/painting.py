@@ -1,0 +1,51 @@
+"""What the commands that paint pictures for a person have in common: what they check before they draw."""
+
+import os
+from pathlib import Path
+
+from ddpm.diffusion.model import DiffusionModel
+from ddpm.errors import UserError
+from ddpm.networks.checkpoint import load_model
+
+MOST_IMAGES, SEEDS, HIGHEST_LABEL = 1_000_000, 2**63, 10_000
+LESS = "-n or the model"  # what to lower if memory is short
+
+
+def load_painter(path: Path) -> DiffusionModel:
+    """A model whose images are pictures.
+
+    Raises:
+        UserError: As `load_model`; or it draws latents, embeddings, or other things of no or many colours.
+    """
+    model = load_model(path)
+    if (channels := model.img_shape[0]) not in (1, 3):
+        raise UserError(
+            f"{path}: it draws no pictures but what has {channels} channels, such as latents or embeddings; give a "
+            "model of 1 (grey) or 3 (colour)"
+        )
+    return model
+
+
+def check_numbers(n: int, seed: int, label: int | None = None) -> None:
+    """Check how many images are wanted, the seed of their noise and their class.
+
+    Raises:
+        UserError: One is out of range.
+    """
+    limits = {"n": (n, 1, MOST_IMAGES), "seed": (seed, 0, SEEDS - 1), "label": (label or 0, 0, HIGHEST_LABEL)}
+    for name, (value, least, most) in limits.items():
+        if not least <= value <= most:
+            raise UserError(f"{name} is {value}; it must be from {least} to {most}")
+
+
+def check_folder(folder: Path) -> None:
+    """Check that files can be written to a folder, which may have to be made.
+
+    Raises:
+        UserError: It is a file, or lies in one, or may not be written to.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise UserError(f"{folder}: {'it' if there == folder else there} is no folder; name a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{folder}: {there} may not be written to; name another folder")
