@@ -1,5 +1,6 @@
 """`python -m ddpm.draw`: files that hold what the library draws."""
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -204,6 +205,23 @@ def test_a_folder_that_cannot_be_written_to_is_named_before_anything_is_drawn(mo
     assert Path("file").read_text() == "kept"
     monkeypatch.setattr("ddpm.painting.os.access", lambda *_: False)  # who runs as root may write anywhere
     assert "may not be written to; name another folder" in refused(monkeypatch, capsys, "a model.safetensors", "new")
+
+
+@pytest.mark.parametrize("model", [1], indirect=True)
+@pytest.mark.usefixtures("model")
+def test_a_full_disk_leaves_the_old_files_whole(monkeypatch, capsys):
+    words = "a model.safetensors", "some images", "-n", "2", "--n-steps", "2", "--seed"
+    monkeypatch.setattr(sys, "argv", ["ddpm.draw", *words, "0"])
+    main()
+    before = {path.name: path.read_bytes() for path in Path("some images").iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, hard))
+    try:
+        line = refused(monkeypatch, capsys, *words, "1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert line.startswith("draw: some images/0.png: cannot be written (File too large)")
+    assert {path.name: path.read_bytes() for path in Path("some images").iterdir()} == before
 
 
 @pytest.mark.parametrize("model", [1], indirect=True)

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from ddpm.clip.given import cond_of_picture, cond_of_prior
 from ddpm.clip.model import load_clip
-from ddpm.data.pictures import open_picture, write_pngs
+from ddpm.data.pictures import open_picture
 from ddpm.diffusion.model import DiffusionModel
 from ddpm.errors import UserError
 from ddpm.images import denormalize_img, to_uint8
 from ddpm.networks.checkpoint import load_model
-from ddpm.painting import LESS, check_folder, check_numbers, load_painter
+from ddpm.painting import LESS, check_folder, check_numbers, load_painter, write_pngs
 from ddpm.run.stage import mistakes_in_one_line
 from ddpm.sampling import cascade
 from ddpm.sampling.arguments import check_guidance

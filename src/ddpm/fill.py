@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from ddpm.data.dataset import to_x0_range
-from ddpm.data.pictures import open_picture, write_pngs
+from ddpm.data.pictures import open_picture
 from ddpm.errors import UserError
 from ddpm.images import denormalize_img, to_uint8
-from ddpm.painting import LESS, check_folder, check_numbers, load_painter
+from ddpm.painting import LESS, check_folder, check_numbers, load_painter, write_pngs
 from ddpm.run.stage import mistakes_in_one_line
 from ddpm.sampling.inpaint import inpaint
 

@@ -1,11 +1,16 @@
-"""What the commands that paint pictures for a person have in common: what they check before they draw."""
+"""What the commands that paint pictures for a person have in common: what they check before, and their files."""
 
 import os
 from pathlib import Path
 
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+
 from ddpm.diffusion.model import DiffusionModel
 from ddpm.errors import UserError
 from ddpm.networks.checkpoint import load_model
+from ddpm.run.files import atomic_path
 
 MOST_IMAGES, SEEDS, HIGHEST_LABEL = 1_000_000, 2**63, 10_000
 LESS = "-n or the model"  # what to lower if memory is short
@@ -49,3 +54,10 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"{folder}: {'it' if there == folder else there} is no folder; name a folder")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"{folder}: {there} may not be written to; name another folder")
+
+
+def write_pngs(folder: Path, images: UInt8[Tensor, "n c h w"]) -> None:
+    """Write images into files `0.png` to `N.png`, all with the same number of digits; the folder is made if missing."""
+    for i, image in enumerate(images.permute(0, 2, 3, 1).cpu().numpy()):
+        with atomic_path(folder / f"{i:0{len(str(len(images) - 1))}}.png") as temporary:
+            Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(temporary)

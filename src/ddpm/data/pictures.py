@@ -118,14 +118,6 @@ def open_picture(path: Path, img_shape: tuple[int, ...]) -> UInt8[Tensor, "c h w
         raise UserError(f"{path}: {error}") from None
 
 
-def write_pngs(folder: Path, images: UInt8[Tensor, "n c h w"]) -> None:
-    """Write images into files `0.png` to `N.png`, all with the same number of digits; the folder is created."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for i, image in enumerate(images.permute(0, 2, 3, 1).cpu().numpy()):
-        name = folder / f"{i:0{len(str(len(images) - 1))}}.png"
-        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(name)
-
-
 def _checked(file: object) -> Image.Image:
     """Open a picture and check its size."""
     with warnings.catch_warnings(action="ignore"):  # of sizes, which are checked here
