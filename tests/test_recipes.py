@@ -1,7 +1,9 @@
 """Recipes: every one sets known parameters to valid values, and its words survive DVC's override parser."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from ruamel.yaml import YAML
 from whole import check, save_start
 
 from ddpm.networks.network import NETWORKS
+from ddpm.recipes import main
 from ddpm.run.yaml import load_yaml
 
 NAMES = [path.stem for path in (REPO / "recipes").glob("*.yaml")]
@@ -52,6 +55,43 @@ def test_a_name_that_is_none_lists_the_recipes():
     done = words("curse")
     assert done.returncode == 1
     assert done.stderr == f"recipes: 'curse' is not a recipe; there are: {', '.join(sorted(NAMES))}\n"
+
+
+@pytest.mark.parametrize("names", [[], ["fast", "few"]])
+def test_one_name_is_taken(names):
+    done = subprocess.run(
+        [sys.executable, "-m", "ddpm.recipes", *names], cwd=REPO, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "--no-such-recipe\n")
+    assert done.stderr.startswith(f"recipes: '{' '.join(names)}' is not a recipe; there are: ablation, ")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"", "recipes/own.yaml: a recipe is sections of keys and values"),
+        (b"- lr", "recipes/own.yaml: a recipe is sections of keys and values"),
+        (b"data: {1: 2}", "recipes/own.yaml: a recipe is sections of keys and values"),
+        (b"\xff", "recipes/own.yaml: not valid YAML"),
+        (None, "there is no recipes/*.yaml here; run it at the top of the repository"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_one_line(text, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        (tmp_path / "recipes").mkdir()
+        (tmp_path / "recipes/own.yaml").write_bytes(text)
+    with pytest.raises(SystemExit, match=rf"^recipes: {re.escape(said)}[^\n]*$"):
+        main(["own"])
+    assert capsys.readouterr().out == "--no-such-recipe\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="of Linux")
+def test_words_that_cannot_be_printed_are_one_line():
+    command = [sys.executable, "-m", "ddpm.recipes", "fast"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=REPO, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "recipes: stdout: No space left on device\n")
 
 
 def test_the_course_recipe_is_the_courses():

@@ -1,7 +1,7 @@
 """Named sets of parameters: `python -m ddpm.recipes NAME` prints them as options of `dvc exp run`."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,24 @@ def load(name: str) -> dict[str, Any]:
         Its values by section.
 
     Raises:
-        UserError: There is no such recipe. The message lists the existing ones.
+        UserError: There is no such recipe, or it holds no sections. The message lists the existing ones.
     """
     names = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    if not names:
+        raise UserError(f"there is no {FOLDER}/*.yaml here; run it at the top of the repository")
     if name not in names:
         raise UserError(f"{name!r} is not a recipe; there are: {', '.join(names)}")
-    values: dict[str, Any] = load_yaml(FOLDER / f"{name}.yaml")
+    values: dict[str, Any] = load_yaml(path := FOLDER / f"{name}.yaml")
+    if not isinstance(values, dict) or not _keys_are_words(values):
+        raise UserError(f"{path}: a recipe is sections of keys and values, as in params.yaml")
     return values
+
+
+def _keys_are_words(values: Mapping[Any, Any]) -> bool:
+    return all(
+        isinstance(key, str) and (not isinstance(value, Mapping) or _keys_are_words(value))
+        for key, value in values.items()
+    )
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,11 +60,18 @@ def _spell(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-if __name__ == "__main__":
+def main(words: Sequence[str]) -> None:
+    """Print the recipe's words."""
     try:
-        print(*overrides(load(sys.argv[1] if len(sys.argv) == 2 else "")))
+        print(*overrides(load(" ".join(words))), flush=True)
     except UserError as error:
-        print(
-            "--no-such-recipe"
-        )  # not an option of dvc, so that `dvc exp run $(python -m ddpm.recipes NAME)` runs nothing
+        # Not an option of dvc, so that `dvc exp run $(python -m ddpm.recipes NAME)` runs nothing.
+        print("--no-such-recipe")
         sys.exit(f"recipes: {error}")
+    except OSError as error:  # stdout is closed, or its disk is full
+        sys.stdout = None  # or Python would try again as it ends
+        sys.exit(f"recipes: stdout: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
