@@ -24,6 +24,7 @@ from ddpm.run.dvc import (
     used_by_name,
     write,
 )
+from ddpm.run.dvc import main as main_of_deps
 from ddpm.run.params import Section
 from ddpm.run.stage import Stage
 from ddpm.run.yaml import load_yaml
@@ -55,6 +56,20 @@ def test_make_deps_leaves_nothing_to_write():
         text = (REPO / page).read_text()
         assert diagram(stages()) in text
         assert with_diagram(text, diagram(stages())) == text, "run `make deps`"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "there is no stages/*.py here; run it at the top of the repository"),
+        (["--help"], "the arguments are '--help'; there must be none"),
+    ],
+)
+def test_nothing_is_written_elsewhere_or_for_arguments(words, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"^{re.escape(said)}$"):
+        main_of_deps(words)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_stands_before_the_stages_stays(tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ README and docs/pipeline.md get a diagram of the stages. Each door (docs/doors.m
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import chdir
 from graphlib import CycleError, TopologicalSorter
 from importlib.util import module_from_spec, spec_from_file_location
@@ -17,7 +17,7 @@ from ddpm.run.files import atomic_path
 from ddpm.run.params import section
 from ddpm.run.plan import PLAN, plan_path, source_folder
 from ddpm.run.root import in_repo
-from ddpm.run.stage import Stage
+from ddpm.run.stage import Stage, mistakes_in_one_line
 from ddpm.run.yaml import dump_yaml
 
 DVC_YAML, STAGES, DOORS = Path("dvc.yaml"), Path("stages"), Path("doors")
@@ -167,8 +167,15 @@ def _entry(name: str, declared: Declared) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if value}
 
 
+def main(words: Sequence[str]) -> None:
+    """Write what has changed, and say it."""
+    if words:
+        raise UserError(f"the arguments are {' '.join(words)!r}; there must be none")
+    if not any(STAGES.glob("*.py")):
+        raise UserError(f"there is no {STAGES}/*.py here; run it at the top of the repository")
+    print(f"written: {', '.join(write_all()) or 'nothing'}")
+
+
 if __name__ == "__main__":
-    try:
-        print(f"written: {', '.join(write_all()) or 'nothing'}")
-    except UserError as error:
-        sys.exit(f"make deps: {error}")
+    with mistakes_in_one_line("make deps"):
+        main(sys.argv[1:])
