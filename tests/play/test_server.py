@@ -132,6 +132,7 @@ def said(answer) -> str:
         ("/draw", [1], "draw: all of it is .*; it should be a section"),
         ("/draw", b"{", "invalid JSON: Expecting"),
         ("/draw", b"\xff", "invalid JSON: "),
+        ("/draw", b"[" * 100_000, "invalid JSON: maximum recursion depth"),
         ("/fill", {"network": "grey", "image": [0], "mask": [True] * 96}, "an image has 1 values; .* 96: 8 x 12 of 1"),
         ("/fill", {"network": "grey", "image": [0] * 96, "mask": [True]}, "mask has 1 values; .* have 96 pixels"),
         ("/fill", {"network": "grey", "image": [256] * 96, "mask": []}, "fill: image.0 is 256; .* 255"),

@@ -107,7 +107,7 @@ class Handler(BaseHTTPRequestHandler):
     def _draw(self, kind: type[Request], words: bytes) -> None:
         try:
             request = validated(kind, json.loads(words), self.path[1:])
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UserError(f"invalid JSON: {error}") from None
         with self.server.drawing:
             request.draw(self._network(request.network), self._show)
