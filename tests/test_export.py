@@ -134,12 +134,12 @@ def test_scores_of_another_network_are_not_claimed():
     assert "## Scores" not in Path("out/README.md").read_text()
 
 
-@pytest.mark.parametrize("to", ["hub", "onnx"])
-def test_the_cards_example_runs(to, graph, monkeypatch):
+@pytest.mark.parametrize(("to", "name"), [("hub", "unet"), *(("onnx", name) for name in NETWORKS)])
+def test_the_cards_example_runs(to, name, graph, monkeypatch):
     if to == "hub":
         saved("unet")
         export(Path("models/unet.safetensors"), Path("out"), to)
-    monkeypatch.chdir("out" if to == "hub" else graph("unet")[1])
+    monkeypatch.chdir("out" if to == "hub" else graph(name)[1])
     (code,) = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
     exec(compile(code, "<card>", "exec"), {"__name__": "card"})
 
@@ -153,6 +153,8 @@ def test_what_cannot_be_exported_is_said_and_nothing_is_written(monkeypatch):
     with pytest.raises(UserError, match="--to onnx needs the packages onnx and onnxscript"):
         export(Path("models/unet.safetensors"), Path("out"), "onnx")
     assert not Path("out").exists()
+    with pytest.raises(UserError, match=r"unet\.safetensors is no folder; name a folder"):
+        export(Path("models/unet.safetensors"), Path("models/unet.safetensors/out"), "hub")
     with pytest.raises(UserError, match="models exists and is not empty; name a new folder"):
         export(Path("models/unet.safetensors"), Path("models"), "hub")
 
@@ -170,10 +172,11 @@ def test_an_exporter_that_fails_leaves_nothing(monkeypatch):
     assert sorted(Path().rglob("*")) == before
 
 
-@pytest.mark.parametrize("name", ["a/new/one", "empty"])
+@pytest.mark.parametrize("name", ["a/new/one", "empty", "link"])
 def test_a_folder_may_be_new_or_empty_and_others_may_read_it(name):
     saved("mlp")
     Path("empty").mkdir()
+    Path("link").symlink_to("empty")
     export(Path("models/unet.safetensors"), Path(name), "hub")
     assert {path.name for path in Path(name).iterdir()} == {"model.safetensors", "scheduler_config.json", "README.md"}
     assert Path(name).stat().st_mode == Path("models").stat().st_mode

@@ -23,6 +23,7 @@ from ddpm.conditioning.guidance import draw_cond
 from ddpm.diffusion.model import DiffusionModel, schedule_of
 from ddpm.errors import UserError
 from ddpm.networks.checkpoint import load_model
+from ddpm.painting import check_folder
 from ddpm.run.files import atomic_path
 from ddpm.run.stage import mistakes_in_one_line
 
@@ -63,7 +64,8 @@ def export(model: Path, folder: Path, to: str) -> None:
         raise UserError("--to onnx needs the packages onnx and onnxscript")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not empty; name a new folder")
-    folder = folder.absolute()  # "." has no name
+    folder = folder.resolve()  # "." has no name, and a link to a folder cannot be replaced by one
+    check_folder(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
         made = Path(name, folder.name)
@@ -146,8 +148,18 @@ def card(model: DiffusionModel, path: Path, to: str) -> str:
     if path.resolve() == OURS.resolve() and PARAMS.is_file():
         values = json.dumps(json.loads(PARAMS.read_text()), indent=1)
         parts.append(f"## Parameters\n\n```json\n{values}\n```")
-    parts.append(USE[to])
+    parts.append(_use(model, to))
     return "\n\n".join(parts) + "\n"
+
+
+def _use(model: DiffusionModel, to: str) -> str:
+    """The example; of a conditional network's graph with a third input."""
+    cond = draw_cond(model, 0, range(1))
+    if to != "onnx" or cond is None:
+        return USE[to]
+    zeros = f"torch.zeros({(8, *cond.shape[1:])}, dtype={cond.dtype})"
+    made = f"cond = {zeros}  # images are {model.conditioning.describes}: a row each\nx = torch.randn("
+    return USE[to].replace("x = torch.randn(", made).replace("(8).numpy()}", '(8).numpy(), "cond": cond.numpy()}')
 
 
 def _scores(scores: Mapping[str, Any]) -> str:
