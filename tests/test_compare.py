@@ -57,18 +57,26 @@ def test_many_experiments_leave_the_table_a_terminals_width():
     assert max(map(len, lines)) <= 120
 
 
-def test_without_mlflow_the_rest_is_shown(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("127.0.0.1:9: Connection refused", "127.0.0.1:9: Connection refused"),
+        ("", "ConnectionError"),
+        ("API request to http://me:secret@host:1/api failed\nagain", "API request to http://host:1/api failed"),
+    ],
+)
+def test_without_mlflow_the_rest_is_shown(words, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def fails():
-        raise ConnectionError("127.0.0.1:9: Connection refused")
+        raise ConnectionError(words)
 
     monkeypatch.setattr(compare, "experiments", lambda: TABLE)
     monkeypatch.setattr("ddpm.run.tracking.durations.minutes_of_experiments", fails)
     compare.main([])
-    said = capsys.readouterr()
-    assert said.out.splitlines()[:-1] == shown(TABLE).splitlines()
-    assert said.err == "compare: MLflow failed, so minutes are left out: 127.0.0.1:9: Connection refused\n"
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[:-1] == shown(TABLE).splitlines()
+    assert printed.err == f"compare: MLflow failed, so minutes are left out: {said}\n"
 
 
 def grey(value, shape=(1, 4, 4), n=40):

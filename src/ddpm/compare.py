@@ -117,13 +117,14 @@ def write_page(table: Table, rows: Sequence[Sequence[str]]) -> None:
 
 def main(names: Sequence[str]) -> None:
     from ddpm.run.tracking.durations import minutes_of_experiments  # imports mlflow, which is slow
+    from ddpm.run.tracking.outbox import reason
 
     found = experiments()
     table = chosen(found, names)
     try:
         minutes = minutes_of_experiments()
     except Exception as error:  # such as a server that does not answer: the rest works without it
-        print(f"compare: MLflow failed, so minutes are left out: {str(error).splitlines()[0]}", file=sys.stderr)
+        print(f"compare: MLflow failed, so minutes are left out: {reason(error)}", file=sys.stderr)
         minutes = {}
     rows = differences(table, minutes)
     print(side_by_side(table, rows))
