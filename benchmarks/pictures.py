@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.core.options import parser
 from ddpm.data.dataset import DATASETS, DatasetSource
-from ddpm.painting import write_pngs
+from ddpm.output import write_pngs
 from ddpm.run.root import from_root
 from ddpm.run.stage import mistakes_in_one_line
 

@@ -190,7 +190,7 @@ def test_what_draws_no_pictures_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     of_embeddings()
     line = refused(monkeypatch, capsys, "prior.safetensors", "some images", "--n-steps", "2")
-    assert line.startswith("draw: prior.safetensors: it draws no pictures but what has 6 channels")
+    assert line.startswith("draw: prior.safetensors: it generates latents or embeddings with 6 channels")
     assert not Path("some images").exists()
 
 
@@ -199,12 +199,14 @@ def test_what_draws_no_pictures_is_refused(tmp_path, monkeypatch, capsys):
 def test_a_folder_that_cannot_be_written_to_is_named_before_anything_is_drawn(monkeypatch, capsys):
     Path("file").write_text("kept")
     monkeypatch.setattr("ddpm.draw.sample", None)
-    assert refused(monkeypatch, capsys, "a model.safetensors", "file") == "draw: file: it is no folder; name a folder"
+    assert (
+        refused(monkeypatch, capsys, "a model.safetensors", "file") == "draw: file: it is not a folder; name a folder"
+    )
     line = refused(monkeypatch, capsys, "a model.safetensors", "file/images")
-    assert line == f"draw: file/images: {Path('file').absolute()} is no folder; name a folder"
+    assert line == f"draw: file/images: {Path('file').absolute()} is not a folder; name a folder"
     assert Path("file").read_text() == "kept"
-    monkeypatch.setattr("ddpm.painting.os.access", lambda *_: False)  # who runs as root may write anywhere
-    assert "may not be written to; name another folder" in refused(monkeypatch, capsys, "a model.safetensors", "new")
+    monkeypatch.setattr("ddpm.output.os.access", lambda *_: False)  # who runs as root may write anywhere
+    assert "is not writable; name another folder" in refused(monkeypatch, capsys, "a model.safetensors", "new")
 
 
 @pytest.mark.parametrize("model", [1], indirect=True)

@@ -153,7 +153,7 @@ def test_what_cannot_be_exported_is_said_and_nothing_is_written(monkeypatch):
     with pytest.raises(UserError, match="--to onnx needs the packages onnx and onnxscript"):
         export(Path("models/unet.safetensors"), Path("out"), "onnx")
     assert not Path("out").exists()
-    with pytest.raises(UserError, match=r"unet\.safetensors is no folder; name a folder"):
+    with pytest.raises(UserError, match=r"unet\.safetensors is not a folder; name a folder"):
         export(Path("models/unet.safetensors"), Path("models/unet.safetensors/out"), "hub")
     with pytest.raises(UserError, match="models exists and is not empty; name a new folder"):
         export(Path("models/unet.safetensors"), Path("models"), "hub")

@@ -14,7 +14,7 @@ from ddpm.diffusion.model import DiffusionModel
 from ddpm.errors import UserError
 from ddpm.images import denormalize_img, to_uint8
 from ddpm.networks.checkpoint import load_model
-from ddpm.painting import LESS, check_folder, check_numbers, load_painter, write_pngs
+from ddpm.output import MEMORY_HINT, check_folder, check_numbers, load_image_model, write_pngs
 from ddpm.run.stage import mistakes_in_one_line
 from ddpm.sampling import cascade
 from ddpm.sampling.arguments import check_guidance
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--clip", type=Path, help="the CLIP that embeds that picture")
     parser.add_argument("--enlarge", type=Path, help="a super-resolution network, applied to the model's samples")
     parser.add_argument("--level", type=float, help=f"noise level of its input, 0 to 1 ({LEVEL})")
-    with mistakes_in_one_line("draw", LESS):
+    with mistakes_in_one_line("draw", MEMORY_HINT):
         draw(**vars(parser.parse_args()))
 
 
@@ -84,7 +84,7 @@ def draw(
     """
     check_numbers(n, seed, label)
     check_folder(folder)
-    network, larger = load_painter(model), None if enlarge is None else load_painter(enlarge)
+    network, larger = load_image_model(model), None if enlarge is None else load_image_model(enlarge)
     labels = None if label is None else torch.full((n,), label)
     try:
         if level is not None and larger is None:

@@ -23,7 +23,7 @@ from ddpm.conditioning.guidance import draw_cond
 from ddpm.diffusion.model import DiffusionModel, schedule_of
 from ddpm.errors import UserError
 from ddpm.networks.checkpoint import load_model
-from ddpm.painting import check_folder
+from ddpm.output import check_folder
 from ddpm.run.files import atomic_path
 from ddpm.run.stage import mistakes_in_one_line
 

@@ -13,7 +13,7 @@ from ddpm.data.dataset import to_x0_range
 from ddpm.data.pictures import open_picture
 from ddpm.errors import UserError
 from ddpm.images import denormalize_img, to_uint8
-from ddpm.painting import LESS, check_folder, check_numbers, load_painter, write_pngs
+from ddpm.output import MEMORY_HINT, check_folder, check_numbers, load_image_model, write_pngs
 from ddpm.run.stage import mistakes_in_one_line
 from ddpm.sampling.inpaint import inpaint
 
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--caption", help="such as 'a dark dress', for a network that takes captions")
     parser.add_argument("--n-steps", type=int, help="steps of Algorithm 2 (all)")
     parser.add_argument("--guidance-scale", type=float, default=1.0, help="(%(default)s)")
-    with mistakes_in_one_line("fill", LESS):
+    with mistakes_in_one_line("fill", MEMORY_HINT):
         fill(**vars(parser.parse_args()))
 
 
@@ -55,7 +55,7 @@ def fill(
     """
     check_numbers(n, seed)
     check_folder(folder)
-    network = load_painter(model)
+    network = load_image_model(model)
     image, painted = open_picture(picture, network.img_shape), open_picture(mask, (1, *network.img_shape[1:]))
     captions = None if caption is None else [caption] * n
     images, stream = to_x0_range(image).expand(n, *network.img_shape), torch.Generator().manual_seed(seed)

@@ -106,7 +106,7 @@ def test_the_networks_of_experiments_are_offered_by_name():
 
 def test_a_model_that_draws_no_pictures_is_refused():
     save_model(Path("latents.safetensors"), network(4), {})
-    with pytest.raises(UserError, match=r"^latents\.safetensors: it draws no pictures but what has 4 channels"):
+    with pytest.raises(UserError, match=r"^latents\.safetensors: it generates latents or embeddings with 4 channels"):
         on_offer([Path("latents.safetensors")])
 
 

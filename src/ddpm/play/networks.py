@@ -12,7 +12,7 @@ from ddpm.conditioning.guidance import draw_cond
 from ddpm.data.dataset import Data
 from ddpm.diffusion.model import DiffusionModel, schedule_of
 from ddpm.errors import UserError
-from ddpm.painting import load_painter
+from ddpm.output import load_image_model
 from ddpm.run.params import load_params
 
 OURS = Path("models/unet.safetensors")
@@ -25,7 +25,7 @@ def on_offer(paths: Sequence[Path]) -> Networks:
     Raises:
         UserError: The first of the files is missing or not a model.
     """
-    found = {str(path): cache(partial(load_painter, path)) for path in paths or [OURS]}
+    found = {str(path): cache(partial(load_image_model, path)) for path in paths or [OURS]}
     next(iter(found.values()))()
     return found if paths else found | {name: cache(partial(of_experiment, name)) for name in experiments()}
 
@@ -52,7 +52,7 @@ def of_experiment(name: str) -> DiffusionModel:
             DVCFileSystem(rev=name).get_file(OURS.as_posix(), str(path))
         except (DvcException, OSError):
             raise UserError(f"experiment {name} has no {OURS} in DVC's cache; try `dvc exp apply {name}`") from None
-        return load_painter(path)
+        return load_image_model(path)
 
 
 def about(model: DiffusionModel) -> dict[str, Any]:

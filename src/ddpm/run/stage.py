@@ -28,7 +28,7 @@ from ddpm.run.seeding import derive_seed
 from ddpm.run.tracking.record import Run, stage_run
 
 OUT_OF_MEMORY = "can't allocate memory", "out of memory"  # as torch says it of the CPU and of CUDA
-LARGE = "the batch size, the model or n_samples in params.yaml"  # what takes the memory of a stage
+MEMORY_HINT = "the batch size, the model or n_samples in params.yaml"  # what to lower if memory runs out
 COMPUTE = "seed", "device", "precision"
 
 
@@ -146,12 +146,12 @@ def run_stage(name: str, stage: Stage) -> None:
 
 
 @contextmanager
-def mistakes_in_one_line(name: str, large: str = LARGE) -> Iterator[None]:
+def mistakes_in_one_line(name: str, memory_hint: str = MEMORY_HINT) -> Iterator[None]:
     """End the process with a line on stderr instead of a traceback, for what a user can mend or has asked for.
 
     Args:
         name: How the line begins.
-        large: What to lower if memory is short.
+        memory_hint: What to lower if memory runs out.
     """
     try:
         yield
@@ -165,7 +165,7 @@ def mistakes_in_one_line(name: str, large: str = LARGE) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
-        print(f"{name}: out of memory; lower {large}", file=sys.stderr)
+        print(f"{name}: out of memory; lower {memory_hint}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{name}: stopped", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What the commands that paint pictures for a person have in common: what they check before, and their files."""
+"""Shared by the commands that write images: checks of their arguments, and the PNG files."""
 
 import os
 from pathlib import Path
@@ -13,26 +13,26 @@ from ddpm.networks.checkpoint import load_model
 from ddpm.run.files import atomic_path
 
 MOST_IMAGES, SEEDS, HIGHEST_LABEL = 1_000_000, 2**63, 10_000
-LESS = "-n or the model"  # what to lower if memory is short
+MEMORY_HINT = "-n or the model"  # what to lower if memory runs out
 
 
-def load_painter(path: Path) -> DiffusionModel:
-    """A model whose images are pictures.
+def load_image_model(path: Path) -> DiffusionModel:
+    """Load a model that generates images.
 
     Raises:
-        UserError: As `load_model`; or it draws latents, embeddings, or other things of no or many colours.
+        UserError: As `load_model`; or the model generates latents or embeddings.
     """
     model = load_model(path)
     if (channels := model.img_shape[0]) not in (1, 3):
         raise UserError(
-            f"{path}: it draws no pictures but what has {channels} channels, such as latents or embeddings; give a "
-            "model of 1 (grey) or 3 (colour)"
+            f"{path}: it generates latents or embeddings with {channels} channels, not images; use a model with 1 (grey) "
+            "or 3 (colour)"
         )
     return model
 
 
 def check_numbers(n: int, seed: int, label: int | None = None) -> None:
-    """Check how many images are wanted, the seed of their noise and their class.
+    """Check the number of images, the seed and the class.
 
     Raises:
         UserError: One is out of range.
@@ -44,16 +44,16 @@ def check_numbers(n: int, seed: int, label: int | None = None) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Check that files can be written to a folder, which may have to be made.
+    """Check that files can be written to a folder, which may not exist yet.
 
     Raises:
-        UserError: It is a file, or lies in one, or may not be written to.
+        UserError: It is a file or inside one, or it is not writable.
     """
     there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not there.is_dir():
-        raise UserError(f"{folder}: {'it' if there == folder else there} is no folder; name a folder")
+        raise UserError(f"{folder}: {'it' if there == folder else there} is not a folder; name a folder")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"{folder}: {there} may not be written to; name another folder")
+        raise UserError(f"{folder}: {there} is not writable; name another folder")
 
 
 def write_pngs(folder: Path, images: UInt8[Tensor, "n c h w"]) -> None:
