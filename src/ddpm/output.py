@@ -25,8 +25,8 @@ def load_image_model(path: Path) -> DiffusionModel:
     model = load_model(path)
     if (channels := model.img_shape[0]) not in (1, 3):
         raise UserError(
-            f"{path}: it generates latents or embeddings with {channels} channels, not images; use a model with 1 (grey) "
-            "or 3 (colour)"
+            f"{path}: it generates latents or embeddings with {channels} channels, not images; use a model "
+            "with 1 (grey) or 3 (colour)"
         )
     return model
 
