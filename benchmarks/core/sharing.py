@@ -7,6 +7,7 @@ the place of the lease in one atomic push, if the lease is still the clone's own
 """
 
 import json
+import os
 import platform
 import subprocess
 import time
@@ -21,6 +22,7 @@ from ddpm.run.tracking.outbox import without_secrets
 
 LEASES, ROWS = "refs/leases", "refs/rows"
 PAUSES = 0.0, 0.1, 0.5, 2.0, 5.0  # seconds before each try to push: pushes of others get in each other's way
+GIT_SECONDS = 120.0  # for an answer of the remote
 Row = Mapping[str, Any]
 
 
@@ -163,7 +165,13 @@ class Sharing(Alone):
         return done.stdout
 
     def _run(self, *words: str, given: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["git", *words], capture_output=True, text=True, input=given)
+        environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"}  # a question for a password would never be seen
+        try:
+            return subprocess.run(
+                ["git", *words], capture_output=True, text=True, input=given, env=environment, timeout=GIT_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            return subprocess.CompletedProcess(words, 1, "", f"git has not answered for {GIT_SECONDS:g} seconds")
 
     def _error(self, said: str) -> UserError:
         line = next((line for line in said.splitlines() if line.strip() and not line.startswith("To ")), "git fails")

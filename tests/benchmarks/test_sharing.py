@@ -118,3 +118,17 @@ def test_a_password_in_an_address_is_not_said(clones):
     with chdir(clones[0]), pytest.raises(UserError) as said:
         Sharing("https://me:secret@127.0.0.1:9/x")
     assert "secret" not in str(said.value)
+
+
+def test_a_remote_that_hangs_is_one_line_and_none_is_asked_for_a_password(clones, tmp_path, monkeypatch):
+    fake = tmp_path / "bin/git"
+    fake.parent.mkdir()
+    fake.write_text('#!/bin/sh\necho "prompt $GIT_TERMINAL_PROMPT" >&2\nexec sleep 60\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(fake.parent), prepend=":")
+    monkeypatch.setattr(sharing, "GIT_SECONDS", 0.5)
+    with chdir(clones[0]), pytest.raises(UserError, match=r"'origin': git has not answered for 0\.5 seconds; give"):
+        Sharing("origin")
+    fake.write_text('#!/bin/sh\necho "prompt $GIT_TERMINAL_PROMPT" >&2\nexit 1\n')
+    with chdir(clones[0]), pytest.raises(UserError, match="'origin': prompt 0; give"):
+        Sharing("origin")
