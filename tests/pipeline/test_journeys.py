@@ -81,7 +81,7 @@ def test_the_network_and_the_sampler_are_the_new_ones(clone):
 
 def test_the_metric_is_scored_and_shown(clone):
     found = json.loads((clone.folder / "reports/evaluate_unet/scores.json").read_text())["metrics"]["brightness"]
-    assert (found["better"], found["sees"]) == ("lower", "brightness alone")
+    assert (found["better"], found["sees"]) == ("lower", "brightness only")
     assert found["samples"]["value"] >= 0
     assert "brightness" in (clone.folder / "reports/index.html").read_text()
 

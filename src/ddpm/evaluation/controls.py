@@ -57,7 +57,7 @@ def real(unseen: ImageDataset, _: ImageDataset, seed: int, n: int) -> Images:
     return unseen.images[torch.randperm(len(unseen), generator=generator(seed, "real"))[:n]]
 
 
-@control("half of the finest detail taken away")
+@control("half of the finest detail removed")
 def half_detail(unseen: ImageDataset, train: ImageDataset, seed: int, n: int) -> Images:
     images = real(unseen, train, seed, n)
     return to_uint8(from_uint8(images) - pyramid(images)[0] / 2)
@@ -70,30 +70,30 @@ def blurred(unseen: ImageDataset, train: ImageDataset, seed: int, n: int) -> Ima
     return to_uint8(gaussian_blur(from_uint8(real(unseen, train, seed, n)), [3, 3], [0.5, 0.5]))
 
 
-@control("a 2x2 grid of two levels of grey laid over")
+@control("a 2x2 grid of two grey levels added")
 def grid(unseen: ImageDataset, train: ImageDataset, seed: int, n: int) -> Images:
     images = real(unseen, train, seed, n).to(torch.int16)
     images[..., ::2, ::2] += 2
     return images.clamp(max=255).to(torch.uint8)
 
 
-@control("a ground of 2 in the place of 0")
+@control("a background of 2 instead of 0")
 def ground(unseen: ImageDataset, train: ImageDataset, seed: int, n: int) -> Images:
     return real(unseen, train, seed, n).clamp(min=2)
 
 
-@control("darker by a tenth")
+@control("a tenth darker")
 def darker(unseen: ImageDataset, train: ImageDataset, seed: int, n: int) -> Images:
     return to_uint8(from_uint8(real(unseen, train, seed, n)) * DARKER)
 
 
-@control("noise added, of a tenth of the range")
+@control("noise with a standard deviation of a tenth of the range")
 def noisy(unseen: ImageDataset, train: ImageDataset, seed: int, n: int) -> Images:
     images = from_uint8(real(unseen, train, seed, n))
     return to_uint8(images + NOISE * torch.randn(images.shape, generator=generator(seed, "noise")))
 
 
-@control("the means of clusters of training images")
+@control("cluster means of training images")
 def cluster_means(_: ImageDataset, train: ImageDataset, seed: int, n: int) -> Images:
     from scipy.cluster.vq import kmeans2  # slow to import
 

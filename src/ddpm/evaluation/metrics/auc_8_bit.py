@@ -1,4 +1,4 @@
-"""A classifier two-sample test (Lopez-Paz & Oquab 2017) of images as they are."""
+"""A classifier two-sample test (Lopez-Paz & Oquab 2017) on the 8-bit images as they are."""
 
 from ddpm.evaluation.estimate import Estimate
 from ddpm.evaluation.metric import SHARE, Comparison, Described, metric
@@ -8,12 +8,12 @@ from ddpm.evaluation.two_sample import HEADLINE, as_they_are, two_sample
 @metric(
     __name__,
     better="lower",
-    sees="whatever differs, a ground of 1 for 0 too",
+    sees="any difference, even a background of 1 instead of 0",
     catches=("half_detail", "blurred", "grid", "ground", "cluster_means"),
     headline=HEADLINE,
     values=SHARE,
 )
 def auc_8_bit(comparison: Comparison, images: Described) -> Estimate:
-    """0.5: it cannot tell. 1: it always can."""
+    """AUC on held-out halves: 0.5 if it cannot tell samples from real images, 1 if it always can."""
     real = comparison.reference.images[comparison.equal_reference]
     return two_sample(images.images, real, as_they_are, comparison.epochs, comparison.seed)

@@ -7,12 +7,12 @@ from ddpm.evaluation.metric import SHARE, Comparison, Described, frequencies, me
 @metric(
     __name__,
     better="lower",
-    sees="the share of each class, from 0 (equal) to 1 (disjoint)",
+    sees="class frequencies, from 0 (equal) to 1 (disjoint)",
     catches=("class_missing",),
     values=SHARE,
 )
 def class_distance_classifier(comparison: Comparison, images: Described) -> Estimate:
-    """As the classifier sees both."""
+    """Both sets of classes are the classifier's predictions."""
     n_classes = comparison.n_classes
     real = frequencies(comparison.reference.classes, n_classes)
     return comparison.estimate(

@@ -1,4 +1,4 @@
-"""Density: precision that an outlier among the real images does not inflate (Naeem et al. 2020, equation 4)."""
+"""Density: precision that is not inflated by outliers among the real images (Naeem et al. 2020, equation 4)."""
 
 from functools import partial
 
@@ -6,7 +6,7 @@ from ddpm.evaluation.estimate import Estimate
 from ddpm.evaluation.manifold import density
 from ddpm.evaluation.metric import DISTANCE, Comparison, Described, metric
 
-K = 5  # of the paper
+K = 5  # as in the paper
 
 
 @metric(
@@ -17,6 +17,6 @@ K = 5  # of the paper
     values=DISTANCE,
 )
 def density_classifier(comparison: Comparison, images: Described) -> Estimate:
-    """Among as many reference images; typical samples score above real images."""
+    """Among as many reference images as there are samples. Typical samples score above real images."""
     reference = comparison.reference.features[comparison.equal_reference]
     return comparison.estimate(partial(density, others=reference, k=K), images.features)

@@ -4,7 +4,7 @@ from ddpm.evaluation.estimate import Estimate
 from ddpm.evaluation.metric import Comparison, Described, metric
 
 
-@metric(__name__, better="near the floor", sees="copies of training images, in features", catches=("copies",))
+@metric(__name__, better="near the floor", sees="copies of training images, in feature space", catches=("copies",))
 def duplicates_classifier(comparison: Comparison, images: Described) -> Estimate:
     """A value far above the floor indicates memorisation."""
     rate = comparison.copies("features").rate

@@ -7,7 +7,7 @@ from ddpm.evaluation.metric import Comparison, Described, metric
 @metric(
     __name__,
     better="near the floor",
-    sees="copies of training images, in pixels",
+    sees="copies of training images, in pixel space",
     catches=("copies",),
     headline="copies",
 )

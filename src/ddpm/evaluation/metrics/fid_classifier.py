@@ -1,4 +1,4 @@
-"""Frechet distance in the features of a classifier of the data (Heusel et al. 2017)."""
+"""Frechet distance in the features of the project's classifier (Heusel et al. 2017)."""
 
 from functools import partial
 
@@ -10,7 +10,7 @@ from ddpm.evaluation.metric import DISTANCE, Comparison, Described, metric
 @metric(
     __name__,
     better="lower",
-    sees="kinds and outlines, hardly texture",
+    sees="class and shape, hardly texture",
     catches=("cluster_means", "class_missing"),
     headline="fid",
     values=DISTANCE,

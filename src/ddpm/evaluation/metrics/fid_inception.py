@@ -1,4 +1,4 @@
-"""The published FID: Frechet distance in the features of Inception (Heusel et al. 2017), if its weights are there."""
+"""The published FID: Frechet distance in the features of Inception (Heusel et al. 2017), given its weights."""
 
 from functools import partial
 
@@ -7,9 +7,7 @@ from ddpm.evaluation.frechet import fid
 from ddpm.evaluation.metric import DISTANCE, Comparison, Described, metric
 
 
-@metric(
-    __name__, better="lower", sees="what photographs are made of, on the scale of published values", values=DISTANCE
-)
+@metric(__name__, better="lower", sees="features of photographs, on the scale of published values", values=DISTANCE)
 def fid_inception(comparison: Comparison, images: Described) -> Estimate | None:
     """None without Inception's weights."""
     if comparison.reference.inception is None or images.inception is None:

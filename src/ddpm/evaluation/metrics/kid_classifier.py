@@ -1,4 +1,4 @@
-"""Kernel distance in the features of a classifier of the data (Binkowski et al. 2018)."""
+"""Kernel distance in the features of the project's classifier (Binkowski et al. 2018)."""
 
 import warnings
 from functools import partial
@@ -17,7 +17,7 @@ SUBSETS, SUBSET_SIZE = 10, 1000
 @metric(
     __name__,
     better="lower",
-    sees="as fid_classifier, without its bias at few samples",
+    sees="the same as fid_classifier, without its bias for few samples",
     catches=("cluster_means", "class_missing"),
 )
 def kid_classifier(comparison: Comparison, images: Described) -> Estimate:
@@ -29,12 +29,12 @@ def kid_classifier(comparison: Comparison, images: Described) -> Estimate:
 def kid(reference: Float[Tensor, "m d"], samples: Float[Tensor, "n d"], seed: int = 0) -> float:
     """Squared maximum mean discrepancy with the kernel (x.y / d + 1)^3, unbiased (section 4); may be below 0.
 
-    The mean over `SUBSETS` random subsets of at most `SUBSET_SIZE` images of either set.
+    The mean over `SUBSETS` random subsets of at most `SUBSET_SIZE` images from each set.
     """
     from torchmetrics.image.kid import KernelInceptionDistance  # slow to import
 
     size = min(SUBSET_SIZE, len(reference), len(samples))
-    with warnings.catch_warnings(action="ignore"):  # that it holds all features in memory
+    with warnings.catch_warnings(action="ignore"):  # it warns that it holds all features in memory
         metric = KernelInceptionDistance(
             feature=GivenFeatures(samples.shape[1]), subsets=SUBSETS, subset_size=size, sync_on_compute=False
         )

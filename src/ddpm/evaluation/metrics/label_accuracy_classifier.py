@@ -4,7 +4,7 @@ from ddpm.evaluation.estimate import Estimate, share
 from ddpm.evaluation.metric import Comparison, Described, metric
 
 
-@metric(__name__, better="higher", sees="whether samples are of the class that was asked for")
+@metric(__name__, better="higher", sees="whether samples show the requested class")
 def label_accuracy_classifier(comparison: Comparison, images: Described) -> Estimate | None:
     """None for unconditional samples. Samples that are only typical can score above real images."""
     if comparison.samples.labels is None or images.labels is None:

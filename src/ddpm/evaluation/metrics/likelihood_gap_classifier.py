@@ -9,12 +9,17 @@ from torch import Tensor
 from ddpm.evaluation.estimate import Estimate
 from ddpm.evaluation.metric import Comparison, Described, metric
 
-N_REAL = 2048  # images of either kind, at most
-ITERATIONS = 10  # of expectation maximisation
-LEAST = 0.01  # the least variance of a Gaussian, as a share of the median: a copy's would fall to 0
+N_REAL = 2048  # at most, training images and unseen ones each
+ITERATIONS = 10  # of expectation-maximisation
+LEAST = 0.01  # the smallest variance of a Gaussian, relative to the median; without it a copy's would fall to 0
 
 
-@metric(__name__, better="near the floor", sees="samples that lie closer to training images", catches=("copies",))
+@metric(
+    __name__,
+    better="near the floor",
+    sees="samples that lie closer to training images than to unseen ones",
+    catches=("copies",),
+)
 def likelihood_gap_classifier(comparison: Comparison, images: Described) -> Estimate:
     """In nats per feature, under Gaussians centred on the samples, with variances fitted to the training images."""
     train, unseen = (
@@ -24,7 +29,7 @@ def likelihood_gap_classifier(comparison: Comparison, images: Described) -> Esti
     d = images.features.shape[1]
 
     def gap(part: Tensor) -> float:
-        variances = fitted_variances(train[:, part], d)  # anew for each half: the fit is a part of the error
+        variances = fitted_variances(train[:, part], d)  # refitted for each half, so that the interval includes the fit
         seen, not_seen = (log_likelihood(found[:, part], variances, d).mean() for found in (train, unseen))
         return (seen - not_seen).item() / d
 

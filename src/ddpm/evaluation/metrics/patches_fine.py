@@ -1,4 +1,4 @@
-"""Sliced Wasserstein distance of patches, level 0 of a Laplacian pyramid (Karras et al. 2018)."""
+"""Sliced Wasserstein distance between patches at level 0 of a Laplacian pyramid (Karras et al. 2018)."""
 
 from ddpm.evaluation.estimate import Estimate
 from ddpm.evaluation.metric import DISTANCE, Comparison, Described, metric
@@ -14,5 +14,5 @@ from ddpm.evaluation.patches import patch_distance
     values=DISTANCE,
 )
 def patches_fine(comparison: Comparison, images: Described) -> Estimate:
-    """In standard deviations of the level."""
+    """In units of the level's standard deviation."""
     return patch_distance(comparison, images, level=0)

@@ -1,4 +1,4 @@
-"""Sliced Wasserstein distance of patches, level 1 of a Laplacian pyramid (Karras et al. 2018)."""
+"""Sliced Wasserstein distance between patches at level 1 of a Laplacian pyramid (Karras et al. 2018)."""
 
 from ddpm.evaluation.estimate import Estimate
 from ddpm.evaluation.metric import DISTANCE, Comparison, Described, metric
@@ -6,8 +6,12 @@ from ddpm.evaluation.patches import patch_distance
 
 
 @metric(
-    __name__, better="lower", sees="detail of twice that size", catches=("blurred", "cluster_means"), values=DISTANCE
+    __name__,
+    better="lower",
+    sees="detail at half the resolution",
+    catches=("blurred", "cluster_means"),
+    values=DISTANCE,
 )
 def patches_medium(comparison: Comparison, images: Described) -> Estimate:
-    """In standard deviations of the level."""
+    """In units of the level's standard deviation."""
     return patch_distance(comparison, images, level=1)

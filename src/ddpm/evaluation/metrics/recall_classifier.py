@@ -10,12 +10,12 @@ from ddpm.evaluation.metric import SHARE, Comparison, Described, metric
 @metric(
     __name__,
     better="higher",
-    sees="how much of the variety of real images is there",
+    sees="how much of the variety of real images the samples cover",
     catches=("cluster_means",),
     headline="recall",
     values=SHARE,
 )
 def recall_classifier(comparison: Comparison, images: Described) -> Estimate:
-    """Of as many reference images."""
+    """The share of as many reference images as there are samples."""
     score = partial(share_in_manifold, comparison.reference.features[comparison.equal_reference])
     return comparison.estimate(score, images.features)
