@@ -13,7 +13,7 @@ SERVICES := .benchmark/services/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export MLFLOW_DISABLE_TELEMETRY := true
-# Where it is set, as in many containers, each of the pipeline's processes would compile torch and mlflow anew.
+# If it is set, as in many containers, every process of the pipeline recompiles torch and mlflow.
 unexport PYTHONDONTWRITEBYTECODE
 
 DOORS := $(wildcard doors/*/dvc.yaml)
@@ -36,18 +36,18 @@ $(READY): requirements.txt pyproject.toml
 	@python -X utf8 -c 'from vl_convert import javascript_bundle; print(f"(() => {{{javascript_bundle()}}})()")' > $(VENV)/vega.js
 	@touch $@
 
-repro: setup ## run the pipeline: data, training, samples, pictures
+repro: setup ## run the pipeline: data, training, samples, evaluation, figures
 	dvc repro
 	@echo
-	@echo "Everything: open reports/index.html    Numbers: dvc metrics show    All runs: make ui"
+	@echo "Report: reports/index.html    Metrics: dvc metrics show    Runs: make ui"
 
-doors: setup ## run the doors, other systems on the same package (docs/doors.md), and what they need
+doors: setup ## run all doors, later systems built on DDPM (docs/doors.md), and the stages they need
 	dvc repro $(DOORS:%=%:check)
 	dvc repro $(DOORS)
 	@echo
-	@echo "Everything: open doors/NAME/reports/index.html"
+	@echo "Reports: doors/NAME/reports/index.html"
 
-test: setup ## lint, types and the whole test suite
+test: setup ## run the linters, the type checker and the full test suite
 	ruff check .
 	ruff format --check .
 	mypy
@@ -55,54 +55,54 @@ test: setup ## lint, types and the whole test suite
 	uv pip check --quiet
 	pytest
 
-torture: setup ## kill the pipeline 30 times and compare all hashes; share, and record on real servers
+torture: setup ## kill and resume the pipeline 30 times and compare all hashes; test sharing and real MLflow servers
 	pytest -n 0 -m torture
 	python tests/torture.py
 
-services: $(SERVICES) ## fetch what an MLflow server with PostgreSQL and S3 needs, beside .venv
+services: $(SERVICES) ## install the packages for an MLflow server with PostgreSQL and S3, outside .venv
 
 $(SERVICES): tests/services.txt $(READY)
 	uv pip install --quiet --no-deps --target $(@D) --requirements $<
 	@touch $@
 
-ablation: setup ## repeat the paper's table 2 as 48 DVC experiments; can be stopped and go on
+ablation: setup ## reproduce the paper's table 2 with 48 DVC experiments; can be interrupted and resumed
 	python -m benchmarks.ablation
 
-peers: $(PEERS) ## fetch the peers that the benchmark compares with, beside .venv
+peers: $(PEERS) ## install the projects that the benchmark compares with, outside .venv
 
 $(PEERS): benchmarks/requirements.txt $(READY)
 	uv pip install --quiet --no-deps --target $(@D) --requirements $<
 	@touch $@
 
-claims: setup ## test the claims of the doors' papers: many hours; can be stopped and go on
+claims: setup ## test the claims of the doors' papers; takes many hours, can be interrupted and resumed
 	python -m benchmarks.claims
 
-benchmark: peers ## train us and the peers for the same minutes and compare: most of a day
+benchmark: peers ## train this project and others for the same time and compare them; takes two hours
 	dvc repro train_classifier
 	python -m benchmarks.minutes
 
-compare: setup ## experiments side by side: parameters, headline metrics, minutes, samples
+compare: setup ## compare experiments: parameters, headline metrics, duration, samples
 	@python -m ddpm.compare
 
-play: setup ## draw with the trained U-Net in the browser, on this machine only
+play: setup ## sample from the trained U-Net in the browser, on this machine only
 	@python -m ddpm.play
 
 ui: setup ## browse the runs in MLflow, on this machine only
 	python -m ddpm.run.tracking ui
 
-send: setup ## send to MLflow what it could not take when it was logged
+send: setup ## send logs to MLflow that could not be delivered earlier
 	python -m ddpm.run.tracking send
 
-deps: setup ## write each dvc.yaml from what the scripts in stages/ declare
+deps: setup ## generate each dvc.yaml from what the scripts in stages/ declare
 	PYTHONPATH=src python -m ddpm.run.dvc
 
-mutants: setup ## make mistakes in copies of the project, one by one: do the tests notice?
+mutants: setup ## mutation tests: break copies of the project on purpose and check that a test fails
 	python tests/mutants/mutate.py
 
-clean: ## remove all that was built, downloaded or made, MLflow's runs too
+clean: ## remove everything built, downloaded or generated, including MLflow's runs
 	rm -rf $(VENV) .data .dvc/cache .dvc/tmp .resume .mlflow-outbox mlflow.db* mlartifacts dvc_plots .benchmark \
 	  data models samples plan reports $(foreach made,data models samples plan reports,$(DOORS:dvc.yaml=$(made)))
 
-lock: ## compile requirements.txt anew from pyproject.toml
+lock: ## recompile requirements.txt from pyproject.toml
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --group dev --no-annotate pyproject.toml \
 	  --output-file requirements.txt
