@@ -1,4 +1,4 @@
-"""Questions about the pipeline that take longer than a test. Each is a file: `python -m benchmarks.few_steps`.
+"""Long measurements of the pipeline. Each is a module: `python -m benchmarks.few_steps`.
 
-They are run from the project's root. What they have in common is in `core`.
+Run them from the project's root. Shared code is in `core`.
 """

@@ -1,11 +1,11 @@
-"""Table 2 of Ho et al. 2020, and more: what should the network predict, how is the loss weighted, which variance?
+"""Table 2 of Ho et al. 2020, extended: prediction target, loss weighting and variance.
 
     python -m benchmarks.ablation            # or: make ablation
 
 Trains 16 cells with three seeds each on the small equal budget of recipes/ablation.yaml: 48 DVC experiments, about 90
-minutes on two cores. Ctrl-C stops it; started again, it goes on. With `--remote origin` clones share them. Writes
-benchmarks/results/ablation/ and docs/results/ablation.md.
-Samples are scored against held-out images of the training split; bits/dim are those of the test split.
+minutes on two cores. It can be interrupted with Ctrl-C and resumed. With `--remote origin`, clones share the runs.
+Samples are scored against the held-out split; bits/dim are of the test split. Writes benchmarks/results/ablation/ and
+docs/results/ablation.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from ddpm.diffusion.posterior import Prediction
 from ddpm.figures.canvas import save
 from ddpm.run.stage import mistakes_in_one_line
 
-STAGES = "train_unet", "sample_unet", "evaluate_unet", "bound"  # no others run, so all cells share one classifier
+STAGES = "train_unet", "sample_unet", "evaluate_unet", "bound"  # no other stage runs, so all cells share one classifier
 WEIGHTINGS = "bound", "simple"
 VARIANCES = "fixed_small", "learned"
 LEDGER = Ledger(
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def experiment(about: str, recipe: Values, prediction: str, weighting: str, variance: str, seed: int) -> Experiment:
-    """One training of the table."""
+    """One run of the table."""
     changes: dict[str, Any] = {
         "seed": seed,
         "train_unet": {
@@ -67,14 +67,14 @@ def experiment(about: str, recipe: Values, prediction: str, weighting: str, vari
 
 
 def measures(metrics: Metrics) -> Mapping[str, float]:
-    """Every metric of the samples, the bound of the variance that they were drawn with, and the held-out loss."""
+    """Every metric of the samples, the bound for the variance they were drawn with, and the held-out loss."""
     (bound,) = metrics["bound"].values()
     bits = {"bits_per_dim": bound["test"]["bits_per_dim"]}
     return {**metrics["evaluate_unet"], **bits, "eval_loss": metrics["train_unet"]["eval_loss"]}
 
 
 def report() -> None:
-    """Table and figure of the rows that are there."""
+    """Write the table and the figure of the available rows."""
     if rows := latest(LEDGER.rows(), of=(), agree=("settings",)):
         insert(DOC, markdown(rows))
         good = [row for row in rows if not row["failure"]]
@@ -86,9 +86,9 @@ def report() -> None:
             for (prediction,), mine in groups(good, "prediction")
         }
         drawn = figure(
-            "Table 2 of Ho et al. 2020, and more: prediction, loss and variance",
-            "Frechet distance, in a classifier's features, of the samples to held-out images of the training split, "
-            "after a small equal budget: lower is better. Means of the seeds that did not fail; bars: least to most.",
+            "Table 2 of Ho et al. 2020, extended: prediction, loss and variance",
+            "Frechet distance in a classifier's features between samples and the held-out split, after a small equal "
+            "budget: lower is better. Means over the seeds that did not fail; bars: minimum to maximum.",
             "loss",
             SCORE,
             panels,
@@ -98,14 +98,14 @@ def report() -> None:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """A line for each cell, and below them which runs failed and why."""
+    """A line for each cell; below them, which runs failed and why."""
     failures = [
         f"- {run['prediction']}, {run['weighting']}, {run['variance']}, seed {run['seed']}: {run['failure']}"
         for run in rows
         if run["failure"]
     ]
     good = [run for run in rows if not run["failure"]]
-    about = f"Mean ± standard deviation of the seeds. Real images: {real_images(good, SHOWN[:1])}."
+    about = f"Mean ± standard deviation over the seeds. Real images: {real_images(good, SHOWN[:1])}."
     failed = f"{len(failures)} of {len(rows)} runs failed.\n\n" + "\n".join(failures)
     return "\n\n".join((summary(good, ("prediction", "weighting", "variance"), SHOWN), about, failed))
 

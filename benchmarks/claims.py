@@ -1,9 +1,9 @@
-"""The claims of the doors' papers, tested again (docs/doors.md).
+"""Test the claims of the doors' papers (docs/doors.md).
 
     python -m benchmarks.claims latent       # or: make claims, for every door
 
-Runs each variant of doors/NAME/claims.yaml with each of its seeds, as DVC experiments of the door. Ctrl-C stops it;
-started again, it goes on. Writes benchmarks/results/claims/ and the verdicts into the door's README.
+Runs each variant of doors/NAME/claims.yaml with each seed, as DVC experiments of the door. It can be interrupted with
+Ctrl-C and resumed. Writes benchmarks/results/claims/ and the verdicts in the door's README.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,15 +25,15 @@ CLAIMS, RESULTS = "claims.yaml", Path("benchmarks/results/claims")
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("doors", nargs="*", metavar="DOOR", help="all of them if none is named")
+    options.add_argument("doors", nargs="*", metavar="DOOR", help="default: all doors")
     add_work(options)
-    options.add_argument("--report", action="store_true", help="only the verdicts of the runs that are there")
+    options.add_argument("--report", action="store_true", help="only write the verdicts of the available runs")
     asked = options.parse_args()
     known = sorted(path.parent.name for path in DOORS.glob(f"*/{CLAIMS}"))
     if unknown := [door for door in asked.doors if door not in known]:
-        raise UserError(f"{unknown[0]!r} is no door with claims; there are: {', '.join(known)}")
+        raise UserError(f"{unknown[0]!r} is not a door with claims; choose from: {', '.join(known)}")
     stated = {door: load_claims(DOORS / door / CLAIMS) for door in asked.doors or known}
-    for door, claims in stated.items():  # all are checked before any work
+    for door, claims in stated.items():  # check everything before any work
         for changes in claims.variants.values():
             params_with(changes, DOORS / door)
     for door, claims in stated.items():
@@ -47,12 +47,12 @@ def main() -> None:
 
 
 def ledger(door: str) -> Ledger:
-    """The runs of a door."""
+    """The ledger of a door's runs."""
     return Ledger(RESULTS / f"{door}.csv", ("settings", "variant", "seed"))
 
 
 def current_settings(door: str, claims: Claims) -> dict[str, str]:
-    """The settings of each variant, by which the rows of other params or data are told apart."""
+    """The settings digest of each variant, which distinguishes rows with other parameters or data."""
     return {name: settings(claims.stages, changes, DOORS / door) for name, changes in claims.variants.items()}
 
 
@@ -67,7 +67,7 @@ def experiments(door: str, claims: Claims) -> list[Experiment]:
 
 
 def measures(claims: Claims) -> Callable[[Metrics], Mapping[str, float]]:
-    """What a row holds: every number that a claim is about."""
+    """The contents of a row: every measure used by a claim."""
 
     def chosen(metrics: Metrics) -> Mapping[str, float]:
         flat = {f"{stage}/{key}": value for stage, found in metrics.items() for key, value in found.items()}
@@ -79,7 +79,7 @@ def measures(claims: Claims) -> Callable[[Metrics], Mapping[str, float]]:
 
 
 def report(door: str, claims: Claims) -> None:
-    """Write the verdicts: as JSON for the door's page, and as a table into its README."""
+    """Write the verdicts: as JSON for the door's page, and as a table in its README."""
     rows = ledger(door).rows()
     about = current_settings(door, claims) if rows else {}
     rows = [row for row in rows if about.get(row["variant"]) == row["settings"]]
@@ -94,7 +94,7 @@ def report(door: str, claims: Claims) -> None:
 
 
 def markdown(claims: Claims, results: Sequence[Result]) -> str:
-    """A line for each claim."""
+    """A row for each claim."""
     lines = []
     for claim, result in zip(claims.claims, results, strict=True):
         sides = (

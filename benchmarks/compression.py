@@ -1,9 +1,9 @@
-"""What compression saves: images a second of Latent Diffusion's network at f = 1, 2, 4 and 8 (claim 1 of doors/latent).
+"""What compression saves: images per second of Latent Diffusion's network at f = 1, 2, 4 and 8 (doors/latent).
 
     python -m benchmarks.compression         # a few minutes; nothing else should run
 
-The variants are those of doors/latent/claims.yaml, with latents of random numbers. All are measured in turn, in some
-rounds, and the median counts. The autoencoder is left out: it is trained once, and decodes once an image. Writes
+The variants are those of doors/latent/claims.yaml, with random latents. All are measured in turn, in several rounds,
+and the median is reported. The autoencoder is excluded: it is trained once, and decodes once per image. Writes
 docs/results/compression.md.
 """
 
@@ -39,11 +39,11 @@ from ddpm.training.train_model import build_model, examples
 
 DOOR, DOC = DOORS / "latent", Path("docs/results/compression.md")
 VARIANTS = "f1", "f2", "f4", "f8"
-COLUMNS = "f", "latent", "weights", "MFLOP an image", "training, images/s", "sampling, images/s"
+COLUMNS = "f", "latent", "weights", "MFLOP per image", "training, images/s", "sampling, images/s"
 
 
 class Variant(NamedTuple):
-    """A network in training, and what it learns."""
+    """A network in training, and its training data."""
 
     params: Any
     model: DiffusionModel
@@ -56,7 +56,7 @@ Measure = Callable[[Variant, Compute], float]
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--rounds", type=count, default=5)
-    options.add_argument("--steps", type=count, default=10, help="of training, in each round")
+    options.add_argument("--steps", type=count, default=10, help="training steps in each round")
     asked = options.parse_args()
     changes = load_claims(DOOR / CLAIMS).variants
     shape = params_with({}).data.source.img_shape
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def variant(changes: Mapping[str, Any], img_shape: tuple[int, ...]) -> Variant:
-    """The network of a variant and latents of random numbers."""
+    """The network of a variant, and random latents."""
     params = params_with(changes, DOOR)
     latents = random_latents(img_shape, params.train_autoencoder.config(img_shape).latent_shape)
     model = build_model(params.train_latent, latents, seed=0)
@@ -83,7 +83,7 @@ def variant(changes: Mapping[str, Any], img_shape: tuple[int, ...]) -> Variant:
 
 
 def random_latents(img_shape: tuple[int, ...], latent_shape: tuple[int, ...], n: int = 256) -> LatentDataset:
-    """Latents of images of random pixels in ten classes."""
+    """Random latents of random images in ten classes."""
     stream = generator(0, "images")
     images = torch.randint(256, (n, *img_shape), dtype=torch.uint8, generator=stream)
     origin = ImageDataset(images, torch.arange(n) % 10, tuple("abcdefghij"))
@@ -91,7 +91,7 @@ def random_latents(img_shape: tuple[int, ...], latent_shape: tuple[int, ...], n:
 
 
 def training(each: Variant, compute: Compute, n_steps: int) -> float:
-    """Images a second of some training steps, after the first ones."""
+    """Training speed in images per second, after a warm-up."""
     params = each.params.train_latent.model_copy(update={"epochs": 1_000.0})
     clock = Clock(training_steps(start_training(each.model, params, compute), params, each.examples, 0, compute))
     for _ in range(WARM_UP + n_steps):
@@ -100,7 +100,7 @@ def training(each: Variant, compute: Compute, n_steps: int) -> float:
 
 
 def sampling(each: Variant, compute: Compute) -> float:
-    """Images a second of a batch, drawn as stage sample_latent draws it, but for the decoder."""
+    """Sampling speed in images per second, as in stage sample_latent but without the decoder."""
     own = each.params.sample_latent
     model, n = given(each.model, each.examples.cond, slice(own.batch_size), own.guidance_scale), own.batch_size
     assert each.model.noise_schedule is not None
@@ -113,7 +113,7 @@ def sampling(each: Variant, compute: Compute) -> float:
 
 
 def row(each: Variant, rates: list[float]) -> tuple[object, ...]:
-    """A line of the table."""
+    """A row of the table."""
     weights = sum(parameter.numel() for parameter in each.model.parameters())
     shape = each.model.img_shape
     model = given(each.model, each.examples.cond, slice(1))

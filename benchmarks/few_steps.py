@@ -1,12 +1,12 @@
-"""How good are the trained U-Net's samples after few steps, with each sampler and each spacing of its steps?
+"""Quality of the trained U-Net's samples in few steps, for each sampler and spacing.
 
     python -m benchmarks.few_steps                                            # every sampler and spacing
     python -m benchmarks.few_steps --samplers unipc --evaluations 5 10 --seeds 0 1 2
     python -m benchmarks.few_steps --guidance-scale 1
 
-Each row is a DVC experiment of the stages sample_unet and evaluate_unet. Rows that are there for the same weights and
-settings are not made again. Samples are scored against held-out images of the training split, for this is a search.
-Writes benchmarks/results/few_steps/ and docs/results/few_steps.md.
+Each row is a DVC experiment of the stages sample_unet and evaluate_unet. Rows that exist for the same weights and
+settings are not computed again. Samples are scored against the held-out split, because the results are used to choose a
+sampler. Writes benchmarks/results/few_steps/ and docs/results/few_steps.md.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,7 +44,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--samplers", nargs="+", choices=list(SAMPLERS), default=list(SAMPLERS))
     options.add_argument("--spacings", nargs="+", choices=list(SPACINGS), default=list(SPACINGS))
-    options.add_argument("--evaluations", type=count, nargs="+", default=[5, 10, 20, 50, 200], help="of the network")
+    options.add_argument("--evaluations", type=count, nargs="+", default=[5, 10, 20, 50, 200], help="per image")
     options.add_argument("--guidance-scale", type=float, default=params.sample.unet.guidance_scale)
     options.add_argument("--seeds", type=int, nargs="+", default=[0])
     add_work(options)
@@ -61,9 +61,9 @@ def main() -> None:
 def runs(
     samplers: Sequence[str], spacings: Sequence[str], evaluations: Sequence[int], max_steps: int
 ) -> Iterator[tuple[str, str, int]]:
-    """(sampler, spacing, n_steps), the cheapest first: the most steps that each number of evaluations allows.
+    """(sampler, spacing, n_steps), cheapest first: the most steps that each number of evaluations allows.
 
-    All steps are the same with any spacing.
+    With all steps, every spacing is the same.
     """
     for most, name in product(sorted(evaluations), samplers):
         entry = SAMPLERS[name]
@@ -81,16 +81,15 @@ def experiment(about: str, guidance_scale: float, sampler: str, spacing: str, n_
 
 
 def report() -> None:
-    """Tables and figure of the rows that are there."""
+    """Write the tables and the figure of the available rows."""
     if rows := latest(LEDGER.rows(), of=(), agree=("settings",)):
         insert(DOC, markdown(rows))
         scale, mine = next(groups(rows, "guidance_scale"))
         drawn = figure(
-            "Quality in few steps of the U-Net",
-            "AUC of networks that tell samples from held-out images of the training split, in the worst view: lower is "
-            "better. "
-            f"Means over sets of noise; bars: least to most. Guidance scale {scale[0]}.",
-            "evaluations of the network",
+            "Quality of the U-Net in few steps",
+            "Two-sample test between samples and the held-out split: AUC in the worst view, lower is better. Means "
+            f"over sets of noise; bars: minimum to maximum. Guidance scale {scale[0]}.",
+            "network evaluations",
             SCORE,
             {
                 f"spacing: {spacing}": {

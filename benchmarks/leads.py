@@ -1,12 +1,12 @@
-"""What is each choice of the default worth? One thing changed, as many minutes of training, three seeds.
+"""What each choice in the default contributes: one setting changed at a time, equal training time, three seeds.
 
     python -m benchmarks.leads              # half a minute of training each
-    python -m benchmarks.leads rate         # only how fast each trains, on a quiet machine
+    python -m benchmarks.leads rate         # only measure training speeds, on an idle machine
     python -m benchmarks.leads run --minutes 2 --only min_snr "no first_skip"
-    python -m benchmarks.leads report       # only the table of the rows that are there
+    python -m benchmarks.leads report       # only write the table of the available rows
 
-Each row is a DVC experiment. What a minute is: benchmarks/core/rates.py. Samples are scored against held-out images of
-the training split, for this is a search. Writes benchmarks/results/leads/ and docs/results/leads.md.
+Each row is a DVC experiment. benchmarks/core/rates.py defines what a minute is. Samples are scored against the held-out
+split, because the results are used to choose parameters. Writes benchmarks/results/leads/ and docs/results/leads.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,7 +60,7 @@ LEADS: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     parser = rate_options(__doc__, list(LEADS))
-    parser.add_argument("--minutes", type=positive, nargs="+", default=[0.5], help="of training")
+    parser.add_argument("--minutes", type=positive, nargs="+", default=[0.5], help="minutes of training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add_work(parser)
     asked = parser.parse_args()
@@ -73,14 +73,14 @@ def main() -> None:
 
 
 def report() -> None:
-    """The table of the rows that are there."""
+    """Write the table of the available rows."""
     if rows := current(LEDGER):
         speeds = {row["contender"]: 1 / float(row["seconds_per_image"]) for row in RATES.rows()}
         insert(DOC, markdown(rows, speeds))
 
 
 def markdown(rows: Sequence[Row], speeds: Mapping[str, float]) -> str:
-    """A line for each number of minutes and lead: speed, scores, and whether it can be told from the default."""
+    """A line for each training time and lead: speed, scores, and whether it differs from the default."""
     shown = SCORE, "auc_16_levels", "auc_high_pass", "fid_classifier", "recall_classifier"
     lines = []
     for (minutes,), alike in groups(sorted(rows, key=lambda row: float(row["minutes"])), "minutes"):
@@ -90,7 +90,7 @@ def markdown(rows: Sequence[Row], speeds: Mapping[str, float]) -> str:
             beside = (spread(numbers(runs, column)) for column in shown[1:])
             words = ", ".join(recipes.overrides(LEADS[name])[1::2])
             lines.append((minutes, name, words, f"{speeds[name]:.0f}", score, *beside))
-    about = "Mean ± standard deviation of the seeds; better or worse: Welch's |t| is above 3. Real images: "
+    about = "Mean ± standard deviation over the seeds; better or worse: Welch's |t| is above 3. Real images: "
     about += f"{real_images(rows, shown)}."
     return f"{table(('minutes', 'lead', 'as parameters', 'images/s', *shown), lines)}\n\n{about}"
 

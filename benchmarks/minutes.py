@@ -1,13 +1,13 @@
-"""How good are samples after 2.5 minutes of training: ours, the course's, three public projects'?
+"""Sample quality after 2.5 minutes of training: this project, the course and three public projects.
 
     make benchmark                                      # everything: two hours on two cores
-    python -m benchmarks.minutes rate                   # only how fast each trains, on a quiet machine
+    python -m benchmarks.minutes rate                   # only measure training speeds, on an idle machine
     python -m benchmarks.minutes run --only diffusers --minutes 2.5 10
-    python -m benchmarks.minutes report                 # only the table and the pictures of the rows that are there
+    python -m benchmarks.minutes report                 # only write the table and figure of the available rows
 
-What a minute is: benchmarks/core/rates.py. Ours and the course's are DVC experiments. A peer's learning rate is
-constant, so one training passes through all its minutes. Writes benchmarks/results/benchmark/ and the result in
-docs/benchmark.md.
+benchmarks/core/rates.py defines what a minute is. This project and the course are run as DVC experiments. A peer's
+learning rate is constant, so one training run serves all of its durations. Writes benchmarks/results/benchmark/ and the
+result in docs/benchmark.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,15 +37,15 @@ LEDGER, RATES = (
 DOC, PICTURE = Path("docs/benchmark.md"), Path("benchmarks/results/benchmark/minutes.png")
 SHOWN = "worst_auc", "auc_16_levels", "recall_classifier", "coverage_classifier", "patches_fine", "fid_classifier"
 OURS, COURSE = "ours", "course"
-# All of the course's steps would take an hour a row; noise as strong as fixed_large does not suit a chain of fewer.
+# All of the course's steps would take an hour per row; fixed_large adds too much noise for a shorter chain.
 SHORTER = {"sample": {"unet": {"n_steps": EVALUATIONS, "ancestral": {"variance": "fixed_small"}}}}
 
 
 def main() -> None:
     names = [OURS, COURSE, *PEERS]
     parser = rate_options(__doc__, names)
-    parser.add_argument("--minutes", type=positive, nargs="+", default=[2.5], help="of training")
-    parser.add_argument("--seeds", type=int, nargs="+", help="by default three for ours, one for the others")
+    parser.add_argument("--minutes", type=positive, nargs="+", default=[2.5], help="minutes of training")
+    parser.add_argument("--seeds", type=int, nargs="+", help="default: three for ours, one for the others")
     add_work(parser, jobs=1)
     asked = parser.parse_args()
     seeds = {name: asked.seeds or ([0, 1, 2] if name == OURS else [0]) for name in names}
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def report() -> None:
-    """The table and the pictures of the rows that are there."""
+    """Write the table and the figure of the available rows."""
     rows = current(LEDGER)
     if not rows:
         return
@@ -71,7 +71,7 @@ def report() -> None:
 
 
 def pictures(rows: Sequence[Row], n: int = 24) -> Figure | None:
-    """The first samples of each contender after the fewest minutes, as far as they are kept."""
+    """The first samples of each contender after the shortest training, where they are kept."""
     fewest = min(rows, key=lambda row: float(row["minutes"]))["minutes"]
     found = {row["contender"]: samples_of(row) for row in ordered(rows)[::-1] if row["minutes"] == fewest}
     kept = {name: path for name, path in reversed(found.items()) if path.exists()}
@@ -83,7 +83,7 @@ def pictures(rows: Sequence[Row], n: int = 24) -> Figure | None:
         from_uint8(torch.cat(list(sets.values()))),
         n // 2,
         title=f"Samples after {fewest} minutes of training",
-        note="The first ones of one seed, not selected. Minutes are of two CPU cores.",
+        note="The first samples of one seed, uncurated. Trained on two CPU cores.",
         xlabel=f"{n} images each",
         ylabel="contender",
         rows=[word for name in sets for word in (name, "")],
@@ -92,12 +92,12 @@ def pictures(rows: Sequence[Row], n: int = 24) -> Figure | None:
 
 
 def ordered(rows: Sequence[Row]) -> list[Row]:
-    """The rows by contender, ours first, and minutes."""
+    """The rows sorted by contender, ours first, then by minutes."""
     return sorted(rows, key=lambda row: (row["contender"] != OURS, row["contender"], float(row["minutes"])))
 
 
 def markdown(rows: Sequence[Row], rates: Mapping[str, Row]) -> str:
-    """Rates and scores."""
+    """The tables of rates and scores."""
     speeds = (
         (
             name,
@@ -112,7 +112,7 @@ def markdown(rows: Sequence[Row], rates: Mapping[str, Row]) -> str:
             table(("contender", "parameters", "images/s", "set-up, s"), speeds),
             f"Rates were measured on {rates[OURS]['measured']}: {rates[OURS]['machine']}.",
             summary(ordered(rows), ("contender", "minutes"), SHOWN),
-            f"Mean ± standard deviation of the seeds. Real images: {real_images(rows, SHOWN)}.",
+            f"Mean ± standard deviation over the seeds. Real images: {real_images(rows, SHOWN)}.",
         )
     )
 

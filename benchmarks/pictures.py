@@ -1,9 +1,9 @@
-"""Small data sets out of packages, to try the pipeline on other pictures than FashionMNIST's.
+"""Small data sets from installed packages, to try the pipeline on other images than FashionMNIST.
 
-    python -m benchmarks.pictures digits     # .data/digits: 1,797 grey PNG files of 8x8 pixels, a subfolder a class
-    python -m benchmarks.pictures clothes    # .data/clothes.npz: 300 grey images of 27x25 pixels, without classes
+    python -m benchmarks.pictures digits     # .data/digits: 1,797 grey 8x8 PNG files, one subfolder per class
+    python -m benchmarks.pictures clothes    # .data/clothes.npz: 300 grey 27x25 images without classes
 
-The digits are scikit-learn's. The clothes are the first training images of FashionMNIST, cut to an odd size.
+The digits are scikit-learn's. The clothes are the first training images of FashionMNIST, cropped to an odd size.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ N_CLOTHES, HEIGHT, WIDTH = 300, 27, 25
 
 
 def digits(folder: Path) -> Path:
-    """Write scikit-learn's digits, of 17 levels of grey, as PNG files; return their folder."""
+    """Write scikit-learn's digits, which have 17 grey levels, as PNG files; return their folder."""
     from sklearn.datasets import load_digits  # slow to import
 
     found = load_digits()
@@ -36,7 +36,7 @@ def digits(folder: Path) -> Path:
 
 
 def clothes(folder: Path, source: Path | None) -> Path:
-    """Write a few of FashionMNIST's images, whose files are in `source` or are downloaded; return the file."""
+    """Write some FashionMNIST images, read from `source` or downloaded, to one file; return its path."""
     fashion_mnist = DATASETS["fashion_mnist"]
     assert isinstance(fashion_mnist, DatasetSource)
     train, _ = fashion_mnist.load(source)
@@ -48,7 +48,7 @@ def clothes(folder: Path, source: Path | None) -> Path:
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("name", choices=("digits", "clothes"))
-    options.add_argument("--source", type=Path, help="a folder with FashionMNIST's files; else they are downloaded")
+    options.add_argument("--source", type=Path, help="a folder with FashionMNIST's files; default: download them")
     chosen, folder = options.parse_args(), from_root(FOLDER)
     print(digits(folder) if chosen.name == "digits" else clothes(folder, chosen.source))
 

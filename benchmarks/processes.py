@@ -1,10 +1,10 @@
-"""What does it cost to share the work among processes, and are the bits the same?
+"""What it costs to share the work among processes, and whether the results are bit-for-bit identical.
 
     python -m benchmarks.processes     # five minutes; nothing else should run
 
-Trains the U-Net for some steps and draws with it, by torchrun, for several numbers of processes and micro-batches; and,
-for comparison, in one process on two threads with the batch in one piece. All are measured in turn, round by round.
-Images are random numbers. Writes benchmarks/results/processes/ and docs/results/processes.md.
+Trains the U-Net for a few steps and samples from it, using torchrun, with several numbers of processes and
+micro-batches. The baseline is one process with two threads and an undivided batch. All are measured in turn, round by
+round. Images are random. Writes benchmarks/results/processes/ and docs/results/processes.md.
 """
 
 import hashlib
@@ -41,10 +41,16 @@ from ddpm.training.loop import Examples, start_training, training_steps
 from ddpm.training.train_model import build_model
 
 REPORT, DOC = Path("benchmarks/results/processes/processes.json"), Path("docs/results/processes.md")
-N_BATCHES, N_SAMPLER_STEPS, BATCH = 4, 10, 64  # of the samples
-
-
-COLUMNS = "processes", "threads each", "micro-batches", "ms a step", "time a step", "samples a second", "SHA-256"
+N_BATCHES, N_SAMPLER_STEPS, BATCH = 4, 10, 64  # for sampling
+COLUMNS = (
+    "processes",
+    "threads each",
+    "micro-batches",
+    "ms per step",
+    "relative step time",
+    "relative samples/s",
+    "SHA-256",
+)
 
 
 class Case(NamedTuple):
@@ -55,15 +61,15 @@ class Case(NamedTuple):
     micro_batches: int
 
 
-THREADS = Case(1, 2, 1)  # what the others are compared with
+THREADS = Case(1, 2, 1)  # the baseline
 CASES = THREADS, *(Case(n, 1, parts) for parts in (2, 4, 8) for n in (1, 2)), *(Case(n, 1, 8) for n in (3, 4, 8))
 
 
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--rounds", type=count, default=3)
-    options.add_argument("--steps", type=count, default=10, help="of training, in each round")
-    options.add_argument("--measure", type=int, nargs=2, help="threads and micro-batches: a process of torchrun's")
+    options.add_argument("--steps", type=count, default=10, help="training steps in each round")
+    options.add_argument("--measure", type=int, nargs=2, help="threads, micro-batches; internal, under torchrun")
     asked = options.parse_args()
     if asked.measure:
         threads, micro_batches = asked.measure
@@ -81,7 +87,7 @@ def main() -> None:
 
 
 def run(case: Case, n_steps: int) -> dict[str, Any]:
-    """Measure a case in processes of its own."""
+    """Measure a case in its own processes."""
     own = ["--measure", str(case.threads), str(case.micro_batches), "--steps", str(n_steps)]
     command = ["--standalone", "--nproc-per-node", str(case.processes), "-m", "benchmarks.processes", *own]
     done = subprocess.run([sys.executable, "-m", "torch.distributed.run", *command], capture_output=True, text=True)
@@ -92,7 +98,7 @@ def run(case: Case, n_steps: int) -> dict[str, Any]:
 
 
 def measure(threads: int, micro_batches: int, n_steps: int) -> None:
-    """Train and draw in this process and those beside it; the first prints what it took."""
+    """Train and sample in this process and its peers; the first one prints the timings."""
     params = params_with({"train_unet": {"micro_batches": micro_batches}})
     compute, training = set_up(params.device, params.precision), params.train_unet
     torch.set_num_threads(threads)
@@ -123,7 +129,7 @@ def draw(model: DiffusionModel, timesteps: Tensor, batch: int, compute: Compute)
 
 
 def row(case: Case, runs: Sequence[Mapping[str, Any]], threads: Sequence[Mapping[str, Any]]) -> list[object]:
-    """A row of the table. Ratios are of runs of the same round."""
+    """A row of the table. Ratios are between runs of the same round."""
     step = median(each["step"] / other["step"] for each, other in zip(runs, threads, strict=True))
     images = median(each["images"] / other["images"] for each, other in zip(runs, threads, strict=True))
     digests = ", ".join(sorted({each["digest"] for each in runs}))

@@ -1,10 +1,10 @@
-"""How far does sharing the work scale? Measured for 1 and 2 processes here, computed for many GPUs.
+"""How training and sampling scale: measured for 1 and 2 processes, computed for many GPUs.
 
     python -m benchmarks.scaling     # two minutes; nothing else should run
 
-A step takes ceil(K / n) micro-batches, what each process does for itself, and an exchange of gradients. Their times are
-measured here; the formula is then compared with a step of two processes, and used with assumed numbers of GPUs. Images
-are random numbers. Writes benchmarks/results/scaling/ and docs/results/scaling.md.
+A step takes ceil(K / n) micro-batches, per-process work, and an exchange of gradients. Their times are measured; the
+formula is then compared with a step of two processes, and evaluated with assumed figures for GPUs. Images are random.
+Writes benchmarks/results/scaling/ and docs/results/scaling.md.
 """
 
 import json
@@ -43,23 +43,23 @@ from ddpm.training.train_model import build_model
 REPORT, DOC = Path("benchmarks/results/scaling/scaling.json"), Path("docs/results/scaling.md")
 MICRO_BATCH = 64  # images
 RECIPE, GPU_MICRO_BATCH, GPU_MICRO_BATCHES, GPUS = "paper", 8, 512, (1, 8, 64, 512)
-N_DRAWN, N_EVALUATIONS, START = 65_536, 250, 10.0  # samples, calls of the network for each, seconds
-PEAK, SHARE, MEMORY, TOUCHED = 312e12, 0.2, 1.5e12, 44  # of a GPU: FLOP/s, bytes/s, bytes a weight
+N_DRAWN, N_EVALUATIONS, START = 65_536, 250, 10.0  # samples, network evaluations for each, seconds
+PEAK, SHARE, MEMORY, TOUCHED = 312e12, 0.2, 1.5e12, 44  # of a GPU: FLOP/s, share achieved, bytes/s, bytes per weight
 Measured = dict[str, float]  # seconds, and bytes of the gradient
-INSIDE, OUTSIDE = ("NVLink", Links(5e-6, 300e9)), ("InfiniBand", Links(10e-6, 25e9))  # 8 GPUs of a machine; more
+INSIDE, OUTSIDE = ("NVLink", Links(5e-6, 300e9)), ("InfiniBand", Links(10e-6, 25e9))  # up to 8 GPUs; more
 ASSUMED = (
     ("network and batch", f"recipe {RECIPE}, {GPU_MICRO_BATCHES} micro-batches of {GPU_MICRO_BATCH} images"),
-    ("a GPU", f"{PEAK / 1e12:.0f} TFLOP/s in bf16 (A100), of which {SHARE:.0%} are reached"),
-    ("what each does for itself", f"{TOUCHED} bytes a weight, at {MEMORY / 1e12} TB/s: Adam and EMA in float32"),
-    ("samples", f"{N_DRAWN:,} of {N_EVALUATIONS} calls of the network, in batches of {BATCH}; {START:.0f} s to start"),
+    ("a GPU", f"{PEAK / 1e12:.0f} TFLOP/s in bf16 (A100), of which {SHARE:.0%} is achieved"),
+    ("per-process work", f"{TOUCHED} bytes per weight, at {MEMORY / 1e12} TB/s: Adam and EMA in float32"),
+    ("samples", f"{N_DRAWN:,} with {N_EVALUATIONS} evaluations each, in batches of {BATCH}; {START:.0f} s to start"),
     *((name, f"{at.latency * 1e6:.0f} µs, {at.bandwidth / 1e9:.0f} GB/s") for name, at in (INSIDE, OUTSIDE)),
 )
 
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--steps", type=count, default=20, help="of training, for each number")
-    options.add_argument("--measure", action="store_true", help="a process of torchrun's")
+    options.add_argument("--steps", type=count, default=20, help="training steps for each number of processes")
+    options.add_argument("--measure", action="store_true", help="internal, under torchrun")
     asked = options.parse_args()
     if asked.measure:
         measure(asked.steps)
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def run(n: int, n_steps: int) -> Measured:
-    """Measure in n processes of one thread."""
+    """Measure in n processes with one thread each."""
     own = "-m", "benchmarks.scaling", "--measure", "--steps", str(n_steps)
     command = sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(n), *own
     began = time.time()
@@ -84,7 +84,7 @@ def run(n: int, n_steps: int) -> Measured:
 
 
 def measure(n_steps: int) -> None:
-    """Train, draw and exchange in this process and those beside it; the first prints seconds."""
+    """Train, sample and exchange in this process and its peers; the first one prints seconds."""
     params = params_with({})
     compute = set_up(params.device, params.precision)
     torch.set_num_threads(1)
@@ -118,16 +118,16 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def here(one: Measured, two: Measured) -> str:
-    """One and two processes on this machine, as measured and by the formulas."""
+    """One and two processes on this machine, as measured and as predicted."""
     micro_batch = one["step_2"] - one["step_1"]
     work = Work(2, micro_batch, one["step_1"] - micro_batch, two["gradient"])
     links = Links(two["message"], two["gradient"] / max(two["gather"] - two["message"], 1e-9))
     measured = (
         ("a micro-batch", f"{1e3 * micro_batch:.0f} ms, {MICRO_BATCH} images"),
-        ("what each does for itself", f"{1e3 * work.rest:.0f} ms"),
+        ("per-process work", f"{1e3 * work.rest:.0f} ms"),
         ("gradient", f"{work.gradient / 1e6:.1f} MB"),
         ("gloo on this machine", f"{1e6 * links.latency:.0f} µs, {links.bandwidth / 1e9:.2f} GB/s"),
-        ("until a second process has joined", f"{two['start'] - one['start']:.1f} s more than one alone"),
+        ("start-up with two processes", f"{two['start'] - one['start']:.1f} s more than with one"),
     )
     rows = []
     for n, found in ((1, one), (2, two)):
@@ -135,12 +135,12 @@ def here(one: Measured, two: Measured) -> str:
         step = f"{1 / found['step_2']:.2f}", f"{1 / by_formula:.2f}"
         drawn = (drawing_seconds(n, N_BATCHES, each["draw"], 0) for each in (found, one))
         rows.append((n, *step, *(f"{N_BATCHES * BATCH / took:.1f}" for took in drawn)))
-    columns = "processes", "steps/s", "by the formula", "samples/s", "by the formula"
+    columns = "processes", "steps/s", "predicted", "samples/s", "predicted"
     return f"{table(('measured', 'value'), measured)}\n\n{table(columns, rows)}"
 
 
 def gpus() -> str:
-    """What the formula says of GPUs with the assumed numbers."""
+    """What the formula predicts for GPUs with the assumed figures."""
     training = params_with(recipes.load(RECIPE)).train_unet
     shape = params_with({}).data.source.img_shape
     model = build_model(training, ImageDataset(torch.zeros(1, *shape, dtype=torch.uint8)), 0)
@@ -148,7 +148,7 @@ def gpus() -> str:
     n_weights = sum(weight.numel() for weight in model.parameters())
     each = GPU_MICRO_BATCH * flop / (PEAK * SHARE)
     work = Work(GPU_MICRO_BATCHES, each, TOUCHED * n_weights / MEMORY, 4.0 * n_weights)
-    batch = BATCH * N_EVALUATIONS * flop / 3 / (PEAK * SHARE)  # a forward pass is a third of both
+    batch = BATCH * N_EVALUATIONS * flop / 3 / (PEAK * SHARE)  # a forward pass is a third of forward and backward
     alone, rows = step_seconds(1, work, INSIDE[1]), []
     for n in GPUS:
         name, links = INSIDE if n <= 8 else OUTSIDE
@@ -157,9 +157,9 @@ def gpus() -> str:
         samples = N_DRAWN / drawing_seconds(n, ceil(N_DRAWN / BATCH), batch, START)
         rows.append((n, name if n > 1 else "-", *cells, f"{samples:.0f}"))
     exchanges = "all-gather", "halving and doubling"
-    shown = (column for name in exchanges for column in (f"steps/s, {name}", "of n times one"))
+    shown = (column for name in exchanges for column in (f"steps/s, {name}", "of linear"))
     columns = "GPUs", "network", *shown, "samples/s"
-    note = f"{n_weights / 1e6:.1f} million weights, {flop / 1e9:.1f} GFLOP an image, forward and backward."
+    note = f"{n_weights / 1e6:.1f} million weights, {flop / 1e9:.1f} GFLOP per image, forward and backward."
     return f"{note}\n\n{table(columns, rows)}"
 
 

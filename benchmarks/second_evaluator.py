@@ -1,10 +1,10 @@
-"""A ruler that nothing was chosen by: distance and recall in the features of another classifier.
+"""An independent check: distance and recall in the features of a second classifier, never used for a choice.
 
     python -m benchmarks.second_evaluator                                  # three minutes, after `make repro`
-    python -m benchmarks.second_evaluator others=path/samples.safetensors  # beside other samples
+    python -m benchmarks.second_evaluator others=path/samples.safetensors  # compare other samples
 
-It has another shape, another seed and other training than the pipeline's classifier. Use it to check a conclusion,
-never to choose a parameter: then it would be no check any more. Writes docs/results/second_evaluator.md.
+Its architecture, seed and training differ from those of the pipeline's classifier. Use it to check a conclusion, never
+to choose a parameter: it would no longer be independent. Writes docs/results/second_evaluator.md.
 """
 
 import argparse
@@ -35,7 +35,7 @@ SEED, EPOCHS, BATCH_SIZE, LR = 1234, 4, 128, 1e-3
 
 
 class Evaluator(nn.Module):
-    """Strided 5x5 and 3x3 convolutions, and a hidden layer of 64 features, under a linear layer for the classes."""
+    """Strided 5x5 and 3x3 convolutions, a hidden layer of 64 features, and a linear layer for the classes."""
 
     def __init__(self, channels: int, n_classes: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Evaluator(nn.Module):
 
 
 def trained(train: ImageDataset) -> Evaluator:
-    """The evaluator after `EPOCHS` of training."""
+    """Train an evaluator for `EPOCHS` epochs."""
     assert train.labels is not None
     with global_stream(SEED, "second evaluator"):
         model = Evaluator(train.img_shape[0], len(train.class_names))
@@ -69,21 +69,21 @@ def trained(train: ImageDataset) -> Evaluator:
 
 @torch.no_grad()
 def features(model: Evaluator, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-    """The hidden layer."""
+    """The activations of the hidden layer."""
     return torch.cat([model.features(from_uint8(batch)) for batch in images.split(500)])
 
 
 def named_file(word: str) -> tuple[str, Path]:
-    """An option NAME=FILE."""
+    """Parse an argument NAME=FILE."""
     name, _, path = word.partition("=")
     if not Path(path).is_file():
-        raise argparse.ArgumentTypeError(f"{word}; give NAME=FILE, a file that holds `samples`")
+        raise argparse.ArgumentTypeError(f"{word}; give NAME=FILE, where the file contains `samples`")
     return name, Path(path)
 
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("others", type=named_file, nargs="*", metavar="NAME=FILE", help="of samples")
+    options.add_argument("others", type=named_file, nargs="*", metavar="NAME=FILE", help="other sets of samples")
     others = options.parse_args().others
     train, held_out, test = (
         load_dataset(Path(f"data/images/{name}.safetensors")) for name in ("train", "held_out", "test")
@@ -103,8 +103,8 @@ def main() -> None:
         found = features(model, images[:n])
         recall = share_in_manifold(reference[: len(found)], found)
         rows.append((name, f"{fid(reference, found):.3f}", f"{recall:.3f}"))
-    about = f"{n} images each, against {len(reference)} test images, on {machine()}."
-    text = f"{about} The classifier gets {accuracy:.1%} of the test images right.\n\n"
+    about = f"{n} images each, compared with {len(reference)} test images, on {machine()}."
+    text = f"{about} The classifier has a test accuracy of {accuracy:.1%}.\n\n"
     insert(DOC, text + table(("", "distance", "recall"), rows))
 
 

@@ -1,9 +1,9 @@
-"""How many seconds does each stage take to start, and to end, without its own work?
+"""Seconds that each stage takes to start and to end, without its own work.
 
-    python -m benchmarks.start_up            # two minutes; all outputs of the pipeline must be there
+    python -m benchmarks.start_up            # two minutes; all outputs of the pipeline must exist
 
-`until work`: imports, params, tracking. `in all`: with the end of the record in MLflow, which goes on beside the work
-where there is work. Writes docs/results/start_up.md.
+`until work`: imports, parameters, tracking. `total`: including the end of the MLflow run, which otherwise happens in
+the background while the stage works. Writes docs/results/start_up.md.
 """
 
 import subprocess
@@ -34,8 +34,8 @@ def main() -> None:
             rows.append((name, f"{float(done.stdout) - began:.1f}", f"{time.time() - began:.1f}"))
     began = time.time()
     idle = subprocess.run([sys.executable, "-m", "dvc", "status", "--quiet"], env=environment()).returncode == 0
-    rows.append(("`dvc status`" if idle else "`dvc status`, with something to do", "", f"{time.time() - began:.1f}"))
-    insert(DOC, f"Seconds on {machine()}.\n\n{table(('stage', 'until work', 'in all'), rows)}")
+    rows.append(("`dvc status`" if idle else "`dvc status`, not up to date", "", f"{time.time() - began:.1f}"))
+    insert(DOC, f"Seconds on {machine()}.\n\n{table(('stage', 'until work', 'total'), rows)}")
 
 
 if __name__ == "__main__":

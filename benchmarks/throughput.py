@@ -1,11 +1,11 @@
-"""How fast does the U-Net train, as a share of what this machine's convolutions can do, and where does the time go?
+"""Training speed of the U-Net relative to the machine's peak convolution speed, and a profile.
 
     python -m benchmarks.throughput                    # five minutes; nothing else should run
     python -m benchmarks.throughput --recipe course
 
-Peak and training are measured in turn and compared round by round. Times are of the wall clock; with `threads: 1` on a
-CPU they are the processor's, which other work disturbs less. Images are random numbers. Writes
-benchmarks/results/throughput/ and docs/results/throughput.md.
+Peak and training are measured in turn and compared round by round. Times are wall-clock times; with one thread on a
+CPU, they are CPU times, which other processes disturb less. Images are random. Writes benchmarks/results/throughput/
+and docs/results/throughput.md.
 """
 
 import time
@@ -39,9 +39,9 @@ from ddpm.training.train_model import build_model, examples
 
 REPORT, DOC = Path("benchmarks/results/throughput/throughput.json"), Path("docs/results/throughput.md")
 N_IMAGES = 4096
-CONVOLUTIONS = ((64, 14), (128, 14), (256, 14), (128, 28), (256, 28))  # 3x3: channels, size of the maps
-PEAK_SECONDS = 0.3  # on each of them, in each round
-OPERATORS = {  # of a profile: the first that is part of the name
+CONVOLUTIONS = ((64, 14), (128, 14), (256, 14), (128, 28), (256, 28))  # 3x3: channels, size of the feature maps
+PEAK_SECONDS = 0.3  # for each of them, in each round
+OPERATORS = {  # in a profile: the first one contained in the name
     "convolution_backward": "convolution backward",
     "convolution": "convolution forward",
     "group_norm": "GroupNorm",
@@ -49,11 +49,11 @@ OPERATORS = {  # of a profile: the first that is part of the name
     "scaled_dot_product": "attention",
     "mm": "linear layers",
 }
-COLUMNS = {  # of the table, and how their values are written
+COLUMNS = {  # of the table, and how their values are formatted
     "batch": "{}",
     "images/s": "{:.0f}",
     "GFLOP/s": "{:.0f}",
-    "of the peak": "{:.0%}",
+    "of peak": "{:.0%}",
     "peak memory, MiB": "{:,.0f}",
     "first two steps, s": "{:.0f}",
 }
@@ -61,10 +61,10 @@ COLUMNS = {  # of the table, and how their values are written
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--recipe", default="", help="one of recipes/; the default is params.yaml as it stands")
+    options.add_argument("--recipe", default="", help="one of recipes/; default: params.yaml as it is")
     options.add_argument("--batch-sizes", type=count, nargs="+", default=[64, 128])
     options.add_argument("--rounds", type=count, default=5)
-    options.add_argument("--steps", type=count, default=10, help="of training, in each round")
+    options.add_argument("--steps", type=count, default=10, help="training steps in each round")
     asked = options.parse_args()
     params = params_with(recipes.load(asked.recipe) if asked.recipe else {})
     compute = set_up(params.device, params.precision)
@@ -123,13 +123,13 @@ def measured(params: Any, compute: Compute, batch_sizes: list[int], rounds: int,
 
 
 def take(clock: Clock[Step], n_steps: int) -> None:
-    """Take steps of training."""
+    """Take training steps."""
     for _ in range(n_steps):
         next(clock)
 
 
 def flops(module: nn.Module, *inputs: Tensor) -> int:
-    """Operations of a forward and a backward pass; a multiplication and an addition are two."""
+    """FLOPs of a forward and a backward pass; a multiply-add counts as two."""
     with FlopCounterMode(display=False) as counter:
         module(*inputs).sum().backward()
     return counter.get_total_flops()
@@ -151,13 +151,13 @@ def peak(compute: Compute, now: Callable[[], float]) -> float:
             if device.type == "cuda":
                 torch.cuda.synchronize()
             done += 1
-            start = start if done else now()  # the first run sets up, and does not count
+            start = start if done else now()  # the first run is a warm-up
         rates.append(18 * channels**2 * size**2 * len(x) * repeats * done / (now() - start) / 1e9)
     return max(rates)
 
 
 def shares(events: Iterable[FunctionEvent], on_cpu: bool) -> dict[str, float]:
-    """Shares of the time that operators took themselves, by kind, largest first."""
+    """Share of self time by kind of operator, largest first."""
     seconds: Counter[str] = Counter()
     for event in events:
         seconds[kind(event)] += event.self_cpu_time_total if on_cpu else event.self_device_time_total
@@ -165,26 +165,26 @@ def shares(events: Iterable[FunctionEvent], on_cpu: bool) -> dict[str, float]:
 
 
 def kind(event: FunctionEvent | None) -> str:
-    """The kind of an operator, by its name and the names of those that called it."""
+    """The kind of an operator, from its name and those of its callers."""
     names = []
     while event is not None:
         names.append(event.name)
         event = event.cpu_parent
     if any(name.startswith("Optimizer.step") for name in names):
-        return "Muon's matrix products" if "mm" in names[0] else "optimisers, rest"
-    return next((OPERATORS[part] for part in OPERATORS for name in names if part in name), "rest")
+        return "Muon's matrix products" if "mm" in names[0] else "other optimiser time"
+    return next((OPERATORS[part] for part in OPERATORS for name in names if part in name), "other")
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """What was measured, in tables."""
+    """The measurements as tables."""
     about = (
         f"{result['date']}, {result['machine']}, {result['precision']}, recipe: {result['recipe']}.\n"
-        f"Peak of a convolution: {result['peak_gflops']:.0f} GFLOP/s. Forward and backward pass of an image: "
-        f"{result['gflop_per_image']:.3f} GFLOP. The training takes {result['minutes']:.1f} minutes."
+        f"Peak convolution speed: {result['peak_gflops']:.0f} GFLOP/s. Forward and backward pass: "
+        f"{result['gflop_per_image']:.3f} GFLOP per image. Training takes {result['minutes']:.1f} minutes."
     )
     rows = ([form.format(row[name]) for name, form in COLUMNS.items()] for row in result["training"])
     operators = ((name, f"{share:.1%}") for name, share in sorted(result["profile"].items(), key=lambda item: -item[1]))
-    return "\n\n".join((about, table(COLUMNS, rows), table(("operator", "of the time"), operators)))
+    return "\n\n".join((about, table(COLUMNS, rows), table(("operator", "share of time"), operators)))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What does MLflow cost a training, in good order and out of order?
+"""The cost of MLflow tracking in training, with a working and with a failing store.
 
     python -m benchmarks.tracking_cost           # 20 minutes; nothing else should run
 
-Runs stage train_unet, cut short, with each kind of store in turn and without any. The weights of all runs must have the
-same hash. Writes docs/results/tracking_cost.md.
+Runs a short train_unet with each kind of store in turn and without tracking. The weights of all runs must have the same
+hash. Writes docs/results/tracking_cost.md.
 """
 
 import socket
@@ -26,14 +26,14 @@ from ddpm.run.stage import mistakes_in_one_line
 from ddpm.run.yaml import dump_yaml, load_yaml
 
 DOC = Path("docs/results/tracking_cost.md")
-UNTRACKED, SQLITE = "no record at all", "SQLite, the default"
-ABSENT, SILENT = "nothing listens at the server's address", "the server takes connections and never answers"
+UNTRACKED, SQLITE = "no tracking", "SQLite, the default"
+ABSENT, SILENT = "server unreachable", "server accepts connections but never answers"
 
 
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--rounds", type=count, default=2)
-    options.add_argument("--epochs", type=positive, default=0.08, help="of train_unet")
+    options.add_argument("--epochs", type=positive, default=0.08, help="epochs of train_unet")
     asked = options.parse_args()
     seconds: dict[str, list[float]] = {case: [] for case in (UNTRACKED, SQLITE, ABSENT, SILENT)}
     hashes = set()
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def copy_project(folder: Path, epochs: float) -> None:
-    """The project in a folder of its own, with a short training."""
+    """Set up the project in another folder, with short training."""
     for name in ("src", "stages", "data", "plan", "dvc.yaml"):
         (folder / name).symlink_to(Path(name).absolute())
     (folder / ".dvc").mkdir()
@@ -65,7 +65,7 @@ def copy_project(folder: Path, epochs: float) -> None:
 
 @contextmanager
 def store(case: str) -> Iterator[dict[str, str]]:
-    """The environment variables that name a case's store, while it is there."""
+    """The environment variables that select a case's store, while it exists."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
         address = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{server.getsockname()[1]}"}
         if case == ABSENT:
@@ -74,7 +74,7 @@ def store(case: str) -> Iterator[dict[str, str]]:
 
 
 def markdown(seconds: Mapping[str, list[float]]) -> str:
-    """A line for each case: seconds of each round, and the median of their ratios to the untracked run of the round."""
+    """A line for each case: seconds in each round, and the median ratio to the untracked run of the round."""
     rows = []
     for case, taken in seconds.items():
         ratio = median(own / without for own, without in zip(taken, seconds[UNTRACKED], strict=True))
