@@ -1,1 +1,1 @@
-"""What the questions have in common."""
+"""Code shared by the benchmarks."""

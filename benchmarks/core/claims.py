@@ -1,4 +1,4 @@
-"""Claims of a paper, tested again: two sides, measured over the same seeds, and a verdict by an interval.
+"""Claims of a paper: two sides measured over the same seeds, and a verdict based on a confidence interval.
 
 `doors/NAME/claims.yaml` states them before anything is run.
 """
@@ -24,7 +24,7 @@ Text = Annotated[str, MinLen(1)]
 
 
 class Side(Section):
-    """variant: whose runs are measured; measure: STAGE/KEY of reports/STAGE/metrics.json."""
+    """variant: the variant that is measured; measure: STAGE/KEY in reports/STAGE/metrics.json."""
 
     variant: Text
     measure: Annotated[str, MinLen(3)]
@@ -32,14 +32,14 @@ class Side(Section):
     @model_validator(mode="after")
     def _has_a_stage(self) -> "Side":
         if "/" not in self.measure:
-            raise ValueError(f"measure is {self.measure}; it must be STAGE/KEY, a number of the stage's metrics.json")
+            raise ValueError(f"measure is {self.measure}; it must be STAGE/KEY, a number in the stage's metrics.json")
         return self
 
 
 class Claim(Section):
-    """A claim: that one side's measure is better than the other's.
+    """The claim that one side's measure is better than the other's.
 
-    claim: in words. source: where the paper says it. better, than: the two sides. direction: which way is better.
+    claim: in words. source: where the paper makes it. better, than: the two sides. direction: which values are better.
     """
 
     claim: Text
@@ -57,8 +57,8 @@ class Claim(Section):
 class Claims(Section):
     """A door's claims.yaml.
 
-    stages: those that are run for each variant; what they read of other stages stays as it stands. seeds: of each
-    variant. variants: changes to the door's params.yaml, by name. claims: what is tested.
+    stages: those that are run for each variant; outputs of other stages are used as they are. seeds: for each variant.
+    variants: changes to the door's params.yaml, by name. claims: the claims to test.
     """
 
     stages: Annotated[list[str], MinLen(1)]
@@ -77,20 +77,20 @@ class Claims(Section):
 
     @property
     def measures(self) -> list[str]:
-        """All measures, each once."""
+        """All distinct measures."""
         return sorted({side.measure for claim in self.claims for side in claim.sides})
 
 
 class Result(NamedTuple):
-    """What the runs say of a claim.
+    """The result of testing a claim.
 
     Attributes:
-        better: The measure of the side that is claimed to be better, a value a seed.
-        than: That of the other side, of the same seeds.
-        advantage: By how much the first is better, a mean over the seeds; negative if it is worse.
-        low: The lower end of its interval, which holds the true mean in LEVEL of all repetitions.
-        high: The upper end.
-        verdict: "confirmed" if the whole interval lies above 0, "reversed" if it lies below.
+        better: The measure of the side claimed to be better, one value per seed.
+        than: That of the other side, for the same seeds.
+        advantage: By how much the first is better, averaged over the seeds; negative if it is worse.
+        low: Lower end of its confidence interval at LEVEL.
+        high: Upper end.
+        verdict: "confirmed" if the whole interval is above 0, "reversed" if it is below.
     """
 
     better: list[float]
@@ -111,15 +111,15 @@ def load_claims(path: Path) -> Claims:
 
 
 def judge(claim: Claim, rows: Sequence[Row], seeds: Sequence[int]) -> Result:
-    """Judge a claim by the runs of its two sides, seed by seed.
+    """Judge a claim by the runs of its two sides, paired by seed.
 
     Args:
         claim: The claim.
-        rows: The ledger's rows, of one setting: variant, seed and measures.
-        seeds: Those that a verdict needs.
+        rows: The ledger's rows for one setting: variant, seed and measures.
+        seeds: The seeds that a verdict requires.
 
     Raises:
-        UserError: A run has no such measure.
+        UserError: A run lacks the measure.
     """
     found: dict[tuple[str, int], Row] = {(row["variant"], int(row["seed"])): row for row in rows if not row["failure"]}
     if any((side.variant, seed) not in found for side in claim.sides for seed in seeds):
@@ -134,7 +134,7 @@ def judge(claim: Claim, rows: Sequence[Row], seeds: Sequence[int]) -> Result:
 
 
 def interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
-    """Student's interval of the mean of a few independent values, of a normal distribution (Student 1908)."""
+    """Student's t interval for the mean of independent, normally distributed values (Student 1908)."""
     margin = float(student.ppf((1 + level) / 2, len(values) - 1)) * stdev(values) / sqrt(len(values))
     return mean(values) - margin, mean(values) + margin
 

@@ -1,4 +1,4 @@
-"""The time that training takes, without what is done between its steps."""
+"""The time that training takes, excluding what happens between steps."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,14 +8,14 @@ Item = TypeVar("Item")
 
 
 class Clock(Iterator[Item], Generic[Item]):
-    """Times the work of an iterator. What its reader does between two items, such as an evaluation, does not count.
+    """Times the work of an iterator. Time spent by the consumer between items, such as evaluation, is excluded.
 
     Args:
-        items: An iterator that works when it is asked for its next item, such as `training_steps`.
-        now: The clock that is read, in seconds.
+        items: An iterator that does its work in `next`, such as `training_steps`.
+        now: Returns the time in seconds.
 
     Attributes:
-        laps: Seconds behind each item so far.
+        laps: Seconds taken by each item so far.
     """
 
     def __init__(self, items: Iterator[Item], now: Callable[[], float] = time.perf_counter) -> None:
@@ -30,5 +30,5 @@ class Clock(Iterator[Item], Generic[Item]):
 
     @property
     def seconds(self) -> float:
-        """Seconds behind all items so far."""
+        """Seconds taken by all items so far."""
         return sum(self.laps)

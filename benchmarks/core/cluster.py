@@ -1,4 +1,4 @@
-"""The time of a training step, and of drawing samples, by how many processes share the work."""
+"""A cost model of training and sampling with several processes."""
 
 from collections.abc import Callable
 from math import ceil, log2
@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 
 class Links(NamedTuple):
-    """What connects processes: seconds that a message takes however short it is, and bytes a second."""
+    """A link between processes: seconds per message, and bytes per second."""
 
     latency: float
     bandwidth: float
 
 
 class Work(NamedTuple):
-    """A step: its micro-batches, seconds of each, seconds of what each process does for itself, bytes of gradients."""
+    """A step: number of micro-batches, seconds for each, seconds of per-process work, bytes of gradients."""
 
     micro_batches: int
     each: float
@@ -25,21 +25,21 @@ Exchange = Callable[[int, float, Links], float]
 
 
 def all_gather(n: int, gradient: float, links: Links) -> float:
-    """Seconds until n processes have the gradients of all: n - 1 messages around a ring, as the code does it."""
+    """Seconds of a ring all-gather among n processes, as implemented: n - 1 messages."""
     return (n - 1) * (links.latency + gradient / links.bandwidth)
 
 
 def halving_doubling(n: int, gradient: float, links: Links) -> float:
-    """The same sums in the same pairs, each process adding a part of them (Thakur et al. 2005); not written yet."""
+    """Seconds of recursive halving and doubling (Thakur et al. 2005), with the same sums; not implemented."""
     return 2 * log2(n) * links.latency + 2 * (n - 1) / n * gradient / links.bandwidth
 
 
 def step_seconds(n: int, work: Work, links: Links, exchange: Exchange = all_gather) -> float:
-    """Seconds of a training step of n processes; more than there are micro-batches are of no use."""
+    """Seconds of a training step with n processes; no more than the number of micro-batches are used."""
     n = min(n, work.micro_batches)
     return ceil(work.micro_batches / n) * work.each + work.rest + exchange(n, work.gradient, links)
 
 
 def drawing_seconds(n: int, batches: int, each: float, start: float) -> float:
-    """Seconds to draw batches of samples, each by one process; `start` passes before the others are there."""
+    """Seconds to sample batches, each by one process; `start` is the start-up time of further processes."""
     return ceil(batches / n) * each + (start if n > 1 else 0)

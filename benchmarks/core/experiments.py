@@ -1,6 +1,6 @@
-"""Runs of the pipeline with other params: DVC experiments, several at a time, beside the working copy.
+"""Runs of the pipeline with changed parameters: DVC experiments, several at a time, outside the workspace.
 
-`dvc exp show` shows them. One that has ended is not run again, and one that was killed goes on where it was.
+`dvc exp show` lists them. A finished one is not run again, and one that was killed resumes where it stopped.
 """
 
 import hashlib
@@ -35,33 +35,33 @@ from ddpm.run.plan import PLAN
 from ddpm.run.yaml import load_yaml
 
 LOOK_SECONDS = 0.2
-# One at a time, from dvc's start to its first stage. In between, its experiment lies on a stack that all of DVC's
-# processes share, and each runs whatever lies on top.
+# One at a time, from dvc's start to its first stage. Meanwhile its experiment is on a stack that all DVC processes
+# share, and each process runs whatever is on top.
 SETTING_UP = Lock()
 Metrics = Mapping[str, Mapping[str, Any]]  # stage: its metrics.json
-Values = Mapping[str, Any]  # params, section by section
+Values = Mapping[str, Any]  # parameters by section
 
 
 class Experiment(NamedTuple):
-    """A run of the pipeline: the key of its row in a ledger, and the params that it changes."""
+    """A run of the pipeline: the key of its row in a ledger, and its changes to the parameters."""
 
     cell: Mapping[str, object]
     changes: Values
 
     def name(self, prefix: str) -> str:
-        """Its name in DVC, another one for another cell."""
+        """Its name in DVC, unique to its cell."""
         return f"{prefix}-{digest(sorted((key, str(value)) for key, value in self.cell.items()))}"
 
 
 def settings(stages: Sequence[str], changes: Values, folder: Path = Path()) -> str:
-    """A digest of the params and files that decide what `stages` give, with `changes` to params.yaml.
+    """A digest of the parameters and files that determine the results of `stages`, with `changes` to params.yaml.
 
-    Code does not count: where it has changed what a stage gives, delete the ledger's rows and the experiments.
+    Code is not included: if a change to it affects results, delete the ledger's rows and the experiments.
 
     Args:
         stages: Names of stages.
-        changes: To the params.
-        folder: Of the pipeline: the top of the repository, or a door.
+        changes: Changes to params.yaml.
+        folder: The pipeline's folder: the top of the repository, or a door.
     """
     params = recipes.merged(load_yaml(folder / PARAMS), changes)
     entries = [load_yaml(folder / DVC_YAML)["stages"][stage] for stage in stages]
@@ -76,10 +76,10 @@ def settings(stages: Sequence[str], changes: Values, folder: Path = Path()) -> s
 
 
 def reproduce(target: str) -> None:
-    """Bring a stage or a pipeline up to date, as `dvc repro` does, with what it prints.
+    """Bring a stage or a pipeline up to date with `dvc repro`, showing its output.
 
     Raises:
-        UserError: A stage failed, or DVC is at work elsewhere in this clone.
+        UserError: A stage failed, or another DVC process is running in this clone.
     """
     command = "dvc", "repro", target
     if subprocess.run([sys.executable, "-m", *command]).returncode:
@@ -87,14 +87,14 @@ def reproduce(target: str) -> None:
 
 
 def params_with(changes: Values, folder: Path = Path()) -> Any:
-    """All of params.yaml with `changes`, checked as stage `check` does it; without the rules that a door has."""
+    """All of params.yaml with `changes`, checked as by stage `check`, without a door's own rules."""
     with chdir(folder):
         rules = RULES if folder == Path() else ()
         return checked_params(declared_stages(), recipes.merged(load_yaml(PARAMS), changes), rules)
 
 
 def digest(value: object) -> str:
-    """Twelve letters that stand for a JSON value."""
+    """A digest of a JSON value, twelve characters long."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -107,21 +107,21 @@ def collect(
     folder: Path = Path(),
     sharing: Alone | None = None,
 ) -> None:
-    """Run the experiments that have no row, `jobs` at a time, and add each row as soon as it is there.
+    """Run the experiments that have no row, `jobs` at a time, and add each row as soon as it is available.
 
-    A run that diverges, or whose measures are not finite, has a row too, which says so under `failure`.
+    A run that diverges, or whose measures are not finite, also gets a row, with the reason under `failure`.
 
     Args:
-        ledger: Where the rows go. Its name is the prefix of the experiments'.
-        stages: The stages that are run; others stay as they stand in the workspace.
-        experiments: What is wanted.
-        measures: The columns of a row beside its cell, from what the stages measured.
-        jobs: Experiments at a time.
-        folder: Of the pipeline: the top of the repository, or a door.
-        sharing: With other clones; None: with nobody.
+        ledger: Receives the rows. Its name is the prefix of the experiments' names.
+        stages: The stages to run; outputs of others are used as they are in the workspace.
+        experiments: The experiments to run.
+        measures: Computes the columns of a row, besides its cell, from the stages' metrics.
+        jobs: Number of experiments run at a time.
+        folder: The pipeline's folder: the top of the repository, or a door.
+        sharing: Shares the work with other clones; None: with nobody.
 
     Raises:
-        UserError: Some runs ended for another reason; all others have their rows.
+        UserError: Some runs failed for another reason; all others have their rows.
     """
     sharing = sharing or Alone()
     wanted = {each.name(ledger.path.stem): each for each in experiments}
@@ -137,7 +137,7 @@ def collect(
             print(*cell.values(), row["failure"], *(f"{key} {value:.4g}" for key, value in values.items()), flush=True)
 
     def attempt(name: str) -> str:
-        """Run an experiment that nobody else has: why it broke off, "" if it did not."""
+        """Run an experiment that no other clone has taken: why it failed, or ""."""
         with sharing.lease(name) as mine:
             found = outcome(name, stages, wanted[name].changes, stopped, folder) if mine else ""
             if isinstance(found, str) and "diverged" not in found:
@@ -157,7 +157,7 @@ def collect(
                         broken[name] = f"{' '.join(map(str, wanted[name].cell.values()))}: {trouble}"
                     take_rows()
                 if lacking():
-                    sharing.pause()  # until other clones have done or lost what they work on
+                    sharing.pause()  # until other clones have finished or lost their experiments
         except BaseException:
             stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -168,7 +168,7 @@ def collect(
 
 
 def row_of(found: Metrics | str, measures: Callable[[Metrics], Mapping[str, Any]]) -> dict[str, Any]:
-    """The row of an experiment that has ended: what the stages measured, or the line that says that it diverged."""
+    """The row of a finished experiment: its measures, or the message that it diverged."""
     if isinstance(found, str):
         return {"failure": found}
     values = measures(found)
@@ -176,16 +176,16 @@ def row_of(found: Metrics | str, measures: Callable[[Metrics], Mapping[str, Any]
 
 
 def outcome(name: str, stages: Sequence[str], changes: Values, stopped: Event, folder: Path = Path()) -> Metrics | str:
-    """Run an experiment unless it has ended: what its stages measured, or the line that says why it failed.
+    """Run an experiment unless it has finished: the metrics of its stages, or the message of why it failed.
 
-    Once `stopped` is set, none is started.
+    No experiment is started once `stopped` is set.
     """
     if not (ref := _ref(name)):
         file = "" if folder == Path() else f"{folder.as_posix()}/{PARAMS}:"
         targets = [f"{folder.as_posix()}/{DVC_YAML}:{stage}" if file else stage for stage in (CHECK, *stages)]
         asked = [f"{file}{word}" if word != "-S" else word for word in recipes.overrides(changes)]
         command = ["dvc", "--wait-for-lock", "exp", "run", "--temp", "-s", "--name", name, *asked]
-        # -s: the stages before these are as they stand in the workspace, whatever the seed
+        # -s: earlier stages are used as they are in the workspace, whatever the seed
         with ExitStack() as stack:
             with SETTING_UP:
                 if stopped.is_set():
@@ -196,7 +196,7 @@ def outcome(name: str, stages: Sequence[str], changes: Values, stopped: Event, f
                         stdout=subprocess.PIPE,
                         stderr=subprocess.STDOUT,
                         text=True,
-                        start_new_session=True,  # out of reach of Ctrl-C, see end_stages
+                        start_new_session=True,  # not reached by Ctrl-C; see end_stages
                     )
                 )
                 lines = iter(process.stdout or ())
@@ -211,7 +211,7 @@ def outcome(name: str, stages: Sequence[str], changes: Values, stopped: Event, f
 
 
 def keep_output(name: str, output: Path, path: Path) -> None:
-    """Copy an output of an experiment that has ended in this clone to `path`, unless that is there."""
+    """Copy an output of an experiment that finished in this clone to `path`, unless it exists."""
     if not path.exists() and (ref := _ref(name)):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
@@ -226,9 +226,9 @@ def _until(is_last: Callable[[str], bool], lines: Iterable[str]) -> Iterator[str
 
 
 def end_stages() -> None:
-    """End the stages of all experiments at work, and wait for dvc to end.
+    """Stop the stages of all running experiments, and wait for dvc to exit.
 
-    dvc is not interrupted: while it sets an experiment up, the workspace's params.yaml has the experiment's values.
+    dvc itself is not interrupted: while it sets up an experiment, the workspace's params.yaml has that one's values.
     """
     while True:
         at_work = False
@@ -244,13 +244,13 @@ def end_stages() -> None:
 
 
 def reason(log: str, stages: Sequence[str]) -> str:
-    """The line in which a stage says why it ended, or the last one there is."""
+    """The line in which a stage reports why it failed, or else the last line."""
     lines = [line.strip() for line in log.splitlines() if line.strip() and "failed to reproduce" not in line]
     return ["no output", *lines[-1:], *(line for line in lines if re.match(rf"({'|'.join(stages)}): ", line))][-1]
 
 
 def _ref(name: str) -> str:
-    """The git reference of an experiment that has ended; "" if there is none."""
+    """The git reference of a finished experiment, or ""."""
     refs = _git("for-each-ref", "--format=%(refname)", "refs/exps").split()
     return next((ref for ref in refs if ref.endswith(f"/{name}")), "")
 

@@ -1,4 +1,4 @@
-"""Results in a CSV file, one row at a time: a row that is there is not made again, so any work can stop and go on."""
+"""Results in a CSV file, one row at a time. Existing rows are not computed again, so any work can be resumed."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,16 +8,16 @@ from filelock import FileLock
 
 from ddpm.run.files import write_csv
 
-KEPT = Path(".benchmark")  # what benchmarks keep beside their results; not in git
+KEPT = Path(".benchmark")  # intermediate files of the benchmarks; not in git
 Row = Mapping[str, str]
 
 
 class Ledger:
-    """The rows of a CSV file. Processes may add rows to one file at the same time.
+    """The rows of a CSV file. Several processes may add rows at the same time.
 
     Args:
-        path: The file; the first row makes it.
-        key: The columns that say what was measured. No two rows agree in all of them.
+        path: The file; created with the first row.
+        key: The columns that identify a row. No two rows agree in all of them.
     """
 
     def __init__(self, path: Path, key: Sequence[str]) -> None:
@@ -31,15 +31,15 @@ class Ledger:
             return list(csv.DictReader(file))
 
     def __contains__(self, cell: Mapping[str, object]) -> bool:
-        """Whether there is a row of which `cell` is the key."""
+        """Whether there is a row with key `cell`."""
         return self._key(cell) in map(self._key, self.rows())
 
     def add(self, cell: Mapping[str, object], values: Mapping[str, object]) -> None:
-        """Add a row, unless there is one with the same key. A new column is empty in the rows before.
+        """Add a row, unless one with the same key exists. A new column is left empty in earlier rows.
 
         Args:
             cell: The key columns.
-            values: All other columns; None leaves one empty.
+            values: All other columns; None leaves a column empty.
         """
         KEPT.mkdir(exist_ok=True)
         with FileLock(KEPT / f"{'-'.join(self.path.parts[-2:])}.lock"):
@@ -59,7 +59,7 @@ def latest(rows: Sequence[Row], of: Sequence[str], agree: Sequence[str]) -> list
 
     Args:
         rows: Oldest first.
-        of: Columns by which rows are grouped.
+        of: Columns to group by.
         agree: Columns in which a row must agree with the newest row of its group.
     """
     newest = {tuple(row[name] for name in of): row for row in rows}
@@ -67,7 +67,7 @@ def latest(rows: Sequence[Row], of: Sequence[str], agree: Sequence[str]) -> list
 
 
 def groups(rows: Sequence[Row], *by: str) -> Iterator[tuple[tuple[str, ...], list[Row]]]:
-    """The rows that agree in the columns `by`, with the values of those: in the order in which they first appear."""
+    """Group rows by the columns `by`: pairs of their values and the rows, in order of first appearance."""
     found: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         found.setdefault(tuple(row[name] for name in by), []).append(row)
@@ -75,5 +75,5 @@ def groups(rows: Sequence[Row], *by: str) -> Iterator[tuple[tuple[str, ...], lis
 
 
 def numbers(rows: Sequence[Row], column: str) -> list[float]:
-    """The values of a column, those that are there."""
+    """The non-empty values of a column."""
     return [float(row[column]) for row in rows if row.get(column)]

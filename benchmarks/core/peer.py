@@ -1,7 +1,8 @@
-"""Public diffusion projects to compare with: each is a file in benchmarks/peers, built as its own examples build it.
+"""Public diffusion projects to compare with. Each is a file in benchmarks/peers, built as in its own examples.
 
-All train on the same 8-bit images in the same order, without the random flips of two examples: FashionMNIST's shoes
-all face left. Batches have 128 images (the examples' 16 to 1024 are meant for GPUs), and learning rates are constant.
+All train on the same 8-bit images in the same order, without the random flips used in two of the examples:
+FashionMNIST's shoes all face left. The batch size is 128 (the examples' 16 to 1024 are meant for GPUs), and learning
+rates are constant.
 """
 
 import io
@@ -30,23 +31,23 @@ from ddpm.run.resume.file import read_about
 from ddpm.run.resume.state import TrainingState
 from ddpm.run.seeding import global_stream
 
-PACKAGES = ".benchmark/peers"  # where `make peers` puts them
-EVALUATIONS = 50  # of the network, for an image
-BATCH = 128  # images a step, and images that are drawn at a time
+PACKAGES = ".benchmark/peers"  # where `make peers` installs them
+EVALUATIONS = 50  # of the network, per image
+BATCH = 128  # images per training step, and per batch of samples
 
 
 class Parts(NamedTuple):
-    """What a peer consists of.
+    """The parts of a peer.
 
     Attributes:
-        model: Its network.
-        optimizer: Its optimiser.
-        loss: The loss of 8-bit images, with fresh noise from torch's global state.
-        draw: BATCH images in [0, 1] from the averaged network, with noise from torch's global state.
+        model: The network.
+        optimizer: The optimiser.
+        loss: The loss of 8-bit images, with noise from torch's global generator.
+        draw: BATCH samples in [0, 1] from the averaged network, with noise from torch's global generator.
         average: The averaged network.
-        averaging: The module that holds the average with all that `update` needs to know.
-        update: Updates the average after a step, whose number it is given.
-        clip: The most that the gradient's norm may be.
+        averaging: The module that contains the average and the state of `update`.
+        update: Updates the average, given the number of the step.
+        clip: Maximum gradient norm.
     """
 
     model: nn.Module
@@ -81,7 +82,7 @@ class Peer(Trainee):
             raise UserError(f"{name} is not installed; run `make peers`, or leave it out with --only") from None
 
     def start(self, train: ImageDataset, n_steps: int, seed: int) -> Started:
-        torch.use_deterministic_algorithms(False)  # this project's choice, which costs time
+        torch.use_deterministic_algorithms(False)  # only this project uses them, and they cost time
         torch.set_num_threads(cores())
         with global_stream(seed, "init"):
             self._parts = PEERS[self.name](train.img_shape)
@@ -90,13 +91,13 @@ class Peer(Trainee):
         return state, self._steps(state, train.images, n_steps, seed)
 
     def draw(self, number: int, seed: int) -> Tensor:
-        """Batch `number` of BATCH images in [0, 1], from the training that was started last."""
+        """Batch `number` of BATCH samples in [0, 1], from the training started last."""
         self._parts.average.eval()
-        with global_stream(seed, "sample", number), torch.no_grad(), redirect_stderr(io.StringIO()):  # its own bars
+        with global_stream(seed, "sample", number), torch.no_grad(), redirect_stderr(io.StringIO()):  # own bars
             return self._parts.draw()
 
     def _steps(self, state: TrainingState, images: Tensor, n_steps: int, seed: int) -> Iterator[float]:
-        """Take the steps that `state` has yet to take, yielding the loss of each."""
+        """Take the remaining steps of `state`, yielding the loss of each."""
         parts = self._parts
         order = islice(batches(len(images), BATCH, seed, first=state.step), n_steps - state.step)
         for step, chosen in enumerate(order, start=state.step + 1):
@@ -119,8 +120,8 @@ def passes(
     """Train up to each of the steps `at`, in ascending order, in one run.
 
     Yields:
-        (n_steps, seconds): The step, and the seconds that the training took. The state is kept in `folder`, so that
-        another run goes on from there.
+        (n_steps, seconds): The step, and the training time. The state is saved in `folder`, so that another run can
+        resume from it.
     """
     if not at:
         return
@@ -140,5 +141,5 @@ def passes(
 
 
 def copy_of(model: nn.Module) -> nn.Module:
-    """A second network, whose parameters an EMA can hold as its own."""
+    """A copy of a network, whose parameters an EMA can use as its own."""
     return deepcopy(model).requires_grad_(False)

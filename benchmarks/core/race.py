@@ -1,4 +1,4 @@
-"""Quality after some minutes of training: runs of the pipeline as DVC experiments, and peers in this process."""
+"""Quality after a given training time: pipeline runs as DVC experiments, and peers in this process."""
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,15 +37,15 @@ def race(
     base: Values,
     peers: Sequence[Peer] = (),
 ) -> None:
-    """Measure the rates that are asked for, and make the rows that are not there.
+    """Measure the requested rates, and compute the missing rows.
 
     Args:
         asked: Options: phase, minutes, jobs, remote and those of `Rates.measure`.
-        ledger: Where the rows go. Its key is KEY.
-        rates: Where the rates go.
+        ledger: Receives the rows. Its key is KEY.
+        rates: Receives the rates.
         ours: Runs of the pipeline.
         seeds: Seeds of each contender, by name.
-        base: What every run of the pipeline changes in params.yaml.
+        base: Changes to params.yaml common to all pipeline runs.
         peers: Other projects.
     """
     splits = {split: load_dataset(path) for split, path in DATA.items()}
@@ -78,17 +78,17 @@ def race(
 
 
 def samples_of(cell: Mapping[str, object]) -> Path:
-    """Where the samples of a row are kept."""
+    """Where the samples of a row are stored."""
     return KEPT / f"{cell['settings']}-{cell['seed']}/samples/{cell['n_steps']}.safetensors"
 
 
 def current(ledger: Ledger) -> list[Row]:
-    """The rows that compare: of one judge, and of each contender's latest settings and rate."""
+    """The comparable rows: those with the latest judge, and each contender's latest settings and rate."""
     return latest(latest(ledger.rows(), (), ("judge",)), ("contender", "minutes"), ("settings", "n_steps"))
 
 
 def scored(samples: Tensor, params: Any, splits: Mapping[str, ImageDataset]) -> dict[str, float]:
-    """What stage evaluate_unet measures of 8-bit samples."""
+    """The metrics of 8-bit samples, as computed by stage evaluate_unet."""
     seed = derive_seed(params.seed, "evaluate_unet")
     comparison, _ = compare(params.evaluate_unet, {"samples": samples}, splits, CLASSIFIER, seed, Compute())
     return as_metrics(all_scores(comparison))
@@ -103,7 +103,7 @@ def experiments(
     n_images: int,
     minutes: Sequence[float],
 ) -> Iterator[Experiment]:
-    """A run of the pipeline for each contender, number of minutes and seed."""
+    """A run of the pipeline for each contender, training time and seed."""
     for trainee in ours:
         rate, changes = rates.of(trainee), recipes.merged(base, trainee.changes)
         about = settings(STAGES, changes)

@@ -1,12 +1,13 @@
-"""How fast something trains, and so what a minute of its training is.
+"""Training speeds, which define what a minute of training is.
 
-    python -m benchmarks.core.rates '{}'     # how fast the default trains; with changes to params.yaml as JSON
+    python -m benchmarks.core.rates '{}'     # speed of the default, or with changes to params.yaml as JSON
 
-A minute is a minute of steady speed on a quiet machine: minutes x 60 / (seconds a step) steps, however long they really
-take. So results depend neither on what else the machine does nor on interruptions, and rows of different days compare.
-All cores are used, in the way of each trainee.
-Data, forward and backward pass, optimiser and EMA count. Evaluation, checkpoints, drawing and scoring do not, nor does
-building the network with the first step, unless something is learnt there.
+A minute is a minute at steady speed on an idle machine: minutes x 60 / (seconds per step) steps, however long they
+actually take. Results therefore depend neither on the load of the machine nor on interruptions, and rows from different
+days are comparable. Each trainee uses all cores in its own way.
+
+Data loading, forward and backward pass, optimiser and EMA count. Evaluation, checkpoints, sampling and scoring do not,
+nor does building the network with the first step, unless something is learned there.
 """
 
 import argparse
@@ -39,20 +40,20 @@ from ddpm.run.seeding import derive_seed
 from ddpm.training.loop import start_training, training_steps
 from ddpm.training.train_model import TrainModel, build_model, examples
 
-WARM_UP = 2  # steps that do not count: memory is allocated and kernels are chosen
+WARM_UP = 2  # uncounted steps, in which memory is allocated and kernels are chosen
 TRAIN = Path("data/images/train.safetensors")
-Started = tuple[TrainingState, Iterator[object]]  # a training, and an iterator that takes the steps it has yet to take
-Measured = tuple[float, float, int]  # seconds until the end of the first step, seconds of a later step, parameters
+Started = tuple[TrainingState, Iterator[object]]  # a training state, and an iterator that takes its remaining steps
+Measured = tuple[float, float, int]  # seconds until the end of the first step, seconds per later step, parameters
 
 
 class Trainee(ABC):
     """Something that trains on images.
 
     Attributes:
-        name: What it is called in tables.
-        settings: Other settings, another training.
-        batch_size: Images a step.
-        set_up_counts: Whether it learns something before its first step.
+        name: Its name in tables.
+        settings: Identifies its settings.
+        batch_size: Images per step.
+        set_up_counts: Whether the set-up counts as training, because something is learned in it.
     """
 
     name: str
@@ -62,10 +63,10 @@ class Trainee(ABC):
 
     @abstractmethod
     def start(self, train: ImageDataset, n_steps: int, seed: int) -> Started:
-        """Build it, to be trained up to step `n_steps`."""
+        """Build it, for training up to step `n_steps`."""
 
     def measure(self, train: ImageDataset, seconds: float) -> Measured:
-        """How fast it trains; see `measure_once`."""
+        """Measure its training speed; see `measure_once`."""
         return measure_once(self, train, seconds)
 
 
@@ -87,7 +88,7 @@ class Ours(Trainee):
         return state, training_steps(state, params, examples(model, train), seed, compute)
 
     def measure(self, train: ImageDataset, seconds: float) -> Measured:  # noqa: ARG002
-        """The same of processes that share the work, as in a run of the stage."""
+        """The same with processes that share the work, as in a run of the stage."""
         n = min(cores(), self.params.train_unet.micro_batches)
         words = ["--standalone", "--nproc-per-node", str(n), "-m", "benchmarks.core.rates", json.dumps(self.changes)]
         command = [sys.executable, "-m", "torch.distributed.run", *words, "--seconds", str(seconds)]
@@ -99,26 +100,26 @@ class Ours(Trainee):
 
 
 def of_length(params: TrainModel, n_images: int, n_steps: int) -> dict[str, Any]:
-    """Changes to `params` for a run of `n_steps`: the warm-up keeps its share of the run."""
+    """Changes to `params` for a run of `n_steps`; the warm-up scales with the length."""
     per_epoch = ceil(n_images / params.batch_size)
     ratio = n_steps / max(1, round(params.epochs * per_epoch))
     return {"epochs": n_steps / per_epoch, "warmup_steps": round(params.warmup_steps * ratio)}
 
 
 def steps_in(minutes: float, rate: Row) -> int:
-    """Steps in so many minutes of steady speed, at least one."""
+    """The number of steps in `minutes` at steady speed, at least one."""
     seconds = minutes * 60 - (float(rate["set_up_seconds"]) if rate["set_up_counts"] == "True" else 0)
     return max(1, round(seconds / float(rate["seconds_per_image"]) / int(rate["batch_size"])))
 
 
 class Rates(Ledger):
-    """How fast each trainee trains, measurement by measurement."""
+    """All measurements of training speed."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, ("contender", "settings", "measured"))
 
     def of(self, trainee: Trainee) -> Row:
-        """The newest rate of a trainee with the settings of now.
+        """The newest rate of a trainee with its current settings.
 
         Raises:
             UserError: There is none.
@@ -126,12 +127,12 @@ class Rates(Ledger):
         for row in reversed(self.rows()):
             if (row["contender"], row["settings"]) == (trainee.name, trainee.settings):
                 return row
-        raise UserError(f"{self.path}: no rate for {trainee.name} as set now; measure it with `rate` first")
+        raise UserError(f"{self.path}: no rate for {trainee.name} with these settings; measure it with `rate` first")
 
     def measure(self, asked: argparse.Namespace, trainees: Sequence[Trainee], train: ImageDataset) -> None:
-        """Measure what phase "rate" asks for, or, if all is asked for and a rate is missing, all of them.
+        """Measure all rates in phase "rate", and in phase "all" if one is missing.
 
-        The trainees are measured in turn, in `rounds` rounds of `seconds` each, and the median counts.
+        The trainees are measured in turn, in `rounds` rounds of `seconds` each, and the median is recorded.
         """
         have = [(row["contender"], row["settings"]) for row in self.rows()]
         missing = any((trainee.name, trainee.settings) not in have for trainee in trainees)
@@ -149,7 +150,7 @@ class Rates(Ledger):
                 "batch_size": trainee.batch_size,
                 "parameters": parameters[0],
                 "seconds_per_image": median(steps) / trainee.batch_size,
-                "slowest": max(steps) / median(steps),  # above 1.1: the machine was not quiet
+                "slowest": max(steps) / median(steps),  # above 1.1: the machine was not idle
                 "set_up_seconds": median(set_ups),
                 "set_up_counts": trainee.set_up_counts,
                 "machine": machine(),
@@ -158,20 +159,20 @@ class Rates(Ledger):
 
 
 def rate_options(doc: str | None, names: Sequence[str]) -> argparse.ArgumentParser:
-    """A command line with the phases rate, run and report, and the options of a rate."""
+    """A parser with the phases rate, run and report, and the options for measuring rates."""
     options = parser(doc)
     phases = "all", "rate", "run", "report"
     options.add_argument("phase", nargs="?", choices=phases, default="all", help="all: missing rates, runs and report")
     options.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help="%(choices)s")
-    options.add_argument("--rounds", type=count, default=5, help="of `rate`")
-    options.add_argument("--seconds", type=positive, default=15.0, help="of `rate`, for each round")
+    options.add_argument("--rounds", type=count, default=5, help="rounds of `rate`")
+    options.add_argument("--seconds", type=positive, default=15.0, help="seconds of each round of `rate`")
     return options
 
 
 def measure_once(
     trainee: Trainee, train: ImageDataset, seconds: float, now: Callable[[], float] = time.perf_counter
 ) -> Measured:
-    """Train for so many seconds; the first process says when they are over."""
+    """Train for `seconds`; the first process decides when to stop."""
     began = now()
     state, steps = trainee.start(train, 10_000, 0)
     clock = Clock(steps, now)
@@ -184,7 +185,7 @@ def measure_once(
 
 
 def machine(device: torch.device = torch.device("cpu")) -> str:
-    """Processor, cores and torch, in words."""
+    """A description of the processor, cores and torch version."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     path = Path("/proc/cpuinfo")
@@ -196,7 +197,7 @@ def machine(device: torch.device = torch.device("cpu")) -> str:
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("changes", type=json.loads, help="to params.yaml")
+    options.add_argument("changes", type=json.loads, help="changes to params.yaml")
     options.add_argument("--seconds", type=positive, default=15.0)
     asked = options.parse_args()
     with together(1, 1024):

@@ -1,4 +1,4 @@
-"""Results for people: Markdown tables in docs, and figures with a line for each of several series."""
+"""Reports: Markdown tables in docs, and figures with a line for each series."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,36 +14,36 @@ from ddpm.figures.canvas import FAINT, colors, curve_panels, legend_above, plain
 from ddpm.run.files import atomic_path
 
 BEGIN, END = "<!-- result -->", "<!-- /result -->"
-Series = Mapping[str, Mapping[Any, Sequence[float]]]  # by name: by x, a number or a word: values, one a seed
+Series = Mapping[str, Mapping[Any, Sequence[float]]]  # by name and x (a number or a word): one value per seed
 
 
 def table(columns: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
-    """A table in Markdown."""
+    """A Markdown table."""
     head = list(columns)
     lines: list[Iterable[object]] = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation, as in "0.383 ± 0.13"; one value alone; a dash for none."""
+    """Mean ± standard deviation, such as "0.383 ± 0.13"; a single value as it is; a dash for none."""
     if not values:
         return "-"
     return f"{mean(values):.3g}" + (f" ± {stdev(values):.2g}" if len(values) > 1 else "")
 
 
 def summary(rows: Sequence[Row], by: Sequence[str], shown: Sequence[str]) -> str:
-    """A table with a line for each group of rows that agree in the columns `by`: the spread of the columns `shown`."""
+    """A table with a line for each group of rows with equal columns `by`: the spread of the columns `shown`."""
     lines = ((*key, len(runs), *(spread(numbers(runs, each)) for each in shown)) for key, runs in groups(rows, *by))
     return table((*by, "runs", *shown), lines)
 
 
 def real_images(rows: Sequence[Row], shown: Sequence[str]) -> str:
-    """In words, what real images score, by the newest row."""
+    """The scores of real images in the newest row, as text."""
     return ", ".join(f"{each} {spread(numbers(rows, f'{each}_floor')[-1:])}" for each in shown)
 
 
 def insert(path: Path, text: str) -> None:
-    """Put `text` between the markers BEGIN and END of a file, in place of what is there.
+    """Replace the text between the markers BEGIN and END of a file.
 
     Raises:
         UserError: The file lacks a marker.
@@ -60,15 +60,15 @@ def insert(path: Path, text: str) -> None:
 def figure(
     title: str, note: str, xlabel: str, ylabel: str, panels: Mapping[str, Series], levels: Mapping[str, float] = {}
 ) -> Figure:
-    """A panel of lines for each item of `panels`: means, with bars from least to most.
+    """A panel of lines for each item of `panels`: means, with bars from minimum to maximum.
 
-    Axes are logarithmic, but for an x axis of words.
+    Axes are logarithmic, except an x axis of words.
 
     Args:
         title: The figure's title.
         note: Text under the title.
-        xlabel: Of each panel.
-        ylabel: Of the first panel.
+        xlabel: Label of each panel's x axis.
+        ylabel: Label of the first panel's y axis.
         panels: The lines of each panel, by the panel's name.
         levels: Dashed lines across all panels, such as the score of real images.
     """

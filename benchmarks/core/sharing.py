@@ -1,9 +1,10 @@
-"""Experiments that clones share through a git remote: each takes the next one that nobody has, and all get its row.
+"""Share experiments among clones through a git remote: each clone takes the next free one, and all receive its row.
 
-A clone that works on an experiment has a lease of it (Gray and Cheriton 1989): the reference refs/leases/NAME at the
-remote. Git changes a reference only if it is still what the pusher has seen, so of two clones one gets it. The lease is
-renewed while the work goes on; one that has not changed for a while is of a dead clone, and may be taken. A row takes
-the place of the lease in one atomic push, if the lease is still the clone's own: so every experiment counts once.
+A clone that runs an experiment holds a lease on it (Gray and Cheriton 1989): the reference refs/leases/NAME on the
+remote. Git updates a reference only if it still has the value the pusher last saw, so only one of two clones gets it.
+The lease is renewed while the experiment runs. A lease that has not changed for a while belongs to a dead clone and may
+be taken over. The row replaces the lease in one atomic push, provided the lease is still the clone's own: every
+experiment counts exactly once.
 """
 
 import json
@@ -21,13 +22,13 @@ from ddpm.errors import UserError
 from ddpm.run.tracking.outbox import without_secrets
 
 LEASES, ROWS = "refs/leases", "refs/rows"
-PAUSES = 0.0, 0.1, 0.5, 2.0, 5.0  # seconds before each try to push: pushes of others get in each other's way
-GIT_SECONDS = 120.0  # for an answer of the remote
+PAUSES = 0.0, 0.1, 0.5, 2.0, 5.0  # seconds before each attempt to push, as concurrent pushes can collide
+GIT_SECONDS = 120.0  # timeout for an answer from the remote
 Row = Mapping[str, Any]
 
 
 class Alone:
-    """A clone that shares with nobody: it may run whatever it wants."""
+    """A clone that does not share: it may run every experiment."""
 
     def __init__(self) -> None:
         self._rows: dict[str, Row] = {}
@@ -38,38 +39,38 @@ class Alone:
 
     @contextmanager
     def lease(self, name: str) -> Iterator[bool]:  # noqa: ARG002
-        """Take an experiment until the block ends.
+        """Lease an experiment until the block ends.
 
         Yields:
-            Whether it is this clone's: not if it has a row already, or another clone works on it.
+            Whether the lease was granted: not if the experiment has a row, or another clone is running it.
         """
         yield True
 
     def add(self, name: str, row: Row) -> None:
-        """Add the row of an experiment that is this clone's."""
+        """Add the row of an experiment leased by this clone."""
         self._rows[name] = row
 
     def pause(self) -> None:
-        """Wait until other clones may have done something."""
+        """Wait until other clones may have made progress."""
 
 
 class Sharing(Alone):
-    """A clone that shares with all others which use the same git remote.
+    """A clone that shares with all others that use the same git remote.
 
     Args:
-        remote: Its name, or an address.
-        renew: Seconds between two renewals of a lease.
-        dead: Seconds, by this clone's clock, after which a lease that has not been renewed is of a dead clone.
+        remote: The remote's name or URL.
+        renew: Seconds between renewals of a lease.
+        dead: Seconds, by this clone's clock, after which a lease that was not renewed may be taken over.
 
     Raises:
-        UserError: The remote is not there, or refuses.
+        UserError: The remote does not exist or refuses access.
     """
 
     def __init__(self, remote: str, renew: float = 60.0, dead: float = 600.0) -> None:
         self._remote, self._renew, self._dead = remote, renew, dead
-        self._seen: dict[str, float] = {}  # leases of others, and since when
-        self._mine: dict[str, str] = {}  # experiments, and the leases of them
-        self._changing = Lock()  # these
+        self._seen: dict[str, float] = {}  # leases of others, and when they were first seen
+        self._mine: dict[str, str] = {}  # this clone's leases, by experiment
+        self._changing = Lock()  # guards the leases
         self._refs()
 
     def rows(self, names: Iterable[str]) -> Iterator[tuple[str, Row]]:
@@ -94,11 +95,11 @@ class Sharing(Alone):
         finally:
             ended.set()
             renewing.join()
-            if name in self._mine:  # no row has replaced it
+            if name in self._mine:  # not replaced by a row
                 self._push(name, self._mine.pop(name), "")
 
     def add(self, name: str, row: Row) -> None:
-        """Push the row, unless another clone has taken the experiment over."""
+        """Push the row, unless another clone has taken over the experiment."""
         with self._changing:
             self._push(name, self._mine[name], "", row)
             del self._mine[name]
@@ -118,22 +119,22 @@ class Sharing(Alone):
 
     def _keep(self, name: str, ended: Event) -> None:
         while not ended.wait(self._renew):
-            with self._changing, suppress(UserError):  # it will be tried again
+            with self._changing, suppress(UserError):  # it is tried again
                 if name in self._mine and self._push(name, self._mine[name], new := self._new()):
                     self._mine[name] = new
 
     def _new(self) -> str:
-        """A new lease, unlike any other."""
+        """A new, unique lease."""
         return self._blob({"host": platform.node(), "time": time.time(), "key": uuid4().hex})
 
     def _push(self, name: str, old: str, new: str, row: Row | None = None) -> bool:
         """Change the lease of an experiment from `old` to `new`, "" for none, and add a row; all or nothing.
 
         Returns:
-            Whether it was done: not if another clone has been faster.
+            Whether it was done: not if another clone was faster.
 
         Raises:
-            UserError: The remote refuses, several times, though it is as it was before.
+            UserError: The remote refused repeatedly, although nothing on it has changed.
         """
         changes = {f"{LEASES}/{name}": (old, new)}
         if row is not None:
@@ -151,7 +152,7 @@ class Sharing(Alone):
         raise self._error(done.stderr)
 
     def _refs(self) -> dict[str, str]:
-        """The leases and rows at the remote: what each reference names."""
+        """The leases and rows on the remote: the object of each reference."""
         lines = self._git("ls-remote", self._remote, f"{LEASES}/*", f"{ROWS}/*").splitlines()
         return {ref: named for named, ref in (line.split("\t") for line in lines)}
 
@@ -165,7 +166,7 @@ class Sharing(Alone):
         return done.stdout
 
     def _run(self, *words: str, given: str = "") -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"}  # a question for a password would never be seen
+        environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"}  # a password prompt would never be seen
         try:
             return subprocess.run(
                 ["git", *words], capture_output=True, text=True, input=given, env=environment, timeout=GIT_SECONDS
@@ -176,4 +177,4 @@ class Sharing(Alone):
     def _error(self, said: str) -> UserError:
         line = next((line for line in said.splitlines() if line.strip() and not line.startswith("To ")), "git fails")
         shown = without_secrets(f"--remote is {self._remote!r}: {line.strip()}")
-        return UserError(f"{shown}; give a remote of `git remote -v` that you may push to")
+        return UserError(f"{shown}; give a remote from `git remote -v` that you can push to")

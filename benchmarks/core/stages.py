@@ -1,4 +1,4 @@
-"""A stage's script with one thing changed, as a process."""
+"""Run a stage's script in a process, with a change to its declaration."""
 
 import sys
 from os import environ
@@ -12,11 +12,11 @@ runpy.run_path(sys.argv[0], run_name="__main__")"""
 
 
 def altered(script: str, stage: str, change: str = "") -> list[str]:
-    """The command that runs a stage with `change`, such as "tracked=False", to what its script declares."""
+    """The command that runs a stage with a `change` to its declaration, such as "tracked=False"."""
     return [sys.executable, "-c", ALTERED.format(change=change), script, stage]
 
 
 def environment(**values: str) -> dict[str, str]:
-    """The environment of a stage that nothing around it disturbs, and `values`."""
+    """A clean environment for a stage, with `values` added."""
     kept = {name: value for name, value in environ.items() if not name.startswith(("MLFLOW_", "DVC_"))}
     return {**kept, "PYTHONPATH": "src", "MLFLOW_DISABLE_TELEMETRY": "true", **values}

@@ -1,1 +1,1 @@
-"""The peers, one a file."""
+"""The peers, one per file."""

@@ -1,6 +1,6 @@
 """lucidrains' package with its own defaults, and the optimiser, EMA and clipping of its Trainer.
 
-`dim` is 32 instead of the README's 64 for 128x128, and `dim_mults` is one shorter, for 28 halves twice.
+`dim` is 32 instead of the README's 64 for 128x128, and `dim_mults` is one shorter, as 28 can only be halved twice.
 """
 
 import torch

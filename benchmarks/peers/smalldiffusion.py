@@ -1,4 +1,4 @@
-"""smalldiffusion as in its examples/fashion_mnist_unet.py, but for batch (1024 there) and sampler steps (20 there)."""
+"""smalldiffusion as in its examples/fashion_mnist_unet.py, except batch size (1024 there) and sampler steps (20)."""
 
 from collections import deque
 
