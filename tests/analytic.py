@@ -1,4 +1,4 @@
-"""Models and data of which everything is known, for the samplers to be held against."""
+"""Models and data with known exact solutions, to compare the samplers with."""
 
 from math import prod
 

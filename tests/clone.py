@@ -1,4 +1,4 @@
-"""A copy of the project, small enough to run in a test, that is run as a user runs it."""
+"""A copy of the project, small enough for a test, that is run as a user would run it."""
 
 import gzip
 import json

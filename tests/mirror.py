@@ -1,4 +1,4 @@
-"""A server on this machine that stands in for torchvision's mirror, and behaves in a way of one's choice."""
+"""A local server that stands in for torchvision's mirror, with configurable behaviour."""
 
 import struct
 import threading

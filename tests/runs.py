@@ -1,4 +1,4 @@
-"""What the tests of tracking ask of an MLflow store, and how they pose as dvc."""
+"""Helpers for tracking tests: queries to an MLflow store, and imitating dvc."""
 
 import hashlib
 import socket

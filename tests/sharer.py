@@ -1,4 +1,4 @@
-"""A clone that shares experiments, as a process of its own: experiments that take 0.3 s and note that they have run."""
+"""A clone that shares experiments, as a separate process. Experiments take 0.3 s and record that they have run."""
 
 import time
 from contextlib import chdir

@@ -1,4 +1,4 @@
-"""The servers of a team on loopback: PostgreSQL, S3 (moto), and MLflow's own, which keeps its record in them."""
+"""A team's servers on loopback: PostgreSQL, S3 (moto), and an MLflow server that stores its runs in them."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""A training of ten steps, for what stops it."""
+"""A training of ten steps, for tests that stop it."""
 
 import torch
 

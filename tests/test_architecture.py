@@ -1,4 +1,4 @@
-"""The house: what importing costs, what stands where, and how long a file may be."""
+"""The architecture: import times, layout, and file lengths."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Experiments side by side: what differs, in a table that fits a terminal."""
+"""Comparing experiments: their differences, in a table that fits a terminal."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""docs/course.ipynb, executed as a reader does: nothing fails, and each cell shows as many pictures as in the file."""
+"""docs/course.ipynb, executed as by a reader: nothing fails, and each cell shows as many images as in the file."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""README and docs say what is so: links, commands, parameters, paths, tables, the diagram and code blocks."""
+"""README and docs are correct: links, commands, parameters, paths, tables, the diagram and code blocks."""
 
 import os
 import re

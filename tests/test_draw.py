@@ -1,4 +1,4 @@
-"""`python -m ddpm.draw`: files that hold what the library draws."""
+"""`python -m ddpm.draw`: its files contain the samples of the library."""
 
 import resource
 import subprocess

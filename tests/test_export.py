@@ -1,4 +1,4 @@
-"""`python -m ddpm.export`: other programs compute what this one computes."""
+"""`python -m ddpm.export`: other programs compute the same outputs."""
 
 import json
 import re

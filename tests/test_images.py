@@ -1,4 +1,4 @@
-"""[0, 1] and [-1, 1] and 8 bits."""
+"""Conversions between [0, 1], [-1, 1] and 8 bits."""
 
 import torch
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What the Makefile sees to before any of its commands runs."""
+"""The environment that the Makefile sets for its commands."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""`make mutants` takes most of an hour, so here only: each mutant can be made of the code as it is."""
+"""`make mutants` takes most of an hour, so this only tests that each mutant applies to the current code."""
 
 from mutants.mutate import REPO, load
 

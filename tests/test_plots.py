@@ -1,4 +1,4 @@
-"""The page of `dvc plots`: its scripts lie on this machine, and a browser without a network draws every curve."""
+"""The page of `dvc plots`: its scripts are local, and a browser without a network draws every curve."""
 
 import html
 import json

@@ -1,4 +1,4 @@
-"""Recipes: every one sets known parameters to valid values, and its words survive DVC's override parser."""
+"""Recipes: each sets known parameters to valid values, and its arguments survive DVC's override parser."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""What SECURITY.md promises: files execute nothing, archives stay in their folder, secrets stay secret."""
+"""What SECURITY.md promises: files execute no code, archives stay in their folder, secrets stay secret."""
 
 import ast
 import hashlib

@@ -1,4 +1,4 @@
-"""A stage's own work in a folder: small params, images of known greys, and no dvc or tracking around it."""
+"""Run a stage's own code in a folder, with small parameters and images of known greys, without dvc or tracking."""
 
 import runpy
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A training that can be counted."""
+"""A training whose steps can be counted."""
 
 import pytest
 import torch

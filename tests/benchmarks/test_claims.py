@@ -1,4 +1,4 @@
-"""Claims: verdicts by intervals against SciPy's, what a file may state, and what is run for it."""
+"""Claims: verdicts and intervals against SciPy, validation of claims.yaml, and which experiments are run."""
 
 import json
 from copy import deepcopy

@@ -1,4 +1,4 @@
-"""The clock counts what is done to make an item, and nothing else. Time is a list of numbers here."""
+"""The clock counts the time taken to produce items, and nothing else. Time is a list of numbers here."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The formula for many processes, against calculations by hand and message by message, and at its limits."""
+"""The cost model for many processes: against manual calculation, a message-by-message count, and its limits."""
 
 from math import log2
 

@@ -1,4 +1,4 @@
-"""What compression saves: the table's counts against a hand count, and rates by a clock that is known."""
+"""What compression saves: the table's counts against a manual count, and rates with a fake clock."""
 
 import pytest
 import torch

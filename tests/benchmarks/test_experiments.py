@@ -1,4 +1,4 @@
-"""Runs of a pipeline as DVC experiments: a toy pipeline of one stage, whose params say how it ends."""
+"""DVC experiments: a toy pipeline with one stage, whose parameters determine how it ends."""
 
 import json
 import os

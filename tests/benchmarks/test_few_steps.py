@@ -1,4 +1,4 @@
-"""Few steps: which runs are asked for, whatever samplers there are."""
+"""Few steps: which runs are requested, for any set of samplers."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Leads: each one change of the default, and told from it only beyond the spread of seeds."""
+"""Leads: each is one change to the default, and counts as different only beyond the spread over seeds."""
 
 import pytest
 

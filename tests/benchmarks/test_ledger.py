@@ -1,4 +1,4 @@
-"""Rows are there once, in their order, and survive whatever happens to the process that adds the next one."""
+"""Rows are unique, keep their order, and survive any failure of the process that adds the next one."""
 
 import subprocess
 import sys

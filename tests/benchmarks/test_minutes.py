@@ -1,4 +1,4 @@
-"""The benchmark's own arithmetic: curves and table."""
+"""The benchmark's own arithmetic: figure and table."""
 
 from benchmarks import minutes
 

@@ -1,4 +1,4 @@
-"""The peers' training, with a peer of one weight. No package of a peer is needed."""
+"""The training loop of the peers, with a one-parameter peer. No peer's package is needed."""
 
 from itertools import islice
 

@@ -1,4 +1,4 @@
-"""The data sets to try are as their documentation says, and the loaders take them."""
+"""The sample data sets match their documentation and can be loaded."""
 
 import torch
 from sklearn.datasets import load_digits

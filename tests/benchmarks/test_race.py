@@ -1,4 +1,4 @@
-"""The race: rows are made once, of the steps that the minutes allow, and scored by every metric."""
+"""The race: rows are computed once, for as many steps as the minutes allow, and scored by every metric."""
 
 from argparse import Namespace
 

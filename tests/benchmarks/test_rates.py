@@ -1,4 +1,4 @@
-"""What a minute is: steps of a trainee's own steady speed."""
+"""What a minute is: a number of steps at a trainee's own steady speed."""
 
 from argparse import Namespace
 from itertools import count

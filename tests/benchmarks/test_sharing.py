@@ -1,4 +1,4 @@
-"""Clones that share experiments through a git remote: a bare repository, and processes that are killed."""
+"""Clones that share experiments through a git remote, with a bare repository and killed processes."""
 
 import subprocess
 import time

@@ -1,4 +1,4 @@
-"""Counts against closed forms, and how a profile is shared out."""
+"""Operation counts against closed forms, and how a profile is attributed."""
 
 from types import SimpleNamespace
 

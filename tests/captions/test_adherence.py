@@ -1,4 +1,4 @@
-"""Images that were drawn to show what a caption says, and one thing wrong at a time."""
+"""Adherence on images drawn to match a caption, and with one attribute wrong at a time."""
 
 import torch
 

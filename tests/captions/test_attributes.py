@@ -1,4 +1,4 @@
-"""The rules on images that were drawn to show a value, and on items between two values."""
+"""The attribute rules, on images drawn to show a value and on items between two values."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Captions of images: true, partial, and of the image alone."""
+"""Captions of images: true, partial, and dependent only on the image."""
 
 import torch
 

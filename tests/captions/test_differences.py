@@ -1,4 +1,4 @@
-"""Text differences: two captions of an image that differ in one value alone."""
+"""Text differences: two captions of an image that differ in exactly one value."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What is rendered is parsed back; what cannot be said is refused in a line."""
+"""Rendered captions are parsed back; invalid captions are rejected with a one-line message."""
 
 from random import Random
 

@@ -1,4 +1,4 @@
-"""Each measure on shapes whose brightness, contrast and size are known."""
+"""Each measure on shapes with known brightness, contrast and size."""
 
 import pytest
 import torch

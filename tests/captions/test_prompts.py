@@ -1,4 +1,4 @@
-"""Prompts: of which images, and that they say all that was measured."""
+"""Prompts: which images they describe, and that they state every measured value."""
 
 import pytest
 import torch

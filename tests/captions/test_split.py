@@ -1,4 +1,4 @@
-"""Splits with captions: which images are withheld, and what is refused."""
+"""Splits with captions: which images are withheld, and which settings are rejected."""
 
 import pytest
 import torch

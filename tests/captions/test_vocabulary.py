@@ -1,4 +1,4 @@
-"""Words to numbers and back, and what is said of a caption that cannot be read."""
+"""Words to tokens and back, and error messages for unreadable captions."""
 
 import pytest
 import torch

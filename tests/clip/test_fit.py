@@ -1,4 +1,4 @@
-"""Training CLIP: the loss in closed form, and that captions find their images afterwards."""
+"""Training CLIP: the loss in closed form, and retrieval of images by their captions afterwards."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""CLIP: unit vectors, its score and the gradient of it, and its file."""
+"""CLIP: unit vectors, the score and its gradient, and model files."""
 
 import pytest
 import torch

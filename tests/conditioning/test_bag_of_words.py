@@ -1,4 +1,4 @@
-"""A bag of words: the sum of what each word stands for."""
+"""Bag-of-words conditioning: the sum of the word embeddings."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Clusters of images without labels: against groups that are known, and scipy's own nearest means."""
+"""Clusters of unlabelled images: against known groups and SciPy's nearest means."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What every kind of conditioning promises to networks, samplers and stages."""
+"""The interface of every kind of conditioning to networks, samplers and stages."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""An image embedding as a conditioning: what a decoder is given, and what is left out in training."""
+"""Image embeddings as conditioning: the input of the decoder, and dropping in training."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A frozen text encoder: what is learnt and what stays."""
+"""A frozen text encoder: which weights are trained and which stay fixed."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Images with holes as a conditioning: what is shown, and what is not."""
+"""Images with holes as conditioning: which pixels are visible and which are not."""
 
 import torch
 

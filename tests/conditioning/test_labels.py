@@ -1,4 +1,4 @@
-"""Class labels: a learnt vector for each class, and one for no label."""
+"""Class labels: a learned vector for each class, and one for no label."""
 
 import pytest
 import torch

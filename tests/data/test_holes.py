@@ -1,4 +1,4 @@
-"""Random holes: how large, how many are the whole image, and by whose number."""
+"""Random holes: their sizes, the share that covers the whole image, and that each depends on its number only."""
 
 import torch
 

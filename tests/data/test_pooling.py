@@ -1,4 +1,4 @@
-"""Images at a lower resolution: against numpy."""
+"""Images at a lower resolution, against NumPy."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The page of a door shows every number that it is given, and needs no network."""
+"""A door's page shows every number it is given, and works offline."""
 
 import re
 from html import unescape

@@ -1,4 +1,4 @@
-"""The bound against closed forms, and against the entropy of data of which it is known."""
+"""The bound against closed forms, and against the known entropy of the data."""
 
 from math import log
 

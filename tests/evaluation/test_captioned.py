@@ -1,4 +1,4 @@
-"""Shares with intervals, on agreements that are known."""
+"""Shares with intervals, for known agreements."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The classifier learns, repeats itself bit for bit, and says what is wrong with its input."""
+"""The classifier learns, is reproducible bit for bit, and reports invalid input."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""Controls: each has the fault that it is named for, and the metrics that claim to see it do, on real images."""
+"""Controls: each has the fault it is named after, and the metrics that claim to see it do so, on real images."""
 
 from dataclasses import replace
 

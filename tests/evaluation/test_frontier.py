@@ -1,4 +1,4 @@
-"""Frontiers whose area can be counted, and judges that are known."""
+"""Frontiers with known areas, and known judges."""
 
 import torch
 

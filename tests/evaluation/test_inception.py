@@ -1,4 +1,4 @@
-"""Inception's features against torch-fidelity's, with random weights: the true ones are not to be had in a test."""
+"""Inception's features against torch-fidelity's, with random weights: the real ones are not available in tests."""
 
 import hashlib
 

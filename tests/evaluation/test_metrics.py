@@ -1,4 +1,4 @@
-"""Metrics against closed forms, SciPy and sets made by hand; and each of the registry against its own words."""
+"""Metrics against closed forms, SciPy and constructed sets; and each registered metric against its description."""
 
 import re
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Copies that were planted are found; what is merely similar is not called a copy."""
+"""Planted copies are found; merely similar images are not reported as copies."""
 
 import torch
 from torch import Tensor

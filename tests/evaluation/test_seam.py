@@ -1,4 +1,4 @@
-"""The error at the seam, on a hole whose neighbours can be counted."""
+"""The error at the seam, for a hole with a known number of neighbours."""
 
 import pytest
 import torch

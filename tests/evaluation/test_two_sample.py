@@ -1,4 +1,4 @@
-"""The classifier two-sample test against sets whose best possible AUC is known, and its AUC against SciPy's."""
+"""The classifier two-sample test on sets with known optimal AUC, and its AUC against SciPy's."""
 
 import pytest
 import torch

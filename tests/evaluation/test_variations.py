@@ -1,4 +1,4 @@
-"""What is measured of variations and edits, on images whose values and distances are known."""
+"""Measures of variations and edits, on images with known values and distances."""
 
 from math import sqrt
 

@@ -1,4 +1,4 @@
-"""The table of bounds: what stands in its columns, and that every bound lies above the entropy."""
+"""The table of bounds: the contents of its columns, and that every bound is above the entropy."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the tests of figures ask of one: which images, points and words it shows, and where."""
+"""Helpers for figure tests: which images, points and words a figure shows, and where."""
 
 import numpy
 import torch

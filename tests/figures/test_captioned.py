@@ -1,4 +1,4 @@
-"""Figures of captions: which image stands where."""
+"""Figures of captions: the position of each image."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Curves are exactly the numbers given."""
+"""Curves show exactly the given numbers."""
 
 from typing import get_args
 

@@ -1,4 +1,4 @@
-"""Figures of DALL-E 2: which image stands where."""
+"""Figures of DALL-E 2: the position of each image."""
 
 import json
 

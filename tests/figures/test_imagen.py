@@ -1,4 +1,4 @@
-"""Figures of Imagen: which image stands where."""
+"""Figures of Imagen: the position of each image."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The figure of reconstructions: each image above what became of it."""
+"""The figure of reconstructions: each image above its reconstruction."""
 
 import pytest
 from figures.drawn import assert_shows, random_images, rows

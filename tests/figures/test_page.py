@@ -1,4 +1,4 @@
-"""The page holds what the pipeline made, needs no network, escapes what it is told, and walks chains in a browser."""
+"""The page shows all results, works offline, escapes its inputs, and steps through chains in a browser."""
 
 import colorsys
 import hashlib

@@ -1,4 +1,4 @@
-"""Latents in the place of images: what networks work on, what a conditioning sees, and what is shown."""
+"""Latents in place of images: the input of networks, the input of conditionings, and what is shown."""
 
 import torch
 from project import REPO

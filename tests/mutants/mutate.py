@@ -1,6 +1,6 @@
-"""Are the tests any good? Each mutant is a mistake that people really make; a test must fail on it. `make mutants`.
+"""Mutation tests: each mutant is a realistic mistake, and a test must fail on it. `make mutants`.
 
-The mutants are in the YAML files beside this script, one file a room:
+The mutants are in the YAML files beside this script, one file per package:
 
     - what: the learning rate's step is off by one
       file: src/ddpm/training/loop.py
@@ -8,8 +8,8 @@ The mutants are in the YAML files beside this script, one file a room:
       to: lr_factor(number, total,
       tests: tests/training
 
-`from` must stand exactly once in the file. Each mutant is made in a copy of the project, where its tests run until the
-first failure. The result is written to docs/results/mutants.md; arguments choose mutants by a part of file or text.
+`from` must occur exactly once in the file. Each mutant is applied to a copy of the project, where its tests run until
+the first failure. The result is written to docs/results/mutants.md; arguments select mutants by part of a file or text.
 """
 
 import multiprocessing
@@ -146,22 +146,22 @@ def run(mutants: Sequence[Mutant]) -> dict[Mutant, bool]:
 
 
 def report(found: dict[Mutant, bool]) -> str:
-    """The result as Markdown: killed by room, and every survivor."""
+    """The result as Markdown: mutants killed per package, and every survivor."""
     rooms: dict[str, list[bool]] = {}
     for mutant, alive in found.items():
         parts = Path(mutant.file).parts
         rooms.setdefault(parts[2] if parts[:2] == ("src", "ddpm") else parts[0], []).append(alive)
     killed = sum(not alive for alive in found.values())
     lines = [
-        "# Mutants",
+        "# Mutation tests",
         "",
         f"`make mutants`: {killed} of {len(found)} killed ({100 * killed / len(found):.0f} %).",
         "",
-        "| room | mutants | killed |",
+        "| package | mutants | killed |",
         "|---|---|---|",
         *(f"| {room} | {len(alive)} | {alive.count(False)} |" for room, alive in sorted(rooms.items())),
         "",
-        *(f"- Survives: {m.what} (`{m.file}`: `{' '.join(m.new.split())}`)" for m, alive in found.items() if alive),
+        *(f"- Survived: {m.what} (`{m.file}`: `{' '.join(m.new.split())}`)" for m, alive in found.items() if alive),
     ]
     return "\n".join(lines).rstrip() + "\n"
 

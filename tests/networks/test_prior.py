@@ -1,4 +1,4 @@
-"""The network over vectors: what it is told, and that training finds the known optimum."""
+"""The network over vectors: its inputs, and that training finds the known optimum."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What a U-Net makes of its conditioning: labels, tokens and images."""
+"""The conditioning of a U-Net: labels, tokens and images."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""A U-Net with further input channels works as before, whatever they show."""
+"""A U-Net with extra input channels initially gives the same output, whatever they contain."""
 
 import pytest
 import torch

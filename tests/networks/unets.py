@@ -1,4 +1,4 @@
-"""A small U-Net, and what to give it."""
+"""A small U-Net and inputs for it."""
 
 import torch
 from torch import Tensor

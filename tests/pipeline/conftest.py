@@ -1,4 +1,4 @@
-"""One run of the whole pipeline, which several files of tests start from."""
+"""One run of the whole pipeline, shared by several test files."""
 
 import os
 import shutil

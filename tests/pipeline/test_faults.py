@@ -1,4 +1,4 @@
-"""The real stages, hurt: each fault ends in one clear line or is survived, and what was there before stays."""
+"""Fault injection in real stages: each fault is survived or ends in one clear line, and earlier outputs are kept."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The real stage train_tiny, stopped in every way, ends in the files of one that was left alone."""
+"""The real stage train_tiny, stopped in every way and resumed, gives the files of an uninterrupted run."""
 
 import os
 import shutil

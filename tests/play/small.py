@@ -1,4 +1,4 @@
-"""A server with small networks, and what the library draws with them."""
+"""A server with small networks, and the library's samples from them."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Outputs are whole or absent."""
+"""Outputs are either complete or absent."""
 
 import csv
 import json

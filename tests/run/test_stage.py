@@ -1,4 +1,4 @@
-"""What a stage gets, what is logged around it, and how it ends when something goes wrong."""
+"""What a stage receives, what is logged around it, and how it ends when something fails."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Samples that are enlarged: what the super-resolution network is given."""
+"""Enlarged samples: the input of the super-resolution network."""
 
 import pytest
 import torch

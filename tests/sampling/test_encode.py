@@ -1,4 +1,4 @@
-"""Images to noise and back, held against the exact probability flow of Gaussian data."""
+"""Images to noise and back, against the exact probability flow of Gaussian data."""
 
 import pytest
 import torch

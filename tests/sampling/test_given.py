@@ -1,4 +1,4 @@
-"""Samples for conditionings that are given: as the public `sample` draws them, and by batch and number."""
+"""Samples for given conditionings: the same as from the public `sample`, each with its own noise and caption."""
 
 import pytest
 import torch

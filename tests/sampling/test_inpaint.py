@@ -1,4 +1,4 @@
-"""Filled-in pixels, held against the exact conditional distribution of the data."""
+"""Inpainted pixels, against the exact conditional distribution of the data."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Stage summary: which numbers of which report are the headlines."""
+"""Stage summary: which reported numbers become headline metrics."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Networks and hyper-parameters of which a training run fits on a sheet of paper."""
+"""Networks and hyper-parameters small enough to check a training run by hand."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""A batch of Algorithm 1: its losses, its parts, and what the network is told of its images."""
+"""A batch of Algorithm 1: its losses, its parts, and the inputs of the network."""
 
 import pytest
 import torch

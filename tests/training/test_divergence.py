@@ -1,4 +1,4 @@
-"""When a loss leads nowhere, and what the message says."""
+"""When a training counts as diverged, and the error message."""
 
 import pytest
 

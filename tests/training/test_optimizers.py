@@ -1,4 +1,4 @@
-"""Which optimiser gets which weights, at which rate."""
+"""Which optimiser gets which weights, and with which learning rate."""
 
 import pytest
 import torch

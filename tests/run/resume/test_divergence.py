@@ -1,4 +1,4 @@
-"""A training that diverges is stopped, and the state it leaves is the last good one."""
+"""A diverging training is stopped, and leaves the last good state."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Work in pieces: none is made twice, whatever stops the stage, and all are the ones of a run that was left alone."""
+"""Work in pieces: none is computed twice, whatever stops the stage, and all equal those of an uninterrupted run."""
 
 import logging
 import os

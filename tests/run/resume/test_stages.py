@@ -1,4 +1,4 @@
-"""The real stages that sample and measure: killed, they go on, and write the bytes of a run that was left alone."""
+"""The real sampling and evaluation stages: killed and resumed, they write the bytes of an uninterrupted run."""
 
 import logging
 import shutil

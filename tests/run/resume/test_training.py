@@ -1,4 +1,4 @@
-"""A training that is stopped at any step and goes on ends in the bits of one that was left alone."""
+"""A training stopped at any step and resumed is bit-for-bit identical to an uninterrupted one."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""What MLflow cannot take is kept, and arrives later as if it had been sent at once."""
+"""Logs that MLflow cannot accept are kept, and delivered later as if they had been sent at once."""
 
 import os
 import resource

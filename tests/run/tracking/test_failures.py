@@ -1,4 +1,4 @@
-"""A failure of MLflow is never the stage's."""
+"""A failure of MLflow never fails the stage."""
 
 import os
 import socket

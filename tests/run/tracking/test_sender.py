@@ -1,4 +1,4 @@
-"""The sender that the stages of a dvc share: real processes, and an SQLite store."""
+"""The sender shared by the stages of one dvc command, with real processes and an SQLite store."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""MLflow's own server, ill: training does not notice, and what the server missed arrives when it is well again."""
+"""A failing MLflow server: training is unaffected, and missed logs are delivered when the server recovers."""
 
 import shutil
 import threading

@@ -1,4 +1,4 @@
-"""Two clones with one MLflow server, whose record is in PostgreSQL and whose artifacts are in S3: `make torture`."""
+"""Two clones with one MLflow server that stores runs in PostgreSQL and artifacts in S3: `make torture`."""
 
 import os
 import subprocess
