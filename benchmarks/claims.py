@@ -72,7 +72,7 @@ def measures(claims: Claims) -> Callable[[Metrics], Mapping[str, float]]:
     def chosen(metrics: Metrics) -> Mapping[str, float]:
         flat = {f"{stage}/{key}": value for stage, found in metrics.items() for key, value in found.items()}
         if missing := [name for name in claims.measures if name not in flat]:
-            raise UserError(f"{missing[0]} was not measured; there are: {', '.join(sorted(flat))}")
+            raise UserError(f"{missing[0]} was not measured; choose from: {', '.join(sorted(flat))}")
         return {name: flat[name] for name in claims.measures}
 
     return chosen

@@ -70,9 +70,9 @@ class Claims(Section):
     def _sides_are_there(self) -> "Claims":
         for side in (side for claim in self.claims for side in claim.sides):
             if side.variant not in self.variants:
-                raise ValueError(f"variant {side.variant!r} is none of {', '.join(self.variants)}")
+                raise ValueError(f"variant {side.variant!r} is not one of {', '.join(self.variants)}")
             if side.measure.partition("/")[0] not in self.stages:
-                raise ValueError(f"measure {side.measure!r} is of none of the stages {', '.join(self.stages)}")
+                raise ValueError(f"measure {side.measure!r} is not from one of the stages {', '.join(self.stages)}")
         return self
 
     @property

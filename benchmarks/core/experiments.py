@@ -83,7 +83,7 @@ def reproduce(target: str) -> None:
     """
     command = "dvc", "repro", target
     if subprocess.run([sys.executable, "-m", *command]).returncode:
-        raise UserError(f"`{' '.join(command)}` failed, for the reason above; nothing else has run")
+        raise UserError(f"`{' '.join(command)}` failed (see above); nothing else was run")
 
 
 def params_with(changes: Values, folder: Path = Path()) -> Any:
@@ -146,7 +146,7 @@ def collect(
         return ""
 
     take_rows()
-    print(f"{len(wanted) - len(lacking())} of {len(wanted)} rows are there already", flush=True)
+    print(f"{len(wanted) - len(lacking())} of {len(wanted)} rows already exist", flush=True)
     with ThreadPoolExecutor(jobs) as pool:
         try:
             while left := lacking():
@@ -164,7 +164,7 @@ def collect(
             end_stages()
             raise
     if broken:
-        raise UserError("\n".join((f"{len(broken)} runs broke off; start again to repeat them", *broken.values())))
+        raise UserError("\n".join((f"{len(broken)} runs failed; start again to retry them", *broken.values())))
 
 
 def row_of(found: Metrics | str, measures: Callable[[Metrics], Mapping[str, Any]]) -> dict[str, Any]:

@@ -86,11 +86,11 @@ def test_a_measure_that_was_not_taken_is_named():
     ("path", "value", "message"),
     [
         (("seeds",), [0], "seeds is [0]; list should have at least 2 items"),
-        (("claims", 0, "better", "variant"), "smal", "variant 'smal' is none of small, large"),
+        (("claims", 0, "better", "variant"), "smal", "variant 'smal' is not one of small, large"),
         (
             ("claims", 0, "than", "measure"),
             "render/fid",
-            "measure 'render/fid' is of none of the stages train, evaluate",
+            "measure 'render/fid' is not from one of the stages train, evaluate",
         ),
         (("claims", 0, "than", "measure"), "fid_evaluate", "measure is fid_evaluate; it must be STAGE/KEY"),
         (("claims", 0, "direction"), "up", "claims.0.direction is 'up'; input should be 'lower' or 'higher'"),
@@ -158,5 +158,5 @@ def test_each_variant_is_run_with_each_seed(door):
 def test_a_row_holds_what_the_claims_are_about():
     measures = command.measures(stated())
     assert measures({"evaluate": {"fid": 2.0, "auc": 0.5}, "train": {"loss": 1.0}}) == {"evaluate/fid": 2.0}
-    with pytest.raises(UserError, match="evaluate/fid was not measured; there are: evaluate/auc"):
+    with pytest.raises(UserError, match="evaluate/fid was not measured; choose from: evaluate/auc"):
         measures({"evaluate": {"auc": 0.5}})

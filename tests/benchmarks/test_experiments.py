@@ -123,7 +123,7 @@ def test_each_run_is_a_row_once_and_its_end_is_told_apart(repository, capsys):
     """One run that ends well, one with a measure that is no number, one that diverges, one that breaks off."""
     ledger = Ledger(repository / "rows.csv", ("name", "seed"))
     wanted = [experiment(lr) for lr in (2.0, 7.5, 10.0, 9.0)]
-    with pytest.raises(UserError, match=r"1 runs broke off[\s\S]*train: no room"):
+    with pytest.raises(UserError, match=r"1 runs failed[\s\S]*train: no room"):
         collect(ledger, ("train",), wanted, lambda metrics: metrics["train"], jobs=2)
     rows = {row["name"]: (row["failure"], row["fid"]) for row in ledger.rows()}
     assert rows["2"] == ("", "102.0")
@@ -134,7 +134,7 @@ def test_each_run_is_a_row_once_and_its_end_is_told_apart(repository, capsys):
     assert (repository / "params.yaml").read_text().endswith("{lr: 1.0, base: 0.0}\n")  # the workspace is left alone
 
     collect(ledger, ("train",), wanted[:3], lambda metrics: metrics["train"], jobs=2)
-    assert "3 of 3 rows are there already" in capsys.readouterr().out
+    assert "3 of 3 rows already exist" in capsys.readouterr().out
     ledger.path.unlink()  # as if it had been killed before it wrote the row of a run that has ended
     collect(ledger, ("train",), wanted[:1], lambda metrics: metrics["train"], jobs=2)
     assert [row["fid"] for row in ledger.rows()] == ["102.0"]
@@ -224,5 +224,5 @@ def test_a_stage_that_fails_before_the_experiments_is_one_line(repository):
     reproduce("train")
     assert (repository / "weights").read_text() == "1.0"
     (repository / "params.yaml").write_text("train: {lr: 8.5, base: 0.0}\nseed: 0\n")
-    with pytest.raises(UserError, match=r"^`dvc repro train` failed, for the reason above; nothing else has run$"):
+    with pytest.raises(UserError, match=r"^`dvc repro train` failed \(see above\); nothing else was run$"):
         reproduce("train")
