@@ -19,7 +19,7 @@ def main(stage: StageRun) -> None:
     classifier, _ = load_classifier(Path(CLASSIFIER))
     report = judge(stage.params, splits, classifier, stage.seed)
     if unseen := missed(report):
-        logging.warning("controls that metrics should tell from real images, and do not: %s", ", ".join(unseen))
+        logging.warning("controls that metrics should distinguish from real images but do not: %s", ", ".join(unseen))
     write_json(REPORT, report)
     stage.log.log_metrics({"missed": len(unseen)}, 0)
 

@@ -138,7 +138,7 @@ def test_variations_are_of_the_pictures_embedding(tmp_path, monkeypatch):
     ("words", "said"),
     [
         (("--prior", "prior.safetensors"), "draw: prior is given; it needs a caption"),
-        (("--prior", "decoder.safetensors", "--caption", "a boot"), "draw: the prior draws no embeddings"),
+        (("--prior", "decoder.safetensors", "--caption", "a boot"), "draw: the prior does not sample embeddings"),
         (("--prior", "prior.safetensors", "--caption", "a bootle"), "unknown word 'bootle'"),
         (
             ("--prior", "other.safetensors", "--caption", "a boot"),
@@ -230,10 +230,10 @@ def test_a_full_disk_leaves_the_old_files_whole(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--enlarge", "a model.safetensors"), "draw: this model takes no low-resolution images"),
-        (("--enlarge", "other.safetensors"), "draw: low has shape (16, 1, 8, 12); this model enlarges (n, 3, 8, 12)"),
+        (("--enlarge", "a model.safetensors"), "draw: this model does not take low-resolution images"),
+        (("--enlarge", "other.safetensors"), "draw: low has shape (16, 1, 8, 12); this model takes (n, 3, 8, 12)"),
         (("--enlarge", "enlarge.safetensors", "--level", "1.5"), "draw: level is 1.5; it must be in 0..1"),
-        (("--prior", "a model.safetensors", "--caption", "a boot"), "draw: the prior draws no embeddings"),
+        (("--prior", "a model.safetensors", "--caption", "a boot"), "draw: the prior does not sample embeddings"),
         (("-n", "-1"), "draw: n is -1; it must be from 1 to 1000000"),
         (("-n", "0"), "draw: n is 0; it must be from 1 to 1000000"),
         (("-n", "9" * 19), f"draw: n is {'9' * 19}; it must be from 1 to 1000000"),

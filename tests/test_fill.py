@@ -52,7 +52,7 @@ def test_the_white_of_the_mask_is_filled_and_the_rest_stays(monkeypatch):
         (("small.png", "mask.png"), "fill: small.png: it has 12x4 pixels"),
         (("picture.png", "none.png"), "fill: mask is False everywhere; it must be True where pixels are to be filled"),
         (("picture.png", "gone.png"), "fill: gone.png: No such file"),
-        (("picture.png", "model.safetensors"), "fill: model.safetensors: it is no picture"),
+        (("picture.png", "model.safetensors"), "fill: model.safetensors: it is not a picture"),
         (
             ("picture.png", "mask.png", "--caption", "a drees"),
             "unknown word 'drees'; the nearest known words are: dress",

@@ -55,14 +55,14 @@ def test_an_entry_is_imported_when_it_is_used(kinds):
 
 
 def test_a_name_that_is_none_lists_those_there_are(kinds):
-    with pytest.raises(ValueError, match="'c' is no kind; allowed: a, b, broken, silent"):
+    with pytest.raises(ValueError, match="'c' is not a kind; allowed: a, b, broken, silent"):
         kinds.checked("c")
-    with pytest.raises(UserError, match="'c' is no kind; allowed: a, b"):
+    with pytest.raises(UserError, match="'c' is not a kind; allowed: a, b"):
         _ = kinds["c"]
 
 
 def test_a_file_that_registers_nothing_is_named(kinds):
-    with pytest.raises(UserError, match=r"made_up_kinds/silent\.py registers no kind"):
+    with pytest.raises(UserError, match=r"made_up_kinds/silent\.py does not register a kind"):
         _ = kinds["silent"]
 
 

@@ -56,7 +56,7 @@ LIMITS = [
         "train_tiny.conditioning",
         None,
         "labels",
-        "train_tiny: conditioning is labels; network mlp takes none, so it must be null",
+        "train_tiny: conditioning is labels; network mlp is unconditional, so it must be null",
     ),
     (
         "networks_can_be_built",
@@ -97,8 +97,8 @@ LIMITS = [
         "sample.unet.ancestral.variance",
         "fixed_large",
         "learned",
-        "sample.unet.ancestral.variance is learned; train_unet's network learns none, so it must be fixed_large or "
-        "fixed_small",
+        "sample.unet.ancestral.variance is learned; train_unet's network does not predict it, so it must be "
+        "fixed_large or fixed_small",
     ),
     (
         "samples_can_be_drawn",
@@ -106,8 +106,8 @@ LIMITS = [
         "sample.tiny.ancestral.variance",
         "fixed_large",
         "learned",
-        "sample.tiny.ancestral.variance is learned; train_tiny's network learns none, so it must be fixed_large or "
-        "fixed_small",
+        "sample.tiny.ancestral.variance is learned; train_tiny's network does not predict it, so it must be "
+        "fixed_large or fixed_small",
     ),
     (
         "variance_was_learned",
@@ -115,7 +115,7 @@ LIMITS = [
         "paper.variance",
         "fixed_large",
         "learned",
-        "paper.variance is learned; train_unet's network learns none, so it must be fixed_large or fixed_small",
+        "paper.variance is learned; train_unet's network does not predict it, so it must be fixed_large or fixed_small",
     ),
     (
         "variance_was_learned",
@@ -123,7 +123,8 @@ LIMITS = [
         "bound.variances",
         ["fixed_large", "fixed_small"],
         ["fixed_large", "learned"],
-        "bound.variances.1 is learned; train_unet's network learns none, so it must be fixed_large or fixed_small",
+        "bound.variances.1 is learned; train_unet's network does not predict it, so it must be fixed_large or "
+        "fixed_small",
     ),
     (
         "samples_can_be_drawn",
@@ -228,7 +229,7 @@ LIMITS = [
         "train_unet.max_shift",
         0,
         1,
-        "train_unet.max_shift is 1; conditioning clusters shows images as they are, so it must be 0",
+        "train_unet.max_shift is 1; conditioning clusters shows images unchanged, so it must be 0",
     ),
     *(
         (
@@ -248,7 +249,7 @@ LIMITS = [
         "train_unet.flip",
         False,
         True,
-        "train_unet.flip is true; conditioning clusters shows images as they are, so it must be false",
+        "train_unet.flip is true; conditioning clusters shows images unchanged, so it must be false",
     ),
     (
         "evaluation_has_images",

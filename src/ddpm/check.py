@@ -51,7 +51,7 @@ def check_stage(rules: Sequence[Rule] = (), deps: Sequence[str] = ()) -> Stage:
         try:
             params = checked_params(stages, load_yaml(PARAMS), rules)
         except UserError as error:
-            taken_back = f"\n{in_repo(PARAMS)} is as it was before; nothing has run" if take_back_overrides() else ""
+            taken_back = f"\n{in_repo(PARAMS)} is restored; nothing has run" if take_back_overrides() else ""
             raise UserError(f"{error}{taken_back}") from None
         write_json(PLAN / "params.json", params.model_dump(exclude={"checkpoint_seconds", "processes"}))
         for name, declared in stages.items():

@@ -45,7 +45,7 @@ class Registry(Mapping[str, Entry]):
             ValueError: There is no such entry. The message lists the existing ones.
         """
         if name not in self:
-            raise ValueError(f"{name!r} is no {self.what}; allowed: {', '.join(self)}")
+            raise ValueError(f"{name!r} is not a {self.what}; allowed: {', '.join(self)}")
         return name
 
     def module(self, name: str) -> str:
@@ -64,7 +64,7 @@ class Registry(Mapping[str, Entry]):
             raise UserError(str(error)) from None
         import_module(module)
         if name not in self._entries:
-            raise UserError(f"{module.replace('.', '/')}.py registers no {self.what}")
+            raise UserError(f"{module.replace('.', '/')}.py does not register a {self.what}")
         return self._entries[name]
 
     @cached_property

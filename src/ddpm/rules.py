@@ -109,7 +109,7 @@ def sampling_fits(params: Any, sample: str, train: str) -> Iterator[str]:
 
 def _variance(key: str, variance: str, params: Any, train: str) -> Iterator[str]:
     if variance == "learned" and not getattr(section(params, train).options("network"), "learn_variance", False):
-        yield f"{key} is learned; {train}'s network learns none, so it must be fixed_large or fixed_small"
+        yield f"{key} is learned; {train}'s network does not predict it, so it must be fixed_large or fixed_small"
 
 
 def variance_was_learned(params: Any) -> Iterator[str]:
@@ -143,7 +143,7 @@ def conditioning_fits_augmentation(params: Any) -> Iterator[str]:
                 if (value := getattr(training, key)) != off:
                     yield (
                         f"train_{name}.{key} is {str(value).lower()}; conditioning {training.conditioning} shows "
-                        f"images as they are, so it must be {str(off).lower()}"
+                        f"images unchanged, so it must be {str(off).lower()}"
                     )
 
 

@@ -46,9 +46,9 @@ def test_other_classes_are_refused():
 @pytest.mark.parametrize(
     ("pair", "message"),
     [
-        (["dark", "round"], "'round' is no attribute's value; allowed: dark, light, plain"),
-        (["dark", "light"], "dark and light are measured of no class together"),
-        (["wide", "heeled"], "wide and heeled are measured of no class together"),
+        (["dark", "round"], "'round' is not an attribute's value; allowed: dark, light, plain"),
+        (["dark", "light"], "no class is measured for both dark and light"),
+        (["wide", "heeled"], "no class is measured for both wide and heeled"),
         (["dark"], "Field required"),
     ],
 )

@@ -23,7 +23,7 @@ def test_an_image_s_caption_is_true():
     for said, label, row in zip(map(parse, captions(rows)), labels.tolist(), measured(images, labels), strict=True):
         assert said.item == label
         assert all(row[VALUES.index(value) // 2] == VALUES.index(value) % 2 + 1 for value in said.values)
-    with pytest.raises(ValueError, match="this data set has no classes, so take clusters or null"):
+    with pytest.raises(ValueError, match="this data set has none, so use clusters or null"):
         caption().encode(normalize_img(images / 255), None)
 
 

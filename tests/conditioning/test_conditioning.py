@@ -173,7 +173,7 @@ def test_the_number_after_that_for_nothing_is_refused(name):
 @pytest.mark.parametrize("wrong", [-0.01, 1.01, float("nan")])
 def test_levels_and_pixels_that_cannot_be_are_refused(wrong):
     conditioning, cond = fitted("low_resolution"), encoded(fitted("low_resolution"), 2)
-    with pytest.raises(ValueError, match=r"cond is of levels .*; allowed: levels 0 to 1, and finite pixels"):
+    with pytest.raises(ValueError, match=r"cond has levels .*; allowed: levels 0 to 1, and finite pixels"):
         conditioning.check(torch.cat((cond[:, :-1], torch.full_like(cond[:, -1:], wrong)), dim=1))
     with pytest.raises(ValueError, match="finite pixels"):
         conditioning.check(torch.cat((torch.full_like(cond[:, :-1], torch.inf), cond[:, -1:]), dim=1))

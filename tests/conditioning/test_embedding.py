@@ -83,9 +83,9 @@ def test_what_is_no_embedding_is_refused():
     with pytest.raises(ValueError, match="embeddings have 7 numbers; this model takes 6"):
         conditioning.of_embeddings(torch.zeros(3, 7))
     for wrong in (cond * 1.01, cond / cond.norm(dim=1, keepdim=True), torch.full_like(cond, torch.nan)):
-        with pytest.raises(ValueError, match=r"cond is of embeddings of length .*; allowed: 0 \(none\) and 2\.449"):
+        with pytest.raises(ValueError, match=r"cond has embeddings of length .*; allowed: 0 \(none\) and 2\.449"):
             conditioning.check(torch.cat((wrong[:, :SIZE], cond[:, SIZE:]), dim=1))
-    with pytest.raises(ValueError, match="no whole numbers"):
+    with pytest.raises(ValueError, match="not whole numbers"):
         conditioning.check(torch.cat((cond[:, :SIZE], cond[:, SIZE:] + 0.5), dim=1))
 
 

@@ -27,7 +27,7 @@ def test_the_labels_of_the_data_set_are_taken_as_they_are():
     cond = labels().encode(IMAGES, torch.tensor([0, 2, 1], dtype=torch.uint8))
     assert cond.tolist() == [0, 2, 1]
     assert cond.dtype == torch.int64
-    with pytest.raises(ValueError, match="conditioning is labels; this data set has none, so take clusters or null"):
+    with pytest.raises(ValueError, match="conditioning is labels; this data set has none, so use clusters or null"):
         labels().encode(IMAGES, None)
 
 

@@ -32,5 +32,5 @@ def test_each_word_and_the_whole_become_vectors():
 
 
 def test_a_number_that_is_no_word_is_an_error():
-    with pytest.raises(IndexError, match=f"token {SIZE} stands for no word"):
+    with pytest.raises(IndexError, match=f"token {SIZE} is not a word"):
         TextEncoder(16, layers=1, heads=4)(torch.full((1, LENGTH), SIZE))

@@ -122,8 +122,8 @@ PNG = encoded(Image.fromarray(COLOURS))
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "it is no picture"),
-        (b"a text", "it is no picture"),
+        (b"", "it is not a picture"),
+        (b"a text", "it is not a picture"),
         (PNG[:60], "."),
         (PNG[: len(PNG) // 2], "."),
         (PNG[:100] + bytes(20) + PNG[120:], "."),

@@ -144,5 +144,5 @@ def test_learned_variance_lies_between_the_fixed_ones_as_in_diffusers():
     for i, t in enumerate(steps.tolist()[1:], start=1):  # at t = 1 theirs has 1e-20 for 0, and adds no noise
         raw = 2 * v[i] - 1
         assert (got[i].log() - theirs._get_variance(t - 1, predicted_variance=raw)).abs().max() < 1e-12
-    with pytest.raises(ValueError, match="this network has learned none"):
+    with pytest.raises(ValueError, match="this network was not trained to predict it"):
         reverse_variance("learned", steps, ours)

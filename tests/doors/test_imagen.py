@@ -90,13 +90,13 @@ def check(door, changes):
             {},
             {},
             {"train_super.flip": True},
-            "train_super.flip is True; the small image stays as it is",
+            "train_super.flip is True; the low-resolution image is not changed",
         ),
         (
             {},
             {},
             {"train_super.max_shift": 2},
-            "train_super.max_shift is 2; the small image stays as it is",
+            "train_super.max_shift is 2; the low-resolution image is not changed",
         ),
         ({}, {"prompt.n_seen": 5000}, {"prompt.n_seen": 5001}, "prompt.n_seen is 5001"),
         (

@@ -247,7 +247,7 @@ def test_an_experiment_takes_a_bad_value_back_and_a_good_one_runs(clone, stage_e
     asked = ("dvc", "exp", "run", f"doors/{door}/dvc.yaml", "-S")
     said = run(clone, stage_environment, *asked, f"{file}:{key}=[[]]", status=255)
     assert f"check: {file}: {key}" in said
-    assert f"{file} is as it was before; nothing has run" in said
+    assert f"{file} is restored; nothing has run" in said
     assert "Traceback" not in said
     assert run(clone, stage_environment, "git", "status", "--short") == ""
     said = run(clone, stage_environment, *asked, f"{file}:checkpoint_seconds=30", "--name", "thirty")

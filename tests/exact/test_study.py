@@ -52,10 +52,10 @@ def test_a_sampler_that_needs_more_steps_is_left_out():
     [
         ({"max_steps": [20]}, "max_steps is 20; .* at least 21"),
         ({"max_steps": [1], "schedules": ["linear"]}, "greater than or equal to 2"),
-        ({"samplers": ["newton"]}, "'newton' is no sampler; allowed: "),
+        ({"samplers": ["newton"]}, "'newton' is not a sampler; allowed: "),
         ({"samplers": []}, "at least 1 item"),
-        ({"schedules": ["newton"]}, "'newton' is no noise schedule"),
-        ({"ancestral": {"variance": "learned"}}, "ancestral.variance is learned; an exact denoiser learns none"),
+        ({"schedules": ["newton"]}, "'newton' is not a noise schedule"),
+        ({"ancestral": {"variance": "learned"}}, "ancestral.variance is learned; an exact denoiser does not predict"),
     ],
 )
 def test_what_cannot_be_studied_is_refused(changes, reason):

@@ -127,5 +127,5 @@ def test_the_error_is_the_mean_absolute_difference():
 
 
 def test_a_bottleneck_that_there_is_not_is_refused():
-    with pytest.raises(ValueError, match="'vae' is no bottleneck; allowed: kl, none, vq"):
+    with pytest.raises(ValueError, match="'vae' is not a bottleneck; allowed: kl, none, vq"):
         TrainAutoencoder.model_validate(VALUES | {"bottleneck": "vae"})

@@ -24,7 +24,7 @@ class Config:
 def test_an_entry_is_named_as_its_file():
     assert NETWORKS["mlp"] is TinyDiffuser
     assert NETWORKS["unet"] is Unet
-    with pytest.raises(UserError, match=f"'gan' is no network; allowed: {', '.join(NETWORKS)}"):
+    with pytest.raises(UserError, match=f"'gan' is not a network; allowed: {', '.join(NETWORKS)}"):
         NETWORKS["gan"]
 
 
@@ -99,5 +99,5 @@ def test_a_config_is_made_of_options_data_and_training():
 
 
 def test_a_network_that_takes_no_conditioning_is_given_none():
-    with pytest.raises(ValueError, match="conditioning is labels; network mlp takes none, so it must be null"):
+    with pytest.raises(ValueError, match="conditioning is labels; network mlp is unconditional, so it must be null"):
         network_config("mlp", TinyDiffuser.Options(hidden_size=9), (3, 4, 5), 20, {"name": "labels"}, 7)

@@ -36,5 +36,5 @@ def test_what_it_sees_more_changes_nothing_until_it_is_trained(patch_size):
 
 @pytest.mark.parametrize("changes", [{"channels": 16}, {"dim_mults": (1, 1)}, {"max_steps": 30, "head_channels": 4}])
 def test_another_network_is_refused(changes):
-    with pytest.raises(UserError, match=r"the trained network is another: .* is not of the same shape in both"):
+    with pytest.raises(UserError, match=r"the networks differ: .* does not have the same shape in both"):
         load_widened(network("inpainting"), network("caption", **changes))

@@ -128,7 +128,7 @@ def test_a_state_that_does_not_fit_costs_no_training(project, caplog):
     (project / "models/tiny.safetensors").unlink()
     with room_for(room):
         assert run(*TRAIN) == 0
-    assert "cannot be kept" in caplog.text
+    assert "cannot be saved" in caplog.text
     assert contents(project) == before
     assert list((project / ".resume").iterdir()) == []
 

@@ -134,8 +134,8 @@ def with_values(**changes):
         ({"train_unet__learning_rate": 1}, "train_unet.learning_rate is not a parameter; check its spelling"),
         ({"train_unett__lr": 1}, "train_unett is not a parameter; check its spelling"),
         ({"train_unet__unet__chanels": 1}, "train_unet.unet.chanels is not a parameter; check its spelling"),
-        ({"train_unet__network": "vit"}, "train_unet.network: 'vit' is no network; allowed: mlp, prior, unet"),
-        ({"train_unet__schedule": "sine"}, "train_unet.schedule: 'sine' is no noise schedule; allowed: linear, "),
+        ({"train_unet__network": "vit"}, "train_unet.network: 'vit' is not a network; allowed: mlp, prior, unet"),
+        ({"train_unet__schedule": "sine"}, "train_unet.schedule: 'sine' is not a noise schedule; allowed: linear, "),
         ({"train_unet__unet__groups": 7}, "train_unet: channels is 64; it must be a multiple of groups, 7"),
         (
             {"train_unet__unet__dim_mults": [1, 1, 1, 1, 1, 1]},
@@ -147,7 +147,7 @@ def with_values(**changes):
         ),
         (
             {"train_tiny__conditioning": "labels"},
-            "train_tiny: conditioning is labels; network mlp takes none, so it must be null",
+            "train_tiny: conditioning is labels; network mlp is unconditional, so it must be null",
         ),
         (
             {"train_tiny__schedule": "rescaled_linear", "train_tiny__max_steps": 20},
@@ -167,7 +167,7 @@ def with_values(**changes):
         ),
         (
             {"train_tiny__prediction": "eps", "train_tiny__weighting": "consistency"},
-            "train_tiny: prediction is eps; weighting consistency takes x0 or v",
+            "train_tiny: prediction is eps; weighting consistency needs x0 or v",
         ),
         (
             {"train_tiny__max_steps": 1, "train_tiny__weighting": "bound"},
@@ -194,8 +194,8 @@ def with_values(**changes):
             {"data__n_held_out": 60_000},
             "data: n_train is None and n_held_out 60000; fashion_mnist has 60000 images in its training split, and",
         ),
-        ({"data__name": "cifar"}, "data.name: 'cifar' is no data set; allowed: cifar10, cifar100, "),
-        ({"data__path": ""}, "data.path: '' is no path; give printable characters, or null for none"),
+        ({"data__name": "cifar"}, "data.name: 'cifar' is not a data set; allowed: cifar10, cifar100, "),
+        ({"data__path": ""}, "data.path: '' is not a path; use printable characters, or null for none"),
         (
             {"generate_gradients__img_shape": [2, 4, 5]},
             "generate_gradients.img_shape: [2, 4, 5] has 2 channels; a picture has 1 (grey) or 3 (colour)",
@@ -230,16 +230,16 @@ def with_values(**changes):
         ),
         (
             {"sample__unet__sampler": "euler"},
-            "sample.unet.sampler: 'euler' is no sampler; allowed: ancestral, ddim, dpmpp_2m, dpmpp_3m, heun, unipc",
+            "sample.unet.sampler: 'euler' is not a sampler; allowed: ancestral, ddim, dpmpp_2m, dpmpp_3m, heun, unipc",
         ),
         ({"sample__unet__ddim__eta": 1.5}, "sample.unet.ddim.eta is 1.5; input should be less than or equal to 1"),
         (
             {"sample__unet__sampler": "ancestral", "sample__unet__ancestral__variance": "learned"},
-            "sample.unet.ancestral.variance is learned; train_unet's network learns none, so it must be",
+            "sample.unet.ancestral.variance is learned; train_unet's network does not predict it, so it must be",
         ),
         (
             {"sample__tiny__ancestral__variance": "learned"},
-            "sample.tiny.ancestral.variance is learned; train_tiny's network learns none, so it must be",
+            "sample.tiny.ancestral.variance is learned; train_tiny's network does not predict it, so it must be",
         ),
         (
             {"sample__unet__guidance_scale": 0.5},
@@ -263,7 +263,7 @@ def with_values(**changes):
         ),
         (
             {"study_samplers__ancestral__variance": "learned"},
-            "study_samplers: ancestral.variance is learned; an exact denoiser learns none, so it takes",
+            "study_samplers: ancestral.variance is learned; an exact denoiser does not predict it; use",
         ),
         ({"evaluate_tiny__n_bound": 1}, "evaluate_tiny.n_bound is 1; input should be greater than or equal to 2"),
         (
@@ -300,11 +300,11 @@ def with_values(**changes):
         ),
         (
             {"bound__variances": ["learned"]},
-            "bound.variances.0 is learned; train_unet's network learns none, so it must be fixed_large or",
+            "bound.variances.0 is learned; train_unet's network does not predict it, so it must be fixed_large or",
         ),
         (
             {"paper__variance": "learned"},
-            "paper.variance is learned; train_unet's network learns none, so it must be fixed_large or fixed_small",
+            "paper.variance is learned; train_unet's network does not predict it, so it must be fixed_large or",
         ),
         ({"paper__coarse_depths": [0.5, 1.5]}, "paper.coarse_depths.1 is 1.5; input should be less than or equal to 1"),
         ({"paper__n_steps": 201}, "paper.n_steps is 201; it cannot exceed train_unet.max_steps, 200"),

@@ -75,7 +75,7 @@ def test_a_damaged_file_is_named(tmp_path, content):
 
 def test_a_file_of_other_tensors_is_named(tmp_path):
     save_tensors(tmp_path / "x.safetensors", labels=torch.zeros(1))
-    with pytest.raises(UserError, match=r"x\.safetensors: holds no 'images' but \['labels'\]"):
+    with pytest.raises(UserError, match=r"x\.safetensors: has no 'images', only \['labels'\]"):
         load_tensors(tmp_path / "x.safetensors")["images"]
 
 

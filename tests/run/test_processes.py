@@ -169,7 +169,7 @@ def test_only_the_first_writes_and_shows_bars(tmp_path):
 def test_too_many_for_torchrun(monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "9")
-    message = "9 processes are too many; this stage's work can be shared by 4 at most"
+    message = "9 processes are too many; this stage's work can be shared by at most 4"
     with pytest.raises(UserError, match=message), together(1, 4):
         pass
 
@@ -178,6 +178,6 @@ def test_processes_at_different_work_are_told_apart():
     def work():
         check_agreement({"torch": "2", "seed": "0"} | ({"lr": "0.1"} if rank() < 2 else {"lr": "0.2"}))
 
-    message = "UserError: process 3 differs from the first in lr; give all the same files and versions"
+    message = "UserError: process 3 differs from the first in lr; all need the same files and versions"
     assert in_processes(3, work) == [message] * 3
     assert in_processes(2, work) == [None] * 2

@@ -203,8 +203,8 @@ def test_what_decides_names_another_state(tmp_path, monkeypatch):
     ("error", "status", "said"),
     [
         (UserError("lr is 0; it must be positive"), 2, "paint: lr is 0; it must be positive\n"),
-        (OSError(13, "Permission denied", "a/b"), 2, "paint: a/b: Permission denied; nothing half-written is left\n"),
-        (OSError("odd"), 2, "paint: odd; nothing half-written is left\n"),
+        (OSError(13, "Permission denied", "a/b"), 2, "paint: a/b: Permission denied; no partial output is left\n"),
+        (OSError("odd"), 2, "paint: odd; no partial output is left\n"),
         (MemoryError(), 2, "paint: out of memory; lower the batch size, the model or n_samples in params.yaml\n"),
         (RuntimeError("CUDA out of memory. Tried"), 2, "paint: out of memory; lower"),
         (KeyboardInterrupt(), 130, "paint: stopped\n"),

@@ -51,7 +51,7 @@ def test_a_scalar_is_what_ruamel_makes_of_it(tmp_path_factory, scalar):
 @pytest.mark.parametrize("text", ["a: 1\na: 2", "b: {a: 1, c: {}, a: 1}", "- {1: 0, 1: 0}", "? [1]\n: 2\n? [1]\n: 3"])
 def test_a_key_that_stands_twice_is_refused(text, tmp_path):
     (tmp_path / "a.yaml").write_text(text)
-    with pytest.raises(UserError, match=r"a\.yaml: not valid YAML: the key .* stands twice in .*, line \d"):
+    with pytest.raises(UserError, match=r"a\.yaml: not valid YAML: the key .* occurs twice in .*, line \d"):
         load_yaml(tmp_path / "a.yaml")
 
 

@@ -85,7 +85,7 @@ def test_other_predictions_and_clipping_agree_with_diffusers(prediction, theirs,
 
 
 def test_a_variance_that_was_not_learned_is_refused():
-    with pytest.raises(ValueError, match="this network has learned none; take fixed_large or fixed_small"):
+    with pytest.raises(ValueError, match="this network was not trained to predict it; use fixed_large or fixed_small"):
         list(sample_steps(Linear(), streams(1), options=AncestralOptions(variance="learned")))
 
 

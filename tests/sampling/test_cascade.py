@@ -67,8 +67,8 @@ def test_an_image_is_enlarged_by_its_own_cond():
 @pytest.mark.parametrize(
     ("model", "low", "level", "message"),
     [
-        (Linear(), torch.zeros(1, *LOW), 0.1, "this model takes no low-resolution images"),
-        (network(), torch.zeros(1, 1, 4, 6), 0.1, r"low has shape \(1, 1, 4, 6\); this model enlarges \(n, 1, 2, 3\)"),
+        (Linear(), torch.zeros(1, *LOW), 0.1, "this model does not take low-resolution images"),
+        (network(), torch.zeros(1, 1, 4, 6), 0.1, r"low has shape \(1, 1, 4, 6\); this model takes \(n, 1, 2, 3\)"),
         (network(), torch.zeros(1, *LOW), 1.5, r"level is 1\.5; it must be in 0\.\.1"),
         (network(), torch.zeros(1, *LOW), -0.5, r"level is -0\.5; it must be in 0\.\.1"),
     ],

@@ -102,8 +102,8 @@ def test_classes_are_drawn_round_robin_and_kept_with_the_samples():
     [
         ({"n_trajectories": 8}, "n_trajectories is 8; it cannot exceed n_samples, 7"),
         ({"sampler": "dpmpp_3m", "n_steps": 2}, "n_steps is 2; sampler dpmpp_3m needs at least 3"),
-        ({"sampler": "none such"}, f"'none such' is no sampler; allowed: {', '.join(SAMPLERS)}"),
-        ({"spacing": "none such"}, f"'none such' is no spacing; allowed: {', '.join(SPACINGS)}"),
+        ({"sampler": "none such"}, f"'none such' is not a sampler; allowed: {', '.join(SAMPLERS)}"),
+        ({"spacing": "none such"}, f"'none such' is not a spacing; allowed: {', '.join(SPACINGS)}"),
     ],
 )
 def test_params_that_cannot_be_drawn_say_what_can(change, message):

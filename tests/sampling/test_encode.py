@@ -78,7 +78,7 @@ def test_a_chain_goes_on_from_where_it_is_given():
         (lambda m, x: encode(m, x * float("nan")), "images has values from nan"),
         (lambda m, x: encode(m, x, n_steps=21), "n_steps is 21; it must be in 1..20"),
         (lambda m, x: encode(m, x, batch_size=0), "batch_size is 0; it must be at least 1"),
-        (lambda m, x: encode(m, x, spacing="odd"), "'odd' is no spacing; allowed: even, karras"),
+        (lambda m, x: encode(m, x, spacing="odd"), "'odd' is not a spacing; allowed: even, karras"),
         (lambda m, x: encode(m, x, labels=torch.tensor([0, 1])), "labels is given; this model is unconditional"),
         (lambda m, x: noise_to(m, x, 0), r"num_steps is 0; it must be in 1\.\.20"),
         (lambda m, x: noise_to(m, x, 21), r"num_steps is 21; it must be in 1\.\.20"),

@@ -106,7 +106,7 @@ def test_it_does_not_depend_on_the_batch_and_masks_may_differ():
         ({"n_resamples": 0}, "n_resamples is 0; it must be at least 1"),
         ({"images": torch.zeros(2, 1, 4, 5)}, r"images has shape \(2, 1, 4, 5\); this network takes \(n, 3, 4, 5\)"),
         ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
-        ({"guidance_scale": 2.0}, "guidance_scale is 2; this model was not trained with and without conditioning"),
+        ({"guidance_scale": 2.0}, "guidance_scale is 2; this model was trained without dropout of its conditioning"),
         ({"n_steps": 0}, "n_steps is 0; it must be in 1..20"),
     ],
 )

@@ -109,7 +109,7 @@ def test_the_stage_keeps_what_the_library_draws_and_what_can_stand_in_its_place(
 
 
 def test_another_network_draws_no_embeddings():
-    with pytest.raises(ValueError, match="this model draws no embeddings; train one with conditioning clip_caption"):
+    with pytest.raises(ValueError, match="this model does not sample embeddings; train one with"):
         draw_embeddings(Unet(UnetConfig((1, 8, 8), 8, (1,), 2, 10, heads=2)), tokens(["a dress"]))
 
 

@@ -200,8 +200,8 @@ def test_labels_and_guidance_reach_the_network():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"sampler": "none such"}, f"'none such' is no sampler; allowed: {', '.join(SAMPLERS)}"),
-        ({"spacing": "none such"}, f"'none such' is no spacing; allowed: {', '.join(SPACINGS)}"),
+        ({"sampler": "none such"}, f"'none such' is not a sampler; allowed: {', '.join(SAMPLERS)}"),
+        ({"spacing": "none such"}, f"'none such' is not a spacing; allowed: {', '.join(SPACINGS)}"),
         ({"n_steps": 0}, "n_steps is 0; it must be in 1..20"),
         ({"n_steps": 21}, "n_steps is 21; it must be in 1..20"),
         ({"sampler": "dpmpp_3m", "n_steps": 2}, "n_steps is 2; sampler dpmpp_3m takes at least 3"),
@@ -238,7 +238,7 @@ def test_labels_that_do_not_exist_are_named(labels, message):
 def test_a_cond_that_stands_for_nothing_is_named(number):
     model = conditional(dropout=0.1)
     sample(model, 2, cond=torch.tensor([0, 3]), n_steps=2)  # the classes are 0 to 2, and 3 is none
-    with pytest.raises(ValueError, match=rf"cond is .*{number}.*; allowed: whole numbers 0 to 3, and 3 is none"):
+    with pytest.raises(ValueError, match=rf"cond is .*{number}.*; allowed: whole numbers 0 to 3, and 3 for none"):
         sample(model, 2, cond=torch.tensor([0, number]), n_steps=2)
 
 

@@ -30,7 +30,7 @@ def test_what_is_required_is_missing(key):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schedule": "sigmoid"}, "schedule: 'sigmoid' is no noise schedule; allowed: {}".format(", ".join(SCHEDULES))),
+        ({"schedule": "sigmoid"}, f"schedule: 'sigmoid' is not a noise schedule; allowed: {', '.join(SCHEDULES)}"),
         ({"max_steps": 0}, "max_steps is 0; input should be greater than or equal to 1"),
         ({"lr": 0.0}, "lr is 0.0; input should be greater than 0"),
         ({"muon_lr": 11.0}, "muon_lr is 11.0; input should be less than or equal to 10"),
@@ -57,12 +57,12 @@ def test_what_is_required_is_missing(key):
         (
             {"schedule": "linear_zero_snr"},
             "prediction is eps; schedule linear_zero_snr has zero SNR at max_steps, where the noise does not determine "
-            "the image, so it takes x0, v or mean",
+            "the image, so use x0, v or mean",
         ),
         (
             {"schedule": "linear_zero_snr", "prediction": "v", "weighting": "min_snr"},
             "weighting is min_snr; schedule linear_zero_snr has zero SNR at max_steps, a timestep that min_snr would "
-            "not train, so it takes simple, x0 or bound",
+            "not train, so use simple, x0 or bound",
         ),
         ({"max_steps": 1, "weighting": "bound"}, "max_steps is 1; weighting bound needs at least 2"),
     ],

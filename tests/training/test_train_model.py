@@ -68,7 +68,7 @@ def test_a_model_is_built_trained_saved_and_loaded_whole(network, conditioning, 
         assert f"network {network} takes vectors" in refusal
         return
     if conditioning and "conditioning" not in vars(NETWORKS[network])["Config"].__dataclass_fields__:
-        with pytest.raises(ValueError, match=f"conditioning is {conditioning}; network {network} takes none"):
+        with pytest.raises(ValueError, match=f"conditioning is {conditioning}; network {network} is unconditional"):
             build_model(own, train, 0)
         return
     model = build_model(own, train, 0)

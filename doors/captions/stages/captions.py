@@ -23,7 +23,7 @@ def main(stage: StageRun) -> None:
     train = images["train"]
     write_json(Path(SUMMARY), summary(captions))
     figure = attribute_table(from_uint8(train.images), captions["train"].values, stage.params.n_shown)
-    save(figure, FIGURE, "Training images by what the rules measure.", "Rows of items of clothing, one row a value")
+    save(figure, FIGURE, "Training images by what the rules measure.", "Rows of items of clothing, one row per value")
 
 
 STAGES = {

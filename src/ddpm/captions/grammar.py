@@ -92,7 +92,7 @@ def parse(caption: str) -> Meaning:
             text = text.replace(detail, " ")
     words = text.split()
     if odd := [word for word in words if word not in MEANS and word not in NAMES_ITEM and word not in LINKS]:
-        raise UserError(f"caption {caption!r}: {odd[0]!r} means nothing there; {DETAILS_IN_WORDS} can be said")
+        raise UserError(f"caption {caption!r}: {odd[0]!r} has no meaning there; allowed: {DETAILS_IN_WORDS}")
     said |= {MEANS[word] for word in words if word in MEANS}
     items = {NAMES_ITEM[word] for word in words if word in NAMES_ITEM}
     if len(items) != 1:
@@ -100,5 +100,5 @@ def parse(caption: str) -> Meaning:
         raise UserError(f"caption {caption!r} {named}; it must name one of: {', '.join(NAMES_ITEM)}")
     for name, pair in ATTRIBUTES.items():
         if said.issuperset(pair):
-            raise UserError(f"caption {caption!r} says {pair[0]} and {pair[1]}; it can say one {name}")
+            raise UserError(f"caption {caption!r} says {pair[0]} and {pair[1]}; only one {name} is allowed")
     return Meaning(items.pop(), tuple(value for value in VALUES if value in said))

@@ -21,9 +21,9 @@ from ddpm.run.params import Section
 def _a_pair(pair: tuple[str, str]) -> tuple[str, str]:
     for value in pair:
         if value not in VALUES:
-            raise ValueError(f"{value!r} is no attribute's value; allowed: {', '.join(VALUES)}")
+            raise ValueError(f"{value!r} is not an attribute's value; allowed: {', '.join(VALUES)}")
     if not measured_together(*pair):
-        raise ValueError(f"{pair[0]} and {pair[1]} are measured of no class together, so there is nothing to withhold")
+        raise ValueError(f"no class is measured for both {pair[0]} and {pair[1]}, so there is nothing to withhold")
     return pair
 
 
@@ -62,7 +62,7 @@ def caption_split(dataset: ImageDataset, withheld: list[tuple[str, str]]) -> Cap
         UserError: The data set has no classes, or not those of FashionMNIST.
     """
     if dataset.labels is None or len(dataset.class_names) != len(RULES):
-        raise UserError(f"captions are made for the {len(RULES)} classes of FashionMNIST; this data set has others")
+        raise UserError(f"captions need the {len(RULES)} classes of FashionMNIST; this data set has other classes")
     captions, values = described(dataset.images, dataset.labels)
     return CaptionedSplit(tokens(captions), values, ~shows(values, withheld))
 

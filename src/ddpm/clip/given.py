@@ -32,7 +32,7 @@ def cond_of_prior(
         UserError: A caption is empty, too long or contradictory, or has an unknown word.
     """
     if not isinstance(prior.conditioning, ClipCaption):
-        raise ValueError("the prior draws no embeddings; its conditioning must be clip_caption")
+        raise ValueError("the prior does not sample embeddings; its conditioning must be clip_caption")
     conditioning = _of_space(decoder, prior.conditioning.space, "the prior")
     rows = prior.conditioning.of_captions(captions)
     return conditioning.of_embeddings(draw_embeddings(prior, rows, seed=seed, **options), rows)
@@ -58,7 +58,7 @@ def cond_of_picture(
 
 def _of_space(decoder: DiffusionModel, space: Int64[Tensor, ""], name: str) -> Embedding:
     if not isinstance(decoder.conditioning, Embedding):
-        raise ValueError("the model takes no embeddings; its conditioning must be embedding")
+        raise ValueError("the model does not take embeddings; its conditioning must be embedding")
     if not torch.equal(decoder.conditioning.space.cpu(), space.cpu()):
         raise ValueError(f"the embeddings of {name} are not those that the model was trained with")
     return decoder.conditioning

@@ -63,7 +63,7 @@ class ReadsCaptions(Conditioning):
     def encode(self, images: Float[Tensor, "n c h w"], labels: Shaped[Tensor, "n"] | None) -> Int64[Tensor, "n length"]:
         """Captions of what the rules measure in the images; the wording depends on each image only."""
         if labels is None:
-            raise ValueError("captions are of classes; this data set has no classes, so take clusters or null")
+            raise ValueError("captions describe classes; this data set has none, so use clusters or null")
         return tokens(described(to_uint8(denormalize_img(images)).cpu(), labels.cpu())[0])
 
     def draw(self, seed: int, indices: Iterable[int]) -> Int64[Tensor, "n length"]:

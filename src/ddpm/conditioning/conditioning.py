@@ -109,7 +109,7 @@ class Conditioning(nn.Module, ABC):
 def check_numbers(cond: Integer[Tensor, " n"], null: int) -> None:
     """Raise ValueError unless all of `cond` is in 0..null, where `null` is the null conditioning."""
     if ((cond < 0) | (cond > null)).any():
-        raise ValueError(f"cond is {cond.unique().tolist()}; allowed: whole numbers 0 to {null}, and {null} is none")
+        raise ValueError(f"cond is {cond.unique().tolist()}; allowed: whole numbers 0 to {null}, and {null} for none")
 
 
 def build_conditioning(

@@ -67,6 +67,6 @@ class TextEncoder(nn.Module):
     def forward(self, rows: Integer[Tensor, "b length"]) -> Float[Tensor, "b length_plus_1 d"]:
         """Encode rows of `captions.vocabulary.tokens`; IndexError for an invalid token ID."""
         if len(rows) and rows.max() >= SIZE:
-            raise IndexError(f"token {rows.max()} stands for no word; there are {SIZE}")
+            raise IndexError(f"token {rows.max()} is not a word; allowed: 0 to {SIZE - 1}")
         ended = F.pad(rows.long(), (0, 1), value=SIZE).to(self.positions.device)
         return self.norm(self.blocks(self.words(ended) + self.positions))

@@ -80,7 +80,7 @@ def _run(folder: Path, *commands: list[str]) -> None:
         except FileNotFoundError:
             raise UnusableError(f"there is no {command[0]} on this machine") from None
         except subprocess.TimeoutExpired:
-            raise UnusableError(f"not done after {LIMIT} s") from None
+            raise UnusableError(f"timed out after {LIMIT} s") from None
         complaints += filter(None, map(str.strip, done.stderr.splitlines()))
     if done.returncode != 0:
         raise UnusableError("; ".join(dict.fromkeys([*complaints[:1], *complaints[-1:]])))

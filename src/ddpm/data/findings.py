@@ -28,18 +28,18 @@ def findings(splits: Mapping[str, ImageDataset], notes: Sequence[str] = ()) -> d
     found = list(notes)
     if len(train) < FEW:
         found.append(
-            f"Only {len(train):,} training images: a network soon knows so few by heart. Look first for copies, in the "
+            f"Only {len(train):,} training images: a network soon memorises so few. Look first for copies, in the "
             "figure of nearest training images and by duplicates_pixel."
         )
     if len(test) < FEW_TESTS:
         found.append(f"Scores rest on {len(test):,} test images: intervals are wide, and some metrics are left out.")
     if not classes:
-        found.append("There are no classes, so metrics that look through a classifier are left out.")
+        found.append("There are no classes, so metrics that use a classifier's features are left out.")
     elif max(classes.values()) > UNBALANCED * min(classes.values()):
         most, least = (choose(classes, key=lambda name: classes[name]) for choose in (max, min))
         found.append(
-            f"Classes are unbalanced: {most} has {classes[most]:,} images, {least} {classes[least]:,}. A network shows "
-            "the small ones as rarely."
+            f"Classes are unbalanced: {most} has {classes[most]:,} images, {least} {classes[least]:,}. Samples follow "
+            "the same imbalance."
         )
     return {
         "img_shape": list(train.img_shape),

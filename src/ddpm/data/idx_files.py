@@ -33,7 +33,7 @@ def read_idx(path: Path) -> np.ndarray:
     n_dims = content[3] if len(content) > 3 else 0
     shape = tuple(np.frombuffer(content[4 : 4 + 4 * n_dims], ">u4").tolist())
     if content[:3] != bytes((0, 0, UINT8)) or len(shape) != n_dims:
-        raise refusal(path, "it is no IDX file of 8-bit numbers")
+        raise refusal(path, "it is not an IDX file of 8-bit numbers")
     numbers = np.frombuffer(content, np.uint8, offset=4 + 4 * n_dims)
     if len(numbers) != np.prod(shape, dtype=np.int64):
         raise refusal(path, f"it holds {len(numbers):,} numbers; its header says {' x '.join(map(str, shape))}")

@@ -39,7 +39,7 @@ def split_sizes(n_images: int) -> tuple[int, int]:
 def check_number(path: Path, n_images: int) -> None:
     """Raise UserError if there are too few images for training, validation and test."""
     if n_images < LEAST:
-        raise refusal(path, f"different images in it that can be read: {n_images}; at least {LEAST} are needed")
+        raise refusal(path, f"different images in it that are readable: {n_images}; at least {LEAST} are needed")
 
 
 def without_copies(
@@ -80,7 +80,7 @@ def _note_copies(
     notes.append(f"{len(copies):,} of {len(keys):,} images are copies of others and are left out: {in_a_line(copies)}.")
     if astray := sorted({names[i] for i, key in enumerate(keys) if classes[first[key]] != classes[i]}):
         notes.append(
-            f"{len(astray):,} of these copies lie in another class than the image that is kept: {in_a_line(astray)}."
+            f"{len(astray):,} of these copies are in a different class from the image kept: {in_a_line(astray)}."
         )
 
 
@@ -115,7 +115,7 @@ def from_arrays(path: Path, arrays: Mapping[str, np.ndarray], class_names: Seque
             )
     n_classes = 1 + max((int(found.max()) for found in labels.values() if len(found)), default=-1)
     if n_classes > (n_images := sum(map(len, images.values()))):
-        raise refusal(path, f"labels go up to {n_classes - 1}; {n_images:,} images have at most as many classes")
+        raise refusal(path, f"labels go up to {n_classes - 1}; {n_images:,} images can have at most as many classes")
     names = tuple(class_names or map(str, range(n_classes))) if n_classes > 1 else ()
     if len(names) < n_classes and n_classes > 1:
         raise refusal(path, f"labels go up to {n_classes - 1}; there are {len(names)} class names")

@@ -65,7 +65,7 @@ def schedule_of(model: DiffusionModel) -> NoiseSchedule:
         ValueError: It has none.
     """
     if model.noise_schedule is None:
-        raise ValueError("the model has no noise_schedule; train it, or set the schedule it was trained on")
+        raise ValueError("the model has no noise_schedule; train it, or set the schedule that it was trained with")
     return model.noise_schedule
 
 

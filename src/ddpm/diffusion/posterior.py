@@ -172,7 +172,9 @@ def reverse_variance(
     if variance == "fixed_large":
         return torch.where(num_steps.reshape(-1, 1, 1, 1) == 1, small, large)
     if v is None:
-        raise ValueError("variance is learned, but this network has learned none; take fixed_large or fixed_small")
+        raise ValueError(
+            "variance is learned, but this network was not trained to predict it; use fixed_large or fixed_small"
+        )
     return torch.lerp(small.log(), large.log(), v.double()).exp()
 
 

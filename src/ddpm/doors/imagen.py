@@ -22,7 +22,7 @@ def networks_fit(params: Any) -> Iterator[str]:
         yield f"train_super.low_resolution.factor is {its}; it must be shrink.factor, {factor}"
     for key in ("flip", "max_shift"):
         if value := getattr(enlarging, key):
-            yield f"train_super.{key} is {value}; the small image stays as it is, so it must be false or 0"
+            yield f"train_super.{key} is {value}; the low-resolution image is not changed, so it must be false or 0"
     channels, height, width = data.source.img_shape
     shapes = {"train_base": (channels, height // factor, width // factor), "train_super": data.source.img_shape}
     for key, shape in shapes.items():

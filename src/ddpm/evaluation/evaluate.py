@@ -92,7 +92,7 @@ def compare(
     if n > most:
         raise UserError(
             f"params.yaml: evaluate_unet.n_samples is {n}; there are {len(images)} samples and {len(others)} and "
-            f"{len(reference)} unseen images to judge them by, so at most {most}"
+            f"{len(reference)} unseen images to compare them with, so it can be at most {most}"
         )
     if tuple(images.shape[1:]) != test.img_shape:
         raise UserError(f"the samples have shape {tuple(images.shape[1:])}; the data set has {test.img_shape}")

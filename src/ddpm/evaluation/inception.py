@@ -80,9 +80,9 @@ def load_inception(path: Path) -> nn.Module:
         known = path.stat().st_size == WEIGHTS_SIZE
         data = path.read_bytes() if known else b""
     except OSError as error:
-        raise UserError(f"{key}: {error.strerror}; give the path of {WEIGHTS}, or null to go without") from None
+        raise UserError(f"{key}: {error.strerror}; use the path of {WEIGHTS}, or null for none") from None
     if hashlib.sha256(data).hexdigest() != WEIGHTS_SHA256:
-        raise UserError(f"{key}: not {WEIGHTS}, whose SHA-256 starts with {WEIGHTS_SHA256[:8]}; null goes without it")
+        raise UserError(f"{key}: not {WEIGHTS}, whose SHA-256 starts with {WEIGHTS_SHA256[:8]}; null leaves it out")
     network = inception()
     network.load_state_dict(torch.load(BytesIO(data), weights_only=True))
     return pooled(network)

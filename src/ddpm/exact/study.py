@@ -81,7 +81,7 @@ class StudySamplers(Chooses):
         for field, name in self.chosen():
             if getattr(self.options(field, name), "variance", None) == "learned":
                 raise ValueError(
-                    f"{name}.variance is learned; an exact denoiser learns none, so it takes fixed_small or fixed_large"
+                    f"{name}.variance is learned; an exact denoiser does not predict it; use fixed_small or fixed_large"
                 )
         return self
 

@@ -124,7 +124,7 @@ def dalle2_parts(_: object) -> Figure:
 
 @TOPIC.figure(
     caption="Samples by caption and guidance scale of the decoder, from the same noise at each scale.",
-    alt="Rows of items of clothing, one row a caption",
+    alt="Rows of items of clothing, one row per caption",
 )
 def captions(inputs: Dalle2) -> Figure:
     return caption_grid(inputs.by_scale, inputs.captions, inputs.scales)
@@ -133,7 +133,7 @@ def captions(inputs: Dalle2) -> Figure:
 @TOPIC.figure(
     caption="Samples of the decoder from the same captions and noise, given the prior's image embedding, a text "
     "embedding in its place, or none (figure 8 of the paper).",
-    alt="Rows of items of clothing, one row a caption, in three groups of columns",
+    alt="Rows of items of clothing, one row per caption, in three groups of columns",
 )
 def signals(inputs: Dalle2) -> Figure:
     n = inputs.by_signal.shape[2]

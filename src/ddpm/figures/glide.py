@@ -86,7 +86,7 @@ def glide_parts(_: object) -> Figure:
 
 @TOPIC.figure(
     caption="Samples by caption and guidance scale, from the same noise at each scale.",
-    alt="Rows of items of clothing, one row a caption",
+    alt="Rows of items of clothing, one row per caption",
 )
 def captions(inputs: Glide) -> Figure:
     grid = inputs.params.grid

@@ -56,7 +56,7 @@ def load_model(path: str | Path) -> DiffusionModel:
             header = json.loads((file.metadata() or {})["ddpm"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
         if header.pop("digest") != _digest(header, tensors):
-            raise ValueError("its digest is another")
+            raise ValueError("its digest does not match")
         if odd := [key for key, value in tensors.items() if not value.isfinite().all()]:
             raise ValueError(f"{odd[0]} is not finite")
         network: Any = NETWORKS[header.pop("network")]

@@ -68,7 +68,7 @@ def network_config(
     facts = {"img_shape": img_shape, "max_steps": max_steps, "conditioning": conditioning, "n_classes": n_classes}
     known = {field.name for field in fields(config)}
     if conditioning is not None and "conditioning" not in known:
-        raise ValueError(f"conditioning is {conditioning['name']}; network {name} takes none, so it must be null")
+        raise ValueError(f"conditioning is {conditioning['name']}; network {name} is unconditional, so it must be null")
     with torch.device("meta"):  # raises for images that it cannot be built for
         build_conditioning(conditioning, img_shape, n_classes, 1)
     return config(**{key: value for key, value in facts.items() if key in known}, **options.model_dump())

@@ -24,7 +24,7 @@ def load_widened(model: DiffusionModel, narrow: DiffusionModel) -> None:
     odd = [key for key in own.keys() | weights.keys() if key != WIDENED and not _same(key, own, weights)]
     seen = weights[WIDENED].shape[1]
     if odd or own[WIDENED][:, :seen].shape != weights[WIDENED].shape:
-        raise UserError(f"the trained network is another: {min(odd, default=WIDENED)} is not of the same shape in both")
+        raise UserError(f"the networks differ: {min(odd, default=WIDENED)} does not have the same shape in both")
     widened = own[WIDENED].zero_()
     widened[:, :seen] = weights[WIDENED]
     model.load_state_dict(weights | {WIDENED: widened})

@@ -68,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
         """Serve the page's files, the available choices, or the properties of one network."""
         path, _, query = self.path.partition("?")
         if not self._is_of_this_machine():
-            self._send(HTTPStatus.FORBIDDEN, {"error": "only pages of this server may ask"})
+            self._send(HTTPStatus.FORBIDDEN, {"error": "only pages of this server may send requests"})
         elif path in FILES:
             self._send(HTTPStatus.OK, FILES[path].read_bytes(), TYPES[FILES[path].suffix])
         elif path == "/choices":
@@ -76,15 +76,15 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/network":
             self._answer(lambda: self._send(HTTPStatus.OK, about(self._network(unquote(query)))))
         else:
-            self._send(HTTPStatus.NOT_FOUND, {"error": f"nothing is at {path}"})
+            self._send(HTTPStatus.NOT_FOUND, {"error": f"not found: {path}"})
 
     def do_POST(self) -> None:
         """Run a request, with one line of JSON per step: t and the images."""
         kind, length = REQUESTS.get(self.path), self.headers.get("Content-Length", "")
         if not self._is_of_this_machine() or self.headers.get_content_type() != JSON:
-            self._send(HTTPStatus.FORBIDDEN, {"error": "only pages of this server may ask"})
+            self._send(HTTPStatus.FORBIDDEN, {"error": "only pages of this server may send requests"})
         elif kind is None:
-            self._send(HTTPStatus.NOT_FOUND, {"error": f"nothing is at {self.path}"})
+            self._send(HTTPStatus.NOT_FOUND, {"error": f"not found: {self.path}"})
         elif not length.isdecimal() or int(length) > LONGEST:
             self._send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": f"at most {LONGEST} bytes are read"})
         else:

@@ -56,7 +56,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         if isinstance(error, OSError) and error.errno not in NO_ROOM:
             raise
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"{path}: cannot be written ({reason}); what was there before is untouched") from error
+        raise UserError(f"{path}: cannot be written ({reason}); the previous file is unchanged") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -89,7 +89,7 @@ class _Tensors(dict[str, Tensor]):
         self.path = path
 
     def __missing__(self, name: str) -> Tensor:
-        raise UserError(f"{self.path}: holds no {name!r} but {sorted(self)}; delete it and run `dvc repro`")
+        raise UserError(f"{self.path}: has no {name!r}, only {sorted(self)}; delete it and run `dvc repro`")
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

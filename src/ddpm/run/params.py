@@ -50,7 +50,7 @@ def check_size(keys: str, *sizes: int) -> None:
 
 def _is_a_path(path: str) -> str:
     if not path or not path.isprintable():
-        raise ValueError(f"{path!r} is no path; give printable characters, or null for none")
+        raise ValueError(f"{path!r} is not a path; use printable characters, or null for none")
     return path
 
 

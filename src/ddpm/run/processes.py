@@ -94,7 +94,7 @@ def together(n: int, most: int) -> Iterator[None]:
     """
     if _is_started_by_another():
         if (started := int(os.environ["WORLD_SIZE"])) > most:
-            raise UserError(f"{started} processes are too many; this stage's work can be shared by {most} at most")
+            raise UserError(f"{started} processes are too many; this stage's work can be shared by at most {most}")
         with _joined():
             yield
     elif min(n, most) == 1:

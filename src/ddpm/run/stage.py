@@ -160,7 +160,7 @@ def mistakes_in_one_line(name: str, memory_hint: str = MEMORY_HINT) -> Iterator[
         sys.exit(2)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        print(f"{name}: {place}{error.strerror or error}; nothing half-written is left", file=sys.stderr)
+        print(f"{name}: {place}{error.strerror or error}; no partial output is left", file=sys.stderr)
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):

@@ -33,7 +33,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             seen.append(self.construct_object(key, deep=True))
             if seen[-1] in seen[:-1]:
-                raise yaml.constructor.ConstructorError(problem=f"the key {seen[-1]!r} stands twice{key.start_mark}")
+                raise yaml.constructor.ConstructorError(problem=f"the key {seen[-1]!r} occurs twice{key.start_mark}")
         return super().construct_mapping(node, deep=deep)
 
     def construct_integer(self, node: yaml.ScalarNode) -> int:
@@ -54,7 +54,7 @@ def load_yaml(path: Path) -> Any:
     """Read a YAML file.
 
     Raises:
-        UserError: The file cannot be read, is not valid YAML, or has a key that stands twice.
+        UserError: The file cannot be read, is not valid YAML, or has a key that occurs twice.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -73,7 +73,7 @@ def parse_yaml(text: str, where: str) -> Any:
         where: How a message begins.
 
     Raises:
-        UserError: It is not valid YAML, or has a key that stands twice.
+        UserError: It is not valid YAML, or has a key that occurs twice.
     """
     try:
         return yaml.load(text, _Loader)

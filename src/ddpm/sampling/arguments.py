@@ -68,8 +68,8 @@ def check_guidance(model: DiffusionModel, guidance_scale: float) -> None:
         raise ValueError(f"guidance_scale is {guidance_scale:g}; it must be from 1 to {MOST_GUIDANCE}")
     if guidance_scale != 1 and not getattr(model.conditioning, "dropout", 0):
         raise ValueError(
-            f"guidance_scale is {guidance_scale:g}; this model was not trained with and without conditioning, so it "
-            "must be 1"
+            f"guidance_scale is {guidance_scale:g}; this model was trained without dropout of its conditioning, so "
+            "it must be 1"
         )
 
 
@@ -165,7 +165,7 @@ def cond_of(
     if (cond.shape, cond.dtype) != (drawn.shape, drawn.dtype):
         raise ValueError(
             f"cond has shape {tuple(cond.shape)} and type {cond.dtype}; this model takes {tuple(drawn.shape)} and "
-            f"{drawn.dtype}, as model.conditioning.encode gives it"
+            f"{drawn.dtype}, as model.conditioning.encode returns it"
         )
     model.conditioning.check(cond)
     return cond

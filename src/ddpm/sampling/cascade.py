@@ -37,10 +37,10 @@ def noised(
         ValueError: The network has another conditioning or image size, or the level is out of range.
     """
     if not isinstance(model.conditioning, LowResolution):
-        raise ValueError("this model takes no low-resolution images; train one with conditioning low_resolution")
+        raise ValueError("this model does not take low-resolution images; train one with conditioning low_resolution")
     if low.shape[1:] != model.conditioning.kept.shape[1:]:
         expected = ", ".join(map(str, ("n", *model.conditioning.kept.shape[1:])))
-        raise ValueError(f"low has shape {tuple(low.shape)}; this model enlarges ({expected})")
+        raise ValueError(f"low has shape {tuple(low.shape)}; this model takes ({expected})")
     noise = torch.empty(low.shape)
     for i, image in enumerate(noise):
         image.normal_(generator=generator(seed, "augmentation", i))

@@ -67,7 +67,7 @@ def draw_embeddings(
         ValueError: The network is not a prior, or an option is not allowed.
     """
     if not isinstance(prior.conditioning, ClipCaption):
-        raise ValueError("this model draws no embeddings; train one with conditioning clip_caption")
+        raise ValueError("this model does not sample embeddings; train one with conditioning clip_caption")
     stream = torch.Generator().manual_seed(derive_seed(seed, "prior"))
     said = rows.repeat_interleave(n_candidates, dim=0)
     chosen = {"generator": stream, "cond": said, "guidance_scale": guidance_scale, **options}

@@ -55,7 +55,7 @@ def check_spacing(name: str) -> str:
         ValueError: There is no such spacing. The message lists the existing ones.
     """
     if name not in SPACINGS:
-        raise ValueError(f"{name!r} is no spacing; allowed: {', '.join(SPACINGS)}")
+        raise ValueError(f"{name!r} is not a spacing; allowed: {', '.join(SPACINGS)}")
     return name
 
 

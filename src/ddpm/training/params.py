@@ -14,7 +14,7 @@ from ddpm.training.gradients import check_micro_batches
 
 def _a_schedule(name: str) -> str:
     if name not in SCHEDULES:
-        raise ValueError(f"{name!r} is no noise schedule; allowed: {', '.join(SCHEDULES)}")
+        raise ValueError(f"{name!r} is not a noise schedule; allowed: {', '.join(SCHEDULES)}")
     return name
 
 
@@ -64,15 +64,15 @@ class Training(Section):
             if self.prediction == "eps":
                 raise ValueError(
                     f"prediction is eps; schedule {self.schedule} has zero SNR at max_steps, where the noise does not "
-                    "determine the image, so it takes x0, v or mean"
+                    "determine the image, so use x0, v or mean"
                 )
             if self.weighting == "min_snr":
                 raise ValueError(
                     f"weighting is min_snr; schedule {self.schedule} has zero SNR at max_steps, a timestep that "
-                    "min_snr would not train, so it takes simple, x0 or bound"
+                    "min_snr would not train, so use simple, x0 or bound"
                 )
         if self.weighting == "consistency" and self.prediction not in ("x0", "v"):
-            raise ValueError(f"prediction is {self.prediction}; weighting consistency takes x0 or v")
+            raise ValueError(f"prediction is {self.prediction}; weighting consistency needs x0 or v")
         if self.weighting == "bound" and self.max_steps < 2:
             raise ValueError(f"max_steps is {self.max_steps}; weighting bound needs at least 2")
         return self
@@ -84,5 +84,5 @@ def check_schedule(name: str, max_steps: int) -> None:
     if 0 < alpha_bar < FLOAT64_EPSILON:
         raise ValueError(
             f"max_steps is {max_steps}; schedule {name} leaves alpha_bar_T = {alpha_bar:.1g}, which float64 cannot "
-            "tell from 0 beside 1; take fewer steps"
+            "distinguish from 0 next to 1; use fewer steps"
         )

@@ -81,11 +81,11 @@ def test_without_labels_there_are_no_classes(tmp_path):
         ({"x_train": X[:, :3]}, r"x_train has shape \(100, 1, 3, 6\)"),
         ({"x_train": X.astype(np.int32)}, "x_train has type int32"),
         ({"x_train": X * 2.0}, "x_train has type float64"),
-        ({"x_train": X[:71]}, "different images in it that can be read: 71; at least 72 are needed"),
+        ({"x_train": X[:71]}, "different images in it that are readable: 71; at least 72 are needed"),
         ({"x_train": X, "y_train": Y[:99]}, r"y_train has shape \(99,\) .*; 100 images need as many labels"),
         ({"x_train": X, "y_train": Y - 1}, "y_train .* whole numbers from 0"),
         ({"x_train": X, "y_train": Y / 2}, "y_train .* type float64"),
-        ({"x_train": X, "y_train": Y + 10**9}, "labels go up to 1000000002; 100 images have at most as many classes"),
+        ({"x_train": X, "y_train": Y + 10**9}, "labels go up to 1000000002; 100 images can have at most as many"),
         ({"x_train": X, "y_train": Y, "class_names": ["a"]}, "labels go up to 2; there are 1 class names"),
         ({"x_train": X, "y_train": Y, "x_test": X}, "both splits need labels"),
         ({"x_train": X, "x_test": X[:, 1:]}, "x_train has images of shape"),
@@ -101,8 +101,8 @@ def test_arrays_that_do_not_fit_are_refused_in_a_line(tmp_path, arrays, reason):
 @pytest.mark.parametrize(
     ("header", "content", "reason"),
     [
-        (bytes((0, 0, 13, 3)), X, "it is no IDX file of 8-bit numbers"),
-        (b"\x89PNG", X, "it is no IDX file"),
+        (bytes((0, 0, 13, 3)), X, "it is not an IDX file of 8-bit numbers"),
+        (b"\x89PNG", X, "it is not an IDX file"),
         (bytes((0, 0, 8, 2)), X, "it holds .* numbers; its header says 100 x 5"),
     ],
 )

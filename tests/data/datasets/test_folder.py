@@ -108,7 +108,7 @@ def test_broken_files_are_named_and_refused_or_left_out(pictures):
     picture(1, (6, 6, 3)).save(pictures / "grün/1.png")
     (pictures / "grün/1.png").write_bytes((pictures / "grün/1.png").read_bytes()[:-40])  # its header is whole
     said = refused(pictures)
-    assert "1 of its files cannot be read: rot/bad.png (it is no picture)" in said
+    assert "1 of its files cannot be read: rot/bad.png (it is not a picture)" in said
     assert said.endswith("-S data.folder.broken=leave_out")
     (pictures / "rot/bad.png").unlink()
     assert "grün/1.png" in refused(pictures)
@@ -140,7 +140,7 @@ def test_sizes_and_channels_follow_the_pictures_unless_params_say(pictures):
         (lambda folder: [path.rename(path.with_suffix(".txt")) for path in folder.rglob("*.png")], "other files: 90"),
         (
             lambda folder: [path.unlink() for path in folder.rglob("*.png") if path.stem != "0"],
-            "different images in it that can be read: 1;",
+            "different images in it that are readable: 1;",
         ),
         (lambda folder: picture(0).save(folder / "stray.png"), "subfolders are classes, .* beside them: stray.png"),
         (lambda folder: picture(0, (3, 3, 3)).save(folder / "rot/small.png"), r"rot/small.png \(it has 3x3 pixels"),
@@ -148,7 +148,7 @@ def test_sizes_and_channels_follow_the_pictures_unless_params_say(pictures):
         (lambda folder: (folder / "rot/gone.png").symlink_to("nowhere"), r"rot/gone.png \(No such file"),
         (
             lambda folder: [picture(0).save(path) for path in folder.rglob("*.png")],
-            "different images in it that can be read: 1;",
+            "different images in it that are readable: 1;",
         ),
     ],
     ids=["none", "empty", "text", "one", "stray", "small", "large", "dangling", "all the same"],

@@ -116,7 +116,7 @@ def test_damaged_pieces_are_made_again(tmp_path, caplog):
         again = Stage()
         again.run(tmp_path)
     assert again.made == list(range(N))
-    assert "starts afresh" in caplog.text
+    assert "starts from scratch" in caplog.text
     assert "damaged state" in caplog.text
 
 
@@ -128,4 +128,4 @@ def test_a_full_disk_costs_the_state_and_not_the_work(tmp_path, monkeypatch, cap
     stage = Stage()
     stage.run(Path(tmp_path))
     assert stage.made == list(range(N))
-    assert "the state after piece 1 cannot be kept: [Errno 28] No space left on device" in caplog.text
+    assert "the state after piece 1 cannot be saved: [Errno 28] No space left on device" in caplog.text

@@ -182,7 +182,7 @@ def test_a_damaged_state_is_discarded(undisturbed, tmp_path, caplog, damage):
     resume.path.write_bytes(damage(resume.path.read_bytes()))
     with caplog.at_level(logging.INFO):
         assert_same(go_on(tmp_path), undisturbed["tiny"])
-    assert "starts afresh" in caplog.text
+    assert "starts from scratch" in caplog.text
     assert "damaged state" in caplog.text
 
 
@@ -198,7 +198,7 @@ def test_anything_changed_starts_afresh_and_says_what(undisturbed, tmp_path, cap
 def test_a_second_process_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(context, "LOCK_SECONDS", 0)
     with Resume("stage", ABOUT, 0.0, tmp_path):
-        with pytest.raises(UserError, match="another process is at this very run"):
+        with pytest.raises(UserError, match="another process is already doing this run"):
             Resume("stage", ABOUT, 0.0, tmp_path).__enter__()
         with Resume("stage", {"lr": "0.02"}, 0.0, tmp_path):
             pass
@@ -219,7 +219,7 @@ def test_a_full_disk_costs_the_state_and_not_the_training(undisturbed, tmp_path,
 
     monkeypatch.setattr(TrainingState, "save", full)
     assert_same(go_on(tmp_path), undisturbed["tiny"])
-    assert "cannot be kept: [Errno 28] No space left on device" in caplog.text
+    assert "cannot be saved: [Errno 28] No space left on device" in caplog.text
 
 
 def test_any_list_of_optimizers(tmp_path):

@@ -68,7 +68,7 @@ def test_what_is_sent_late_and_in_pieces_is_what_is_sent_at_once(monkeypatch, ca
             broken_after(calls, patch)
             if delivery.send() == 0:
                 break
-        assert "MLflow fails, so the rest is kept: the answer is lost" in capfd.readouterr().err
+        assert "MLflow failed, so the rest is kept: the answer is lost" in capfd.readouterr().err
     assert calls > 3
     assert waiting() == []
     assert delivery.send() == 0
@@ -122,7 +122,7 @@ def test_a_killed_stage_is_sent_as_killed_and_a_running_one_is_left_alone(capfd)
     with stage_run("sample", {}):
         [running] = filter(is_running, waiting())
         assert delivery.send() == 0
-        assert "still running, so left alone: 1" in capfd.readouterr().out
+        assert "still running, not sent: 1" in capfd.readouterr().out
         assert waiting() == [running]
     [killed, running] = runs()[1]
     assert (killed.info.status, killed.data.metrics) == ("KILLED", {"loss": 2.0})
@@ -158,7 +158,7 @@ def test_what_mlflow_refuses_does_not_hold_up_the_rest(capfd):
     _, [child] = runs()
     assert child.data.metrics == {"loss": 3.0}
     assert child.info.status == "FINISHED"
-    assert "warning: MLflow refuses a part of this stage" in capfd.readouterr().err
+    assert "warning: MLflow rejected a part of this stage" in capfd.readouterr().err
 
 
 def test_a_damaged_line_costs_that_line(monkeypatch, capfd):
@@ -210,7 +210,7 @@ def test_a_full_disk_costs_a_warning_and_what_did_not_fit(capfd):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         run.log_metrics({"loss": 4.0}, 4)
     [warning] = capfd.readouterr().err.splitlines()
-    assert warning.startswith("warning: a part of this stage is lost to MLflow: ")
+    assert warning.startswith("warning: a part of this stage could not be logged: ")
     assert "No space left on device" in warning
     _, [child] = runs()
     history = MlflowClient(tracking_uri()).get_metric_history(child.info.run_id, "loss")

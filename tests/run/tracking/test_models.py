@@ -125,7 +125,7 @@ def test_a_server_that_knows_no_models_takes_the_rest(network, monkeypatch, caps
 
     monkeypatch.setattr(MlflowClient, "create_logged_model", unknown)
     log(network, 0.9, monkeypatch, "one")
-    assert "MLflow refuses a part of this stage: API request failed" in capsys.readouterr().err
+    assert "MLflow rejected a part of this stage: API request failed" in capsys.readouterr().err
     assert waiting() == []
     _, [run] = runs()
     assert run.info.status == "FINISHED"
@@ -160,7 +160,7 @@ def test_a_model_answers_as_the_library_does(network, monkeypatch, repository):
         assert ask(address, n=1).shape == (1, 8, 10, 3)
         expected = as_the_library(network, 2, 0, sampler="ancestral", n_steps=5)
         assert np.array_equal(ask(address, n=2, sampler="ancestral", n_steps=5), expected)
-        for mistake, said in (({"n": -1}, "n_samples is -1"), ({"n": 1, "sampler": "euler"}, "'euler' is no sampler")):
+        for mistake, said in (({"n": -1}, "n_samples is -1"), ({"n": 1, "sampler": "euler"}, "'euler' is not a")):
             with pytest.raises(HTTPError) as error:
                 ask(address, **mistake)
             assert said in json.load(error.value)["message"]

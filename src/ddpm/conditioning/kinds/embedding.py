@@ -90,9 +90,9 @@ class Embedding(Caption):
         lengths, radius = embeddings.norm(dim=1), sqrt(self.size)
         if not (torch.minimum(lengths, (lengths - radius).abs()) <= TOLERANCE * radius).all():
             low, high = lengths.min().item(), lengths.max().item()
-            raise ValueError(f"cond is of embeddings of length {low:g} to {high:g}; allowed: 0 (none) and {radius:g}")
+            raise ValueError(f"cond has embeddings of length {low:g} to {high:g}; allowed: 0 (none) and {radius:g}")
         if (rows != cond[:, self.size :]).any():
-            raise ValueError(f"cond is of words that are no whole numbers; allowed: word numbers 0 to {SIZE - 1}")
+            raise ValueError(f"cond has words that are not whole numbers; allowed: word numbers 0 to {SIZE - 1}")
         super().check(rows)
 
     def encode(self, images: Float[Tensor, "n c h w"], labels: Shaped[Tensor, "n"] | None) -> Float[Tensor, "n row"]:

@@ -39,7 +39,7 @@ class Labels(Conditioning):
 
     def encode(self, images: Float[Tensor, "n c h w"], labels: Shaped[Tensor, "n"] | None) -> Int64[Tensor, "n"]:  # noqa: ARG002
         if labels is None:
-            raise ValueError("conditioning is labels; this data set has none, so take clusters or null")
+            raise ValueError("conditioning is labels; this data set has none, so use clusters or null")
         return labels.long()
 
     def draw(self, seed: int, indices: Iterable[int]) -> Int64[Tensor, "n"]:  # noqa: ARG002

@@ -78,7 +78,7 @@ class LowResolution(Conditioning):
         low, level = cond[:, :-1], cond[:, -1]
         if not low.isfinite().all() or not ((level >= 0) & (level <= 1)).all():
             lowest, highest = level.min().item(), level.max().item()
-            raise ValueError(f"cond is of levels {lowest:g} to {highest:g}; allowed: levels 0 to 1, and finite pixels")
+            raise ValueError(f"cond has levels {lowest:g} to {highest:g}; allowed: levels 0 to 1, and finite pixels")
 
     def encode(
         self,

@@ -92,7 +92,7 @@ def picture_files(folder: Path) -> dict[Path, str]:
         raise refusal(folder, f"it has no pictures ({', '.join(sorted(SUFFIXES))}); other files: {others:,}")
     if len(classes := set(found.values())) > 1 and "" in classes:
         stray = [path.name for path, name in found.items() if not name]
-        raise refusal(folder, f"subfolders are classes, and these lie beside them: {in_a_line(stray)}")
+        raise refusal(folder, f"subfolders are classes, but these are next to them: {in_a_line(stray)}")
     return found
 
 
@@ -137,7 +137,7 @@ def _leave_out(folder: Path, broken: dict[Path, str], options: FolderOptions, no
     lines = [f"{path.relative_to(folder)} ({why})" for path, why in sorted(broken.items())]
     said = f"{len(lines):,} of its files cannot be read: {in_a_line(lines)}"
     if options.broken == "refuse":
-        raise refusal(folder, f"{said}; to go on without them: -S data.folder.broken=leave_out")
+        raise refusal(folder, f"{said}; to leave them out: -S data.folder.broken=leave_out")
     notes.append(f"Left out. {said}.")
 
 

@@ -18,7 +18,7 @@ def find(path: Path, _: NoOptions) -> DatasetSource:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile):
-        raise refusal(path, "it is no .npz file, or one whose arrays hold Python objects, which are not read") from None
+        raise refusal(path, "it is not an .npz file, or its arrays hold Python objects, which are not read") from None
     if "x_train" not in arrays:
         raise refusal(path, f"it has no x_train; its arrays are {', '.join(arrays) or 'none'}")
     return from_arrays(path, arrays, [str(name) for name in arrays.get("class_names", ())])

@@ -88,13 +88,13 @@ class Resume:
             UserError: Another process is at the same run, or the dvc that started this one has ended.
         """
         if has_outlived_dvc():
-            raise UserError("stopped: the dvc that started it has ended, so nobody would see what it does")
+            raise UserError("stopped: the dvc that started it has ended")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=LOCK_SECONDS)
         except Timeout:
             raise UserError(
-                f"another process is at this very run (it holds {self._lock.lock_file}); wait for it or end it"
+                f"another process is already doing this run (it holds {self._lock.lock_file}); wait for it or end it"
             ) from None
         for half_written in self.path.parent.glob(f".{self.path.name}.*"):
             half_written.unlink()
@@ -116,7 +116,7 @@ class Resume:
         self._lock.release()
 
     def start(self, state: State) -> None:
-        """Load what was kept of this run into `state`, and say so; else say why the run starts afresh."""
+        """Load what was kept of this run into `state`, and say so; else say why the run starts from scratch."""
         self._due = time.monotonic() + self._every
         self._load(state)
         if size() > 1:
@@ -129,11 +129,11 @@ class Resume:
                 logger.info("%s: resumes after %s %d", self._name, state.unit, state.step)
             except UserError as damage:
                 self.path.unlink()
-                logger.warning("%s: starts afresh: %s", self._name, damage)
+                logger.warning("%s: starts from scratch: %s", self._name, damage)
         elif kept := self._kept_of_another_run():
             (about, step), path = kept
             changed = [key for key in sorted(self._about | about) if self._about.get(key) != about.get(key)]
-            message = "%s: starts afresh; changed since %s %d, which is kept in %s: %s"
+            message = "%s: starts from scratch; changed since %s %d, which is kept in %s: %s"
             logger.info(message, self._name, state.unit, step, path, ", ".join(changed))
 
     def after_step(self, state: State, last: bool = False) -> None:
@@ -162,7 +162,7 @@ class Resume:
         try:
             state.save(self.path, self._about)
         except (OSError, UserError) as error:
-            message = "%s: the state after %s %d cannot be kept: %s"
+            message = "%s: the state after %s %d cannot be saved: %s"
             logger.warning(message, self._name, state.unit, state.step, error)
 
     def _end_with_dvc(self, dvc: psutil.Process | None) -> None:

@@ -65,7 +65,7 @@ def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             metadata = file.metadata()
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
         if metadata["digest"] != tensors_sha256(metadata["state"], tensors):
-            raise ValueError("its digest is another")
+            raise ValueError("its digest does not match")
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(f"{path}: a damaged state ({error})") from error
     return json.loads(metadata["state"]), tensors

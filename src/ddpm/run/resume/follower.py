@@ -52,5 +52,5 @@ def check_agreement(about: Mapping[str, str]) -> None:
     for number, keys in enumerate(gathered(other), start=1):
         if keys:
             raise UserError(
-                f"process {number} differs from the first in {', '.join(keys)}; give all the same files and versions"
+                f"process {number} differs from the first in {', '.join(keys)}; all need the same files and versions"
             )

@@ -128,7 +128,7 @@ def send() -> int:
     folders = outbox.waiting()
     ended = [folder for folder in folders if not outbox.is_running(folder)]
     if running := len(folders) - len(ended):
-        print(f"still running, so left alone: {running}")
+        print(f"still running, not sent: {running}")
     if not ended:
         print("nothing to send")
         return 0
@@ -143,7 +143,7 @@ def send() -> int:
             except ValueError as damage:
                 problems.append(reason(damage))
     except Exception as error:
-        problems.append(f"MLflow fails, so the rest is kept: {reason(error)}")
+        problems.append(f"MLflow failed, so the rest is kept: {reason(error)}")
     print(f"runs sent to {without_secrets(tracking_uri())}: {delivered} of {len(ended)}")
     for problem in problems:
         print(problem, file=sys.stderr)

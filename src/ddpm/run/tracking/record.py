@@ -44,12 +44,12 @@ if TYPE_CHECKING:
     import mlflow
 
 KEPT = f"warning: MLflow fails, so this stage is kept in {OUTBOX} until `make send`:"
-REFUSED = "warning: MLflow refuses a part of this stage:"
-LOST = "warning: a part of this stage is lost to MLflow:"
+REFUSED = "warning: MLflow rejected a part of this stage:"
+LOST = "warning: a part of this stage could not be logged:"
 PREVIEW_PIXELS = 256  # the longer side of the small picture that MLflow's pages show
 NOTE = "mlflow.note.content"  # the tag that MLflow shows as a run's description, of which it folds all but 100 pixels
 STRIP, STRIP_PIXELS = "strip.png", (480, 92)  # across the middle of the samples' picture
-NO_HEADLINES = "No headline metrics: stage `summary` has not run. It comes last, and only if what it reads has changed."
+NO_HEADLINES = "No headline metrics: stage `summary` has not run. It runs last, and only if its inputs have changed."
 Images = Float[Tensor, "b c h w"]
 P = ParamSpec("P")
 

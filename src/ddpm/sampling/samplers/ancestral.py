@@ -37,7 +37,7 @@ def ancestral(
         variance: sigma_t^2, as in `reverse_variance`.
 
     Raises:
-        ValueError: variance is "learned", but the network has learned none.
+        ValueError: variance is "learned", but the network was not trained to predict it.
     """
     for t in range(len(schedule), 0, -1):
         num_steps, v = torch.full((len(x),), t, device=x.device), None
