@@ -39,7 +39,7 @@ def test_a_summary_counts_values():
 
 def test_other_classes_are_refused():
     for dataset in (ImageDataset(dresses().images), ImageDataset(dresses().images, dresses().labels, ("a", "b"))):
-        with pytest.raises(UserError, match="captions are made for the 10 classes of FashionMNIST"):
+        with pytest.raises(UserError, match="captions need the 10 classes of FashionMNIST"):
             caption_split(dataset, [])
 
 
