@@ -144,11 +144,11 @@ def test_stages_stand_after_those_whose_outputs_they_read(tmp_path):
         ({"a": '{"x": Stage(main)}', "b": '{"x": Stage(main)}'}, r"b\.py: stage x is declared in .*a\.py too"),
         (
             {"a": '{"a": Stage(main, outs=["f"])}', "b": '{"b": Stage(main, plots=["f"])}'},
-            "f is an output of stage a and of stage b; it must be of one",
+            "f is an output of stages a and b; only one may write it",
         ),
         (
             {"a": '{"a": Stage(main, deps=["b"], outs=["a"]), "b": Stage(main, deps=["a"], outs=["b"])}'},
-            "stages wait for each other: [ab] -> [ab] -> [ab]",
+            "stages depend on each other: [ab] -> [ab] -> [ab]",
         ),
     ],
 )

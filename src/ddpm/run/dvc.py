@@ -1,4 +1,4 @@
-"""dvc.yaml, written from what the scripts in `stages/` declare: `make deps`, or `python -m ddpm.run.dvc`.
+"""Write dvc.yaml from the declarations in `stages/`: `make deps`, or `python -m ddpm.run.dvc`.
 
 README and docs/pipeline.md get a diagram of the stages. Each door (docs/doors.md) has its own dvc.yaml and README.
 """
@@ -22,12 +22,12 @@ from ddpm.run.yaml import dump_yaml
 
 DVC_YAML, STAGES, DOORS = Path("dvc.yaml"), Path("stages"), Path("doors")
 WITH_DIAGRAM = Path("README.md"), Path("docs/pipeline.md")
-CHECK = "check"  # the first stage, for which every other one waits
-USED_BY_RUN = {"seed": "ddpm.run.seeding", "device": "ddpm.run.compute"}  # what `run` does with general params
+CHECK = "check"  # the first stage, on which all others depend
+USED_BY_RUN = {"seed": "ddpm.run.seeding", "device": "ddpm.run.compute"}  # modules that use general params
 
 
 class Declared(NamedTuple):
-    """A stage, its script, and whether it is alone there, so that the command need not name it."""
+    """A stage, its script, and whether it is the only one there, so that the command need not name it."""
 
     stage: Stage
     script: Path
@@ -41,10 +41,10 @@ def declared_stages(folder: Path = STAGES) -> dict[str, Declared]:
     """Import the scripts in a folder.
 
     Returns:
-        Every stage that they declare, each after the stages whose outputs it reads.
+        All stages that they declare, each after the stages whose outputs it reads.
 
     Raises:
-        UserError: A script declares nothing, two declare the same stage or output, or stages wait for each other.
+        UserError: A script declares no stage, two declare the same stage or output, or there is a cycle.
     """
     found: dict[str, Declared] = {}
     for script in sorted(folder.glob("*.py")):
@@ -56,7 +56,7 @@ def declared_stages(folder: Path = STAGES) -> dict[str, Declared]:
     try:
         return {name: found[name] for name in TopologicalSorter(needs(found)).static_order()}
     except CycleError as error:
-        raise UserError(f"stages wait for each other: {' -> '.join(error.args[1])}") from None
+        raise UserError(f"stages depend on each other: {' -> '.join(error.args[1])}") from None
 
 
 def needs(stages: Stages) -> dict[str, list[str]]:
@@ -65,7 +65,7 @@ def needs(stages: Stages) -> dict[str, list[str]]:
     for name, declared in stages.items():
         for path in map(Path.as_posix, declared.stage.outputs):
             if writers.setdefault(path, name) != name:
-                raise UserError(f"{path} is an output of stage {writers[path]} and of stage {name}; it must be of one")
+                raise UserError(f"{path} is an output of stages {writers[path]} and {name}; only one may write it")
     first = {CHECK} & stages.keys()
     return {
         name: sorted({writers[dep] for dep in stages[name].stage.deps if dep in writers} | (first - {name}))
@@ -79,7 +79,7 @@ def sections(stages: Stages) -> dict[str, type[Any]]:
 
 
 def used_by_name(name: str, stages: Stages, params: Any) -> set[str]:
-    """The modules that a stage uses without an import in its code.
+    """The modules that a stage uses without importing them.
 
     Args:
         name: The stage.
@@ -87,8 +87,8 @@ def used_by_name(name: str, stages: Stages, params: Any) -> set[str]:
         params: All params.
 
     Returns:
-        Registry entries: those that it declares, those that its section chooses, and those that make up a model that it
-        reads. And what sets its seed and its device.
+        Registry entries: those that it declares, those chosen by its section, and those of a model that it reads. And
+        the modules that use its seed and its device.
     """
     models = [
         other for other in needs(stages)[name] if any(out.startswith("models/") for out in stages[other].stage.outs)
@@ -104,22 +104,22 @@ def used_by_name(name: str, stages: Stages, params: Any) -> set[str]:
 
 
 def dvc_yaml(stages: Stages) -> str:
-    """The stages as they stand in dvc.yaml."""
+    """The stages in the format of dvc.yaml."""
     entries = {name: _entry(name, declared) for name, declared in stages.items()}
-    if CHECK in stages:  # kept until it has succeeded: what they say is still true of the outputs
+    if CHECK in stages:  # kept until it succeeds: they still describe the outputs
         plans = [PLAN / "params.json", *(plan_path(name) for name in stages if name != CHECK)]
         entries[CHECK]["outs"] = [{path.as_posix(): {"persist": True}} for path in plans]
     return dump_yaml({"stages": entries})
 
 
 def diagram(stages: Stages) -> str:
-    """The stages as a mermaid graph, but for `check`, from which an arrow would lead to each."""
+    """The stages as a mermaid graph, without `check`, on which all others depend."""
     before = needs(stages)
     return mermaid({name: {*before[name]} - {CHECK} for name in stages if name != CHECK})
 
 
 def write(path: Path = DVC_YAML, pages: Iterable[Path] = WITH_DIAGRAM) -> list[Path]:
-    """Write the stages into a dvc.yaml, and keep what stands before them; write the diagram into pages that exist.
+    """Write the stages to a dvc.yaml, keeping what precedes them, and the diagram to the pages that exist.
 
     Returns:
         The files that have changed.
@@ -136,7 +136,7 @@ def write(path: Path = DVC_YAML, pages: Iterable[Path] = WITH_DIAGRAM) -> list[P
 
 
 def write_all() -> Iterator[str]:
-    """`write` in the main repository and in each door; yields the paths of the files that have changed."""
+    """Call `write` in the main repository and in each door; yield the paths of the files that have changed."""
     for folder in (Path(), *sorted(script.parent for script in DOORS.glob(f"*/{STAGES}"))):
         with chdir(folder):
             yield from [in_repo(path) for path in write()]

@@ -1,10 +1,10 @@
-"""Processes that share the work of one stage, by torch.distributed.
+"""Processes that share the work of one stage, with torch.distributed.
 
-Each runs the stage's whole script. A task that is shared is done by one of them, and its result is given to all; what
-is not shared each does for itself, to the same result. Only the first, rank 0, writes files, logs, keeps states and
-shows bars. It starts the others, unless torchrun has started all of them, on one machine or on several.
+Each runs the stage's whole script. A shared task is done by one of them, and all get its result; everything else is
+done by each, with the same result. Only the first, rank 0, writes files, logs, saves states and shows progress bars.
+It starts the others, unless torchrun has started all of them, on one machine or on several.
 
-No task depends on which process does it, so results are the same bits for any number of processes.
+No task depends on which process does it, so results are bit-identical for any number of processes.
 """
 
 import os
@@ -32,20 +32,20 @@ from ddpm.run.progress import hidden
 
 T = TypeVar("T")
 HOST, PORT = "127.0.0.1", "DDPM_PORT"
-TIMEOUT = timedelta(hours=12)  # of one process's work between two exchanges; one that has ended is noticed at once
-GRACE = 5.0  # seconds for a process to end after its connection has
+TIMEOUT = timedelta(hours=12)  # of one process's work between two exchanges; the end of a process is noticed at once
+GRACE = 5.0  # seconds for a process to end after its connection is closed
 
 
 @dataclass
 class _Others:
-    """The processes that this one has started, with their ranks from 1, and where each writes its errors."""
+    """The processes started by this one, in the order of their ranks from 1, and the files for their stderr."""
 
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     errors: list[IO[bytes]] = field(default_factory=list)
     working_alone: bool = False
 
     def lost(self) -> UserError:
-        """An error that says which has ended, and why."""
+        """Return an error that says which process has ended, and why."""
         return UserError(f"{self._why()}; run it again, with any number of processes")
 
     def _why(self) -> str:
@@ -67,17 +67,17 @@ _others = _Others()
 
 
 def rank() -> int:
-    """Which of the processes this is, from 0."""
+    """The rank of this process, from 0."""
     return int(os.environ["RANK"]) if _is_started_by_another() else 0
 
 
 def size() -> int:
-    """How many processes share the work; 1 within a task, which is not shared any further."""
+    """The number of processes that share the work; 1 within a task, which is not shared further."""
     return 1 if _others.working_alone or not dist.is_initialized() else dist.get_world_size()
 
 
 def cores() -> int:
-    """The processor cores that this process may use."""
+    """The number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -86,11 +86,11 @@ def together(n: int, most: int) -> Iterator[None]:
     """Share the work of the block among processes.
 
     Args:
-        n: How many are wanted. If torchrun has started this process, its number counts.
-        most: How many there is work for.
+        n: Number of processes wanted. If torchrun has started this process, its number is used instead.
+        most: Maximum number of processes that the work can be shared by.
 
     Raises:
-        UserError: One of them has ended before its work was done, or torchrun has started too many.
+        UserError: A process ended before its work was done, or torchrun has started too many.
     """
     if _is_started_by_another():
         if (started := int(os.environ["WORLD_SIZE"])) > most:
@@ -105,14 +105,14 @@ def together(n: int, most: int) -> Iterator[None]:
 
 
 def shared(tasks: Sequence[Callable[[], T]], name: str = "") -> list[T]:
-    """Do tasks that do not depend on each other; each process does a share.
+    """Run independent tasks, distributed over the processes.
 
     Args:
-        tasks: The same in each process. A result has to be something that can be pickled.
-        name: Of a progress bar; empty for none.
+        tasks: The same in each process. Results must be picklable.
+        name: Of the progress bar; empty for none.
 
     Returns:
-        The results of all, in order.
+        The results of all tasks, in order.
     """
     n, were_alone = size(), _others.working_alone
     _others.working_alone = True
@@ -126,7 +126,7 @@ def shared(tasks: Sequence[Callable[[], T]], name: str = "") -> list[T]:
 
 
 def gathered(mine: T) -> list[T]:
-    """What each process passes, by rank."""
+    """The values passed by all processes, in the order of their ranks."""
     if size() == 1:
         return [mine]
     found: list[Any] = [None] * size()
@@ -136,7 +136,7 @@ def gathered(mine: T) -> list[T]:
 
 
 def gathered_tensors(mine: Shaped[Tensor, "*shape"]) -> list[Shaped[Tensor, "*shape"]]:
-    """The same for tensors of one shape, without pickling."""
+    """The same for tensors of equal shape, without pickling."""
     if size() == 1:
         return [mine]
     found = [torch.empty_like(mine) for _ in range(size())]
@@ -146,7 +146,7 @@ def gathered_tensors(mine: Shaped[Tensor, "*shape"]) -> list[Shaped[Tensor, "*sh
 
 
 def of_first(value: T) -> T:
-    """What the process of rank 0 passes."""
+    """The value passed by the process of rank 0."""
     if size() == 1:
         return value
     values = [value]
@@ -161,7 +161,7 @@ def _is_started_by_another() -> bool:
 
 @contextmanager
 def _started(n: int) -> Iterator[None]:
-    """Start n - 1 others, and end them with the block."""
+    """Start n - 1 other processes, and end them with the block."""
     store = TCPStore(HOST, 0, n, is_master=True, wait_for_workers=False)
     with ExitStack() as ending:
         ending.callback(_others.processes.clear)
@@ -183,14 +183,14 @@ def _started(n: int) -> Iterator[None]:
 
 
 def _start(names: Mapping[str, int], errors: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start this script once more, with some environment variables."""
+    """Start this script again, with additional environment variables."""
     return subprocess.Popen(
         [sys.executable, *sys.argv],
         env=os.environ | {name: str(value) for name, value in names.items()},
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=errors,
-        start_new_session=True,  # Ctrl-C in the terminal is for the first process, with which the others end
+        start_new_session=True,  # Ctrl-C goes to the first process only, which ends the others
     )
 
 
@@ -218,20 +218,20 @@ def _joined() -> Iterator[None]:
 
 
 def _part() -> None:
-    """Wait until all have what they exchange, and leave."""
+    """Wait until all exchanges are complete, and leave the group."""
     with _noticing_an_end():
         dist.barrier()
     _leave()
 
 
 def _leave() -> None:
-    """End the threads that exchange: one that still runs when Python ends may abort it."""
+    """End the communication threads: one that still runs when Python exits may abort it."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def _connect(store: Store, number: int, n: int) -> None:
-    import psutil  # networks that are served elsewhere do without it
+    import psutil  # not needed where networks are only served
 
     loopback = (name for name, addresses in psutil.net_if_addrs().items() if HOST in [a.address for a in addresses])
     os.environ.setdefault("GLOO_SOCKET_IFNAME", next(loopback, "lo"))
@@ -243,7 +243,7 @@ def _backend() -> str:
 
 
 def _end_with_the_first() -> None:
-    """The first process holds the other end of stdin, so it is closed however that process ends."""
+    """Exit when stdin closes: the first process holds its other end, so it closes however that process ends."""
     os.read(0, 1)
     os._exit(1)
 

@@ -1,13 +1,13 @@
-"""Progress bars are for a person who looks: in a terminal or a notebook, and nowhere else."""
+"""Progress bars are shown in a terminal or a notebook only."""
 
 import os
 import sys
 
 
 def hidden() -> bool | None:
-    """`disable` of tqdm: False in a notebook, else None, by which tqdm shows a bar in a terminal alone.
+    """The argument `disable` of tqdm: False in a notebook, else None, with which tqdm shows bars in terminals only.
 
-    Of processes that share their work (`ddpm.run.processes`) the first shows it.
+    If processes share their work (`ddpm.run.processes`), only the first shows bars.
     """
     if os.environ.get("RANK", "0") != "0":
         return True

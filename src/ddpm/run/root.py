@@ -1,6 +1,6 @@
-"""Where the main repository is, from which paths in params.yaml are taken, and where the working folder is in it.
+"""The main repository, to which paths in params.yaml are relative, and the place of the working folder in it.
 
-Nothing of torch is imported here, so that tracking's sender starts at once.
+torch is not imported here, so that the sender of tracking starts quickly.
 """
 
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 def repo_root() -> Path:
     """Folder of the main repository: DVC_ROOT, else the checkout.
 
-    DVC_ROOT names it even where `dvc exp run --temp` works in a copy that is deleted afterwards.
+    DVC_ROOT is set even if `dvc exp run --temp` runs in a copy that is deleted afterwards.
     """
     named = os.environ.get("DVC_ROOT")
     return Path(named) if named else checkout()
@@ -23,12 +23,12 @@ def checkout() -> Path:
 
 
 def from_root(path: str) -> Path:
-    """A path of params.yaml. A relative one means the same in the workspace and in the copy of an experiment."""
+    """Resolve a path of params.yaml. A relative one means the same in the workspace and in an experiment's copy."""
     return repo_root() / path
 
 
 def in_repo(path: Path | str) -> str:
-    """A path as it is called at the top of the checkout; unchanged if it lies outside."""
+    """A path relative to the top of the checkout; unchanged if it is outside."""
     absolute = Path(os.path.abspath(path))
     return absolute.relative_to(checkout()).as_posix() if absolute.is_relative_to(checkout()) else str(path)
 
@@ -39,10 +39,10 @@ def door() -> str:
 
 
 def with_door(stage: str) -> str:
-    """A stage's name among those of all pipelines: "latent.sample" for stage sample of doors/latent."""
+    """A stage's name that is unique among all pipelines: "latent.sample" for stage sample of doors/latent."""
     return f"{door()}.{stage}" if door() else stage
 
 
 def dvc_command(verb: str) -> str:
-    """A command about the working folder's pipeline, as it is typed at the top of the repository."""
+    """The DVC command for the working folder's pipeline, as typed at the top of the repository."""
     return f"dvc {verb} {in_repo('dvc.yaml')}" if door() else f"dvc {verb}"

@@ -1,7 +1,7 @@
 """All randomness of the project: (seed, stream, index) -> a `torch.Generator`.
 
-Nothing here keeps state, so neither the order of work nor an interruption can change a result: step 7 of the training
-noise is the same whether steps 1 to 6 ran before it in this process or not.
+Nothing here keeps state, so neither the order of work nor an interruption can change a result: the training noise of
+step 7 is the same whether or not steps 1 to 6 ran in this process.
 """
 
 import hashlib
@@ -15,9 +15,9 @@ def derive_seed(seed: int, stream: str, index: int = 0) -> int:
     """A 64-bit seed for one draw of a stream.
 
     Args:
-        seed: The seed that it is derived from.
-        stream: The stream's name; other names give unrelated seeds.
-        index: Which draw.
+        seed: The root seed.
+        stream: The stream's name; different names give unrelated seeds.
+        index: The index of the draw.
     """
     digest = hashlib.blake2b(f"{seed}/{stream}/{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")
@@ -30,7 +30,7 @@ def generator(seed: int, stream: str, index: int = 0, device: torch.device | str
 
 @contextmanager
 def global_stream(seed: int, stream: str, index: int = 0) -> Iterator[None]:
-    """Seed torch's global state by `derive_seed` for a block: for initialisers and dropout, which take no generator."""
+    """Seed torch's global generator by `derive_seed` for a block: initialisers and dropout accept no generator."""
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, stream, index))
         yield

@@ -1,8 +1,8 @@
-"""A stage of the pipeline: what it reads and writes, and what happens around its own work.
+"""A stage of the pipeline: its inputs and outputs, and what is done around its own work.
 
 A script in `stages/` declares its stages in a dict `STAGES` and ends with `run(STAGES)`. `make deps` writes dvc.yaml
-from these declarations. `run` reads params, sets the device up, logs inputs and outputs to MLflow, lets an interrupted
-run go on where it was, and turns a mistake of the user into one line.
+from these declarations. `run` reads params, sets up the device, logs inputs and outputs to MLflow, resumes an
+interrupted run, and reports user errors in one line.
 """
 
 import logging
@@ -27,27 +27,27 @@ from ddpm.run.root import from_root, with_door
 from ddpm.run.seeding import derive_seed
 from ddpm.run.tracking.record import Run, stage_run
 
-OUT_OF_MEMORY = "can't allocate memory", "out of memory"  # as torch says it of the CPU and of CUDA
+OUT_OF_MEMORY = "can't allocate memory", "out of memory"  # in torch's errors for the CPU and for CUDA
 MEMORY_HINT = "the batch size, the model or n_samples in params.yaml"  # what to lower if memory runs out
 COMPUTE = "seed", "device", "precision"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage as it is declared.
+    """The declaration of a stage.
 
     Attributes:
-        main: Its own work.
+        main: Does the stage's own work.
         section: The class of its section in params.yaml; None if it has none.
         key: The section's key; the stage's name if empty.
-        general: The general params that it reads: `COMPUTE`, ("seed",) or ().
+        general: The general params that it uses: `COMPUTE`, ("seed",) or ().
         deps: Files that it reads. Code is found by `ddpm.run.plan` and not listed.
-        entries: Modules of registry entries that it uses whatever its params; those that they choose are found.
+        entries: Modules of registry entries that it always uses; those chosen by its params are found automatically.
         outs: Outputs that DVC caches.
         metrics: JSON files for `dvc metrics show` and `dvc exp show`, kept in git.
-        plots: Pictures for `dvc plots show`, which DVC caches; its curves stand at the top of dvc.yaml.
-        resumes: Whether an interrupted run goes on where it was.
-        tracked: Whether it is a run in MLflow.
+        plots: Pictures for `dvc plots show`, which DVC caches; the curves are declared at the top of dvc.yaml.
+        resumes: Whether an interrupted run can be resumed.
+        tracked: Whether it is logged as a run in MLflow.
     """
 
     main: Callable[["StageRun"], None]
@@ -70,7 +70,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class StageRun:
-    """What the work of a stage gets.
+    """The context passed to `main` of a stage.
 
     Attributes:
         name: The stage's name in dvc.yaml.
@@ -78,7 +78,7 @@ class StageRun:
         root_seed: `seed` of params.yaml.
         compute: The device and its precision.
         log: Its run in MLflow.
-        resume: Keeps its state on disk; None unless it `resumes`.
+        resume: Saves its state to disk; None unless it `resumes`.
     """
 
     name: str
@@ -90,14 +90,14 @@ class StageRun:
 
     @property
     def seed(self) -> int:
-        """The seed of all randomness in this stage. Its streams are named for their purpose alone."""
+        """The seed of all randomness in this stage. Its streams are named after their purpose only."""
         return derive_seed(self.root_seed, self.name)
 
 
 def run(stages: Mapping[str, Stage]) -> None:
-    """Run the stage that the command line names, or the only one there is.
+    """Run the stage named on the command line, or the only one of the script.
 
-    Exits with 2 after a mistake of the user, with 130 after Ctrl-C.
+    Exits with 2 after a user error, with 130 after Ctrl-C.
 
     Args:
         stages: The stages of the script, by name.
@@ -114,7 +114,7 @@ def run(stages: Mapping[str, Stage]) -> None:
 
 
 def run_stage(name: str, stage: Stage) -> None:
-    """Do the work of a stage in the working folder.
+    """Run a stage in the working folder.
 
     Args:
         name: Its name.
@@ -147,10 +147,10 @@ def run_stage(name: str, stage: Stage) -> None:
 
 @contextmanager
 def mistakes_in_one_line(name: str, memory_hint: str = MEMORY_HINT) -> Iterator[None]:
-    """End the process with a line on stderr instead of a traceback, for what a user can mend or has asked for.
+    """Exit with one line on stderr instead of a traceback on user errors, lack of memory, and Ctrl-C.
 
     Args:
-        name: How the line begins.
+        name: Prefix of the line.
         memory_hint: What to lower if memory runs out.
     """
     try:
@@ -174,7 +174,7 @@ def mistakes_in_one_line(name: str, memory_hint: str = MEMORY_HINT) -> Iterator[
 
 @contextmanager
 def or_way_back() -> Iterator[None]:
-    """If the block fails or is stopped in an experiment in the workspace, say how to get the workspace back."""
+    """If the block fails or is stopped in an experiment in the workspace, print how to restore the workspace."""
     try:
         yield
     except BaseException:
@@ -184,7 +184,7 @@ def or_way_back() -> Iterator[None]:
 
 
 def peak_memory() -> dict[str, float]:
-    """The most memory that this process has held so far, in MiB, as a metric; none where the system does not say."""
+    """Peak memory of this process in MiB, as a metric; empty where the system does not report it."""
     try:
         import resource  # on Unix only
     except ImportError:

@@ -1,4 +1,4 @@
-"""YAML as DVC reads it: PyYAML with the scalars of YAML 1.2, and without keys that stand twice."""
+"""YAML as DVC reads it: PyYAML with the scalars of YAML 1.2, and without duplicate keys."""
 
 import re
 from collections.abc import Hashable
@@ -9,7 +9,7 @@ import yaml
 
 from ddpm.errors import UserError
 
-# YAML 1.1, which PyYAML follows, takes 1e-3 for a string, `on` for a boolean and 1:30 for the number 90.
+# In YAML 1.1, which PyYAML follows, 1e-3 is a string, `on` a boolean and 1:30 the number 90.
 SCALARS = {
     "bool": ("tTfF", r"true|True|TRUE|false|False|FALSE"),
     "int": ("-+0123456789", r"[-+]?0b[01_]+|[-+]?0o?[0-7_]+|[-+]?[0-9_]+|[-+]?0x[0-9a-fA-F_]+"),
@@ -47,14 +47,14 @@ _Loader.add_constructor(f"{TAG}int", _Loader.construct_integer)
 
 
 class _Dumper(yaml.SafeDumper):
-    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers  # so that it quotes what would be read as a number
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers  # so that strings that look like numbers are quoted
 
 
 def load_yaml(path: Path) -> Any:
     """Read a YAML file.
 
     Raises:
-        UserError: The file cannot be read, is not valid YAML, or has a key that occurs twice.
+        UserError: The file cannot be read, is not valid YAML, or has duplicate keys.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -70,18 +70,18 @@ def parse_yaml(text: str, where: str) -> Any:
 
     Args:
         text: The text.
-        where: How a message begins.
+        where: Prefix of error messages.
 
     Raises:
-        UserError: It is not valid YAML, or has a key that occurs twice.
+        UserError: It is not valid YAML, or has duplicate keys.
     """
     try:
         return yaml.load(text, _Loader)
-    # PyYAML lets Python's errors through, as for 5000 digits, `!!bool x` or 500 brackets.
+    # PyYAML does not catch Python's errors, as for 5000 digits, `!!bool x` or 500 brackets.
     except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def dump_yaml(values: Any) -> str:
-    """Return `values` as YAML text, with keys in their own order."""
+    """Return `values` as YAML text; the order of keys is kept."""
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)

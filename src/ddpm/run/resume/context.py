@@ -1,4 +1,4 @@
-"""A stage that was stopped resumes: its state is kept in `.resume/` until its outputs are written."""
+"""Resuming of interrupted stages: their state is kept in `.resume/` until their outputs are written."""
 
 import hashlib
 import json
@@ -30,20 +30,20 @@ from ddpm.run.root import repo_root
 logger = logging.getLogger(__name__)
 
 SIGNALS = [each for each in signal.Signals if each.name in ("SIGHUP", "SIGTERM", "SIGINT")]  # Windows has no SIGHUP
-LOCK_SECONDS = 10.0  # how long to wait for a run that has just been told to stop
-SHARE = 0.01  # of a stage's time, at most, for its states
-LOOK_SECONDS = 1.0  # between two looks at whether dvc is still there
+LOCK_SECONDS = 10.0  # to wait for a run that is being stopped
+SHARE = 0.01  # maximum fraction of a stage's time for saving its state
+LOOK_SECONDS = 1.0  # between two checks whether dvc still runs
 
 
 def determinants(
     values: Mapping[str, Any], deps: Iterable[str], code: Mapping[str, str], compute: Compute
 ) -> dict[str, str]:
-    """Everything that decides what a stage makes, in words. Two runs that agree in it are the same run.
+    """Everything that determines the outputs of a stage, as strings. Runs with equal determinants are the same run.
 
     Args:
         values: The stage's params.
-        deps: The files that it reads; each counts by its MD5.
-        code: The digests of the code that decides its result.
+        deps: The files that it reads; their MD5s are used.
+        code: The digests of the code that it uses.
         compute: The device and its precision.
     """
     on_cuda = compute.device.type == "cuda"
@@ -57,22 +57,22 @@ def determinants(
 
 
 class Resume:
-    """Keeps the state of a run of a stage on disk, as a context around its work and the writing of its outputs.
+    """Saves the state of a stage's run to disk; a context manager around its work and the writing of its outputs.
 
-    The state is deleted at the end of the context, but not if an exception leaves it. SIGTERM, SIGINT, SIGHUP and the
-    end of the dvc that started this process stop the stage and keep its state, that of a training after its step. The
-    exit status is then 128 + the number of the signal.
+    The state is deleted on exit, unless by an exception. SIGTERM, SIGINT, SIGHUP and the end of the dvc that started
+    this process stop the stage and keep its state; a training first completes its step. The exit status is then
+    128 + the number of the signal.
     """
 
     def __init__(self, name: str, about: dict[str, str], every: float, folder: Path | None = None) -> None:
-        """Name the state; nothing is read or written yet.
+        """Set the path of the state; nothing is read or written yet.
 
         Args:
             name: The stage.
-            about: Its `determinants`. Another run of the stage has another file.
-            every: Seconds between two checkpoints; 0 for each step. They are rarer if they took more than `SHARE` of
-                the time.
-            folder: Where; None for `.resume` in the main repository, since an experiment's copy of it is deleted.
+            about: Its `determinants`. Each run of the stage has its own file.
+            every: Seconds between two checkpoints; 0 for each step. The interval is longer if they would take more than
+                `SHARE` of the time.
+            folder: Where it is saved; None for `.resume` in the main repository, as an experiment's copy is deleted.
         """
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
         self.path = (folder or repo_root() / ".resume") / f"{name}-{digest[:16]}.safetensors"
@@ -82,10 +82,10 @@ class Resume:
         self._over = threading.Event()
 
     def __enter__(self) -> "Resume":
-        """Begin.
+        """Lock the run and handle signals.
 
         Raises:
-            UserError: Another process is at the same run, or the dvc that started this one has ended.
+            UserError: Another process is doing the same run, or the dvc that started this one has ended.
         """
         if has_outlived_dvc():
             raise UserError("stopped: the dvc that started it has ended")
@@ -98,7 +98,7 @@ class Resume:
             ) from None
         for half_written in self.path.parent.glob(f".{self.path.name}.*"):
             half_written.unlink()
-        # What is ignored stays ignored, such as SIGHUP under nohup.
+        # Ignored signals stay ignored, such as SIGHUP under nohup.
         ours = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         self._handlers = {number: signal.signal(number, self._on_signal) for number in ours}
         self._watch = threading.Thread(target=self._end_with_dvc, args=(dvc_process(),), daemon=True)
@@ -116,7 +116,7 @@ class Resume:
         self._lock.release()
 
     def start(self, state: State) -> None:
-        """Load what was kept of this run into `state`, and say so; else say why the run starts from scratch."""
+        """Load the saved state of this run into `state`, if any; log whether it resumes, or why it does not."""
         self._due = time.monotonic() + self._every
         self._load(state)
         if size() > 1:
@@ -137,11 +137,11 @@ class Resume:
             logger.info(message, self._name, state.unit, step, path, ", ".join(changed))
 
     def after_step(self, state: State, last: bool = False) -> None:
-        """Write the state if that is due, and stop the process if a signal asked for it.
+        """Save the state if a checkpoint is due, and stop the process if a signal has been received.
 
         Args:
-            state: As it is after a step.
-            last: Whether no step follows.
+            state: The state after a step.
+            last: Whether this was the last step.
         """
         if self._signal or last or time.monotonic() >= self._due:
             began = time.monotonic()
@@ -153,9 +153,9 @@ class Resume:
             self._stop(self._signal, f" after {state.unit} {state.step}")
 
     def save(self, state: State) -> None:
-        """Write the state. If the disk refuses it, say so and let the stage go on.
+        """Save the state. If it cannot be written, log a warning and continue.
 
-        A state that is not finite leads nowhere, so the one before it is kept.
+        A state that is not finite is not saved; the previous one is kept.
         """
         if not state.is_finite():
             return
@@ -166,14 +166,14 @@ class Resume:
             logger.warning(message, self._name, state.unit, state.step, error)
 
     def _end_with_dvc(self, dvc: psutil.Process | None) -> None:
-        """Signal this process when its dvc has ended: nobody would see what it still does."""
+        """Stop this process by a signal when its dvc has ended."""
         while not self._over.wait(LOOK_SECONDS):
             if dvc_process() != dvc:
                 os.kill(os.getpid(), next(iter(self._handlers), signal.SIGKILL))
                 return
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        """Stop at once, or after the step of a training that is under way, unless this is the second signal."""
+        """Stop at once, or after the current training step unless this is the second signal."""
         if not self._mid_step or self._signal:
             self._stop(number)
         self._signal = number
@@ -183,7 +183,7 @@ class Resume:
         sys.exit(128 + number)
 
     def _kept_of_another_run(self) -> tuple[tuple[dict[str, str], int], Path] | None:
-        """The newest readable state of this stage that no process is at: (about, step), file."""
+        """The newest readable state of this stage that no process uses: (about, step) and its file."""
         paths = self.path.parent.glob(f"{self._name}-*.safetensors")
         for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
             with suppress(Timeout, UserError), FileLock(path.with_suffix(".lock"), timeout=0):

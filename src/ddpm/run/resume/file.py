@@ -1,4 +1,4 @@
-"""States on disk: how far a stage has come, in one safetensors file with a digest."""
+"""The saved state of a stage: a safetensors file with a digest."""
 
 import json
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from ddpm.run.files import tensors_sha256, write_tensors
 
 @runtime_checkable
 class State(Protocol):
-    """How far a stage has come: what `Resume` keeps and loads.
+    """The progress of a stage, which `Resume` saves and loads.
 
     Attributes:
         unit: What `step` counts.
-        breakable: Whether the work that follows a step may be broken off anywhere, because it leaves the state as it
-            was after the step. A training may not, since it changes its weights in place.
+        breakable: Whether the work after a step may be interrupted anywhere, as it does not change the state. False
+            for a training, which changes its weights in place.
     """
 
     unit: ClassVar[str]
@@ -38,13 +38,13 @@ class State(Protocol):
 def write_state(
     path: Path, about: Mapping[str, object], numbers: Mapping[str, object], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Write a state, whole or not at all.
+    """Write a state atomically.
 
     Args:
         path: The file.
-        about: Of which run it is: JSON values.
-        numbers: "step" and others: JSON values.
-        tensors: What else belongs to it, by name.
+        about: The run's `determinants`, or other JSON values.
+        numbers: "step" and others; JSON values.
+        tensors: The tensors of the state, by name.
     """
     header = json.dumps({"about": about, **numbers})
     on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
@@ -52,13 +52,13 @@ def write_state(
 
 
 def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read what `write_state` wrote.
+    """Read a state written by `write_state`.
 
     Returns:
-        Numbers, with "about" among them, and tensors.
+        The numbers, including "about", and the tensors.
 
     Raises:
-        UserError: The file is damaged. safetensors notices a file that is cut short, the digest any other change.
+        UserError: The file is damaged. safetensors detects truncation, the digest any other change.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -72,7 +72,7 @@ def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def read_about(path: Path) -> tuple[dict[str, Any], int]:
-    """Of which run a state is, and after how many steps.
+    """The `about` and the step of a saved state.
 
     Raises:
         UserError: The file is damaged.

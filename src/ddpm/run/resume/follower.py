@@ -1,4 +1,4 @@
-"""`Resume` where processes share a stage's work: the first keeps the state, and the others take it from there."""
+"""`Resume` for processes that share a stage's work: the first saves the state, and the others load it from there."""
 
 import tempfile
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from ddpm.run.resume.file import State
 
 
 class Follower(Resume):
-    """Takes the state that the first process resumes from, and keeps none."""
+    """Loads the state that the first process resumes from, and saves none."""
 
     def __init__(self) -> None:
         pass
@@ -24,7 +24,7 @@ class Follower(Resume):
         pass
 
     def start(self, state: State) -> None:
-        """Load what the first process has loaded."""
+        """Load the state that the first process has loaded."""
         if content := of_first(b""):
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "state.safetensors"
@@ -32,20 +32,20 @@ class Follower(Resume):
                 state.load(path)
 
     def after_step(self, state: State, last: bool = False) -> None:
-        """Nothing: the first process writes and stops."""
+        """Do nothing: the first process saves and stops."""
 
     def save(self, state: State) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def check_agreement(about: Mapping[str, str]) -> None:
-    """Check that all processes are at the same work.
+    """Check that all processes do the same run.
 
     Args:
         about: The `determinants` of this one.
 
     Raises:
-        UserError: They have other params, code, inputs or versions of torch; the message names them.
+        UserError: They differ in params, code, inputs or the version of torch; the message names what differs.
     """
     first = of_first(dict(about))
     other = sorted(key for key in {*first, *about} if first.get(key) != about.get(key))

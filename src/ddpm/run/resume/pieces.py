@@ -1,4 +1,4 @@
-"""Work in pieces, each of which depends on params and seed alone, as batches of samples do."""
+"""Work in independent pieces, such as batches of samples, that depend only on params and seed."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -15,19 +15,19 @@ Piece = tuple[Tensor, ...]
 
 
 class Pieces:
-    """The finished pieces of a stage, by name. What was made before the stage was stopped is not made again.
+    """The finished pieces of a stage, by name. A resumed stage does not compute them again.
 
-    They are written to disk every `checkpoint_seconds`, and when a piece is broken off.
+    They are saved every `checkpoint_seconds`, and when a piece is interrupted.
     """
 
     unit: ClassVar[str] = "piece"
     breakable: ClassVar[bool] = True
 
     def __init__(self, resume: Resume | None) -> None:
-        """Load what was kept of this run.
+        """Load the saved pieces of this run.
 
         Args:
-            resume: Keeps the pieces on disk; None to keep none.
+            resume: Saves the pieces to disk; None to save none.
         """
         self._resume = resume
         self._done: dict[str, Piece] = {}
@@ -36,17 +36,17 @@ class Pieces:
 
     @property
     def step(self) -> int:
-        """Pieces made."""
+        """Number of finished pieces."""
         return len(self._done)
 
     def __call__(self, makes: Mapping[str, Callable[[], Piece]]) -> Iterator[Piece]:
-        """Make those pieces that have not been made; the processes share them.
+        """Compute the pieces that are missing, shared among the processes.
 
         Args:
-            makes: What makes each piece, by its name: another one for each piece of the stage.
+            makes: A function that computes each piece, by name; names must be unique in the stage.
 
         Yields:
-            What each made, in order, on the CPU.
+            Each piece, in order, on the CPU.
         """
         missing = [name for name in makes if name not in self._done]
         for name in makes:
@@ -56,7 +56,7 @@ class Pieces:
             yield self._done[name]
 
     def _make(self, makes: Mapping[str, Callable[[], Piece]]) -> None:
-        """Make as many pieces as there are processes, at most."""
+        """Compute pieces, at most as many as there are processes."""
         try:
             made = shared([partial(_on_cpu, make) for make in makes.values()])
             self._done |= zip(makes, made, strict=True)
@@ -68,27 +68,27 @@ class Pieces:
             raise
 
     def within(self, group: str) -> Callable[[Mapping[str, Callable[[], Piece]]], Iterator[Piece]]:
-        """The same for the pieces of a group, whose names need to differ from each other only."""
+        """The same for a group of pieces, whose names need to be unique only within the group."""
         return lambda makes: self({f"{group}/{name}": make for name, make in makes.items()})
 
     def save(self, path: Path, about: Mapping[str, object]) -> None:
-        """Write the pieces, whole or not at all. `about` says of which run they are."""
+        """Write the pieces atomically. `about` identifies their run."""
         lengths = {name: len(piece) for name, piece in self._done.items()}
         tensors = {f"{name}/{i}": tensor for name, piece in self._done.items() for i, tensor in enumerate(piece)}
         write_state(path, about, {"step": self.step, "lengths": lengths}, tensors)
 
     def load(self, path: Path) -> None:
-        """Load what `save` wrote.
+        """Load pieces written by `save`.
 
         Raises:
-            UserError: The file is damaged; nothing has changed.
+            UserError: The file is damaged; nothing is changed.
         """
         numbers, tensors = read_state(path)
         lengths = numbers["lengths"].items()
         self._done = {name: tuple(tensors[f"{name}/{i}"] for i in range(length)) for name, length in lengths}
 
     def is_finite(self) -> bool:
-        """Always: no piece depends on another, so even one that is not finite is worth keeping."""
+        """Always True: pieces are independent, so even one that is not finite is worth keeping."""
         return True
 
 

@@ -1,4 +1,4 @@
-"""The state of a training run: all that its remaining steps and its outputs depend on."""
+"""The state of a training run: everything that its remaining steps and its outputs depend on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,13 +19,13 @@ NUMBERS = ("step", "recent", "tallies", "train_loss", "quartile_loss", "eval_los
 class TrainingState:
     """The networks, their optimisers and the curves after some training steps.
 
-    Random numbers, the order of the images and the learning rate are no part of it: they are functions of the seed and
+    Random numbers, the order of the images and the learning rate are not part of it: they are functions of the seed and
     the step.
 
     Attributes:
-        modules: The networks by name.
+        modules: The networks, by name.
         optimizers: Their optimisers.
-        step: Steps taken.
+        step: Number of steps taken.
         recent: Losses since the last row of train_loss.
         tallies: Losses by quarter of the timesteps (`quartiles.tally`) since then.
         train_loss: As in `fit.History`, like the other lists.
@@ -46,14 +46,14 @@ class TrainingState:
     previews: list[UInt8[Tensor, "n c h w"]] = field(default_factory=list)
 
     def save(self, path: Path, about: Mapping[str, object]) -> None:
-        """Write the state, whole or not at all. `about` says of which run it is."""
+        """Write the state atomically. `about` identifies the run."""
         write_state(path, about, {name: getattr(self, name) for name in NUMBERS}, self._tensors())
 
     def load(self, path: Path) -> None:
-        """Load what `save` wrote.
+        """Load a state written by `save`.
 
         Raises:
-            UserError: The file is damaged; nothing has changed.
+            UserError: The file is damaged; nothing is changed.
         """
         numbers, tensors = read_state(path)
         for name in NUMBERS:
@@ -70,7 +70,7 @@ class TrainingState:
             optimizer.load_state_dict(saved)
 
     def first_loss(self, otherwise: float) -> float:
-        """The loss at the start: of the first row of train_loss, else of the first step, else `otherwise`."""
+        """The loss at the start: the first of train_loss, else of the first step, else `otherwise`."""
         return self.train_loss[0][1] if self.train_loss else (*self.recent, otherwise)[0]
 
     def is_finite(self) -> bool:
@@ -92,5 +92,5 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _laid_out_like(parameter: Shaped[Tensor, "*any"], value: Shaped[Tensor, "*other"]) -> Shaped[Tensor, "*other"]:
-    """`value` in the parameter's memory format (channels last), which the fused Adam takes for granted."""
+    """`value` in the parameter's memory format (channels last), which the fused Adam assumes."""
     return torch.empty_like(parameter, dtype=value.dtype).copy_(value) if value.shape == parameter.shape else value
