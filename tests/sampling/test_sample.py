@@ -155,7 +155,7 @@ def test_the_conditioning_can_be_given():
 
 
 def test_only_a_model_that_was_trained_for_guidance_is_guided():
-    with pytest.raises(ValueError, match="guidance_scale is 2; this model was not trained with and without"):
+    with pytest.raises(ValueError, match="guidance_scale is 2; this model was trained without dropout"):
         sample(conditional(dropout=0.0), 2, guidance_scale=2.0)
 
 

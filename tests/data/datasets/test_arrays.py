@@ -125,5 +125,5 @@ def test_missing_and_damaged_files_are_refused_in_a_line(tmp_path):
     with pytest.raises(UserError, match="it cannot be read"):
         loaded("idx", folder)
     (tmp_path / "text.npz").write_text("text")
-    with pytest.raises(UserError, match=r"it is no \.npz file"):
+    with pytest.raises(UserError, match=r"it is not an \.npz file"):
         loaded("npz", tmp_path / "text.npz")

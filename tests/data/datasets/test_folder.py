@@ -100,7 +100,7 @@ def test_copies_are_left_out_and_told(pictures):
     assert sum(map(len, splits.values())) == N
     told = "\n".join(found.source.notes)
     assert f"2 of {N + 2} images are copies of others and are left out" in told
-    assert "1 of these copies lie in another class" in told
+    assert "1 of these copies are in a different class" in told
 
 
 def test_broken_files_are_named_and_refused_or_left_out(pictures):
@@ -142,7 +142,7 @@ def test_sizes_and_channels_follow_the_pictures_unless_params_say(pictures):
             lambda folder: [path.unlink() for path in folder.rglob("*.png") if path.stem != "0"],
             "different images in it that are readable: 1;",
         ),
-        (lambda folder: picture(0).save(folder / "stray.png"), "subfolders are classes, .* beside them: stray.png"),
+        (lambda folder: picture(0).save(folder / "stray.png"), "subfolders are classes, .* next to them: stray.png"),
         (lambda folder: picture(0, (3, 3, 3)).save(folder / "rot/small.png"), r"rot/small.png \(it has 3x3 pixels"),
         (lambda folder: Image.new("1", (8000, 7000)).save(folder / "rot/large.png"), "at most 50,000,000 are read"),
         (lambda folder: (folder / "rot/gone.png").symlink_to("nowhere"), r"rot/gone.png \(No such file"),

@@ -1,4 +1,4 @@
-"""`python -m ddpm.run.tracking ui` shows the runs in a browser; `send` delivers those that MLflow has not taken yet."""
+"""`python -m ddpm.run.tracking ui` shows the runs in a browser; `send` uploads those that MLflow lacks."""
 
 import os
 import sys
@@ -8,11 +8,11 @@ from ddpm.run.tracking.connection import connect, page
 from ddpm.run.tracking.delivery import send
 from ddpm.run.tracking.outbox import reason, tracking_uri, without_secrets
 
-HOST = "127.0.0.1"  # of this machine only
+HOST = "127.0.0.1"  # local only
 
 
 def ui() -> None:
-    """Print the address of the experiment's page; start MLflow's server, unless there is one already."""
+    """Print the URL of the experiment's page; start MLflow's server unless there is a remote one."""
     try:
         _, identity = connect()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The way into MLflow: an address, an experiment, and a store that may have been moved, copied or made by another."""
+"""Connecting to MLflow: the tracking URI, the experiment, and a store that may have been moved or copied."""
 
 import json
 import os
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "ddpm"
 ARTIFACTS = "mlartifacts"
-VIEW = "headlines"  # of the experiment's page, by which MLflow finds its columns
+VIEW = "headlines"  # of the experiment's page, from which MLflow reads its columns
 
 
 def columns(metrics: Iterable[str]) -> tuple[str, str]:
-    """The tag that chooses the columns of the experiment's page: when, how long, and these metrics."""
+    """The tag that selects the columns of the experiment's page: creation time, duration, and these metrics."""
     shown = ["attributes.`Created`", "attributes.`Duration`", *(f"metrics.`{name}`" for name in metrics)]
     return f"mlflow.sharedViewState.{VIEW}", json.dumps({"selectedColumns": shown})
 
 
 TAGS = {
-    "mlflow.experimentKind": "custom_model_development",  # else its page opens on an overview of LLM traces
+    "mlflow.experimentKind": "custom_model_development",  # otherwise its page opens with LLM traces
     **dict([columns(())]),  # until there are headline metrics
 }
-# Where MLflow's tables hold the place of an artifact.
+# The columns of MLflow's tables that hold artifact locations.
 PLACES = {
     "experiments": ("artifact_location",),
     "runs": ("artifact_uri",),
@@ -45,14 +45,14 @@ PLACES = {
 
 
 def connect() -> tuple["MlflowClient", str]:
-    """A client, and the id of the experiment, which is made if it is missing.
+    """Return a client and the id of the experiment, which is created if it does not exist.
 
-    The lock lets two first senders at once make MLflow's tables only once.
+    With the lock, MLflow's tables are created only once even if two senders start at the same time.
 
     Raises:
-        OSError: Nothing listens; mlflow is not imported then.
+        OSError: No server listens; mlflow is not imported then.
         LookupError: The experiment was deleted.
-        Exception: MLflow's own.
+        Exception: Errors of MLflow.
     """
     uri = tracking_uri()
     _check_that_something_listens(uri)
@@ -63,23 +63,23 @@ def connect() -> tuple["MlflowClient", str]:
     beside = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else repo_root() / "mlflow.db"
     beside.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(beside.with_name(f"{beside.name}.lock"), timeout=60):
-        if is_database:  # one try: if it cannot be opened, MLflow itself goes on trying for 100 seconds
+        if is_database:  # one attempt: MLflow itself would retry for 100 seconds
             with create_sqlalchemy_engine(uri).connect() as connection:
-                connection.detach()  # from the pool, so that it is closed here
+                connection.detach()  # from the pool, so that it is closed at once
         if uri.startswith(SQLITE) and (n_moved := relocate(beside, beside.parent / ARTIFACTS)):
-            print(f"MLflow's store is now in {beside.parent}: {n_moved} places updated", file=sys.stderr)
+            print(f"MLflow's store is now in {beside.parent}: {n_moved} locations updated", file=sys.stderr)
         client = MlflowClient(uri)
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
         if experiment := client.get_experiment_by_name(name):
             if experiment.lifecycle_stage == "deleted":
                 raise LookupError(
-                    f"experiment {name} is deleted; to get it back: MLFLOW_TRACKING_URI={uri} "
+                    f"experiment {name} is deleted; to restore it: MLFLOW_TRACKING_URI={uri} "
                     f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
                 )
             missing = {key: value for key, value in TAGS.items() if key not in experiment.tags}
             identity = str(experiment.experiment_id)
         else:
-            # MLflow's own choice, a folder in the working folder, is lost with an experiment's copy of the repository.
+            # MLflow's default, a folder in the working folder, is lost with an experiment's copy of the repository.
             place = beside.parent if uri.startswith(SQLITE) else repo_root()
             location = (place / ARTIFACTS).as_uri() if is_database else None
             missing, identity = TAGS, str(client.create_experiment(name, artifact_location=location))
@@ -89,22 +89,22 @@ def connect() -> tuple["MlflowClient", str]:
 
 
 def page(identity: str) -> str:
-    """The part of the experiment's address that follows the server's."""
+    """The URL of the experiment's page, relative to the server's."""
     return f"/#/experiments/{identity}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
 
 
 def relocate(database: Path, folder: Path) -> int:
-    """Let a store that was moved or copied with its folder of artifacts know where they are now.
+    """Update the artifact locations of a store that was moved or copied with its folder of artifacts.
 
-    MLflow keeps the place of every artifact as an absolute address. Those that lead to another folder `mlartifacts`
-    are changed, all or none, but for artifacts that are there and not here. New artifacts always go here.
+    MLflow stores artifact locations as absolute URIs. Those in another folder `mlartifacts` are changed, all or none,
+    except those of artifacts that exist only there. New artifacts always go to `folder`.
 
     Args:
-        database: An SQLite store. One without MLflow's tables is left alone.
+        database: An SQLite store. One without MLflow's tables is not changed.
         folder: Where the artifacts are.
 
     Returns:
-        How many places were changed.
+        The number of locations changed.
     """
     if not database.is_file():
         return 0
@@ -122,8 +122,8 @@ def relocate(database: Path, folder: Path) -> int:
 
 
 def moved(place: str, folder: Path) -> str:
-    """The address of an artifact in `folder` if `place` is one in a folder of the same name, else `place`."""
-    before, name, rest = f"{place}/".rpartition(f"/{folder.name}/")  # the last: one above the project may be called so
+    """The URI of an artifact in `folder` if `place` is in a folder of the same name, else `place`."""
+    before, name, rest = f"{place}/".rpartition(f"/{folder.name}/")  # the last, as a parent may have the same name
     return f"{folder.as_uri()}/{rest}".removesuffix("/") if name and before.startswith("file:") else place
 
 
@@ -132,7 +132,7 @@ def _exists(place: str) -> bool:
 
 
 def _check_that_something_listens(uri: str) -> None:
-    """Raise OSError if a server's port is closed or out of reach. A server behind a proxy is not asked."""
+    """Raise OSError if a server's port is closed or unreachable. Servers behind a proxy are not checked."""
     address = urlsplit(uri)
     port = address.port or {"http": 80, "https": 443}.get(address.scheme)
     if address.scheme in ("http", "https") and not {address.scheme, "all"} & getproxies().keys():

@@ -1,7 +1,7 @@
-"""From the outbox to MLflow: the sender of a pipeline's stages, and `make send`.
+"""Delivery from the outbox to MLflow: the sender of a pipeline's stages, and `make send`.
 
-The sender is a process with little priority. It outlives a stage that is killed, so that MLflow shows the stage as
-KILLED. It imports neither torch nor, while no server answers, mlflow.
+The sender is a process with low priority. It outlives a stage that is killed, so that MLflow shows the stage as
+KILLED. It imports neither torch nor, while no server responds, mlflow.
 """
 
 import json
@@ -19,17 +19,17 @@ from ddpm.run.tracking.outbox import reason, tracking_uri, without_secrets
 from ddpm.run.tracking.store import Store
 
 HURRIED, PATIENT = 3, 60  # seconds for a request
-PAUSE_SECONDS = 5.0  # between two looks at the journal
-LOOK_SECONDS = 0.5  # between two looks whether dvc still runs
-CONNECT_SECONDS, END_SECONDS = 120.0, 10.0  # after the stage's end: to import mlflow and make its tables; to send
+PAUSE_SECONDS = 5.0  # between two reads of the journal
+LOOK_SECONDS = 0.5  # between two checks whether dvc still runs
+CONNECT_SECONDS, END_SECONDS = 120.0, 10.0  # after the stage's end: to import mlflow and create its tables; to send
 
 
 def serve(listener: socket, owner: psutil.Process) -> None:
-    """Deliver the journals of the stages that connect, one after the other, until no stage can come any more.
+    """Deliver the journals of the stages that connect, one after the other, until their dvc has ended.
 
     Args:
-        listener: Where they connect.
-        owner: The process that they belong to: their dvc.
+        listener: The socket that they connect to.
+        owner: Their dvc.
     """
     os.nice(10)
     listener.settimeout(LOOK_SECONDS)
@@ -49,7 +49,7 @@ def serve(listener: socket, owner: psutil.Process) -> None:
 
 
 def deliver_rest(store: Store) -> None:
-    """Deliver what earlier stages have left for the same store."""
+    """Deliver the undelivered journals of earlier stages for the same store."""
     for folder in outbox.waiting():
         with suppress(Exception):  # another sender is at work, or MLflow fails
             if not outbox.is_running(folder) and outbox.head(folder)["store"] == store.name:
@@ -57,7 +57,7 @@ def deliver_rest(store: Store) -> None:
 
 
 def has_ended(process: psutil.Process) -> bool:
-    """Whether a process is no more, or dead and waits for its parent to notice."""
+    """Whether a process has ended or is a zombie."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -67,11 +67,11 @@ def has_ended(process: psutil.Process) -> bool:
 def follow(line: socket, store: Store | None) -> Store | None:
     """Deliver a journal while its stage writes it.
 
-    What fails is tried again. What does not arrive in the end is named in the answer to the stage.
+    Failures are retried. What could not be delivered is reported to the stage.
 
     Args:
-        line: The stage names its journal, and closes its end of the line when it ends.
-        store: The one that the stage before was delivered to.
+        line: The connection. The stage sends the path of its journal, and closes its end when it ends.
+        store: The store that the previous stage was delivered to.
 
     Returns:
         The store, for the next stage; None if something failed.
@@ -102,7 +102,7 @@ def follow(line: socket, store: Store | None) -> Store | None:
 
 
 def _end_in_time(line: socket, over: threading.Event, connected: threading.Event, through: threading.Event) -> None:
-    """Wait for the stage's end, and end this process soon after: nobody should wait for a slow server."""
+    """Wait for the stage's end, and end this process soon after, so that a slow server does not delay the pipeline."""
     with suppress(ConnectionError):
         while line.recv(1):
             pass
@@ -110,7 +110,7 @@ def _end_in_time(line: socket, over: threading.Event, connected: threading.Event
     connected.wait(CONNECT_SECONDS)
     if not through.wait(END_SECONDS):
         _answer(line, False, f"it took longer than {END_SECONDS:.0f} seconds")
-        Path(line.getsockname()).unlink(missing_ok=True)  # the listener's, so the next stage starts another sender
+        Path(line.getsockname()).unlink(missing_ok=True)  # the listener's, so that the next stage starts a new sender
         os._exit(1)
 
 
@@ -120,10 +120,10 @@ def _answer(line: socket, delivered: bool, said: str) -> None:
 
 
 def send() -> int:
-    """Deliver every run whose stage has ended, oldest first, and say what happened.
+    """Deliver every run whose stage has ended, oldest first, and print a summary.
 
     Returns:
-        The exit status: 0 if none of them is left.
+        The exit status: 0 if all were delivered.
     """
     folders = outbox.waiting()
     ended = [folder for folder in folders if not outbox.is_running(folder)]

@@ -1,4 +1,4 @@
-"""How long experiments took, as MLflow has it."""
+"""Durations of experiments, from MLflow."""
 
 import os
 
@@ -7,7 +7,7 @@ from ddpm.run.tracking.outbox import tracking_uri
 
 def minutes_of_experiments() -> dict[str, float]:
     """Minutes from the start of an experiment's first stage to the end of its last, by the experiment's name."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # else it tries for five minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # otherwise it retries for five minutes
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri())

@@ -1,7 +1,7 @@
-"""What every stage of the pipeline has written, so that the run which made it can be found by the MD5s.
+"""The outputs of every stage of the pipeline, so that the run that wrote them can be found by their MD5s.
 
-A stage that DVC restores from its cache executes nothing, so it has no run under the pipeline's. What it has written
-stands in dvc.lock.
+A stage that DVC restores from its cache is not executed, so it has no run under the pipeline's. Its outputs are listed
+in dvc.lock.
 """
 
 import re
@@ -19,24 +19,24 @@ Outputs = dict[str, str]  # MD5s by path
 
 
 def known_as(path: Path) -> str:
-    """A file's path in the repository, or its bare name if it lies elsewhere, in characters of a tag's key."""
+    """A file's path in the repository, or its name if it is elsewhere, in characters allowed in a tag's key."""
     name = in_repo(path)
     return re.sub(r"[^\w. /-]", "_", path.name if name.startswith(("/", "..")) else name)
 
 
 def outputs_of_stages(stage: str, own: Outputs) -> dict[str, Outputs | None]:
-    """The outputs of each stage, as they stand when one of them ends.
+    """The outputs of each stage at the time when one of them ends.
 
     Args:
-        stage: The one that ends. Its entry in dvc.lock is not written yet.
+        stage: The stage that ends. Its entry in dvc.lock is not written yet.
         own: Its outputs; empty if it has failed.
 
     Returns:
-        By the stages' names, without `check`, which has no runs. None for a stage that is out of date: not all that it
-        has read, or its params, are as they are now. In a door, those of the main pipeline come first.
+        By the stages' names, without `check`, which has no runs. None for an outdated stage, whose inputs or params
+        have changed. In a door, those of the main pipeline come first.
     """
     found: dict[str, Outputs | None] = {}
-    made: Outputs = {}  # "" for what is out of date
+    made: Outputs = {}  # "" for outdated files
     folders = dict.fromkeys((checkout(), Path.cwd()))
     for folder in (folder for folder in folders if (folder / "dvc.lock").exists()):
         params = load_yaml(folder / PARAMS)
@@ -66,7 +66,7 @@ def _hashes(folder: Path, files: Any) -> Outputs:
 
 
 def _agree(entry: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
-    """Whether a stage's params are as they are now."""
+    """Whether a stage's params have not changed."""
     locked = entry.get("params", {}).get(PARAMS.name, {})
     return all(
         reduce(lambda values, part: values.get(part, {}), key.split("."), params) == value

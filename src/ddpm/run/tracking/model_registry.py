@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CHAMPION = "champion"
 PACKAGE = Path(__file__).parents[2]  # a copy of it goes with the model
 CODE = Path(__file__).with_name("served.py")
-NEEDS = (  # what the package imports to sample: installed where the model is served
+NEEDS = (  # imported by the package for sampling; installed where the model is served
     *("annotated-types", "einops", "jaxtyping", "lazy-loader", "mlflow", "numpy", "pydantic", "PyYAML", "safetensors"),
     *("torch", "tqdm"),
 )
@@ -30,16 +30,16 @@ PARAMS = {
 
 
 def register(client: "MlflowClient", run_id: str, path: Path, about: Mapping[str, Any]) -> None:
-    """Log a network as a model of a run, and as a version in the registry. What is there already stays.
+    """Log a network as a model of a run, and as a version in the registry, unless they exist.
 
     Args:
         client: Of the store.
         run_id: The run.
         path: The network, a safetensors file.
-        about: "name": in the registry, after the experiment's name. "img_shape": (c, h, w). "settings": how it draws
-            unless a request says otherwise, PARAMS and the sampler's "options". "metrics": what is known of it at
-            "time", in milliseconds. "headline": the metric that the champion has least of. "judged_by": what the
-            metrics depend on beside the network, as texts.
+        about: "name": in the registry, after the experiment's name. "img_shape": (c, h, w). "settings": defaults for
+            sampling, PARAMS and the sampler's "options". "metrics": its metrics, measured at "time", in milliseconds.
+            "headline": the metric that is lowest for the champion. "judged_by": what else the metrics depend on, as
+            strings.
     """
     experiment = client.get_experiment(client.get_run(run_id).info.experiment_id)
     model = _logged_model(client, str(experiment.experiment_id), run_id, path, about)
@@ -53,7 +53,7 @@ def register(client: "MlflowClient", run_id: str, path: Path, about: Mapping[str
 def _logged_model(
     client: "MlflowClient", experiment_id: str, run_id: str, path: Path, about: Mapping[str, Any]
 ) -> "LoggedModel":
-    """The model of a run; made unless it is there and whole."""
+    """The model of a run; created unless a complete one exists."""
     from mlflow import pyfunc
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
     from mlflow.models import Model
@@ -64,7 +64,7 @@ def _logged_model(
             return model
     model = client.create_logged_model(experiment_id, about["name"], run_id, model_type="sampler")
     with TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it asks for type hints and an example, which would run the model
+        warnings.simplefilter("ignore")  # about type hints, and an example, which would run the model
         pyfunc.save_model(
             f"{folder}/model",
             mlflow_model=Model(model.artifact_location, run_id, model_id=model.model_id, model_uuid=model.model_id),
@@ -84,9 +84,9 @@ def _logged_model(
 
 
 def signature(img_shape: Sequence[int], settings: Mapping[str, Any]) -> "ModelSignature":
-    """What a request may say, and what comes back: see `served.Sampler.predict`.
+    """The inputs, params and outputs of a request: see `served.Sampler.predict`.
 
-    A network that is drawn from with dynamic thresholding takes its share as a number; others a bool.
+    `clip_sample` is a number for networks that are sampled with dynamic thresholding, and a bool for others.
     """
     import numpy as np
     from mlflow.models import ModelSignature
@@ -106,13 +106,13 @@ def _new_version(client: "MlflowClient", name: str, model: "LoggedModel", run_id
     with suppress(MlflowException):  # it exists
         client.create_registered_model(name)
     tags = {key: f"{value:g}" for key, value in about["metrics"].items()} | about["judged_by"]
-    # By its place: MLflow would look for its id in the store of the process, not in that of the client.
+    # By location: MLflow would look up the id in the store of the process, not in that of the client.
     return client.create_model_version(name, model.artifact_location, run_id, tags, model_id=model.model_id)
 
 
 def _crown(client: "MlflowClient", name: str, version: int | str, about: Mapping[str, Any]) -> None:
-    """Give a version the alias of the best one, unless that one has less of the headline metric or was judged by
-    something else, which the version's description then says.
+    """Give a version the alias `champion`, unless the champion has a lower headline metric or was judged differently,
+    which the description of the version then says.
     """
     from mlflow.exceptions import MlflowException
 

@@ -1,8 +1,8 @@
-"""What is logged, on disk until MLflow has it: a folder for each run, in `.mlflow-outbox/` of the main repository.
+"""Logs on disk until they are delivered to MLflow: a folder for each run, in `.mlflow-outbox/` of the main repository.
 
-`journal.jsonl` holds a JSON object a line: first the run itself, then what is logged, last how it ended. `files/` holds
-its artifacts, each whole before a line names it. A line with `of_parent` is of the run of the whole pipeline. The stage
-holds `running.lock` as long as it lives. The folder is removed when MLflow has all of it.
+`journal.jsonl` holds a JSON object per line: first the run itself, then what is logged, last its status. `files/` holds
+its artifacts; each is complete before a line names it. Lines with `of_parent` belong to the run of the whole pipeline.
+The stage holds `running.lock` while it runs. The folder is removed when all of it is delivered.
 """
 
 import errno
@@ -22,20 +22,20 @@ from ddpm.run.root import repo_root
 
 OUTBOX, SQLITE = ".mlflow-outbox", "sqlite:///"
 JOURNAL, LOCK = "journal.jsonl", "running.lock"
-RUN_ID = "{run_id}"  # in a tag: stands for the id that MLflow gives the run
+RUN_ID = "{run_id}"  # in a tag: placeholder for the run's id in MLflow
 
 
 def tracking_uri() -> str:
-    """Where the runs go: MLFLOW_TRACKING_URI, else `mlflow.db` in the main repository.
+    """The store of the runs: MLFLOW_TRACKING_URI, else `mlflow.db` in the main repository.
 
-    A relative SQLite path is taken from the main repository too, not from the copy that an experiment runs in.
+    A relative SQLite path is relative to the main repository too, not to the copy that an experiment runs in.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
     return f"{SQLITE}{repo_root() / uri.removeprefix(SQLITE)}" if uri.startswith(SQLITE) else uri
 
 
 def without_secrets(text: str) -> str:
-    """The same text without the user:password of an address."""
+    """Remove the user:password of URLs from a text."""
     return re.sub(r"//[^/\s]*@", "//", text)
 
 
@@ -45,7 +45,7 @@ def reason(error: Exception) -> str:
 
 
 def now() -> int:
-    """Milliseconds, as MLflow counts them."""
+    """The current time in milliseconds, as in MLflow."""
     return time.time_ns() // 1_000_000
 
 
@@ -53,11 +53,11 @@ class Journal:
     """The journal of a run of this process."""
 
     def __init__(self, name: str, **head: Any) -> None:
-        """Begin it.
+        """Create the journal.
 
         Args:
             name: The run's name.
-            head: What else describes it: JSON values for the first line.
+            head: Other JSON values for the first line.
 
         Raises:
             OSError: It cannot be written.
@@ -76,10 +76,10 @@ class Journal:
             raise
 
     def write(self, **record: Any) -> None:
-        """Add a line of JSON values, whole or not at all.
+        """Append a line of JSON values, all or nothing.
 
         Raises:
-            OSError: The disk has no room for it.
+            OSError: The disk is full.
         """
         line = json.dumps({"time": now(), **record}).encode() + b"\n"
         if os.write(self._descriptor, line) < len(line):
@@ -88,24 +88,24 @@ class Journal:
         self._size += len(line)
 
     def file(self, name: str) -> Path:
-        """Where to put the artifact `name`, before a line names it."""
+        """The path for the artifact `name`, which must be written before a line names it."""
         path = self.folder / "files" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def close(self) -> None:
-        """Say that the run has ended."""
+        """Mark the run as ended."""
         os.close(self._descriptor)
         self._lock.release()
 
 
 def waiting() -> list[Path]:
-    """The folders of all runs that MLflow lacks or has in part, oldest first."""
+    """The folders of all runs that are not completely delivered, oldest first."""
     return sorted(journal.parent for journal in (repo_root() / OUTBOX).glob(f"*/{JOURNAL}"))
 
 
 def is_running(folder: Path) -> bool:
-    """Whether the stage that writes this journal is still alive."""
+    """Whether the stage that writes this journal is still running."""
     try:
         with FileLock(folder / LOCK, timeout=0):
             return False
@@ -130,11 +130,11 @@ def read(folder: Path, position: int, limit: int) -> list[tuple[dict[str, Any], 
 
     Args:
         folder: The run's.
-        position: The byte to begin with.
-        limit: The most lines to read.
+        position: The byte to start at.
+        limit: Maximum number of lines.
 
     Returns:
-        Each line with the position after it, but for a line that is still being written. A damaged one is empty.
+        Each complete line with the position after it. A damaged line is {}.
     """
     records = []
     with (folder / JOURNAL).open("rb") as file:
@@ -152,6 +152,6 @@ def read(folder: Path, position: int, limit: int) -> list[tuple[dict[str, Any], 
 
 
 def remove(folder: Path) -> None:
-    """Remove a run that has been delivered, its journal first, so that nobody delivers half of what is left."""
+    """Remove a delivered run, its journal first, so that no sender delivers it again in part."""
     (folder / JOURNAL).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)

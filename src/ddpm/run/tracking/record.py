@@ -1,15 +1,15 @@
-"""What a stage logs: one run in MLflow for a run of the pipeline, with a child run for each stage.
+"""Logging of a stage: one MLflow run for each run of the pipeline, with a child run for each stage.
 
 A stage only writes to a file (`outbox`). Another process, its sender (`sender`, `delivery`), reads the file and calls
-MLflow (`store`). MLflow's asynchronous logging, or one sending at the end, would be less code but would not do, because
+MLflow (`store`). MLflow's asynchronous logging, or uploading at the end, would be less code but is not enough:
 
-- a stage must not wait for MLflow, nor fail or change its result with it. In the stage's own process importing mlflow
-  takes 6 seconds of a core, logging a step 0.4 ms, and the thread of the queue competes with the training;
-- what MLflow cannot take now must arrive later, and once. Asynchronous logging fails if the server is not there to
-  begin with, and loses a request that fails later;
-- a stage that is killed must keep what it has logged, and show as KILLED. Of 1000 steps logged asynchronously, MLflow
-  had 8 after SIGKILL, and showed the run as RUNNING for ever;
-- curves must be there while a model trains, which takes hours in some recipes. One sending at the end has none.
+- A stage must not wait for MLflow, and MLflow's failures must not affect it or its results. In the stage's own process,
+  importing mlflow takes 6 seconds of a core, logging a step 0.4 ms, and the queue's thread competes with the training.
+- What cannot be logged now must be delivered later, exactly once. Asynchronous logging fails if the server is down at
+  the start, and loses requests that fail later.
+- A stage that is killed must keep its log, and show as KILLED. Of 1000 steps logged asynchronously, MLflow had 8 after
+  SIGKILL, and showed the run as RUNNING for ever.
+- Curves must be visible during training, which takes hours in some recipes. Uploading at the end would show none.
 """
 
 import json
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 KEPT = f"warning: MLflow fails, so this stage is kept in {OUTBOX} until `make send`:"
 REFUSED = "warning: MLflow rejected a part of this stage:"
 LOST = "warning: a part of this stage could not be logged:"
-PREVIEW_PIXELS = 256  # the longer side of the small picture that MLflow's pages show
-NOTE = "mlflow.note.content"  # the tag that MLflow shows as a run's description, of which it folds all but 100 pixels
-STRIP, STRIP_PIXELS = "strip.png", (480, 92)  # across the middle of the samples' picture
+PREVIEW_PIXELS = 256  # the longer side of the thumbnails on MLflow's pages
+NOTE = "mlflow.note.content"  # the tag of a run's description, which MLflow folds to 100 pixels
+STRIP, STRIP_PIXELS = "strip.png", (480, 92)  # the middle of the samples' picture
 NO_HEADLINES = "No headline metrics: stage `summary` has not run. It runs last, and only if its inputs have changed."
 Images = Float[Tensor, "b c h w"]
 P = ParamSpec("P")
@@ -56,14 +56,14 @@ P = ParamSpec("P")
 
 @contextmanager
 def stage_run(stage: str, params: Mapping[str, Any]) -> Iterator["Run"]:
-    """Record the work of a block as a stage's run: FINISHED in the end, or FAILED if the block raises.
+    """Log a block as a stage's run, with status FINISHED, or FAILED if the block raises.
 
     Args:
         stage: Its name.
         params: Logged with dotted keys.
 
     Yields:
-        The run, for what is logged on the way.
+        The run.
     """
     run, status = Run(), "FAILED"
     try:
@@ -77,18 +77,18 @@ def stage_run(stage: str, params: Mapping[str, Any]) -> Iterator["Run"]:
 def log_images(
     img: Images, noised: Images, noise: Images, noise_pred: Images, reconstructed: Images, num_images: int = 3
 ) -> list["mlflow.Image"]:
-    """Pictures of what a network was given and made of it, for `mlflow.log_image`.
+    """Pictures of a network's inputs, predictions and reconstructions, for `mlflow.log_image`.
 
     Args:
-        img: Images, on the scale of the network like all arguments.
-        noised: The same with noise.
+        img: Normalised images; all arguments are on their scale.
+        noised: The noised images.
         noise: The noise.
-        noise_pred: The noise that the network predicts.
+        noise_pred: The predicted noise.
         reconstructed: The images that follow from it.
-        num_images: The most pictures to return.
+        num_images: Maximum number of pictures.
 
     Returns:
-        For each image its row of `ddpm.images.reconstruction_grid`.
+        For each image, its row of `ddpm.images.reconstruction_grid`.
     """
     import mlflow
 
@@ -97,7 +97,7 @@ def log_images(
 
 
 def _cannot_fail(method: Callable[Concatenate["Run", P], None]) -> Callable[Concatenate["Run", P], None]:
-    """Turn the first error of a run into a line on stderr, and later ones into nothing."""
+    """Print the first error of a run on stderr as one line, and ignore later ones."""
 
     @wraps(method)
     def call(self: "Run", /, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -112,7 +112,7 @@ def _cannot_fail(method: Callable[Concatenate["Run", P], None]) -> Callable[Conc
 
 
 class Run:
-    """The record of a stage, or of nothing until it is started. No method raises or waits."""
+    """The log of a stage; nothing is logged until it is started. No method raises or waits."""
 
     _journal: Journal | None = None
     _sender: Sender | None = None
@@ -120,7 +120,7 @@ class Run:
 
     @_cannot_fail
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Log numbers of a training step, or of step 0."""
+        """Log metrics of a training step, or of step 0."""
         if self._journal:
             self._journal.write(metrics={key: float(value) for key, value in metrics.items()}, step=step)
 
@@ -134,7 +134,7 @@ class Run:
             picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
             small = picture.copy()
             small.thumbnail((PREVIEW_PIXELS, PREVIEW_PIXELS))
-            # The names by which MLflow's pages find key and step.
+            # MLflow's pages read key and step from these names.
             name = f"images/{key.replace('/', '~')}+step+{step}+timestamp+{now()}+{uuid4()}"
             for artifact, shown in ((f"{name}.png", picture), (f"{name}+compressed.webp", small)):
                 shown.save(self._journal.file(artifact))
@@ -164,7 +164,7 @@ class Run:
 
     @_cannot_fail
     def summarize(self, metrics: Mapping[str, float], picture: Path) -> None:
-        """Log to the run of the whole pipeline, so that experiments can be compared, sorted and found by it.
+        """Log to the run of the whole pipeline, by which experiments can be compared, sorted and searched.
 
         Args:
             metrics: The headline metrics.
@@ -209,33 +209,33 @@ class Run:
             tags=tags | {"dvc.stage": os.environ.get("DVC_STAGE", stage)},
             params={key: str(value) for key, value in flatten(params)},
         )
-        # Alone: MLflow refuses another value of a param that it has, and all that comes with it.
+        # Separately: MLflow rejects a new value of an existing param, with the whole request.
         own = main_params() | changed_params()
         self._journal.write(of_parent=True, params={key: str(value) for key, value in own.items()})
         self._sender = Sender(self._journal.folder)
 
     @_cannot_fail
     def _log_stages(self, own: dict[str, str]) -> None:
-        """Log to the run of the whole pipeline what each of its stages has written, this one and those before."""
+        """Log the outputs of this stage and those before to the run of the whole pipeline."""
         if self._journal and (stages := outputs_of_stages(self._stage, own)):
             self._journal.write(of_parent=True, stages=stages)
 
     @_cannot_fail
     def _end(self, status: str) -> None:
-        """End the record, and wait until its sender is through or gives up."""
+        """End the log, and wait until its sender has finished or given up."""
         if self._journal:
             try:
                 self._log_stages(self._outputs if status == "FINISHED" else {})
                 self._journal.write(end=status)
             finally:
                 self._journal.close()
-                delivered, said = self._sender.finish() if self._sender else (False, "its sender cannot be started")
+                delivered, said = self._sender.finish() if self._sender else (False, "its sender could not be started")
                 if said:
                     print(REFUSED if delivered else KEPT, said, file=sys.stderr)
 
 
 def how_to_repeat() -> str:
-    """The commands that repeat this run, in Markdown: its commit, and the parameters that differ from it."""
+    """The commands that repeat this run, in Markdown: its commit, and the params that differ from it."""
     params, commit = changed_params(), _git("rev-parse", "HEAD")
     values = (f"-S {shlex.quote(f'{key}={_spell(value)}')}" for key, value in params.items())
     commands = [f"git checkout {commit}"] if commit else []
@@ -245,7 +245,7 @@ def how_to_repeat() -> str:
 
 
 def _shown(picture: str) -> str:
-    """An artifact of the run, as a picture in its description."""
+    """Markdown of an artifact of the run as a picture in its description."""
     return f"![samples](get-artifact?path={picture}&run_uuid={RUN_ID})"
 
 
@@ -254,7 +254,7 @@ def _spell(value: Any) -> str:
 
 
 def _tags() -> dict[str, str]:
-    """Who runs which code for which experiment. What is unknown is left out."""
+    """Tags for the user, the code and the experiment, without unknown values."""
     commit = _git("rev-parse", "HEAD")
     changed = _git("--no-optional-locks", "status", "--porcelain", "--", str(source_folder()), "stages")
     tags = {
@@ -269,7 +269,7 @@ def _tags() -> dict[str, str]:
 
 
 def _git(*arguments: str) -> str:
-    """What git says about the working folder; empty without git or a repository."""
+    """The output of git for the working folder; empty without git or a repository."""
     try:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=5).stdout.strip()
     except (OSError, subprocess.SubprocessError):
@@ -277,6 +277,6 @@ def _git(*arguments: str) -> str:
 
 
 def _keep(path: Path, kept: Path) -> None:
-    """Copy a file, whole or not at all."""
+    """Copy a file atomically."""
     with atomic_path(kept) as temporary:
         shutil.copyfile(path, temporary)

@@ -1,7 +1,7 @@
-"""A stage's line to its sender, the process that delivers journals to MLflow.
+"""A stage's connection to its sender, the process that delivers journals to MLflow.
 
-All stages of one `dvc` share a sender, because importing mlflow takes seconds. It listens on a socket. A stage that
-connects names its journal, and keeps the connection open as long as it works.
+All stages of one `dvc` share a sender, because importing mlflow takes seconds. It listens on a socket. A stage
+connects, sends the path of its journal, and keeps the connection open while it runs.
 """
 
 import hashlib
@@ -19,14 +19,14 @@ from ddpm.run.invocation import dvc_process
 from ddpm.run.root import repo_root
 from ddpm.run.tracking.outbox import tracking_uri
 
-LONGEST = 60  # bytes of a path to temporary files
+LONGEST = 60  # maximum length of the path of the temporary folder, in bytes
 
 
 class Sender:
-    """The sender of a journal. It notices by itself when this process ends, in whatever way."""
+    """The sender of a journal. It detects by itself when this process ends, however it ends."""
 
     def __init__(self, folder: Path) -> None:
-        """Find the sender of this dvc, or of this process if there is no dvc, or start it.
+        """Connect to the sender of this dvc, or of this process if there is no dvc; start it if needed.
 
         Args:
             folder: The journal's.
@@ -39,19 +39,19 @@ class Sender:
         self._line = socket(AF_UNIX)
         try:
             self._line.connect(str(address))
-        except OSError:  # none has been started, or it gave up
+        except OSError:  # not started yet, or it gave up
             _start(address, owner)
             self._line.connect(str(address))
         self._line.sendall(f"{folder}\n".encode())
 
     def finish(self) -> tuple[bool, str]:
-        """Wait until the journal is delivered, or the sender gives it up.
+        """Wait until the journal is delivered, or the sender gives up.
 
         Returns:
-            Whether all of it has been delivered, and what the sender has to say.
+            Whether all of it was delivered, and the sender's message.
         """
         answer = ""
-        with self._line, suppress(OSError):  # a sender that was killed may leave the line broken, not only empty
+        with self._line, suppress(OSError):  # a killed sender may leave the connection broken
             self._line.shutdown(SHUT_WR)
             answer = self._line.makefile().read()
         delivered, said = json.loads(answer) if answer else (False, "its sender has ended")
@@ -59,7 +59,7 @@ class Sender:
 
 
 def _address(owner: psutil.Process) -> Path:
-    """Where the sender of a process listens: a short path, for a socket's has at most 103 bytes on some systems."""
+    """Where the sender of a process listens: a short path, as sockets allow only 103 bytes on some systems."""
     place = gettempdir() if len(gettempdir()) <= LONGEST else "/tmp"
     folder = Path(place) / f"ddpm-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -70,7 +70,7 @@ def _address(owner: psutil.Process) -> Path:
 
 
 def _start(address: Path, owner: psutil.Process) -> None:
-    """Start a sender. It is given a socket that listens already, so that nobody has to wait until it is up."""
+    """Start a sender with a socket that already listens, so that stages need not wait until it is up."""
     address.unlink(missing_ok=True)
     with socket(AF_UNIX) as listener:
         listener.bind(str(address))
@@ -78,5 +78,5 @@ def _start(address: Path, owner: psutil.Process) -> None:
         listener.set_inheritable(True)
         command = sys.executable, "-m", "ddpm.run.tracking.delivery", str(listener.fileno()), str(owner.pid)
         silent = [(os.POSIX_SPAWN_OPEN, stream, os.devnull, os.O_RDWR, 0) for stream in range(3)]
-        # Not `subprocess`, which wants to see the end of what it starts. Ctrl-C is meant for the stage alone.
+        # Not `subprocess`, which waits for its children. Ctrl-C is meant for the stage only.
         os.posix_spawn(sys.executable, command, os.environ, file_actions=silent, setpgroup=0)

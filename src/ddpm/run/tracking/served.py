@@ -1,7 +1,7 @@
-"""A trained network as MLflow serves it: a sampler, which answers a request with images.
+"""A trained network served by MLflow: a sampler, which responds to a request with images.
 
-MLflow runs this file where it loads the model, with a copy of the package beside it. It would take type hints of
-`predict` for the schema of requests, which is stated elsewhere (`model_registry.signature`).
+MLflow runs this file where it loads the model, with a copy of the package next to it. `predict` has no type hints:
+MLflow would use them as the schema of requests, which is `model_registry.signature`.
 """
 
 from mlflow.exceptions import MlflowException
@@ -10,7 +10,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 
 class Sampler(PythonModel):
-    """Draws images. Its params are those of `ddpm.sample`, and a seed."""
+    """Samples images. Its params are those of `ddpm.sample`, and a seed."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the network from its safetensors file."""
@@ -23,7 +23,7 @@ class Sampler(PythonModel):
         """Draw images.
 
         Args:
-            context: Not used; MLflow gives it.
+            context: Not used; passed by MLflow.
             model_input: A table of one row; `n` is the number of images.
             params: seed, and sampler, n_steps, spacing, guidance_scale, clip_sample as in `ddpm.sample`. label: a class
                 for all images; None: the model draws its own conditioning.
@@ -32,7 +32,7 @@ class Sampler(PythonModel):
             An array of (n, h, w, c) images with values from 0 to 255, uint8.
 
         Raises:
-            MlflowException: `n` or a param is not allowed; the message says what is.
+            MlflowException: `n` or a param is not allowed; the message lists what is.
         """
         import torch
 
@@ -50,7 +50,7 @@ class Sampler(PythonModel):
         try:
             images = sample(self._model, n, generator=stream, labels=labels, **said, **options)
         except ValueError as error:
-            raise MlflowException.invalid_parameter_value(str(error)) from None  # else MLflow hides the message
+            raise MlflowException.invalid_parameter_value(str(error)) from None  # otherwise MLflow hides the message
         return to_uint8(denormalize_img(torch.as_tensor(images))).permute(0, 2, 3, 1).numpy()
 
 

@@ -1,7 +1,7 @@
-"""The experiment in MLflow, as a sender sees it: every call may be repeated.
+"""The experiment in MLflow, for senders: every call is idempotent.
 
-A sender may be killed between any two calls, and MLflow's answer may be lost. So a run is looked for by a tag before it
-is made, and a param, metric, tag, input or artifact that MLflow has already is stored only once.
+A sender may be killed between any two calls, and MLflow's response may be lost. So a run is searched for by a tag
+before it is created, and params, metrics, tags, inputs and artifacts that are sent again are stored only once.
 """
 
 import json
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-INVOCATION, JOURNAL = "dvc.invocation", "ddpm.journal"  # tags by which a parent and a stage's run are found again
-SETTINGS = {  # read by MLflow; the user's own values win
+INVOCATION, JOURNAL = "dvc.invocation", "ddpm.journal"  # tags that identify a parent and a stage's run
+SETTINGS = {  # read by MLflow; the user's own values take precedence
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the sender itself tries again
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the sender itself retries
 }
-STAGES = "stages.json"  # of a pipeline's run, in the format of `mlflow.log_table`, which would add to what is there
-LINES = 1000  # of a journal, delivered together
+STAGES = "stages.json"  # of a pipeline's run, in the format of `mlflow.log_table`, which would append
+LINES = 1000  # of a journal, per request
 
 
 @dataclass
 class Progress:
-    """How much of a journal is delivered: up to the byte `position`, whose line is of `time`, as the run `run`."""
+    """How much of a journal is delivered, as the run `run`: up to the byte `position`, whose line is from `time`."""
 
     run: str
     parent: str
@@ -46,7 +46,7 @@ class Progress:
 
 
 class Store:
-    """The experiment in MLflow, and what this process has delivered to it."""
+    """The experiment in MLflow, and the progress of this process's deliveries."""
 
     def __init__(self, timeout: int) -> None:
         """Connect.
@@ -55,27 +55,27 @@ class Store:
             timeout: Seconds for a request.
 
         Raises:
-            OSError: Nothing listens; mlflow is not imported then.
-            Exception: MLflow's own.
+            OSError: No server listens; mlflow is not imported then.
+            Exception: Errors of MLflow.
         """
         self.name = without_secrets(tracking_uri())
         self.refused: list[str] = []
         os.environ.update(SETTINGS | {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout)} | os.environ)
         self._client, self._experiment = connect()
         self._progress: dict[Path, Progress] = {}
-        # One sender of this repository at a time, so that they make a parent only once.
+        # One sender of this repository at a time, so that a parent is created only once.
         self._lock = FileLock(repo_root() / outbox.OUTBOX / "sending.lock")
 
     def deliver(self, folder: Path, over: bool) -> None:
-        """Deliver what a journal holds.
+        """Deliver the contents of a journal.
 
         Args:
             folder: The run's.
-            over: Whether its stage has ended: a journal without an end is then that of a stage that was killed.
+            over: Whether its stage has ended; if the journal has no end, the stage was killed.
 
         Raises:
             ValueError: The journal's first line is damaged.
-            Exception: MLflow's own; what has been delivered until then is not delivered again.
+            Exception: Errors of MLflow; what was delivered before is not delivered again.
         """
         from mlflow.exceptions import MlflowException
 
@@ -90,12 +90,12 @@ class Store:
                     else:
                         break
             except MlflowException as error:
-                if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # the store was begun anew, so this run is too
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # the store was recreated, so the run must be too
                     self._progress.pop(folder, None)
                 raise
 
     def monitor(self, folder: Path) -> "SystemMetricsMonitor | None":
-        """Start to log the machine's load to the run of a journal, every ten seconds until `finish` is called."""
+        """Start logging system metrics to the run of a journal, every ten seconds until `finish` is called."""
         from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
@@ -106,7 +106,7 @@ class Store:
         return monitor
 
     def _open(self, folder: Path) -> Progress:
-        """Find the stage's run and its parent, or make them."""
+        """Find or create the stage's run and its parent."""
         head = outbox.head(folder)
         parent = self._found_or_made(INVOCATION, head["parent"])
         own = {**head, "tags": {**head["tags"], "mlflow.parentRunId": parent, JOURNAL: folder.name}}
@@ -121,7 +121,7 @@ class Store:
         return str(self._client.create_run(self._experiment, about["time"], about["tags"], about["name"]).info.run_id)
 
     def _send(self, folder: Path, progress: Progress, records: list[tuple[dict[str, Any], int]]) -> None:
-        """Send params, metrics and tags in one request; then artifacts, inputs and the end in their order."""
+        """Send params, metrics and tags in one request; then artifacts, inputs and the status, in order."""
         for of_parent, run in ((False, progress.run), (True, progress.parent)):
             self._log_batch(run, [record for record, _ in records if bool(record.get("of_parent")) == of_parent])
         for record, position in records:
@@ -156,7 +156,7 @@ class Store:
         ]
         batch = metrics, params, [RunTag(*pair) for pair in tags.items()]
         if any(batch) and not self._took(lambda: self._client.log_batch(run, *batch, synchronous=True), len(records)):
-            for record in records if len(records) > 1 else ():  # all but the one that MLflow does not take
+            for record in records if len(records) > 1 else ():  # all except the one that MLflow rejects
                 self._log_batch(run, [record])
 
     def _log_artifact(self, run: str, path: Path, name: str) -> None:
@@ -173,7 +173,7 @@ class Store:
         self._took(lambda: self._client.log_inputs(run, [DatasetInput(dataset)]))
 
     def _log_stages(self, parent: str, outputs: Mapping[str, Mapping[str, str] | None]) -> None:
-        """Write a table of all stages, each with the run that made its outputs."""
+        """Write a table of all stages, each with the run that wrote its outputs."""
         runs = {run.info.run_name: run.info.run_id for run in self._below(parent)}
         rows = []
         for stage, written in outputs.items():
@@ -186,7 +186,7 @@ class Store:
         self._client.set_tag(parent, "mlflow.loggedArtifacts", json.dumps([{"path": STAGES, "type": "table"}]))
 
     def _maker(self, outputs: Mapping[str, str]) -> str:
-        """The first run that has written all these outputs, by their MD5s; "" if this store has none."""
+        """The first run with all these outputs, by their MD5s; "" if this store has none."""
         query = " and ".join(f"tags.`output.{path}` = '{md5}'" for path, md5 in outputs.items())
         found = query and self._client.search_runs(
             [self._experiment], query, max_results=1, order_by=["attributes.start_time ASC"]
@@ -200,7 +200,7 @@ class Store:
             self.refused.append(f"{path} is missing")
 
     def _took(self, call: Callable[[], object], parts: int = 1) -> bool:
-        """Whether MLflow took what was sent: not if it never will, because a value is not allowed, or it is too old."""
+        """Whether MLflow accepted the data. False if it never will: a value is not allowed, or it is too old."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -214,14 +214,14 @@ class Store:
         return True
 
     def _finish(self, folder: Path, status: str, ended: int) -> None:
-        """Close the run; with the last run that is open, its parent too."""
+        """Close the run, and its parent if no other run is open."""
         progress = self._progress.pop(folder)
         self._client.set_terminated(progress.run, status, ended)
         self._settle(progress.parent)
         outbox.remove(folder)
 
     def _settle(self, parent: str) -> None:
-        """Set a parent's status: RUNNING while one of its stages is, FAILED if one of them failed, else FINISHED."""
+        """Set a parent's status: RUNNING while a stage is, FAILED if a stage failed, else FINISHED."""
         stages = [run.info for run in self._below(parent)]
         statuses = {stage.status for stage in stages}
         if "RUNNING" in statuses:
