@@ -47,7 +47,7 @@ def test_only_the_experiments_that_are_asked_for():
     assert list(chosen(TABLE, ["bold-name", "main"])) == ["bold-name", "main"]
     assert "fid" in shown(chosen(TABLE, ["bold-name", "main"]))
     assert "lr" not in shown(chosen(TABLE, ["bold-name", "main"]))
-    with pytest.raises(UserError, match="'odd-name' is not an experiment; there are: workspace, main, bold-name"):
+    with pytest.raises(UserError, match="'odd-name' is not an experiment; available: workspace, main, bold-name"):
         chosen(TABLE, ["main", "odd-name"])
 
 

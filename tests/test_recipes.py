@@ -54,7 +54,7 @@ def test_a_recipe_is_what_dvc_makes_of_it(name, tmp_path, monkeypatch):
 def test_a_name_that_is_none_lists_the_recipes():
     done = words("curse")
     assert done.returncode == 1
-    assert done.stderr == f"recipes: 'curse' is not a recipe; there are: {', '.join(sorted(NAMES))}\n"
+    assert done.stderr == f"recipes: 'curse' is not a recipe; available: {', '.join(sorted(NAMES))}\n"
 
 
 @pytest.mark.parametrize("names", [[], ["fast", "few"]])

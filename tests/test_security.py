@@ -190,7 +190,7 @@ def test_the_password_of_a_server_does_not_reach_the_screen(monkeypatch, tmp_pat
     assert SECRET.encode() not in kept
     assert b"someone" not in kept
     shown = "".join(capfd.readouterr())
-    assert "warning: MLflow fails" in shown
+    assert "warning: MLflow failed" in shown
     assert "127.0.0.1" in shown
     assert SECRET not in shown
     assert "someone" not in shown

@@ -52,7 +52,7 @@ def chosen(found: Table, names: Sequence[str]) -> Table:
         UserError: There is no experiment of that name. The message lists the existing ones.
     """
     if unknown := [name for name in names if name not in found]:
-        raise UserError(f"{unknown[0]!r} is not an experiment; there are: {', '.join(found)}")
+        raise UserError(f"{unknown[0]!r} is not an experiment; available: {', '.join(found)}")
     return {name: found[name] for name in names} if names else found
 
 

@@ -26,8 +26,8 @@ def main() -> None:
     parser.add_argument("mask", type=Path, help="a picture of that size: white where to inpaint")
     parser.add_argument("folder", type=Path, help="output folder; it is created if it does not exist")
     parser.add_argument("-n", type=int, default=4, help="number of different results (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
-    parser.add_argument("--caption", help="such as 'a dark dress', for a network that takes captions")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the noise (%(default)s)")
+    parser.add_argument("--caption", help="such as 'a dark dress', if the network takes captions")
     parser.add_argument("--n-steps", type=int, help="steps of Algorithm 2 (all)")
     parser.add_argument("--guidance-scale", type=float, default=1.0, help="(%(default)s)")
     with mistakes_in_one_line("fill", MEMORY_HINT):

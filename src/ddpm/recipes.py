@@ -28,7 +28,7 @@ def load(name: str) -> dict[str, Any]:
     if not names:
         raise UserError(f"there is no {FOLDER}/*.yaml here; run it at the top of the repository")
     if name not in names:
-        raise UserError(f"{name!r} is not a recipe; there are: {', '.join(names)}")
+        raise UserError(f"{name!r} is not a recipe; available: {', '.join(names)}")
     values: dict[str, Any] = load_yaml(path := FOLDER / f"{name}.yaml")
     if not isinstance(values, dict) or not _keys_are_words(values):
         raise UserError(f"{path}: a recipe is sections of keys and values, as in params.yaml")

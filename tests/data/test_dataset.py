@@ -73,7 +73,7 @@ def test_a_data_set_must_be_as_it_is_declared(monkeypatch, declared):
     name, source = data().name, data().source
     monkeypatch.setitem(DATASETS._entries, name, DatasetSource(*declared, source.load))
     params = data()
-    with pytest.raises(UserError, match=rf"{DATASETS.module(params.name)}: it has loaded .*; its DatasetSource says"):
+    with pytest.raises(UserError, match=rf"{DATASETS.module(params.name)}: it loaded .*; its DatasetSource declares"):
         split(params)
 
 

@@ -18,11 +18,11 @@ from ddpm.run.yaml import load_yaml
     [
         (
             {"train_inpaint": {"conditioning": "caption"}},
-            r"train_inpaint\.conditioning is caption; it must be one that",
+            r"train_inpaint\.conditioning is caption; it must provide a caption and a hole",
         ),
         (
             {"train_base": {"conditioning": None}},
-            r"train_base\.conditioning is None; it must be one that gives a caption",
+            r"train_base\.conditioning is None; it must provide a caption",
         ),
         ({"train_inpaint": {"inpainting": {"width": 32}}}, r"inpainting\.width is 32; in train_base it is 64"),
         ({"train_inpaint": {"unet": {"channels": 32}}}, r"train_inpaint\.unet differs from train_base\.unet"),

@@ -55,7 +55,7 @@ def check():
         (
             {"train_autoencoder.factor": 8, "train_latent.unet.dim_mults": [1, 2, 4]},
             {"train_autoencoder.factor": 8, "train_latent.unet.dim_mults": [1, 2, 4, 8, 8]},
-            "train_latent: image size is 4x4; patch_size 1 and 5 dim_mults take heights and widths of at least 8",
+            "train_latent: image size is 4x4; patch_size 1 and 5 dim_mults need heights and widths of at least 8",
         ),
         ({}, {"train_latent.flip": True}, "train_latent.flip is true; latents are not images, so it must be false"),
         ({}, {"train_latent.max_shift": 1}, "train_latent.max_shift is 1; latents are not images, so it must be 0"),

@@ -161,7 +161,7 @@ def test_a_bad_server_changes_no_bit(project, fault, monkeypatch, capfd):
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, call, dead)
         assert run(*TRAIN) == 0
-    assert capfd.readouterr().err.count("MLflow fails, so this stage is kept") == 1
+    assert capfd.readouterr().err.count("MLflow failed, so this stage is kept") == 1
     assert contents(project) == before
     assert delivery.send() == 0
     _, [stage] = runs()

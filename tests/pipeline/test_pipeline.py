@@ -73,8 +73,8 @@ def test_force_runs_a_stage_again_to_the_same_hashes(clones):
 
 
 def test_tracking_that_fails_says_so_once_a_stage(clones):
-    assert clones[1].output.count("MLflow fails, so this stage is kept") == len(TRACKED)
-    assert "MLflow fails" not in clones[0].output
+    assert clones[1].output.count("MLflow failed, so this stage is kept") == len(TRACKED)
+    assert "MLflow failed" not in clones[0].output
 
 
 def test_one_parent_run_and_a_child_a_stage(clones):

@@ -115,7 +115,7 @@ def said(answer) -> str:
 @pytest.mark.parametrize(
     ("path", "words", "says"),
     [
-        ("/draw", {"network": "blue"}, "network is 'blue'; there are: grey, colour, labels, clusters"),
+        ("/draw", {"network": "blue"}, "network is 'blue'; available: grey, colour, labels, clusters"),
         ("/draw", {}, "draw: network is missing"),
         ("/draw", {"network": "grey", "colour": 1}, "draw: colour is not a parameter"),
         ("/draw", {"network": "grey", "n_steps": 21}, "n_steps is 21; it must be in 1..20"),
@@ -163,7 +163,7 @@ def test_the_page_is_told_what_can_be_chosen(server, tmp_path, monkeypatch):
     assert found["colour"] == {"img_shape": [3, 8, 12], "max_steps": T, "classes": [], "guided": False}
     assert found["labels"] == {"img_shape": [3, 8, 12], "max_steps": T, "classes": ["0", "1", "2"], "guided": True}
     assert (found["clusters"]["classes"], found["clusters"]["guided"]) == ([], True)
-    assert "there are: grey" in said(ask(server, "/network?none"))
+    assert "available: grey" in said(ask(server, "/network?none"))
 
 
 def test_it_listens_on_this_machine_only(server):

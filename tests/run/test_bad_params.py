@@ -139,7 +139,7 @@ def with_values(**changes):
         ({"train_unet__unet__groups": 7}, "train_unet: channels is 64; it must be a multiple of groups, 7"),
         (
             {"train_unet__unet__dim_mults": [1, 1, 1, 1, 1, 1]},
-            "train_unet: image size is 28x28; patch_size 2 and 6 dim_mults take heights and widths of at least 32",
+            "train_unet: image size is 28x28; patch_size 2 and 6 dim_mults need heights and widths of at least 32",
         ),
         (
             {"train_unet__unet__dim_mults": [1, 64]},

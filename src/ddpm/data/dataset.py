@@ -203,7 +203,7 @@ def split(params: Data) -> dict[str, ImageDataset]:
         declared = n, source.img_shape, source.class_names
         if isinstance(DATASETS[params.name], DatasetSource) and loaded != declared:
             where = DATASETS.module(params.name) if params.path is None else f"{PARAMS}: data.path is {params.path}"
-            raise UserError(f"{where}: it has loaded {loaded}; its DatasetSource says {declared}")
+            raise UserError(f"{where}: it loaded {loaded}; its DatasetSource declares {declared}")
     try:
         n_train, n_held_out = params.sizes(len(train))
     except ValueError as error:

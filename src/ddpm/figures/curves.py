@@ -21,7 +21,7 @@ BY_TIMESTEP = {
 }
 OBJECTIVE = {
     "simple": "Equation 14, the mean squared error of the predicted {}: lower is better. "
-    "The training loss fluctuates because each batch has other images, timesteps and noise.",
+    "The training loss fluctuates because each batch has different images, timesteps and noise.",
     "bound": "Training: the variational bound without L_T, in bits/dim. Evaluation: the mean squared error of the "
     "predicted {}, equation 14.",
     "x0": "Training: the mean squared error of the image. Evaluation: that of the predicted {}, equation 14.",

@@ -218,7 +218,7 @@ def edits(inputs: Dalle2) -> Figure:
 @TOPIC.figure(
     caption="Precision against recall as the decoder's guidance grows, with the prior's embeddings and with captions "
     "only (figures 9 and 10 of the paper).",
-    alt="Curves of precision against recall, with guidance scales beside their points",
+    alt="Curves of precision against recall, with guidance scales next to the points",
 )
 def guidance(inputs: Dalle2) -> Figure:
     return frontier(inputs.sweep, IN_WORDS)

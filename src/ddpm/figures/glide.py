@@ -103,7 +103,7 @@ def inpainting(inputs: Glide) -> Figure:
 
 @TOPIC.figure(
     caption="Precision against recall with classifier-free guidance and with CLIP guidance (figure 6 of the paper).",
-    alt="Two curves of precision against recall, with guidance scales beside their points",
+    alt="Two curves of precision against recall, with guidance scales next to the points",
 )
 def guidance(inputs: Glide) -> Figure:
     return frontier(inputs.sweep, {method: f"{method} guidance" for method in ("classifier-free", "CLIP")})

@@ -33,7 +33,7 @@ def listening(port: int, networks: Networks) -> Server:
     for candidate in range(max(port, 0), min(port + TRIES, 2**16)):
         with suppress(OSError):  # taken, or reserved for root
             return Server(candidate, networks)
-    raise UserError(f"port is {port}; no port from there on is free, try another from 1024 to {2**16 - TRIES}")
+    raise UserError(f"port is {port}; no port from there on is free; use one from 1024 to {2**16 - TRIES}")
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _network(self, name: str) -> DiffusionModel:
         if name not in self.server.networks:
-            raise UserError(f"network is {name!r}; there are: {', '.join(self.server.networks)}")
+            raise UserError(f"network is {name!r}; available: {', '.join(self.server.networks)}")
         return self.server.networks[name]()
 
     def _draw(self, kind: type[Request], words: bytes) -> None:

@@ -27,7 +27,7 @@ from ddpm.training.params import Training
 from ddpm.training.quartiles import means, named
 from ddpm.training.steps import total_steps
 
-TOO_SHORT = "training takes %d steps, fewer than warmup_steps, %d: the learning rate does not reach lr; raise epochs"
+TOO_SHORT = "training takes %d steps, fewer than warmup_steps, %d: the learning rate does not reach lr; increase epochs"
 Reader = Callable[[Step], None]
 
 

@@ -21,7 +21,7 @@ FOLDER = "init"  # for files that params.yaml names: a dependency of stage `chec
 def _a_file(name: str) -> str:
     there = sorted(path.name for path in from_root(FOLDER).glob("*.safetensors"))
     if name not in there:
-        raise ValueError(f"{name!r} is not a model file in the folder {FOLDER}; it has: {', '.join(there) or 'none'}")
+        raise ValueError(f"{name!r} is not a model file in {FOLDER}; available: {', '.join(there) or 'none'}")
     return name
 
 

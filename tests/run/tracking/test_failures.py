@@ -61,7 +61,7 @@ def test_without_a_store_the_work_goes_on_after_one_warning(store, tmp_path, mon
     assert took < 10  # twice the 3 s timeout, and room for a busy machine
     errors = capfd.readouterr().err.splitlines()
     assert len(errors) == 1
-    assert errors[0].startswith("warning: MLflow fails, so this stage is kept")
+    assert errors[0].startswith("warning: MLflow failed, so this stage is kept")
     [folder] = waiting()
     assert len(read(folder, 0, 9999)) == 2003  # the run, its parent's params, its metrics and its end
 

@@ -100,7 +100,7 @@ def test_another_takes_the_place_of_a_sender_that_died(start):
     [first] = senders()
     first.send_signal(signal.SIGKILL)
     errors = end(process)
-    assert errors.count("MLflow fails, so this stage is kept") == 1
+    assert errors.count("MLflow failed, so this stage is kept") == 1
     assert "its sender has ended" in errors
     _, children = runs()  # the next sender brings what the first had left
     assert {run.info.status for run in children} == {"FINISHED"}

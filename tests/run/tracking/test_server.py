@@ -157,7 +157,7 @@ def test_a_training_beside_an_ill_server(server, fault, monkeypatch, capfd):
     [warning] = [
         line for line in capfd.readouterr().err.splitlines() if line.startswith("warning")
     ]  # the server talks too
-    assert warning.startswith("warning: MLflow fails, so this stage is kept")
+    assert warning.startswith("warning: MLflow failed, so this stage is kept")
     assert len(waiting()) == 1
 
     server.broken, server.delay = False, 0.0

@@ -75,7 +75,7 @@ def test_two_clones_write_at_once_and_nothing_is_lost_doubled_or_told(tmp_path):
                     clone.send()  # what ten seconds were too short for
                 server.stop()
         for clone in clones:
-            assert "MLflow fails, so this stage is kept" in clone.said
+            assert "MLflow failed, so this stage is kept" in clone.said
         server.start()
         for clone in clones:
             assert "runs sent" in clone.send()

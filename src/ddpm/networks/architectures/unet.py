@@ -83,7 +83,7 @@ class UnetConfig:
         if height > 2 * self.img_shape[1] or width > 2 * self.img_shape[2]:
             raise ValueError(
                 f"image size is {self.img_shape[1]}x{self.img_shape[2]}; patch_size {self.patch_size} and "
-                f"{len(self.dim_mults)} dim_mults take heights and widths of at least {-(-multiple // 2)}"
+                f"{len(self.dim_mults)} dim_mults need heights and widths of at least {-(-multiple // 2)}"
             )
         for name, divisor in (("groups", self.groups), ("heads", self.heads), ("2 (sines and cosines)", 2)):
             if self.channels % divisor:

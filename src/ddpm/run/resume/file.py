@@ -67,7 +67,7 @@ def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if metadata["digest"] != tensors_sha256(metadata["state"], tensors):
             raise ValueError("its digest does not match")
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise UserError(f"{path}: a damaged state ({error})") from error
+        raise UserError(f"{path}: damaged state ({error})") from error
     return json.loads(metadata["state"]), tensors
 
 

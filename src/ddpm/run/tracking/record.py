@@ -43,7 +43,7 @@ from ddpm.run.tracking.sender import Sender
 if TYPE_CHECKING:
     import mlflow
 
-KEPT = f"warning: MLflow fails, so this stage is kept in {OUTBOX} until `make send`:"
+KEPT = f"warning: MLflow failed, so this stage is kept in {OUTBOX} until `make send`:"
 REFUSED = "warning: MLflow rejected a part of this stage:"
 LOST = "warning: a part of this stage could not be logged:"
 PREVIEW_PIXELS = 256  # the longer side of the thumbnails on MLflow's pages
