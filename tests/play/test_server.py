@@ -127,7 +127,7 @@ def said(answer) -> str:
         ("/draw", {"network": "grey", "options": {"n_samples": 9}}, "options of sampler unipc: none"),
         ("/draw", {"network": "grey", "label": 1}, "labels is given; this model is unconditional"),
         ("/draw", {"network": "labels", "label": 3}, r"labels are \[3\]; allowed: whole numbers 0 to 2"),
-        ("/draw", {"network": "grey", "guidance_scale": 2}, "guidance_scale is 2; this model was not trained"),
+        ("/draw", {"network": "grey", "guidance_scale": 2}, "guidance_scale is 2; this model was trained without"),
         ("/draw", {"network": "grey", "sampler": "ancestral", "options": {"variance": "learned"}}, "learned"),
         ("/draw", [1], "draw: all of it is .*; it should be a section"),
         ("/draw", b"{", "invalid JSON: Expecting"),
