@@ -110,7 +110,7 @@ def markdown(rows: Sequence[Row], rates: Mapping[str, Row]) -> str:
     return "\n\n".join(
         (
             table(("contender", "parameters", "images/s", "set-up, s"), speeds),
-            f"Rates were measured on {rates[OURS]['measured']}: {rates[OURS]['machine']}.",
+            f"Rates were measured on {rates[OURS]['measured'][:10]}: {rates[OURS]['machine']}.",
             summary(ordered(rows), ("contender", "minutes"), SHOWN),
             f"Mean ± standard deviation over the seeds. Real images: {real_images(rows, SHOWN)}.",
         )
