@@ -63,7 +63,7 @@ def test_one_name_is_taken(names):
         [sys.executable, "-m", "ddpm.recipes", *names], cwd=REPO, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (1, "--no-such-recipe\n")
-    assert done.stderr.startswith(f"recipes: '{' '.join(names)}' is not a recipe; there are: ablation, ")
+    assert done.stderr.startswith(f"recipes: '{' '.join(names)}' is not a recipe; available: ablation, ")
 
 
 @pytest.mark.parametrize(

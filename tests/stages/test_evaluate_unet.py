@@ -203,7 +203,7 @@ def test_inceptions_features_are_used_where_its_weights_are(monkeypatch):
 
 def test_weights_of_inception_that_are_not_there_stop_before_any_work(monkeypatch):
     monkeypatch.setattr(evaluate, "LEAST_INCEPTION_SAMPLES", 10)
-    with pytest.raises(UserError, match=r"inception_weights is .*gone.pth: No such file or directory; give the"):
+    with pytest.raises(UserError, match=r"inception_weights is .*gone.pth: No such file or directory; use the"):
         run("evaluate_unet", FEW | {"inception_weights": "gone.pth"})
     assert not REPORTS.exists()
 
