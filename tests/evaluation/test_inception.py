@@ -49,9 +49,7 @@ def test_images_are_resized_as_tensorflow_does(shape):
 
 
 def test_weights_that_are_not_there_or_not_the_known_ones_are_one_line(tmp_path):
-    with pytest.raises(
-        UserError, match=KEY + r"\S+gone: No such file or directory; use the path of pt_inception-2015"
-    ):
+    with pytest.raises(UserError, match=KEY + r"\S+gone: No such file or directory; use the path of pt_inception-2015"):
         load_inception(tmp_path / "gone")
     (tmp_path / "other").write_bytes(b"something else")
     with (tmp_path / "as long").open("wb") as file:
