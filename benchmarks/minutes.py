@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 from benchmarks.core.ledger import Ledger, Row, groups
 from benchmarks.core.options import add_work, positive
 from benchmarks.core.peer import EVALUATIONS, PEERS, Peer
-from benchmarks.core.race import DATA, KEY, current, race, samples_of
-from benchmarks.core.rates import Ours, Rates, rate_options
+from benchmarks.core.race import KEY, current, race, samples_of
+from benchmarks.core.rates import DATA, Ours, Rates, rate_options
 from benchmarks.core.report import insert, real_images, summary, table
 from ddpm import recipes
 from ddpm.data.dataset import load_dataset
@@ -73,12 +73,12 @@ def report() -> None:
 def pictures(rows: Sequence[Row], n: int = 24) -> Figure | None:
     """The first samples of each contender after the shortest training, where they are kept."""
     fewest = min(rows, key=lambda row: float(row["minutes"]))["minutes"]
-    found = {row["contender"]: samples_of(row) for row in ordered(rows)[::-1] if row["minutes"] == fewest}
-    kept = {name: path for name, path in reversed(found.items()) if path.exists()}
+    alike = groups([row for row in ordered(rows) if row["minutes"] == fewest], "contender")
+    first = {name: samples_of(seeds[0]) for (name,), seeds in alike}
+    kept = {name: load_tensors(path)["samples"][:n] for name, path in first.items() if path.exists()}
     if not kept:
         return None
-    real = load_dataset(DATA["held_out"]).images[:n]
-    sets = {"real images": real, **{name: load_tensors(path)["samples"][:n] for name, path in kept.items()}}
+    sets = {"real images": load_dataset(DATA["held_out"]).images[:n], **kept}
     return image_table(
         from_uint8(torch.cat(list(sets.values()))),
         n // 2,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.core.options import parser
-from benchmarks.core.rates import machine
+from benchmarks.core.rates import DATA, machine
 from benchmarks.core.report import insert, table
 from ddpm.data.dataset import ImageDataset, load_dataset
 from ddpm.data.order import batches
@@ -85,9 +85,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("others", type=named_file, nargs="*", metavar="NAME=FILE", help="other sets of samples")
     others = options.parse_args().others
-    train, held_out, test = (
-        load_dataset(Path(f"data/images/{name}.safetensors")) for name in ("train", "held_out", "test")
-    )
+    train, held_out, test = (load_dataset(DATA[name]) for name in ("train", "held_out", "test"))
     files = {"samples": Path("samples/unet.safetensors"), **dict(others)}
     sets = {name: load_tensors(path)["samples"] for name, path in files.items()}
     n = min(len(samples) for samples in sets.values())

@@ -240,7 +240,7 @@ def test_a_full_disk_leaves_the_old_files_whole(monkeypatch, capsys):
         (("--seed", "-1"), "draw: seed is -1; it must be from 0 to"),
         (("--seed", "9" * 19), f"draw: seed is {'9' * 19}; it must be from 0 to {2**63 - 1}"),
         (("--label", "9" * 19), f"draw: label is {'9' * 19}; it must be from 0 to 10000"),
-        (("--level", "0.5"), "draw: level is given; it is of the noise in what a model enlarges, so enlarge must"),
+        (("--level", "0.5"), "draw: level is given; it applies only with enlarge, which must"),
         (("--n-steps", "11"), "draw: n_steps is 11; it must be in 1..10"),
         (("--label", "3"), "draw: labels is given; this model is unconditional"),
         (("--caption", "a dark dress"), "draw: captions is given; this model is unconditional"),

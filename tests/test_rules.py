@@ -41,6 +41,10 @@ def with_values(changes):
 
 # Rule, values of other sections that make the case, the key, its last allowed value, its first refused one, and what is
 # said of that.
+NOT_MOVED = (
+    "train_unet.unet.tell_moves is true; no image is moved, so it must be false, or train_unet.flip true, or "
+    "train_unet.max_shift above 0"
+)
 LIMITS = [
     (
         "networks_can_be_built",
@@ -231,18 +235,8 @@ LIMITS = [
         1,
         "train_unet.max_shift is 1; conditioning clusters shows images unchanged, so it must be 0",
     ),
-    *(
-        (
-            "moves_are_made",
-            {"train_unet.unet.tell_moves": True, "train_unet.flip": False, "train_unet.max_shift": 0},
-            key,
-            on,
-            off,
-            "train_unet.unet.tell_moves is true; no image is moved, so it must be false, or train_unet.flip true, or "
-            "train_unet.max_shift above 0",
-        )
-        for key, on, off in (("train_unet.flip", True, False), ("train_unet.max_shift", 1, 0))
-    ),
+    ("moves_are_made", {"train_unet.unet.tell_moves": True}, "train_unet.flip", True, False, NOT_MOVED),
+    ("moves_are_made", {"train_unet.unet.tell_moves": True}, "train_unet.max_shift", 1, 0, NOT_MOVED),
     (
         "conditioning_fits_augmentation",
         {"train_unet.conditioning": "clusters"},

@@ -13,9 +13,9 @@ from torch import Tensor
 from benchmarks.core.experiments import Experiment, Values, collect, digest, keep_output, params_with, settings
 from benchmarks.core.ledger import KEPT, Ledger, Row, latest
 from benchmarks.core.peer import BATCH, Peer, passes
-from benchmarks.core.rates import Ours, Rates, of_length, steps_in
+from benchmarks.core.rates import DATA, Ours, Rates, of_length, steps_in
 from ddpm import recipes
-from ddpm.data.dataset import SPLITS, ImageDataset, load_dataset
+from ddpm.data.dataset import ImageDataset, load_dataset
 from ddpm.evaluation.evaluate import all_scores, as_metrics, compare
 from ddpm.images import to_uint8
 from ddpm.run.compute import Compute
@@ -24,7 +24,6 @@ from ddpm.run.seeding import derive_seed
 
 STAGES = "train_unet", "sample_unet", "evaluate_unet"
 KEY = "contender", "settings", "judge", "minutes", "seed", "n_steps"
-DATA = {split: Path(f"data/images/{split}.safetensors") for split in SPLITS}
 CLASSIFIER, SAMPLES = Path("models/classifier.safetensors"), Path("samples/unet.safetensors")
 
 

@@ -31,17 +31,18 @@ from benchmarks.core.clock import Clock
 from benchmarks.core.experiments import Values, params_with, settings
 from benchmarks.core.ledger import Ledger, Row
 from benchmarks.core.options import count, parser, positive
-from ddpm.data.dataset import ImageDataset, load_dataset
+from ddpm.data.dataset import SPLITS, ImageDataset, load_dataset
 from ddpm.errors import UserError
 from ddpm.run.compute import set_up
 from ddpm.run.processes import cores, of_first, rank, together
 from ddpm.run.resume.state import TrainingState
 from ddpm.run.seeding import derive_seed
+from ddpm.run.stage import mistakes_in_one_line
 from ddpm.training.loop import start_training, training_steps
 from ddpm.training.train_model import TrainModel, build_model, examples
 
 WARM_UP = 2  # uncounted steps, in which memory is allocated and kernels are chosen
-TRAIN = Path("data/images/train.safetensors")
+DATA = {split: Path(f"data/images/{split}.safetensors") for split in SPLITS}
 Started = tuple[TrainingState, Iterator[object]]  # a training state, and an iterator that takes its remaining steps
 Measured = tuple[float, float, int]  # seconds until the end of the first step, seconds per later step, parameters
 
@@ -201,10 +202,11 @@ def main() -> None:
     options.add_argument("--seconds", type=positive, default=15.0)
     asked = options.parse_args()
     with together(1, 1024):
-        found = measure_once(Ours("ours", asked.changes), load_dataset(TRAIN), asked.seconds)
+        found = measure_once(Ours("ours", asked.changes), load_dataset(DATA["train"]), asked.seconds)
     if not rank():
         print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main()
+    with mistakes_in_one_line("rates"):
+        main()

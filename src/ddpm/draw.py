@@ -22,8 +22,6 @@ from ddpm.sampling.sample import sample
 from ddpm.sampling.sampler import SAMPLERS
 from ddpm.sampling.spacing import SPACINGS
 
-LEVEL = 0.1  # of noise in what is enlarged
-
 
 def main() -> None:
     """Draw what the command line asks for."""
@@ -42,7 +40,7 @@ def main() -> None:
     parser.add_argument("--like", type=Path, help="a picture of the size of its images to draw variations of")
     parser.add_argument("--clip", type=Path, help="the CLIP that embeds that picture")
     parser.add_argument("--enlarge", type=Path, help="a super-resolution network, applied to the model's samples")
-    parser.add_argument("--level", type=float, help=f"noise level of its input, 0 to 1 ({LEVEL})")
+    parser.add_argument("--level", type=float, help=f"noise level of its input, 0 to 1 ({cascade.LEVEL})")
     with mistakes_in_one_line("draw", MEMORY_HINT):
         draw(**vars(parser.parse_args()))
 
@@ -76,7 +74,7 @@ def draw(
         like: The file of a picture to draw variations of; None for none.
         clip: The file of the CLIP that embeds this picture.
         enlarge: The file of a super-resolution network; None to keep the model's samples.
-        level: As in `ddpm.sampling.cascade.enlarge`; None: LEVEL.
+        level: As in `ddpm.sampling.cascade.enlarge`; None: its default.
         options: Of `ddpm.sample`, for both networks.
 
     Raises:
@@ -88,9 +86,7 @@ def draw(
     labels = None if label is None else torch.full((n,), label)
     try:
         if level is not None and larger is None:
-            raise ValueError(
-                "level is given; it is of the noise in what a model enlarges, so enlarge must be given too"
-            )
+            raise ValueError("level is given; it applies only with enlarge, which must be given too")
         check_guidance(network, guidance_scale)
         cond = _embedded(network, n, caption, prior, like, clip, seed, options)
         captions = [caption] * n if caption is not None and cond is None else None
@@ -99,7 +95,7 @@ def draw(
         chosen |= {"guidance_scale": guidance_scale, "clip_sample": True, **options}
         images = torch.as_tensor(sample(network, n, generator=stream, **chosen))
         if larger is not None:
-            noise = LEVEL if level is None else level
+            noise = cascade.LEVEL if level is None else level
             images = cascade.enlarge(larger, images, noise, seed, clip_sample=True, **options)
     except ValueError as error:
         raise UserError(str(error)) from None

@@ -7,9 +7,6 @@ import re
 import runpy
 import shutil
 import subprocess
-from base64 import b64decode
-from html.parser import HTMLParser
-from io import BytesIO
 from pathlib import Path
 
 import numpy
@@ -17,6 +14,7 @@ import pytest
 import torch
 from figures.made_up import METRICS, PARAMS, stage_run, table_of
 from matplotlib.figure import Figure
+from page_reader import Page, decoded, rows_of, section
 from PIL import Image
 from project import REPO
 from safetensors.torch import load_file
@@ -28,41 +26,9 @@ from ddpm.figures.topic import TOPICS, topics_in_order
 from ddpm.run.files import write_json
 
 HOSTILE = """</script><script>alert(1)</script><img src=x onerror='alert("2")'>{{ 7 * 7 }}"""
-VOID = {"meta", "img", "input", "link", "br", "hr", "source"}
 FIGURES = [figure for topic in topics_in_order().values() for figure in topic.figures.values()]
 FIGURES.sort(key=lambda figure: figure.name != "unet_samples")  # with which the page opens
 STAGE = runpy.run_path(str(REPO / "stages/render_page.py"))["STAGES"]["render_page"]
-
-
-class Page(HTMLParser):
-    """Elements as (tag, attributes, text inside), in the order in which they open; fails on tags that do not match."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[list] = []
-        self.open: list[list] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append([tag, dict(attrs), ""])
-        if tag not in VOID:
-            self.open.append(self.elements[-1])
-
-    def handle_endtag(self, tag):
-        assert self.open.pop()[0] == tag
-
-    def handle_data(self, data):
-        for element in self.open:
-            element[2] += data
-
-    def all(self, tag):
-        return [(attributes, text) for name, attributes, text in self.elements if name == tag]
-
-
-def decoded(uri: str) -> numpy.ndarray:
-    return numpy.asarray(Image.open(BytesIO(b64decode(uri.partition(";base64,")[2]))))
 
 
 def numbers(value) -> list:
@@ -82,15 +48,6 @@ def build() -> str:
 
 def change(path: str, **values: object) -> None:
     write_json(Path(path), table_of(Path(path)) | values)
-
-
-def rows_of(page: str) -> list[str]:
-    return re.findall(r"<tr>.*?</tr>", page, re.DOTALL)
-
-
-def section(page: str, name: str) -> str:
-    (found,) = re.findall(rf'<section aria-labelledby="{name}">.*?</section>', page, re.DOTALL)
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from ddpm.run.seeding import derive_seed, generator
 from ddpm.sampling.draw import SampleModel
 from ddpm.sampling.sample import sample
 
+LEVEL = 0.1  # of the noise that hides the artefacts of a base model
 Level = Annotated[float, Ge(0), Le(1)]
 
 
@@ -48,7 +49,7 @@ def noised(
 
 
 def enlarge(
-    model: DiffusionModel, low: Float[Tensor, "n c h1 w1"], level: float = 0.1, seed: int = 0, **options: Any
+    model: DiffusionModel, low: Float[Tensor, "n c h1 w1"], level: float = LEVEL, seed: int = 0, **options: Any
 ) -> Float[Tensor, "n c h w"]:
     """Upsample images: draw high-resolution images given low-resolution ones.
 
