@@ -1,4 +1,4 @@
-"""Stage controls: does each metric tell images with a known fault from real ones?"""
+"""Stage controls: does each metric tell images with a known defect from real ones?"""
 
 import logging
 from pathlib import Path

@@ -11,8 +11,9 @@ from ddpm.diffusion.model import DiffusionModel
 from ddpm.errors import UserError
 from ddpm.networks.checkpoint import load_model
 from ddpm.run.files import atomic_path
+from ddpm.run.params import SEEDS
 
-MOST_IMAGES, SEEDS, HIGHEST_LABEL = 1_000_000, 2**63, 10_000
+MOST_IMAGES, HIGHEST_LABEL = 1_000_000, 10_000
 MEMORY_HINT = "-n or the model"  # what to lower if memory runs out
 
 

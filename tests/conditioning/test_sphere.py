@@ -40,6 +40,15 @@ def test_where_there_is_no_angle_the_shares_are_mixed():
     torch.testing.assert_close(slerp(first, first, torch.tensor([0.3, 0.6])), first.expand(2, -1))
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_between_opposite_vectors_it_is_linear(seed):
+    """No arc is the shortest. A sine of almost 0 must not blow up the result."""
+    first = torch.randn(1, 64, generator=torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(
+        slerp(first, -first, torch.tensor([0.25, 0.5, 1.0])), first * torch.tensor([[0.5], [0], [-1]])
+    )
+
+
 def test_unit_vectors_would_drown_in_the_first_noise():
     """Why the length matters: at the same t a unit vector's signal is size times weaker than an image's."""
     unit = torch.nn.functional.normalize(torch.randn(200, 64, generator=torch.Generator().manual_seed(0)), dim=1)

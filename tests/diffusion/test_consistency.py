@@ -82,6 +82,22 @@ def test_at_t_1_it_is_the_distance_to_the_image():
     torch.testing.assert_close(loss, T * ((distance + HUBER**2).sqrt() - HUBER))
 
 
+def test_both_evaluations_drop_the_same():
+    """A target for another condition, or of other units, would be another function's."""
+    draws = []
+
+    def predict(x, _):
+        draws.append(torch.rand(8))
+        return x
+
+    steps, x = torch.tensor([10]), torch.zeros(1, 1, 2, 2)
+    consistency_loss(predict, "x0", x, x, x, steps, SCHEDULE, 0.0)
+    consistency_loss(predict, "x0", x, x, x, steps, SCHEDULE, 0.0)
+    assert torch.equal(draws[0], draws[1])
+    assert torch.equal(draws[2], draws[3])
+    assert not torch.equal(draws[0], draws[2])
+
+
 def test_what_is_aimed_at_is_an_image():
     aims = iter((torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 5.0)))
     steps, x = torch.tensor([10]), torch.zeros(1, 1, 2, 2)

@@ -1,5 +1,7 @@
 """Schedules against the paper's constants, closed forms and diffusers; look-ups against Algorithm 1's counting."""
 
+from math import inf, nan
+
 import pytest
 import torch
 from diffusers import DDPMScheduler
@@ -48,6 +50,15 @@ def test_linear_schedules_agree_with_diffusers(max_steps):
 def test_cosine_schedule_agrees_with_diffusers(max_steps):
     theirs = DDPMScheduler(max_steps, beta_schedule="squaredcos_cap_v2")
     assert (cosine_schedule(max_steps) - theirs.betas).abs().max() < 1e-6  # theirs is float32
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"s": -0.1}, {"s": nan}, {"s": inf}, {"max_beta": 0.0}, {"max_beta": 1.1}, {"max_beta": nan}]
+)
+def test_cosine_schedule_refuses_numbers_out_of_range(wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(ValueError, match=f"{name} (is )?{value}.*need 0 <= s < inf and 0 < max_beta <= 1"):
+        cosine_schedule(10, **wrong)
 
 
 def test_cosine_alpha_bar_is_its_closed_form():

@@ -1,4 +1,4 @@
-"""Controls: each has the fault it is named after, and the metrics that claim to see it do so, on real images."""
+"""Controls: each has the defect it is named after, and the metrics that claim to see it do so, on real images."""
 
 from dataclasses import replace
 
@@ -116,4 +116,4 @@ def test_the_report_says_what_was_seen_and_what_was_missed(splits, monkeypatch):
     assert not report["real"]["metrics"]["fine"]["seen"]
     assert report["blurred"]["metrics"]["fine"]["must"]
     assert missed(report) == ["blind: grid"]
-    assert report["copies"]["fault"] == "training images"
+    assert report["copies"]["defect"] == "training images"

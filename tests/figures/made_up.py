@@ -193,7 +193,7 @@ def _write_quality(folder: Path, values: Iterator[float]) -> None:
         ("fid_classifier", False, False),
     ]
     found = {name: {"seen": is_seen, "must": must} for name, is_seen, must in seen}
-    write_json(folder / "reports/controls/controls.json", {"grey": {"fault": "all grey", "metrics": found}})
+    write_json(folder / "reports/controls/controls.json", {"grey": {"defect": "all grey", "metrics": found}})
     classifier = {"test_accuracy": next(values), "train_loss": next(values), "parameters": 4_321}
     write_json(folder / "reports/train_classifier/metrics.json", classifier)
 

@@ -86,6 +86,14 @@ def test_defaults_are_the_course_ones() -> None:
     assert groups.count(1) == 4 + 1 + 3  # attention at four levels down, in the middle, at three levels up
 
 
+@pytest.mark.parametrize("patch_size", [1, 2])
+@pytest.mark.parametrize("head_channels", [0, 8])
+def test_a_batch_may_be_empty(patch_size: int, head_channels: int) -> None:
+    model = Unet(replace(SMALL, patch_size=patch_size, head_channels=head_channels))
+    images = torch.zeros(0, *SMALL.img_shape)
+    assert model(images, torch.zeros(0, dtype=torch.int64)).shape == images.shape
+
+
 @pytest.mark.parametrize(("patch_size", "first_skip"), [(1, False), (2, False), (2, True)])
 def test_gradient_reaches_every_parameter(patch_size: int, first_skip: bool) -> None:
     config = replace(SMALL, patch_size=patch_size, first_skip=first_skip)

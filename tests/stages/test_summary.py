@@ -25,7 +25,7 @@ def folder(tmp_path, monkeypatch):
     write_json(Path("reports/train_unet/metrics.json"), {"eval_loss": 0.15239, "train_loss": 7.0})
     write_json(Path("reports/evaluate_tiny/metrics.json"), {"excess_loss_relative": 0.02081, "excess_loss": 7.0})
     found = {"auc_8_bit": {"must": True, "seen": False}, "recall_classifier": {"must": False, "seen": False}}
-    write_json(Path("reports/controls/controls.json"), {"ground": {"fault": "a ground", "metrics": found}})
+    write_json(Path("reports/controls/controls.json"), {"ground": {"defect": "a ground", "metrics": found}})
     model = Unet(UnetConfig(img_shape=(1, 4, 6), max_steps=10, channels=8, dim_mults=(1, 2), groups=2, heads=1))
     model.noise_schedule = NoiseSchedule(10)
     save_model(Path("models/unet.safetensors"), model, {})

@@ -18,7 +18,7 @@ from ddpm.conditioning.steering import LogLikelihood
 from ddpm.conditioning.text import TextEncoder
 from ddpm.data.dataset import to_x0_range
 from ddpm.errors import UserError
-from ddpm.networks.blocks import ResidualBlock, StepEmbedding
+from ddpm.networks.blocks import ResidualBlock, StepEmbedding, to_patches
 from ddpm.run.files import load_tensors, write_tensors
 
 BATCH = 512  # images per batch outside training
@@ -85,7 +85,7 @@ class Clip(nn.Module):
     def of_images(self, xt: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]) -> Float[Tensor, "b size"]:
         """Embeddings of noised images at timesteps t, normalised to length 1."""
         step = self.step(num_steps)
-        x = self.conv_in(F.pixel_unshuffle(F.pad(xt, (0, xt.shape[3] % 2, 0, xt.shape[2] % 2)), 2))
+        x = self.conv_in(to_patches(F.pad(xt, (0, xt.shape[3] % 2, 0, xt.shape[2] % 2)), 2))
         x = self.blocks[0](x, step)
         for downsample, block in zip(self.downsample, self.blocks[1:], strict=True):
             x = block(downsample(x), step)

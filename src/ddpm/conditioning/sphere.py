@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-PARALLEL = 1e-4  # angle below which the arc is nearly straight, and its sine too small to divide by
+SMALLEST_SINE = 1e-3  # of the angle; below it, division by the sine is inaccurate
 
 
 def on_sphere(vectors: Float[Tensor, "n size"]) -> Float[Tensor, "n size"]:
@@ -27,12 +27,12 @@ def slerp(
     Args:
         first: One or several vectors.
         second: One or several vectors.
-        weights: One or several weights of the second, from 0 to 1. If the vectors are parallel or one is zero, the
-            interpolation is linear.
+        weights: One or several weights of the second, from 0 to 1. If the vectors are parallel or opposite, or one is
+            zero, the interpolation is linear.
     """
     weights = weights.to(first)[:, None]
     angle = F.cosine_similarity(first, second, dim=1)[:, None].clamp(-1, 1).acos()
     start, end = ((share * angle).sin() / angle.sin() for share in (1 - weights, weights))
     missing = (first == 0).all(1, keepdim=True) | (second == 0).all(1, keepdim=True)
     straight = torch.lerp(first, second, weights)
-    return torch.where((angle < PARALLEL) | missing, straight, start * first + end * second)
+    return torch.where((angle.sin() < SMALLEST_SINE) | missing, straight, start * first + end * second)

@@ -55,7 +55,9 @@ def consistency_loss(
         schedule: The noise schedule.
         progress: The fraction of the training that is done, in [0, 1).
     """
-    found = to_x0(prediction, predict(xt, num_steps).float(), xt, num_steps, schedule)
+    with torch.random.fork_rng():  # both evaluations drop the same units and conditioning
+        predicted = predict(xt, num_steps)
+    found = to_x0(prediction, predicted.float(), xt, num_steps, schedule)
     earlier = earlier_steps(num_steps, progress)
     taken = earlier.clamp(min=1)  # networks are not trained at t = 0
     with torch.no_grad():

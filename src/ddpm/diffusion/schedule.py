@@ -3,6 +3,8 @@
 Everything here is float64 and is cast where it is used: in float32, small values of alpha_bar lose precision.
 """
 
+from math import inf
+
 import torch
 from jaxtyping import Float64, Int
 from torch import Tensor, nn
@@ -52,16 +54,18 @@ def cosine_schedule(max_steps: int, s: float = 0.008, max_beta: float = 0.999) -
 
     Args:
         max_steps: T, at least 1.
-        s: Offset that keeps beta_1 from being too small.
-        max_beta: Upper limit of each beta.
+        s: Offset that keeps beta_1 from being too small, at least 0.
+        max_beta: Upper limit of each beta, above 0 and at most 1.
 
     Returns:
         beta_1..beta_T.
 
     Raises:
-        ValueError: max_steps is below 1.
+        ValueError: max_steps, s or max_beta is out of range.
     """
     _check_max_steps(max_steps, 1, "a noise schedule")
+    if not 0 <= s < inf or not 0 < max_beta <= 1:
+        raise ValueError(f"s is {s}, max_beta {max_beta}; need 0 <= s < inf and 0 < max_beta <= 1")
     t = torch.arange(max_steps + 1, dtype=torch.float64) / max_steps
     f = torch.cos((t + s) / (1 + s) * torch.pi / 2) ** 2
     return (1 - f[1:] / f[:-1]).clamp(max=max_beta)

@@ -1,4 +1,4 @@
-"""Controls: images with a known fault, which metrics that are sensitive to it must tell from real images.
+"""Controls: images with a known defect, which metrics that are sensitive to it must tell from real images.
 
 A control is a function of unseen images, training images, a seed and n that returns n images.
 """
@@ -32,14 +32,14 @@ NOISE = 0.1  # standard deviation, as a fraction of the range
 Images = UInt8[Tensor, "n c h w"]
 Control = Callable[[ImageDataset, ImageDataset, int, int], Images]
 CONTROLS: dict[str, Control] = {}
-FAULTS: dict[str, str] = {}
+DEFECTS: dict[str, str] = {}
 
 
-def control(fault: str) -> Callable[[Control], Control]:
-    """Decorator: register a function as a control, with a description of its fault for tables."""
+def control(defect: str) -> Callable[[Control], Control]:
+    """Decorator: register a function as a control, with a description of its defect for tables."""
 
     def add(function: Control) -> Control:
-        CONTROLS[function.__name__], FAULTS[function.__name__] = function, fault
+        CONTROLS[function.__name__], DEFECTS[function.__name__] = function, defect
         return function
 
     return add
@@ -128,7 +128,7 @@ def judge(
         seed: Of all randomness.
 
     Returns:
-        By control: "fault", its description, and "metrics", by metric: the value with its interval, "floor", "seen"
+        By control: "defect", its description, and "metrics", by metric: the value with its interval, "floor", "seen"
         (whether the metric tells the control from real images) and "must" (whether it must).
     """
     train, unseen = splits["train"], splits["held_out"]
@@ -156,7 +156,7 @@ def judge(
         # Only where required: two-sample tests that detect nothing would cost minutes.
         if floors[key] is not None and (name in each.catches or name == real.__name__)
     ]
-    report: dict[str, dict[str, Any]] = {name: {"fault": FAULTS[name], "metrics": {}} for name in names}
+    report: dict[str, dict[str, Any]] = {name: {"defect": DEFECTS[name], "metrics": {}} for name in names}
     scores = shared([partial(score, *cell) for cell in cells], "controls")
     for (name, key), found in zip(cells, scores, strict=True):
         if found is not None and (real_images := floors[key]) is not None:

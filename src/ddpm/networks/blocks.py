@@ -7,6 +7,12 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 
+def to_patches(images: Float[Tensor, "b c h w"], size: int) -> Float[Tensor, "b patch_channels rows columns"]:
+    """Fold each patch of size x size pixels into channels, as `F.pixel_unshuffle`, also in an empty batch."""
+    b, c, h, w = images.shape  # torch returns an empty batch as it is
+    return F.pixel_unshuffle(images, size).reshape(b, c * size**2, h // size, w // size)
+
+
 class StepEmbedding(nn.Module):
     """Sinusoidal timestep embedding, with wavelengths from 2 pi to 20,000 pi (Vaswani et al. 2017, section 3.5).
 

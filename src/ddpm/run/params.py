@@ -29,6 +29,7 @@ from ddpm.run.root import in_repo
 from ddpm.run.yaml import load_yaml
 
 PARAMS = Path("params.yaml")
+SEEDS = 2**63  # their number, as torch takes them
 MOST_NUMBERS = 256 * 2**20  # in one tensor: 1 GiB in float32
 SHOWN = Repr()
 SHOWN.maxstring = SHOWN.maxlong = SHOWN.maxother = 80
@@ -85,7 +86,7 @@ class Section(BaseModel):
 class General(Section):
     """The top-level values of params.yaml, outside of any section."""
 
-    seed: Annotated[int, Ge(0), Lt(2**63)]
+    seed: Annotated[int, Ge(0), Lt(SEEDS)]
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["auto", "fp32", "bf16"]
     processes: Annotated[int, Ge(1), Le(1024)] | None

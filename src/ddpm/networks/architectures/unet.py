@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ddpm.conditioning.conditioning import build_conditioning, image_channels
 from ddpm.conditioning.moves import MovesEmbedding
 from ddpm.diffusion.model import DiffusionModel
-from ddpm.networks.blocks import AttentionBlock, PixelHead, ResidualBlock, Stack, StepEmbedding
+from ddpm.networks.blocks import AttentionBlock, PixelHead, ResidualBlock, Stack, StepEmbedding, to_patches
 from ddpm.networks.network import NETWORKS, check_config, options_of
 
 MOST_CHANNELS = 2048  # a 3x3 convolution with this many has 38 million weights
@@ -195,7 +195,7 @@ class Unet(DiffusionModel):
             step = step + self.moves(moves)
         if any(self.config.padding):
             images, xt = (F.pad(x, (0, self.config.padding[1], 0, self.config.padding[0])) for x in (images, xt))
-        x = self.conv_in(F.pixel_unshuffle(images, self.config.patch_size))
+        x = self.conv_in(to_patches(images, self.config.patch_size))
         skips = []
         for i, stack in enumerate(self.down):
             x = stack(x, step, tokens)
