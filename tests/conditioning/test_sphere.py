@@ -41,8 +41,8 @@ def test_where_there_is_no_angle_the_shares_are_mixed():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_between_opposite_vectors_it_is_linear(seed):
-    """No arc is the shortest. A sine of almost 0 must not blow up the result."""
+def test_slerp_of_opposite_vectors_is_linear(seed):
+    """They have no unique arc, and the sine of their angle is only a rounding error."""
     first = torch.randn(1, 64, generator=torch.Generator().manual_seed(seed))
     torch.testing.assert_close(
         slerp(first, -first, torch.tensor([0.25, 0.5, 1.0])), first * torch.tensor([[0.5], [0], [-1]])

@@ -82,8 +82,8 @@ def test_at_t_1_it_is_the_distance_to_the_image():
     torch.testing.assert_close(loss, T * ((distance + HUBER**2).sqrt() - HUBER))
 
 
-def test_both_evaluations_drop_the_same():
-    """A target for another condition, or of other units, would be another function's."""
+def test_both_evaluations_use_the_same_dropout():
+    """Otherwise the target would come from another network, or belong to another condition."""
     draws = []
 
     def predict(x, _):

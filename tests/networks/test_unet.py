@@ -88,7 +88,7 @@ def test_defaults_are_the_course_ones() -> None:
 
 @pytest.mark.parametrize("patch_size", [1, 2])
 @pytest.mark.parametrize("head_channels", [0, 8])
-def test_a_batch_may_be_empty(patch_size: int, head_channels: int) -> None:
+def test_an_empty_batch_has_an_empty_output(patch_size: int, head_channels: int) -> None:
     model = Unet(replace(SMALL, patch_size=patch_size, head_channels=head_channels))
     images = torch.zeros(0, *SMALL.img_shape)
     assert model(images, torch.zeros(0, dtype=torch.int64)).shape == images.shape

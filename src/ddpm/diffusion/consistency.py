@@ -55,7 +55,7 @@ def consistency_loss(
         schedule: The noise schedule.
         progress: The fraction of the training that is done, in [0, 1).
     """
-    with torch.random.fork_rng():  # both evaluations drop the same units and conditioning
+    with torch.random.fork_rng():  # both evaluations use the same dropout masks
         predicted = predict(xt, num_steps)
     found = to_x0(prediction, predicted.float(), xt, num_steps, schedule)
     earlier = earlier_steps(num_steps, progress)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 def to_patches(images: Float[Tensor, "b c h w"], size: int) -> Float[Tensor, "b patch_channels rows columns"]:
     """Fold each patch of size x size pixels into channels, as `F.pixel_unshuffle`, also in an empty batch."""
-    b, c, h, w = images.shape  # torch returns an empty batch as it is
+    b, c, h, w = images.shape
+    # F.pixel_unshuffle returns an empty batch unchanged, hence the reshape.
     return F.pixel_unshuffle(images, size).reshape(b, c * size**2, h // size, w // size)
 
 

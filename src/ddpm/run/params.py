@@ -29,7 +29,7 @@ from ddpm.run.root import in_repo
 from ddpm.run.yaml import load_yaml
 
 PARAMS = Path("params.yaml")
-SEEDS = 2**63  # their number, as torch takes them
+SEEDS = 2**63  # how many there are: from 0 up, they fit in an int64
 MOST_NUMBERS = 256 * 2**20  # in one tensor: 1 GiB in float32
 SHOWN = Repr()
 SHOWN.maxstring = SHOWN.maxlong = SHOWN.maxother = 80
