@@ -66,7 +66,7 @@ class Tab:
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def middle(self, selector: str) -> tuple[float, float]:
-        """Scroll an element into view; the place of its middle."""
+        """Scroll an element into view; return its centre."""
         box = f"const box = document.querySelector({json.dumps(selector)})"
         return self.js(
             f"{{ {box}; box.scrollIntoView({{ block: 'center' }}); const at = box.getBoundingClientRect();"
@@ -78,7 +78,7 @@ class Tab:
         self.drag([(x, y)])
 
     def drag(self, places: list[tuple[float, float]]) -> None:
-        """Press the mouse at the first place, move it over the others, let it go at the last."""
+        """Press the mouse at the first place, drag it over the others, release at the last."""
         kinds = ["mousePressed", *["mouseMoved"] * (len(places) - 1), "mouseReleased"]
         for kind, (x, y) in zip(kinds, [*places, places[-1]], strict=True):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
@@ -90,7 +90,7 @@ class Tab:
             self.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **text)
 
     def choose(self, selector: str, value: object) -> None:
-        """Set a select or an input, with the event that a person's hand makes."""
+        """Set a select or an input, and fire the event that a user would."""
         self.js(
             f"{{ const field = document.querySelector({json.dumps(selector)}); field.value = {json.dumps(value)};"
             " field.dispatchEvent(new Event('input', { bubbles: true })) }"
@@ -101,7 +101,7 @@ class Tab:
         path.write_bytes(base64.b64decode(found["data"]))
 
     def mistakes(self) -> list[Any]:
-        """What the page's scripts and its policy have complained of, and answers that were errors."""
+        """Errors of the page's scripts and its policy, and failed requests."""
         self.js("0")
         told = [(event["method"], event["params"]) for event in self.events]
         logged = [params["entry"] for method, params in told if method == "Log.entryAdded"]
@@ -109,14 +109,14 @@ class Tab:
         return thrown + [entry for entry in logged if entry["level"] == "error"]
 
     def requests(self) -> list[str]:
-        """The addresses that the page has asked for."""
+        """The URLs that the page has requested."""
         self.js("0")
         return [e["params"]["request"]["url"] for e in self.events if e.get("method") == "Network.requestWillBeSent"]
 
 
 @contextmanager
 def tab(profile: Path) -> Iterator[Tab]:
-    """A tab of a new browser, which ends with the block."""
+    """A tab of a new browser, closed with the block."""
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
     # The browser reads its file 3 and writes its file 4.
@@ -134,7 +134,7 @@ def tab(profile: Path) -> Iterator[Tab]:
     try:
         yield Tab(ours_out, ours_in)
     finally:
-        os.close(ours_out)  # at which the browser ends
+        os.close(ours_out)  # this ends the browser
         os.close(ours_in)
         try:
             process.wait(10)

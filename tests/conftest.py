@@ -1,4 +1,4 @@
-"""What several tests need: the real data, fetched once a session, and the environment that stages run in."""
+"""Shared fixtures: the real data, fetched once a session, and the environment of stages."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ LONGEST = ("test_pipeline.py",)  # starts first, so that no process has to wait 
 
 
 def pytest_configure():
-    """A thread for each of the two processes that test (pyproject.toml), so that none waits for another's."""
+    """One thread for each of the two test processes (pyproject.toml), so that neither waits."""
     torch.set_num_threads(1)
 
 
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def fashion_mnist_raw() -> Path:
-    """A folder with the four files of FashionMNIST, which are downloaded unless they are there."""
+    """A folder with the four files of FashionMNIST, downloaded if missing."""
     from ddpm.data.dataset import DATASETS
 
     with chdir(REPO):
@@ -32,7 +32,7 @@ def fashion_mnist_raw() -> Path:
 
 
 class SenderInProcess:
-    """In the place of `record.Sender`: delivers at the stage's end, and imports MLflow once for all tests."""
+    """Replaces `record.Sender`: delivers at the stage's end, and imports MLflow once for all tests."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -52,7 +52,7 @@ class SenderInProcess:
 
 @pytest.fixture(scope="session", autouse=True)
 def sender_in_process():
-    """In the tests' own process; stages that they start as processes have the real one."""
+    """For stages run in the test process; those started as processes have the real one."""
     from ddpm.run.tracking import record as tracking
 
     with pytest.MonkeyPatch.context() as patch:
@@ -62,7 +62,7 @@ def sender_in_process():
 
 @pytest.fixture(scope="session")
 def stage_environment() -> dict[str, str]:
-    """The environment of the activated .venv, without what the surroundings say about DVC and MLflow."""
+    """The environment of the activated .venv, without DVC, MLflow and Python variables."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_", "PYTHON"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return kept | {"PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"}

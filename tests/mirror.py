@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-WRITTEN = {"train": 1504176606, "t10k": 1504176627}  # the time in the published files' gzip headers, Unix seconds
+WRITTEN = {"train": 1504176606, "t10k": 1504176627}  # Unix time in the published files' gzip headers
 
 
 def published(folder: Path) -> dict[str, bytes]:
-    """The .gz files as they were published. Debian's differ in the gzip header alone: neither time nor name."""
+    """The .gz files as they were published. Debian's differ only in the gzip header: no time, no name."""
     files = {}
     for path in folder.glob("*.gz"):
         data = path.read_bytes()
@@ -25,7 +25,7 @@ def published(folder: Path) -> dict[str, bytes]:
 
 
 class Mirror(ThreadingHTTPServer):
-    """Answers for every host, as a proxy does, and notes what it was asked for."""
+    """Answers for every host, as a proxy does, and records the requests."""
 
     daemon_threads = True
 
@@ -37,7 +37,7 @@ class Mirror(ThreadingHTTPServer):
         self.closing = threading.Event()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: clients that hang up are what the tests are about."""
+        """Log nothing: the tests make clients hang up."""
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -73,7 +73,7 @@ class Answer(BaseHTTPRequestHandler):
 
 @contextmanager
 def mirror(files: Mapping[str, bytes], behaviour: str) -> Iterator[Mirror]:
-    """Every download by HTTP goes to a `Mirror`, in child processes too."""
+    """HTTP downloads go to a `Mirror`, in child processes too."""
     with Mirror(files, behaviour) as server, pytest.MonkeyPatch.context() as patch:
         for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY"):
             patch.delenv(name, raising=False)

@@ -1,4 +1,4 @@
-"""A step of what each section of params.yaml steers, as small as it can be: what accepted values have to survive."""
+"""The smallest step of each section of params.yaml, which every accepted value must survive."""
 
 from contextlib import suppress
 from itertools import islice
@@ -30,7 +30,7 @@ from ddpm.sampling.spacing import timesteps
 from ddpm.training.fit import fit
 from ddpm.training.loop import Examples
 
-LARGE = 2_000_000  # weights: of a larger network only the shapes are computed
+LARGE = 2_000_000  # weights: for larger networks only shapes are computed
 
 
 def set_up(params):

@@ -26,7 +26,7 @@ TINY = {
     },
     "train_classifier": {"epochs": 1},
     "sample": {
-        "tiny": {"n_samples": 42, "n_trajectories": 2, "batch_size": 40},  # the fewest whose colours can be tested
+        "tiny": {"n_samples": 42, "n_trajectories": 2, "batch_size": 40},  # the minimum for testing colours
         "unet": {"n_samples": 258, "n_trajectories": 2, "batch_size": 256, "n_steps": 5},
     },
     "study_samplers": {"n_samples": 42, "max_steps": [21], "samplers": ["ancestral", "unipc"], "n_bound": 2},
@@ -48,7 +48,7 @@ TINY = {
         "n_lambdas": 3,
     },
 }
-# Put at the end of fashion_mnist.py: to classify 10,000 test images, as four stages do, takes longer than all else.
+# Appended to fashion_mnist.py: classifying 10,000 test images, as four stages do, takes longer than all else.
 FEW = """
 
 def few(folder: Path | None) -> tuple[ImageDataset, ImageDataset]:
@@ -98,7 +98,7 @@ def copy_project(target: Path) -> None:
 
 
 def make_small(target: Path, raw: Path) -> None:
-    """The project in an empty folder, with the smallest params and 600 images a split of the FashionMNIST in `raw`."""
+    """The project in an empty folder, with the smallest params and 600 images per split of FashionMNIST in `raw`."""
     copy_project(target)
     with (target / "src/ddpm/data/datasets/fashion_mnist.py").open("a") as file:
         file.write(FEW)

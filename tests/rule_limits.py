@@ -224,7 +224,7 @@ LIMITS = [
     ),
     (
         "evaluation_has_images",
-        {"data.name": "npz", "data.path": "own.npz"},  # of whose 100 images 24 are for tests
+        {"data.name": "npz", "data.path": "own.npz"},  # 24 of its 100 images are test images
         "bound.stride",
         12,
         13,

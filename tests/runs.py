@@ -30,7 +30,7 @@ def parent_id(child):
 
 
 def content(run):
-    """All that a run holds, apart from ids and times."""
+    """Everything a run holds, except ids and times."""
     client = MlflowClient(tracking_uri())
     folders, files = [""], {}
     while folders:

@@ -19,13 +19,13 @@ SECRETS = {"database": "pgs3cret", "key": "AKIAs3cret", "bucket": "s3s3cret"}
 
 
 def postgres_programs() -> Path | None:
-    """Where PostgreSQL's programs are; None without them."""
+    """The folder of PostgreSQL's programs, or None."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [Path(shutil.which("initdb") or "")]
     return found[-1].parent if found[-1].name else None
 
 
 def missing() -> str:
-    """What has to be installed; "" if nothing."""
+    """What must be installed; "" if nothing."""
     if not postgres_programs():
         return "PostgreSQL is not installed"
     return "" if SERVICES.exists() else "the servers' packages are missing: make services"
@@ -39,7 +39,7 @@ def free_port() -> int:
 
 def wait_for(port: int, process: subprocess.Popen, log: Path) -> None:
     """Wait until something listens on a port."""
-    deadline = time.monotonic() + 180  # MLflow makes its tables first
+    deadline = time.monotonic() + 180  # MLflow creates tables first
     while time.monotonic() < deadline and process.poll() is None:
         with socket.socket() as probe:
             if not probe.connect_ex(("127.0.0.1", port)):
@@ -68,7 +68,7 @@ def postgres(log: Path) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         data, password = Path(name, "data"), Path(name, "password")
         password.write_text(SECRETS["database"])
-        as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []  # it refuses to run as root
+        as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []  # it cannot run as root
         if as_user:
             for path in (Path(name), password):
                 shutil.chown(path, "postgres")

@@ -32,33 +32,33 @@ def loaded_by(statement: str) -> set[str]:
     )
 
 
-def test_importing_the_package_imports_nothing_else():
+def test_importing_ddpm_is_lazy():
     loaded = loaded_by("import ddpm")
     assert {m for m in loaded if m.startswith("ddpm.")} == set()
     assert "torch" not in loaded
 
 
-def test_the_maths_imports_the_maths():
+def test_forward_process_imports_only_the_schedule():
     modules = loaded_by("import ddpm.diffusion.forward")
     ours = {m for m in modules if m.startswith("ddpm.")}
     assert ours == {"ddpm.diffusion", "ddpm.diffusion.forward", "ddpm.diffusion.schedule"}
     assert not modules & {"mlflow", "matplotlib", "pandas", "torchvision", "pydantic"}
 
 
-def test_mlflow_is_imported_by_no_stage_and_torch_by_no_sender():
+def test_training_imports_no_mlflow_and_delivery_no_torch():
     assert "mlflow" not in loaded_by("import ddpm.training.fit, ddpm.run.stage")
     assert "torch" not in loaded_by("import ddpm.run.tracking.delivery")
 
 
-def test_imports_only_go_down():
-    """By the contracts in pyproject.toml."""
+def test_import_contracts_hold():
+    """The contracts of pyproject.toml."""
     command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize(("pattern", "most"), [("src/**/*.py", 300), ("stages/*.py", 60), ("doors/*/stages/*.py", 60)])
-def test_files_are_short_enough_to_read(pattern, most):
+def test_files_stay_under_the_line_limit(pattern, most):
     lengths = {path.relative_to(REPO): len(path.read_text().splitlines()) for path in REPO.glob(pattern)}
     assert {path: n for path, n in lengths.items() if n > most} == {}
 
@@ -67,7 +67,7 @@ def entries(name: str) -> Registry:
     return getattr(import_module(REGISTRIES[name]), name)
 
 
-def test_no_registry_is_left_out():
+def test_every_registry_is_listed():
     found = {
         (match[1], path.relative_to(REPO / "src").with_suffix("").as_posix().replace("/", "."))
         for path in CODE
@@ -77,7 +77,7 @@ def test_no_registry_is_left_out():
 
 
 def strings(path) -> set[str]:
-    """All string constants of a file but docstrings."""
+    """String constants of a file, not docstrings."""
     tree = ast.parse(path.read_text())
     documents = {
         node.body[0].value
@@ -88,30 +88,30 @@ def strings(path) -> set[str]:
     return {constant.value for constant in constants if isinstance(constant.value, str)}
 
 
-@pytest.mark.parametrize("name", sorted(REGISTRIES.keys() - {"TOPICS"}))  # which are called as the models are
-def test_the_names_of_a_registry_stand_in_no_other_file(name):
-    """But for one: a default, as in `sampler="ancestral"`."""
+@pytest.mark.parametrize("name", sorted(REGISTRIES.keys() - {"TOPICS"}))  # topics share names with models
+def test_registry_names_are_not_hardcoded_elsewhere(name):
+    """Except one: a default, as in `sampler="ancestral"`."""
     registry = entries(name)
     folder = REPO / "src" / registry.package.replace(".", "/")
     listed = {path.relative_to(REPO): strings(path) & {*registry} for path in CODE if path.parent != folder}
     assert {path: sorted(names) for path, names in listed.items() if len(names) > 1} == {}
 
 
-def test_a_data_set_is_known_to_its_own_file_alone():
+def test_dataset_constants_are_not_hardcoded_elsewhere():
     """Everything else takes its name, its shape, its sizes and its classes from the data; captions name the classes."""
     datasets = entries("DATASETS")
     folder = REPO / "src" / datasets.package.replace(".", "/")
     for name, source in datasets.items():
-        if not isinstance(source, DatasetSource):  # it is named for a kind of file
+        if not isinstance(source, DatasetSource):  # named after a kind of file
             continue
-        classes = {w for w in source.class_names if len(w) > 5} - {"orange"}  # also a colour of figures
+        classes = {w for w in source.class_names if len(w) > 5} - {"orange"}  # also a colour in figures
         words = re.compile(
             "|".join(
                 rf"\b{re.escape(word)}\b" for word in {name, name.replace("_", ""), name.replace("_", "-"), *classes}
             ),
             re.IGNORECASE,
         )
-        numbers = {source.n_train, source.n_test, *source.img_shape[1:]} - {10_000, 32}  # which limit many a param
+        numbers = {source.n_train, source.n_test, *source.img_shape[1:]} - {10_000, 32}  # limits of many params
         for path in (path for path in CODE if path.parent not in (folder, REPO / "src/ddpm/captions")):
             text = path.read_text()
             assert not words.search(text), path

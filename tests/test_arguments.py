@@ -1,4 +1,4 @@
-"""Every argument of every public function: of a wrong type, it is named in one sentence before any work."""
+"""Public functions reject arguments of a wrong type in one sentence, before any work."""
 
 import subprocess
 import sys
@@ -61,7 +61,7 @@ CALLS = {
 EACH = [(name, argument) for name, arguments in CALLS.items() for argument in arguments]
 
 
-def test_every_argument_of_every_public_function_is_tried():
+def test_every_public_argument_is_covered():
     public = {name: found for name in ddpm.__all__ if isinstance(found := getattr(ddpm, name), FunctionType)}
     assert CALLS.keys() == public.keys()
     for name, function in public.items():
@@ -69,7 +69,7 @@ def test_every_argument_of_every_public_function_is_tried():
 
 
 @pytest.mark.parametrize(("name", "argument"), EACH)
-def test_an_argument_of_a_wrong_type_is_named_with_what_is_allowed(name, argument):
+def test_wrong_type_error_names_argument_and_allowed_types(name, argument):
     for wrong in (object(), b"bytes"):
         with pytest.raises(TypeError, match=rf"^{name}: {argument} is .*; it must be \S") as caught:
             getattr(ddpm, name)(**CALLS[name] | {argument: wrong})
@@ -92,13 +92,13 @@ def test_an_argument_of_a_wrong_type_is_named_with_what_is_allowed(name, argumen
         ("normalize_img", {"img": numpy.zeros(3)}, "normalize_img: img is array"),
     ],
 )
-def test_what_is_said(name, changes, said):
+def test_type_error_messages(name, changes, said):
     with pytest.raises(TypeError, match=said):
         getattr(ddpm, name)(**CALLS[name] | changes)
 
 
-def test_sizes_that_do_not_go_together_are_named():
-    """In a process of its own: in this one the tests' own checks of shapes stand around every function."""
+def test_mismatched_shapes_raise_type_error():
+    """In a process of its own: here the tests' shape checks wrap every function."""
     code = """
 import ddpm, torch
 x = torch.zeros(2, 1, 8, 8)
@@ -121,7 +121,7 @@ for call in (
     )
 
 
-def test_numbers_of_numpy_and_lists_for_tuples_will_do():
+def test_fits_accepts_numpy_scalars_and_lists_for_tuples():
     assert fits(numpy.int64(2), int)
     assert fits(numpy.float32(2), float | None)
     assert fits(3, float)
@@ -130,7 +130,7 @@ def test_numbers_of_numpy_and_lists_for_tuples_will_do():
     assert not fits("2", int)
 
 
-def test_images_of_another_precision_are_cast():
+def test_float64_images_are_cast_to_float32():
     double = X.double()
     assert ddpm.sample(PLAIN, 2, start=double, n_steps=2).dtype == torch.float32
     assert ddpm.inpaint(PLAIN, double, ~MASK, n_steps=2, n_resamples=1).dtype == torch.float32
@@ -138,11 +138,11 @@ def test_images_of_another_precision_are_cast():
 
 
 @pytest.mark.parametrize("cond", [torch.zeros(2, 1, 8, 8), torch.zeros(2), torch.zeros(2, 3, dtype=torch.long)])
-def test_a_cond_of_another_kind_is_named(cond):
+def test_sample_rejects_cond_of_wrong_shape_or_dtype(cond):
     with pytest.raises(ValueError, match=r"cond has shape .* and type .*; this model takes \(2,\) and torch.int64"):
         ddpm.sample(LABELLED, 2, cond=cond, n_steps=2)
 
 
-def test_a_user_error_stays_one():
+def test_load_model_raises_user_error_for_missing_file():
     with pytest.raises(UserError, match="gone: no such file"):
         ddpm.load_model("gone")

@@ -31,7 +31,7 @@ def shown(table, minutes=None):
     return side_by_side(table, differences(table, minutes or {}))
 
 
-def test_a_row_for_each_value_that_differs_and_the_minutes():
+def test_table_lists_differing_values_and_minutes():
     lines = shown(TABLE, {"bold-name": 12.34, "of another time": 5.0}).splitlines()
     assert [line.split() for line in lines] == [
         ["workspace", "main", "bold-name"],
@@ -43,7 +43,7 @@ def test_a_row_for_each_value_that_differs_and_the_minutes():
     assert [line.index(word) for line, word in zip(lines[:1] + lines[-1:], ("bold", "12.3"), strict=True)] == [33, 33]
 
 
-def test_only_the_experiments_that_are_asked_for():
+def test_table_is_limited_to_requested_experiments():
     assert list(chosen(TABLE, ["bold-name", "main"])) == ["bold-name", "main"]
     assert "fid" in shown(chosen(TABLE, ["bold-name", "main"]))
     assert "lr" not in shown(chosen(TABLE, ["bold-name", "main"]))
@@ -51,7 +51,7 @@ def test_only_the_experiments_that_are_asked_for():
         chosen(TABLE, ["main", "odd-name"])
 
 
-def test_many_experiments_leave_the_table_a_terminals_width():
+def test_wide_tables_fit_in_120_columns():
     names = {f"{'long' * 3}-{i}": {"train_unet.unet.max_attention_size": f"{i / 7:.5f}"} for i in range(20)}
     lines = shown(chosen(names, []), dict.fromkeys(names, 1234.5)).splitlines()
     assert max(map(len, lines)) <= 120
@@ -65,7 +65,7 @@ def test_many_experiments_leave_the_table_a_terminals_width():
         ("API request to http://me:secret@host:1/api failed\nagain", "API request to http://host:1/api failed"),
     ],
 )
-def test_without_mlflow_the_rest_is_shown(words, said, tmp_path, monkeypatch, capsys):
+def test_minutes_are_omitted_when_mlflow_fails(words, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def fails():
@@ -85,7 +85,7 @@ def grey(value, shape=(1, 4, 4), n=40):
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """Samples in the workspace, and others in DVC's cache at two revisions, of which one has lost a file."""
+    """Samples in the workspace, and others in DVC's cache at two revisions, one of which lost a file."""
     monkeypatch.chdir(tmp_path)
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@t"]
     subprocess.run(["git", "init", "-qb", "main"], check=True)
@@ -107,7 +107,7 @@ def project(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("project")
-def test_the_page_shows_what_differs_and_the_samples_of_each(monkeypatch, capsys):
+def test_page_shows_differences_and_samples(monkeypatch, capsys):
     hostile = "<script>alert(1)</script>"
     table = {name: {**values, "train_unet.init": f"{hostile}{name}"} for name, values in TABLE.items()}
     monkeypatch.setattr(compare, "experiments", lambda: table)
@@ -135,7 +135,7 @@ def test_the_page_shows_what_differs_and_the_samples_of_each(monkeypatch, capsys
             assert image.shape == (4 * (size + 1) + 1, 8 * (size + 1) + 1, 3)
 
 
-def test_without_an_experiment_a_line_says_how_to_make_one(tmp_path, monkeypatch, capsys):
+def test_hint_is_printed_when_there_are_no_experiments(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(compare, "experiments", lambda: dict(list(TABLE.items())[:2]))
     monkeypatch.setattr("ddpm.run.tracking.durations.minutes_of_experiments", lambda: {})

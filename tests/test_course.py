@@ -1,4 +1,4 @@
-"""docs/course.ipynb, executed as by a reader: nothing fails, and each cell shows as many images as in the file."""
+"""docs/course.ipynb runs without errors, and each cell shows as many images as in the file."""
 
 import json
 import os
@@ -13,14 +13,14 @@ NOTEBOOK = REPO / "docs/course.ipynb"
 
 
 def pictures(path: Path) -> list[int]:
-    """How many pictures each cell shows; a cell that has failed stops the test."""
+    """The number of pictures in each cell; a failed cell fails the test."""
     cells = json.loads(path.read_text())["cells"]
     outputs = [cell.get("outputs", []) for cell in cells]
     assert not [output for of_cell in outputs for output in of_cell if output["output_type"] == "error"]
     return [sum("image/png" in output.get("data", {}) for output in of_cell) for of_cell in outputs]
 
 
-def test_the_notebook_runs_and_shows_what_it_showed(tmp_path):
+def test_notebook_runs_and_shows_as_many_images_as_stored(tmp_path):
     copy = Path(shutil.copy(NOTEBOOK, tmp_path))
     stored = pictures(copy)
     assert sum(stored) > 20
@@ -39,7 +39,7 @@ def test_the_notebook_runs_and_shows_what_it_showed(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {copy.name, "ipython"}  # the training wrote nothing
 
 
-def test_the_notebook_in_the_repository_has_been_executed():
+def test_stored_notebook_was_executed_in_order():
     counts = [cell["execution_count"] for cell in json.loads(NOTEBOOK.read_text())["cells"] if "outputs" in cell]
     assert counts == list(range(1, len(counts) + 1))
     assert NOTEBOOK.stat().st_size < 300_000

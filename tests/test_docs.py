@@ -65,13 +65,13 @@ def prose(page: Path) -> str:
 
 
 def spans(page: Path) -> list[str]:
-    """Code within the prose, but for the first column of the changelog's table: names that are no more."""
+    """Code in the prose, except the first column of the changelog's table: names that are gone."""
     text = re.sub(r"^\| `[^|]*\|", "|", prose(page), flags=re.MULTILINE) if page == CHANGELOG else prose(page)
     return SPAN.findall(text)
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """The words of every command, whether in a block or in the prose, and of those in $(...)."""
+    """The words of every command in blocks and prose, and of those inside $(...)."""
     lines = [line for block in blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines()]
     for line in lines + [code for code in spans(page) if re.match(r"(make|dvc|python|pytest) \S", code)]:
         for inner in re.findall(r"\$\((.*?)\)", line):
@@ -100,18 +100,18 @@ def slugs(page: Path) -> list[str]:
 
 @cache
 def stages(pipeline: Path = REPO) -> Mapping[str, Declared]:
-    """Of the main pipeline, or of a door in its folder."""
+    """Stages of the main pipeline, or of a door."""
     with chdir(pipeline):
         return declared_stages()
 
 
 def pipelines(page: Path) -> list[Path]:
-    """The pipelines of which a page speaks: the main one, and a door on the door's own page."""
+    """The pipelines a page describes: the main one, and on a door's page the door."""
     return [REPO] if page.parent.parent != REPO / "doors" else [REPO, page.parent]
 
 
 @every_page
-def test_links_lead_somewhere(page):
+def test_links_resolve(page):
     for target in LINK.findall(prose(page)):
         if re.match(r"[a-z]+:", target):
             continue
@@ -121,7 +121,7 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in slugs(other), target
 
 
-def test_every_page_can_be_reached_from_the_readme():
+def test_every_page_is_reachable_from_readme():
     reached, waiting = set[Path](), [README]
     while waiting:
         if (page := waiting.pop()) not in reached:
@@ -132,7 +132,7 @@ def test_every_page_can_be_reached_from_the_readme():
 
 
 @every_page
-def test_commands_are_ones_that_exist(page):
+def test_commands_exist(page):
     makefile = (REPO / "Makefile").read_text()
     options = "".join(path.read_text() for path in (REPO / "benchmarks").rglob("*.py"))
     for words in commands(page):
@@ -161,7 +161,7 @@ def test_commands_are_ones_that_exist(page):
 
 
 def overrides(pages: list[Path]) -> Iterator[tuple[str, ...]]:
-    """What `dvc exp run -S` changes."""
+    """Overrides of `dvc exp run -S`."""
     for page in pages:
         for words in commands(page):
             if words[:3] == ["dvc", "exp", "run"] and (changes := get_main_parser().parse_args(words[1:]).set_param):
@@ -170,7 +170,7 @@ def overrides(pages: list[Path]) -> Iterator[tuple[str, ...]]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """A project with the files of which the documentation speaks: pictures, and a model to start from."""
+    """A project with the files that the docs mention: pictures, and a model to start from."""
     root, images = tmp_path_factory.mktemp("root"), np.arange(80 * 64).astype(np.uint8).reshape(80, 8, 8)
     for name in ("pictures", ".data/digits", ".data/icons/usr/share/icons/oxygen/base/32x32", "my pictures"):
         (root / name).mkdir(parents=True)
@@ -187,18 +187,18 @@ def root(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("changes", sorted(set(overrides([page for page in PAGES if page != EXTENDING]))), ids=" ".join)
-def test_experiments_change_params_to_allowed_values(changes, root, tmp_path, monkeypatch):
-    monkeypatch.setenv("DVC_ROOT", str(root))  # from which relative paths are taken
+def test_experiment_overrides_are_valid(changes, root, tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(root))  # the base of relative paths
     for number, sweep in enumerate(get_hydra_sweeps(to_path_overrides(changes))):
         for file, own in sweep.items():
             path = tmp_path / f"{number}.yaml"
             shutil.copy(REPO / file, path)
             apply_overrides(path, own)
-            pipeline = (REPO / file).parent  # the rules of a door stand in its stage check: tests/doors
+            pipeline = (REPO / file).parent  # a door's rules are in its stage check: tests/doors
             checked_params(stages(pipeline), load_yaml(path), RULES if pipeline == REPO else ())
 
 
-def test_extending_changes_params_to_values_that_its_files_allow(tmp_path):
+def test_overrides_in_extending_are_valid(tmp_path):
     for folder in ("src", "stages"):
         shutil.copytree(REPO / folder, tmp_path / folder)
     for code in blocks(EXTENDING, "python"):
@@ -230,11 +230,11 @@ def keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 @every_page
-def test_params_paths_and_modules_in_the_prose_exist(page):
+def test_params_paths_and_modules_in_prose_exist(page):
     own = pipelines(page)
     params = {key for pipeline in own for key in keys(load_yaml(pipeline / "params.yaml"))}
     made = {path.as_posix() for each in own for stage, *_ in stages(each).values() for path in stage.outputs}
-    for door in REPO.glob("doors/*/dvc.yaml"):  # as other pages call its outputs
+    for door in REPO.glob("doors/*/dvc.yaml"):  # as other pages name its outputs
         outputs = (path for stage, *_ in stages(door.parent).values() for path in stage.outputs)
         made |= {(door.parent / path).relative_to(REPO).as_posix() for path in outputs}
     made |= {compare.PAGE.as_posix()}
@@ -248,7 +248,7 @@ def test_params_paths_and_modules_in_the_prose_exist(page):
             assert any((pipeline / code).exists() for pipeline in own) or code in made, code
 
 
-def test_the_readme_names_every_room():
+def test_readme_lists_every_subpackage():
     rooms = {f"src/ddpm/{path.name}/" for path in (REPO / "src/ddpm").iterdir() if any(path.glob("*.py"))}
     assert rooms <= set(spans(README))
 
@@ -267,12 +267,12 @@ def null_and(names: Any) -> list[str]:
         ("docs/pipeline.md", 0, list(load_yaml(REPO / "dvc.yaml")["stages"])),
     ],
 )
-def test_a_table_has_a_row_for_each_name(page, column, names):
+def test_tables_have_a_row_for_each_name(page, column, names):
     found = [sorted(code for row in table[2:] for code in SPAN.findall(row[column])) for table in tables(REPO / page)]
     assert sorted(names) in found
 
 
-def test_every_dependency_has_its_reason():
+def test_every_dependency_is_documented():
     project = loads((REPO / "pyproject.toml").read_text())
     wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
     rows = [row[0] for table in tables(REPO / "docs/dependencies.md") for row in table[2:]]
@@ -281,7 +281,7 @@ def test_every_dependency_has_its_reason():
     )
 
 
-def test_the_changelog_leads_from_old_keys_to_new_ones():
+def test_changelog_maps_removed_keys_to_existing_ones():
     params = set(keys(load_yaml(REPO / "params.yaml")))
     (table,) = (table for table in tables(CHANGELOG) if table[0][0] == "old key")
     for old, new, *_ in table[2:]:
@@ -290,8 +290,8 @@ def test_the_changelog_leads_from_old_keys_to_new_ones():
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/pipeline.md"])
-def test_the_diagram_is_the_pipeline(page):
-    """Its arrows are the transitive reduction of what reads what, `check` aside."""
+def test_diagram_matches_the_pipeline(page):
+    """Its arrows are the transitive reduction of the deps, without `check`."""
     before = {stage: set(others) - {CHECK} for stage, others in needs(stages()).items() if stage != CHECK}
 
     def ancestors(stage: str) -> set[str]:
@@ -307,7 +307,7 @@ def test_the_diagram_is_the_pipeline(page):
 
 
 def registered(path: Path, img_shape: tuple[int, ...]) -> None:
-    """As a run of the pipeline registers its network, in `mlflow.db` of the working folder."""
+    """Register a network as the pipeline does, in the working folder's `mlflow.db`."""
     client = MlflowClient("sqlite:///mlflow.db")
     run = client.create_run(client.create_experiment("ddpm", artifact_location=Path("mlartifacts").absolute().as_uri()))
     settings = {"sampler": "ddim", "n_steps": 3, "spacing": "even", "clip_sample": True, "guidance_scale": 1.0}
@@ -317,7 +317,7 @@ def registered(path: Path, img_shape: tuple[int, ...]) -> None:
 
 
 def examples() -> Iterator[Any]:
-    """Python blocks that are no files: extending.md's files run in the tests of the pipeline."""
+    """Python blocks that are not files: extending.md's files run in the pipeline tests."""
     for page in PAGES:
         for number, code in enumerate(blocks(page, "python")):
             if not re.match(r"# \S+/\S+\.py\n", code):

@@ -1,4 +1,4 @@
-"""`python -m ddpm.draw`: its files contain the samples of the library."""
+"""`python -m ddpm.draw` writes the same samples as the library."""
 
 import resource
 import subprocess
@@ -24,7 +24,7 @@ from ddpm.sampling.prior import draw_embeddings
 
 @pytest.fixture(params=[1, 3])
 def model(request, tmp_path, monkeypatch):
-    """A network of grey or coloured images of 8x12 pixels, as a file in the working folder."""
+    """A network for grey or colour images of 8x12 pixels, saved in the working folder."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     config = {"channels": 8, "dim_mults": (1, 2), "groups": 2, "heads": 1}
@@ -39,7 +39,7 @@ def draw(*words):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_files_hold_what_the_library_draws(model):
+def test_files_match_library_samples(model):
     done = draw("-n", "11", "--seed", "3", "--sampler", "unipc", "--n-steps", "4")
     assert (done.returncode, done.stderr) == (0, "")
     files = sorted(Path("some images").iterdir())
@@ -51,13 +51,11 @@ def test_files_hold_what_the_library_draws(model):
     for file, pixels in zip(files, expected, strict=True):
         with Image.open(file) as image:
             found = np.asarray(image).reshape(8, 12, -1)
-        assert (
-            np.abs(found.astype(int) - pixels.permute(1, 2, 0).numpy()).max() <= 1
-        )  # another process rounds otherwise
+        assert np.abs(found.astype(int) - pixels.permute(1, 2, 0).numpy()).max() <= 1  # rounding differs by process
 
 
 def enlarging(channels):
-    """A super-resolution network for what `model` draws, as a file in the working folder."""
+    """A super-resolution network for `model`'s samples, saved in the working folder."""
     torch.manual_seed(1)
     conditioning = {"name": "low_resolution", "factor": 2, "max_level": 1.0, "dropout": 0.0}
     config = {"channels": 8, "dim_mults": (1, 2), "groups": 2, "heads": 1, "conditioning": conditioning}
@@ -68,7 +66,7 @@ def enlarging(channels):
 
 
 @pytest.mark.parametrize("model", [1], indirect=True)
-def test_what_was_drawn_is_enlarged(model):
+def test_enlarge_matches_library_upsampling(model):
     large = enlarging(1)
     done = draw("-n", "2", "--seed", "3", "--n-steps", "4", "--enlarge", "enlarge.safetensors", "--level", "0.3")
     assert (done.returncode, done.stderr) == (0, "")
@@ -80,7 +78,7 @@ def test_what_was_drawn_is_enlarged(model):
 
 
 def of_embeddings(seed=1):
-    """A decoder, a prior and a CLIP that go together, as files in the working folder."""
+    """A matching decoder, prior and CLIP, saved in the working folder."""
     text = {"size": 6, "width": 8, "layers": 1, "heads": 2, "dropout": 0.1}
     with global_stream(seed, "init"):
         clip = Clip(ClipConfig((1, 8, 12), max_steps=1, size=6, channels=8, groups=2, width=8, layers=1, heads=2))
@@ -106,7 +104,7 @@ def drawn(monkeypatch, *words):
     return torch.stack([torch.from_numpy(np.array(Image.open(file))) for file in files])
 
 
-def test_a_prior_makes_an_embedding_of_the_caption(tmp_path, monkeypatch):
+def test_prior_draws_embeddings_from_the_caption(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     decoder, prior, _ = of_embeddings()
     found = drawn(
@@ -120,7 +118,7 @@ def test_a_prior_makes_an_embedding_of_the_caption(tmp_path, monkeypatch):
     assert torch.equal(found, to_uint8(denormalize_img(expected))[:, 0])
 
 
-def test_variations_are_of_the_pictures_embedding(tmp_path, monkeypatch):
+def test_like_uses_clip_embedding_of_the_picture(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     decoder, _, clip = of_embeddings()
     found = drawn(
@@ -162,7 +160,7 @@ def test_variations_are_of_the_pictures_embedding(tmp_path, monkeypatch):
         (("--like", "shoe.png", "--clip", "another.safetensors"), "draw: the embeddings of CLIP are not those"),
     ],
 )
-def test_embeddings_that_cannot_be_are_one_line_and_no_file(words, said, tmp_path, monkeypatch, capsys):
+def test_invalid_embedding_options_are_rejected(words, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     of_embeddings(2)
     Path("prior.safetensors").rename("other.safetensors")
@@ -177,7 +175,7 @@ def test_embeddings_that_cannot_be_are_one_line_and_no_file(words, said, tmp_pat
 
 
 def refused(monkeypatch, capsys, *words):
-    """The one line that the command says."""
+    """The one-line error of the command."""
     monkeypatch.setattr(sys, "argv", ["ddpm.draw", *words])
     with pytest.raises(SystemExit) as ended:
         main()
@@ -186,7 +184,7 @@ def refused(monkeypatch, capsys, *words):
     return line
 
 
-def test_what_draws_no_pictures_is_refused(tmp_path, monkeypatch, capsys):
+def test_models_that_do_not_generate_images_are_rejected(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     of_embeddings()
     line = refused(monkeypatch, capsys, "prior.safetensors", "some images", "--n-steps", "2")
@@ -196,7 +194,7 @@ def test_what_draws_no_pictures_is_refused(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("model", [1], indirect=True)
 @pytest.mark.usefixtures("model")
-def test_a_folder_that_cannot_be_written_to_is_named_before_anything_is_drawn(monkeypatch, capsys):
+def test_unwritable_folder_is_rejected_before_sampling(monkeypatch, capsys):
     Path("file").write_text("kept")
     monkeypatch.setattr("ddpm.draw.sample", None)
     assert (
@@ -205,13 +203,13 @@ def test_a_folder_that_cannot_be_written_to_is_named_before_anything_is_drawn(mo
     line = refused(monkeypatch, capsys, "a model.safetensors", "file/images")
     assert line == f"draw: file/images: {Path('file').absolute()} is not a folder; name a folder"
     assert Path("file").read_text() == "kept"
-    monkeypatch.setattr("ddpm.output.os.access", lambda *_: False)  # who runs as root may write anywhere
+    monkeypatch.setattr("ddpm.output.os.access", lambda *_: False)  # root may write anywhere
     assert "is not writable; name another folder" in refused(monkeypatch, capsys, "a model.safetensors", "new")
 
 
 @pytest.mark.parametrize("model", [1], indirect=True)
 @pytest.mark.usefixtures("model")
-def test_a_full_disk_leaves_the_old_files_whole(monkeypatch, capsys):
+def test_failed_write_keeps_existing_files(monkeypatch, capsys):
     words = "a model.safetensors", "some images", "-n", "2", "--n-steps", "2", "--seed"
     monkeypatch.setattr(sys, "argv", ["ddpm.draw", *words, "0"])
     main()
@@ -248,7 +246,7 @@ def test_a_full_disk_leaves_the_old_files_whole(monkeypatch, capsys):
     ],
 )
 @pytest.mark.usefixtures("model")
-def test_what_is_not_allowed_is_one_line_and_no_file(words, said, monkeypatch, capsys):
+def test_invalid_options_are_rejected(words, said, monkeypatch, capsys):
     enlarging(3)
     Path("enlarge.safetensors").rename("other.safetensors")
     enlarging(1)

@@ -37,7 +37,7 @@ NETWORKS = {
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory):
-    """A network by name, and the folder of its graph; each is exported once, which takes seconds."""
+    """A network by name, and the folder of its graph; each is exported once: it takes seconds."""
 
     @cache
     def exported(name):
@@ -69,7 +69,7 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_graph_computes_what_the_network_computes(name, graph):
+def test_onnx_output_matches_the_network(name, graph):
     model, folder = graph(name)
     session = onnxruntime.InferenceSession(folder / "model.onnx")
     n = 5
@@ -82,10 +82,10 @@ def test_the_graph_computes_what_the_network_computes(name, graph):
     assert {node.name for node in session.get_inputs()} == set(inputs)
 
 
-def test_diffusers_draws_with_the_graph_what_the_library_draws(graph):
-    """The deterministic sampler from the same noise; x_0 is not clipped, for the end of a clipped chain is the same."""
+def test_diffusers_ddim_with_onnx_graph_matches_library(graph):
+    """Deterministic sampler, same noise; x_0 is not clipped, since clipping makes every chain end alike."""
     _, folder = graph("mlp")
-    session = onnxruntime.InferenceSession(folder / "model.onnx")  # what it predicts stands in the schedule alone
+    session = onnxruntime.InferenceSession(folder / "model.onnx")  # only the schedule says what it predicts
     start = torch.randn(3, 2, 8, 12, generator=torch.Generator().manual_seed(1))
     for prediction in ("eps", "x0", "v"):
         model, x = saved("mlp", prediction), start
@@ -101,7 +101,7 @@ def test_diffusers_draws_with_the_graph_what_the_library_draws(graph):
     assert (folder / "scheduler_config.json").read_text() == config
 
 
-def test_the_schedule_is_read_by_diffusers():
+def test_diffusers_loads_the_schedule():
     model = saved("unet")
     export(Path("models/unet.safetensors"), Path("out"), "hub")
     scheduler = DDPMScheduler.from_pretrained("out")
@@ -110,7 +110,7 @@ def test_the_schedule_is_read_by_diffusers():
     assert scheduler.config.prediction_type == "v_prediction"
 
 
-def test_a_hub_folder_loads_to_the_same_bits_and_its_card_says_what_it_is():
+def test_hub_export_round_trips_weights_and_writes_card():
     model = saved("unet")
     score = {"samples": {"value": 0.671}, "floor": {"value": 0.478}, "better": "lower", "sees": "whatever differs"}
     write_json(
@@ -127,7 +127,7 @@ def test_a_hub_folder_loads_to_the_same_bits_and_its_card_says_what_it_is():
         assert f"| {key} | `{value}` |" in card
 
 
-def test_scores_of_another_network_are_not_claimed():
+def test_card_omits_scores_of_another_network():
     saved("unet", path="other.safetensors")
     write_json(Path("reports/evaluate_unet/scores.json"), {"n_samples": 9, "reference": "test", "metrics": {}})
     export(Path("other.safetensors"), Path("out"), "hub")
@@ -135,7 +135,7 @@ def test_scores_of_another_network_are_not_claimed():
 
 
 @pytest.mark.parametrize(("to", "name"), [("hub", "unet"), *(("onnx", name) for name in NETWORKS)])
-def test_the_cards_example_runs(to, name, graph, monkeypatch):
+def test_card_example_runs(to, name, graph, monkeypatch):
     if to == "hub":
         saved("unet")
         export(Path("models/unet.safetensors"), Path("out"), to)
@@ -144,7 +144,7 @@ def test_the_cards_example_runs(to, name, graph, monkeypatch):
     exec(compile(code, "<card>", "exec"), {"__name__": "card"})
 
 
-def test_what_cannot_be_exported_is_said_and_nothing_is_written(monkeypatch):
+def test_invalid_exports_are_rejected(monkeypatch):
     saved("mlp", "mean")
     with pytest.raises(UserError, match="the network predicts mean; only eps, x0, v can be exported"):
         export(Path("models/unet.safetensors"), Path("out"), "hub")
@@ -159,7 +159,7 @@ def test_what_cannot_be_exported_is_said_and_nothing_is_written(monkeypatch):
         export(Path("models/unet.safetensors"), Path("models"), "hub")
 
 
-def test_an_exporter_that_fails_leaves_nothing(monkeypatch):
+def test_failed_export_leaves_no_files(monkeypatch):
     saved("mlp")
     before = sorted(Path().rglob("*"))
 
@@ -173,7 +173,7 @@ def test_an_exporter_that_fails_leaves_nothing(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["a/new/one", "empty", "link"])
-def test_a_folder_may_be_new_or_empty_and_others_may_read_it(name):
+def test_output_folder_may_be_new_or_empty_with_default_mode(name):
     saved("mlp")
     Path("empty").mkdir()
     Path("link").symlink_to("empty")
@@ -182,7 +182,7 @@ def test_a_folder_may_be_new_or_empty_and_others_may_read_it(name):
     assert Path(name).stat().st_mode == Path("models").stat().st_mode
 
 
-def test_the_command_line():
+def test_cli_exports_and_rejects_nonempty_folder():
     saved("mlp")
     words = [sys.executable, "-m", "ddpm.export", "models/unet.safetensors", "out", "--to", "hub"]
     assert subprocess.run(words, capture_output=True, check=True).stderr == b""

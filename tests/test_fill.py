@@ -1,4 +1,4 @@
-"""`python -m ddpm.fill`: known pixels stay, and what is not allowed is one line and no file."""
+"""`python -m ddpm.fill` keeps known pixels and rejects invalid input in one line."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ TEXT = {"name": "inpainting", "width": 8, "layers": 1, "heads": 2, "dropout": 0.
 
 @pytest.fixture(autouse=True)
 def files(tmp_path, monkeypatch):
-    """A network that inpaints, a picture of 12x8 pixels, and a mask of its left half."""
+    """An inpainting network, a picture of 12x8 pixels, and a mask of its left half."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     shape = {"channels": 8, "dim_mults": (1, 2), "groups": 2, "heads": 2, "max_steps": 5, "n_classes": 10}
@@ -35,7 +35,7 @@ def fill(monkeypatch, *words):
     main()
 
 
-def test_the_white_of_the_mask_is_filled_and_the_rest_stays(monkeypatch):
+def test_fill_changes_only_masked_pixels(monkeypatch):
     fill(monkeypatch, "picture.png", "mask.png", "out", "-n", "3", "--caption", "a dark dress", "--guidance-scale", "2")
     before = np.asarray(Image.open("picture.png"))
     found = [np.asarray(Image.open(f"out/{i}.png")) for i in range(3)]
@@ -62,7 +62,7 @@ def test_the_white_of_the_mask_is_filled_and_the_rest_stays(monkeypatch):
         (("picture.png", "mask.png", "--seed", "9" * 19), f"fill: seed is {'9' * 19}; it must be from 0 to"),
     ],
 )
-def test_what_is_not_allowed_is_one_line_and_no_file(words, said, monkeypatch, capsys):
+def test_invalid_options_are_rejected(words, said, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         fill(monkeypatch, *words[:2], "out", *words[2:])
     assert ended.value.code == 2

@@ -7,18 +7,18 @@ from hypothesis import strategies as st
 from ddpm.images import denormalize_img, from_uint8, normalize_img, to_uint8
 
 
-def test_the_ends_of_the_range():
+def test_range_ends_map_exactly_and_denormalize_clips():
     assert normalize_img(torch.tensor([0.0, 0.5, 1.0])).tolist() == [-1, 0, 1]
     assert denormalize_img(torch.tensor([-5.0, -1.0, 0.0, 1.0, 3.0])).tolist() == [0, 0, 0.5, 1, 1]
 
 
 @given(st.lists(st.floats(0, 1, width=32), min_size=1))
-def test_denormalize_undoes_normalize(values):
+def test_denormalize_inverts_normalize(values):
     x = torch.tensor(values)
     assert (denormalize_img(normalize_img(x)) - x).abs().max() < 1e-6
 
 
-def test_eight_bits_survive():
+def test_uint8_round_trip_is_exact():
     x = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(to_uint8(from_uint8(x)), x)
     assert to_uint8(torch.tensor([-0.1, 0.499 / 255, 0.501 / 255, 1.2])).tolist() == [0, 0, 1, 255]

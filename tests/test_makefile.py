@@ -6,7 +6,7 @@ import subprocess
 from project import REPO
 
 
-def test_python_keeps_its_bytecode_whatever_the_environment_says():
+def test_make_unsets_pythondontwritebytecode():
     asked = "asked: ; @python3 -c 'import sys; print(sys.dont_write_bytecode)'"
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     make = ["make", "--no-print-directory", "--eval", asked, "asked"]

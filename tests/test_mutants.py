@@ -3,7 +3,7 @@
 from mutants.mutate import REPO, load
 
 
-def test_each_mutant_is_a_mistake_in_code_that_is_there():
+def test_mutants_load_and_name_existing_test_files():
     found = list(load())
     assert len(found) > 500
     for mutant in found:

@@ -1,4 +1,4 @@
-"""The page of `dvc plots`: its scripts are local, and a browser without a network draws every curve."""
+"""The page of `dvc plots`: its scripts are local, and an offline browser draws every curve."""
 
 import html
 import json
@@ -30,7 +30,7 @@ plots:
 
 
 class Scripts(HTMLParser):
-    """What a page would run: the sources of its scripts, but for those in a template, which lie there unused."""
+    """Sources of a page's scripts: those that run, and those in a template, which are unused."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -79,14 +79,14 @@ def page(tmp_path_factory, stage_environment) -> Path:
 
 
 def shown(page: Path, profile: Path, width: int = 1280) -> str:
-    """The page's elements once a browser that finds no host has run its scripts."""
+    """The page's elements after an offline browser has run its scripts."""
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND"]
     options = [f"--user-data-dir={profile}", f"--window-size={width},900", "--virtual-time-budget=10000", "--dump-dom"]
     done = subprocess.run([*command, *options, page.as_uri()], capture_output=True, text=True, check=True, timeout=60)
     return done.stdout
 
 
-def test_scripts_lie_on_this_machine(page):
+def test_page_loads_only_local_scripts(page):
     scripts = Scripts(page.read_text())
     assert scripts.sources == ["../.venv/vega.js"]
     assert "window.vegaEmbed=" in (page.parent / scripts.sources[0]).read_text(encoding="utf-8")
@@ -94,7 +94,7 @@ def test_scripts_lie_on_this_machine(page):
 
 
 @needs_browser
-def test_a_browser_without_a_network_draws_the_curves_of_both_commits(page, tmp_path):
+def test_offline_browser_draws_curves_of_both_commits(page, tmp_path):
     elements = shown(page, tmp_path)
     plots = re.findall(r'<div id="\w+" class="vega-embed.*?</svg>', elements, re.DOTALL)
     assert len(plots) == page.read_text().count("vegaEmbed('#") == 2
@@ -107,7 +107,7 @@ def test_a_browser_without_a_network_draws_the_curves_of_both_commits(page, tmp_
 
 @needs_browser
 @pytest.mark.parametrize(("window", "width"), [(1280, WIDTH * CSS_DPI // DPI), (500, 500 - 64)])
-def test_figures_are_as_wide_as_on_the_page_of_the_report_and_no_wider_than_the_window(page, tmp_path, window, width):
+def test_figure_width_matches_the_report_and_fits_the_window(page, tmp_path, window, width):
     measured = page.with_name("measured.html")
     measured.write_text(page.read_text().replace("</body>", f"<script>{MEASURE}</script></body>"))
     title = re.search("<title>(.*)</title>", shown(measured, tmp_path, window))
@@ -115,7 +115,7 @@ def test_figures_are_as_wide_as_on_the_page_of_the_report_and_no_wider_than_the_
 
 
 @needs_browser
-def test_a_copy_elsewhere_asks_the_network_for_the_scripts(page, tmp_path):
+def test_copied_page_falls_back_to_remote_scripts(page, tmp_path):
     copy = tmp_path / "index.html"
     shutil.copy(page, copy)
     scripts = Scripts(shown(copy, tmp_path / "profile"))

@@ -26,7 +26,7 @@ def words(name, **options):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_is_what_dvc_makes_of_it(name, tmp_path, monkeypatch):
+def test_dvc_overrides_reproduce_the_recipe(name, tmp_path, monkeypatch):
     yaml = YAML(typ="safe")
     default = yaml.load(REPO / "params.yaml")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
@@ -51,14 +51,14 @@ def test_a_recipe_is_what_dvc_makes_of_it(name, tmp_path, monkeypatch):
     assert result == merged(default, recipe)
 
 
-def test_a_name_that_is_none_lists_the_recipes():
+def test_unknown_recipe_error_lists_the_recipes():
     done = words("curse")
     assert done.returncode == 1
     assert done.stderr == f"recipes: 'curse' is not a recipe; available: {', '.join(sorted(NAMES))}\n"
 
 
 @pytest.mark.parametrize("names", [[], ["fast", "few"]])
-def test_one_name_is_taken(names):
+def test_cli_requires_exactly_one_name(names):
     done = subprocess.run(
         [sys.executable, "-m", "ddpm.recipes", *names], cwd=REPO, capture_output=True, text=True, check=False
     )
@@ -76,7 +76,7 @@ def test_one_name_is_taken(names):
         (None, "there is no recipes/*.yaml here; run it at the top of the repository"),
     ],
 )
-def test_a_file_that_is_no_recipe_is_one_line(text, said, tmp_path, monkeypatch, capsys):
+def test_malformed_or_missing_recipe_is_rejected(text, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     if text is not None:
         (tmp_path / "recipes").mkdir()
@@ -87,18 +87,18 @@ def test_a_file_that_is_no_recipe_is_one_line(text, said, tmp_path, monkeypatch,
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="of Linux")
-def test_words_that_cannot_be_printed_are_one_line():
+def test_failed_write_to_stdout_is_one_line():
     command = [sys.executable, "-m", "ddpm.recipes", "fast"]
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, cwd=REPO, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "recipes: stdout: No space left on device\n")
 
 
-def test_the_course_recipe_is_the_courses():
+def test_course_recipe_sets_the_course_values():
     said = words("course").stdout.split()
     for value in ("unet.channels=28", "unet.dim_mults=[1,2,4]", "max_steps=200", "batch_size=128", "lr=0.001"):
         assert f"train_unet.{value}" in said
 
 
-def test_the_default_passes_every_rule():
+def test_default_params_pass_every_rule():
     check(load_yaml(REPO / "params.yaml"))

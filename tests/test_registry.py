@@ -12,7 +12,7 @@ from ddpm.run.params import NoOptions, Section
 
 @pytest.fixture
 def kinds(tmp_path, monkeypatch):
-    """A registry of a folder with two entries, a file that registers nothing, one that fails, and a package."""
+    """A registry of a folder: two entries, a file that registers nothing, one that fails, and a package."""
     folder = tmp_path / "made_up_kinds"
     (folder / "sub").mkdir(parents=True)
     register = "from registry_of_kinds import KINDS\nKINDS.register(__name__, {})\n"
@@ -37,7 +37,7 @@ def kinds(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def test_names_are_those_of_the_files_and_listing_imports_none(kinds):
+def test_listing_names_imports_no_entries(kinds):
     assert list(kinds) == ["a", "b", "broken", "silent"]
     assert len(kinds) == 4
     assert "a" in kinds
@@ -47,21 +47,21 @@ def test_names_are_those_of_the_files_and_listing_imports_none(kinds):
     assert not [name for name in sys.modules if name.startswith("made_up_kinds.")]
 
 
-def test_an_entry_is_imported_when_it_is_used(kinds):
+def test_entry_is_imported_on_first_use(kinds):
     assert kinds["b"] == "the b"
     assert "made_up_kinds.a" not in sys.modules
     with pytest.raises(RuntimeError, match="imported"):
         _ = kinds["broken"]
 
 
-def test_a_name_that_is_none_lists_those_there_are(kinds):
+def test_unknown_name_error_lists_allowed_names(kinds):
     with pytest.raises(ValueError, match="'c' is not a kind; allowed: a, b, broken, silent"):
         kinds.checked("c")
     with pytest.raises(UserError, match="'c' is not a kind; allowed: a, b"):
         _ = kinds["c"]
 
 
-def test_a_file_that_registers_nothing_is_named(kinds):
+def test_file_that_registers_nothing_is_rejected(kinds):
     with pytest.raises(UserError, match=r"made_up_kinds/silent\.py does not register a kind"):
         _ = kinds["silent"]
 
@@ -78,7 +78,7 @@ def test_a_file_that_registers_nothing_is_named(kinds):
     ],
     ids=lambda registry: registry[1],
 )
-def test_every_file_of_the_project_registers_an_entry(registry):
+def test_every_registry_file_registers_an_entry(registry):
     module, name = registry
     entries: Registry = getattr(importlib.import_module(module), name)
     assert len(entries) > 0

@@ -1,4 +1,4 @@
-"""Rules between sections of params.yaml: each is refused by its own rule alone, and its limit itself is allowed."""
+"""Rules between sections of params.yaml: each allows its limit and rejects the next value."""
 
 from copy import deepcopy
 
@@ -16,7 +16,7 @@ from ddpm.networks.checkpoint import save_model
 
 @pytest.fixture(autouse=True, scope="module")
 def project(tmp_path_factory):
-    """100 images without labels, and weights for the default tiny model to start from, where relative paths lead."""
+    """100 images without labels, and initial weights for the default tiny model, in the working folder."""
     root = tmp_path_factory.mktemp("own")
     np.savez(root / "own.npz", x_train=np.random.default_rng(0).integers(0, 256, (100, 8, 8), dtype=np.uint8))
     model = TinyDiffuser(TinyDiffuserConfig(img_shape=(3, 4, 5), hidden_size=128, max_steps=100))
@@ -29,7 +29,7 @@ def project(tmp_path_factory):
 
 
 def with_values(changes):
-    """params.yaml with some values, by their dotted keys."""
+    """params.yaml with some values set by dotted key."""
     values = deepcopy(VALUES)
     for key, value in changes.items():
         *sections, last = key.split(".")
@@ -44,7 +44,7 @@ NAMES = [f"{key}={refused}" for _, _, key, _, refused, _ in LIMITS]
 
 
 @pytest.mark.parametrize(("rule", "others", "key", "allowed", "refused", "message"), LIMITS, ids=NAMES)
-def test_a_limit_is_allowed_and_what_lies_beyond_is_refused(rule, others, key, allowed, refused, message):
+def test_rule_allows_its_limit_and_rejects_values_beyond(rule, others, key, allowed, refused, message):
     check(with_values({**others, key: allowed}))
     with pytest.raises(UserError) as caught:
         check(with_values({**others, key: refused}), [getattr(rules, rule)])
@@ -56,7 +56,7 @@ def test_every_rule_has_a_case():
     assert {rule for rule, *_ in LIMITS} == {rule.__name__ for rule in rules.RULES}
 
 
-def test_every_mistake_is_a_line_of_its_own():
+def test_every_mistake_is_reported_on_its_own_line():
     with pytest.raises(UserError) as caught:
         check(with_values({"paper.n_steps": 201, "bound.variances": ["learned"], "sample.tiny.n_steps": 101}))
     found = sorted(line.split(" is ")[0] for line in str(caught.value).splitlines())

@@ -29,7 +29,7 @@ SECRET = "hunter2"
 
 
 class Hostile:
-    """Makes a file where it is unpickled."""
+    """Makes a folder when unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -43,7 +43,7 @@ class Hostile:
     [load_model, load_classifier, load_tensors, load_dataset, read_about, TrainingState({}, []).load],
     ids=["model", "classifier", "tensors", "data set", "state's description", "state"],
 )
-def test_a_pickle_under_any_name_is_refused_and_not_executed(load, tmp_path):
+def test_loaders_reject_pickles_without_executing_them(load, tmp_path):
     path, trace = tmp_path / "m.safetensors", tmp_path / "executed"
     path.write_bytes(pickle.dumps(Hostile(trace)))
     with pytest.raises(UserError, match=r"m\.safetensors: ") as caught:
@@ -76,11 +76,11 @@ def dangers(source):
                 yield "unsafe YAML"
 
 
-def test_no_code_of_ours_executes_what_it_reads():
+def test_source_does_not_use_unsafe_loaders():
     files = [*REPO.glob("src/**/*.py"), *REPO.glob("stages/*.py")]
     assert len(files) > 40
     assert {path.name: found for path in files if (found := [*dangers(path.read_text())])} == {
-        "inception.py": ["torch.load"],  # held by the test below
+        "inception.py": ["torch.load"],  # see the test below
         "npz.py": ["np.load"],  # with allow_pickle=False: tests/data/datasets/test_arrays.py
         "yaml.py": ["yaml"],  # a subclass of SafeLoader: tests/run/test_yaml.py
     }
@@ -88,7 +88,7 @@ def test_no_code_of_ours_executes_what_it_reads():
     assert len([*dangers(bad)]) == 6
 
 
-def test_the_one_pickle_is_known_and_would_build_nothing_but_tensors(tmp_path, monkeypatch):
+def test_inception_weights_load_without_executing_code(tmp_path, monkeypatch):
     tree = ast.parse((REPO / "src/ddpm/evaluation/inception.py").read_text())
     [call] = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"]
     assert {word.arg: ast.unparse(word.value) for word in call.keywords} == {"weights_only": "True"}
@@ -100,7 +100,7 @@ def test_the_one_pickle_is_known_and_would_build_nothing_but_tensors(tmp_path, m
             UserError, match=r"not pt_inception-2015-12-05-6726825d\.pth, whose SHA-256 starts with 672"
         ):
             inception.load_inception(path)
-    # And were its digest the right one:
+    # Even if its digest were right:
     monkeypatch.setattr(inception, "WEIGHTS_SIZE", path.stat().st_size)
     monkeypatch.setattr(inception, "WEIGHTS_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
@@ -142,7 +142,7 @@ def deb(path, members):
     ],
     ids=["parent folder", "relative link", "absolute link", "link in place of a file"],
 )
-def test_a_hostile_package_writes_nothing_outside_its_folder(members, tmp_path, monkeypatch):
+def test_hostile_deb_writes_nothing_outside_its_folder(members, tmp_path, monkeypatch):
     for name in ("bin", "tmp", "outside"):
         (tmp_path / name).mkdir()
     outside = tmp_path / "outside"
@@ -167,7 +167,7 @@ def test_a_hostile_package_writes_nothing_outside_its_folder(members, tmp_path, 
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
-def test_secrets_of_the_environment_do_not_reach_mlflow(tmp_path, monkeypatch):
+def test_environment_secrets_are_not_logged_to_mlflow(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     for name in ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY"):
@@ -180,7 +180,7 @@ def test_secrets_of_the_environment_do_not_reach_mlflow(tmp_path, monkeypatch):
     assert SECRET.encode() not in kept
 
 
-def test_the_password_of_a_server_does_not_reach_the_screen(monkeypatch, tmp_path, capfd):
+def test_server_password_is_not_printed_or_stored(monkeypatch, tmp_path, capfd):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://someone:{SECRET}@127.0.0.1:9")
     with stage_run("train_tiny", {"lr": 1}):
@@ -196,7 +196,7 @@ def test_the_password_of_a_server_does_not_reach_the_screen(monkeypatch, tmp_pat
     assert "someone" not in shown
 
 
-def test_the_user_interface_listens_on_this_machine_only(monkeypatch, tmp_path, capsys):
+def test_ui_binds_to_localhost_only(monkeypatch, tmp_path, capsys):
     makefile = (REPO / "Makefile").read_text()
     assert "python -m ddpm.run.tracking ui" in makefile
     assert "mlflow ui" not in makefile

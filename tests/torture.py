@@ -23,7 +23,7 @@ import psutil
 from project import NOWHERE, REPO, STAGES, TINY, copy_project, write_params
 from ruamel.yaml import YAML
 
-SETTINGS = {  # long enough to be hit while they work, and with a state to go on from
+SETTINGS = {  # long enough to be killed at work, and with a state to resume from
     "checkpoint_seconds": 0,
     "train_tiny": {**TINY["train_tiny"], "epochs": 20, "img_log_interval": 100},
     "train_unet": {**TINY["train_unet"], "epochs": 4, "micro_batches": 4},
@@ -34,7 +34,7 @@ SETTINGS = {  # long enough to be hit while they work, and with a state to go on
 
 
 class Pipeline:
-    """A copy of the project, and its dvc."""
+    """A copy of the project and its dvc."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.log = folder, folder.with_suffix(".log")
@@ -50,7 +50,7 @@ class Pipeline:
             return subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
 
     def started(self) -> list[str]:
-        """Stages that this dvc has started, in their order."""
+        """Stages that this dvc has started, in order."""
         return re.findall("Running stage '(.*)'", self.log.read_text())
 
     def hashes(self) -> dict[str, str]:
@@ -58,7 +58,7 @@ class Pipeline:
         return {out["path"]: out["md5"] for stage in STAGES for out in stages[stage]["outs"]}
 
     def finish(self) -> dict[str, float]:
-        """Run to the end: seconds that each stage took."""
+        """Run to the end; return seconds by stage."""
         process, begun = self.start(), {}
         while process.poll() is None:
             for stage in self.started():
@@ -97,7 +97,7 @@ class Pipeline:
 
 
 def is_another(process: psutil.Process) -> bool:
-    """Whether it is one of the processes that a stage has started to share its work."""
+    """Whether it is a worker process of a stage."""
     with suppress(psutil.Error):
         return process.environ().get("RANK", "0") != "0"
     return False
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     moments, victims, survived = random.Random(options.seed), Counter(), 0
-    os.environ["MLFLOW_TRACKING_URI"] = NOWHERE  # an unsent log is no part of what is compared, and costs time
+    os.environ["MLFLOW_TRACKING_URI"] = NOWHERE  # unsent logs are not compared, and cost time
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with tempfile.TemporaryDirectory() as name:
         undisturbed = Pipeline(Path(name) / "undisturbed")

@@ -30,7 +30,7 @@ def stages() -> Stages:
 
 
 def check(values: Any, rules: Sequence[Rule] = RULES) -> Any:
-    """All params; UserError, with lines that begin with "params.yaml: ", for every mistake."""
+    """All params; UserError with a line beginning with "params.yaml: " for each mistake."""
     return checked_params(stages(), values, rules)
 
 
@@ -53,19 +53,19 @@ def nodes(values: Any = VALUES, path: tuple[str, ...] = ()) -> Iterator[tuple[st
 
 
 def value_at(path: Sequence[str]) -> Any:
-    """What params.yaml holds there."""
+    """The value at `path`."""
     return reduce(getitem, path, VALUES)
 
 
 def changed(path: Sequence[str], value: Any) -> dict[str, Any]:
-    """The values of params.yaml with another one at `path`."""
+    """params.yaml's values with another one at `path`."""
     values = deepcopy(VALUES)
     reduce(getitem, path[:-1], values)[path[-1]] = value
     return values
 
 
 def without(path: Sequence[str]) -> dict[str, Any]:
-    """The values of params.yaml without what stands at `path`."""
+    """The values of params.yaml without the one at `path`."""
     values = deepcopy(VALUES)
     del reduce(getitem, path[:-1], values)[path[-1]]
     return values

@@ -42,7 +42,7 @@ class Log(Run):
 
 
 def declared(name: str) -> tuple[Stage, dict[str, Any]]:
-    """A stage, and the names of its script, which tests may replace."""
+    """A stage, and its script's globals, which tests may replace."""
     scripts = [path for path in (REPO / "stages").glob("*.py") if path.stem != "check"]
     for script in sorted(scripts, key=lambda path: path.stem != name):
         names = runpy.run_path(str(script), run_name=script.stem)
@@ -59,7 +59,7 @@ def run(
     resume: Resume | None = None,
     **patches: Any,
 ) -> StageRun:
-    """Do the work of a stage in the working folder, with some of its params and names of its script replaced."""
+    """Run a stage in the working folder, with some of its params and its script's globals replaced."""
     stage, names = declared(name)
     key = stage.key or name
     values = load_yaml(REPO / "params.yaml")
@@ -76,7 +76,7 @@ def run(
 
 
 def greys(first: int, n: int, shape: tuple[int, ...] = (1, 28, 28)) -> Tensor:
-    """Images of one grey each: first, first + 1, ..."""
+    """Uniform grey images: first, first + 1, ..."""
     return torch.arange(first, first + n, dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(-1, *shape).contiguous()
 
 

@@ -9,7 +9,7 @@ from ddpm.run.resume.state import TrainingState
 
 
 class Toy(Trainee):
-    """Adds the number of the step to a weight: after n steps it is n (n + 1) / 2, unless one was missed or repeated."""
+    """Adds the step number to a weight: after n steps it is n (n + 1) / 2, unless one was missed or repeated."""
 
     name, settings, batch_size = "toy", "one", 2
 

@@ -1,4 +1,4 @@
-"""The clock counts the time taken to produce items, and nothing else. Time is a list of numbers here."""
+"""The clock counts only the time taken to produce items. Time is a list of numbers here."""
 
 import time
 
@@ -6,7 +6,7 @@ from benchmarks.core.clock import Clock
 
 
 class Time:
-    """A clock that goes on by what is said."""
+    """A clock that is advanced by hand."""
 
     now = 0.0
 
@@ -14,7 +14,7 @@ class Time:
         return self.now
 
 
-def test_evaluation_between_steps_does_not_count():
+def test_time_between_steps_is_not_counted():
     now = Time()
 
     def steps():
@@ -29,7 +29,7 @@ def test_evaluation_between_steps_does_not_count():
     assert clock.seconds == 8.0
 
 
-def test_what_a_training_does_after_its_last_step_is_no_lap():
+def test_work_after_last_step_is_not_counted():
     now = Time()
 
     def steps():
@@ -42,7 +42,7 @@ def test_what_a_training_does_after_its_last_step_is_no_lap():
     assert clock.laps == [1.0]
 
 
-def test_by_default_it_reads_seconds():
+def test_default_clock_measures_seconds():
     clock = Clock(time.sleep(0.02) for _ in range(3))
     list(clock)
     assert all(lap >= 0.02 for lap in clock.laps)  # sleep is never shorter than asked

@@ -10,27 +10,27 @@ LINKS = Links(latency=0.001, bandwidth=1e9)
 WORK = Work(micro_batches=10, each=0.1, rest=0.05, gradient=4e6)
 
 
-def test_a_step_is_what_a_calculation_by_hand_gives():
+def test_step_seconds_match_manual_calculation():
     # 3 of 10 micro-batches for the busiest of 4, and 3 messages of 1 + 4 ms
     assert step_seconds(4, WORK, LINKS) == pytest.approx(0.3 + 0.05 + 0.015)
     assert step_seconds(4, WORK, LINKS, halving_doubling) == pytest.approx(0.3 + 0.05 + 0.004 + 0.006)
 
 
 @pytest.mark.parametrize("exchange", [all_gather, halving_doubling])
-def test_one_process_exchanges_nothing_and_more_than_there_are_micro_batches_are_of_no_use(exchange):
+def test_step_seconds_for_one_and_for_excess_processes(exchange):
     assert step_seconds(1, WORK, LINKS, exchange) == pytest.approx(10 * 0.1 + 0.05)
     assert step_seconds(11, WORK, LINKS, exchange) == step_seconds(10, WORK, LINKS, exchange)
 
 
 @pytest.mark.parametrize("n", [2, 8, 512])
-def test_halving_and_doubling_is_the_sum_of_its_messages(n):
-    """Half of the gradient, a quarter and so on until a process has an n-th; then the same way back."""
+def test_halving_doubling_equals_sum_of_messages(n):
+    """Half of the gradient, a quarter and so on until a process has 1/n; then the same way back."""
     parts = [WORK.gradient / 2**k for k in range(1, int(log2(n)) + 1)]
     messages = sum(LINKS.latency + part / LINKS.bandwidth for part in parts)
     assert halving_doubling(n, WORK.gradient, LINKS) == pytest.approx(2 * messages)
 
 
-def test_samples_take_an_nth_of_the_time_and_the_start():
+def test_drawing_seconds_split_samples_and_add_start_time():
     assert drawing_seconds(1, 10, 2.0, 5.0) == 20.0
     assert drawing_seconds(4, 10, 2.0, 5.0) == 6.0 + 5.0
     assert drawing_seconds(99, 10, 2.0, 5.0) == 2.0 + 5.0

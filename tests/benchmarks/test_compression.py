@@ -20,7 +20,7 @@ def smallest():
         yield compression.variant(changes | {"train_latent": small, "sample_latent": drawn}, (1, 28, 28))
 
 
-def test_a_row_counts_operations_twice_a_multiplication(smallest, monkeypatch):
+def test_row_counts_two_flops_per_multiplication(smallest, monkeypatch):
     """Of a linear layer from 3 to 5 numbers at 1 x 1: 2 x 3 x 5."""
 
     class Linear(torch.nn.Module):
@@ -38,8 +38,8 @@ def test_a_row_counts_operations_twice_a_multiplication(smallest, monkeypatch):
     assert found == (8, "3 x 1 x 1", "1,500,000", "3", "10", "3")
 
 
-def test_rates_are_images_over_seconds(smallest, monkeypatch):
-    """A second passes between two looks at the clock: 3 steps of 4 images take 3; 6 images are drawn in 1."""
+def test_rates_are_images_per_second(smallest, monkeypatch):
+    """Each reading of the clock adds a second: 3 steps of 4 images take 3; 6 images are drawn in 1."""
     ticks = iter(range(1000))
     monkeypatch.setattr(compression.time, "perf_counter", lambda: next(ticks))
     monkeypatch.setattr(compression, "Clock", lambda steps: Clock(steps, lambda: next(ticks)))

@@ -1,4 +1,4 @@
-"""Few steps: which runs are requested, for any set of samplers."""
+"""Few steps: which runs are requested, for any samplers."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from ddpm.sampling.spacing import SPACINGS
 
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("most", [3, 10, 21])
-def test_a_sampler_takes_the_most_steps_that_its_evaluations_allow(name, most):
+def test_runs_use_most_steps_within_the_evaluation_budget(name, most):
     found = list(few_steps.runs([name], ["even", "karras"], [most], max_steps=20))
     entry = SAMPLERS[name]
     (n_steps,) = {n_steps for *_, n_steps in found}
@@ -20,12 +20,12 @@ def test_a_sampler_takes_the_most_steps_that_its_evaluations_allow(name, most):
     assert [spacing for _, spacing, _ in found] == ["even", "karras"][: 1 if n_steps == 20 else 2]
 
 
-def test_the_cheapest_runs_come_first_and_too_few_evaluations_give_none():
+def test_runs_start_cheapest_and_skip_too_few_evaluations():
     found = list(few_steps.runs(["ancestral", "heun"], ["even"], [50, 1], max_steps=200))
     assert found == [("ancestral", "even", 1), ("ancestral", "even", 50), ("heun", "even", 25)]
 
 
-def test_a_run_changes_what_its_row_says():
+def test_experiment_sets_the_params_of_its_row():
     experiment = few_steps.experiment("settings", 1.0, "ddim", "karras", 7, 3)
     assert experiment.cell == {
         "settings": "settings",
@@ -43,7 +43,7 @@ def test_a_run_changes_what_its_row_says():
     assert set(SPACINGS) >= {"even", "karras"}
 
 
-def test_the_table_has_a_part_for_each_guidance_scale():
+def test_table_is_split_by_guidance_scale():
     rows = [
         {"guidance_scale": scale, "sampler": "ddim", "spacing": "even", "n_steps": n, "evaluations": n, "seed": "0"}
         | dict.fromkeys(few_steps.SHOWN, score)

@@ -18,18 +18,18 @@ def row(name, minutes, score, seed=0):
 
 
 @pytest.mark.parametrize("name", leads.LEADS)
-def test_a_lead_is_allowed_and_changes_the_default(name):
+def test_leads_are_valid_and_differ_from_default(name):
     assert params_with(leads.LEADS[name])
     default = recipes.overrides(load_yaml(PARAMS))[1::2]
     assert set(default).isdisjoint(recipes.overrides(leads.LEADS[name])[1::2])
 
 
-def test_no_two_leads_are_the_same():
+def test_leads_are_unique():
     changes = {tuple(recipes.overrides(changes)) for changes in leads.LEADS.values()}
     assert len(changes) == len(leads.LEADS)
 
 
-def test_a_lead_is_told_from_the_default_only_beyond_the_spread_of_seeds():
+def test_verdict_requires_difference_beyond_seed_spread():
     default = [3.0, 3.1, 3.2]  # standard deviation 0.1, so standard error of a difference 0.082 with as much beside it
     assert leads.verdict([2.6, 2.7, 2.8], default) == " (better)"  # t = -4.9
     assert leads.verdict([2.9, 3.0, 3.1], default) == " (the same)"  # t = -1.2
@@ -37,7 +37,7 @@ def test_a_lead_is_told_from_the_default_only_beyond_the_spread_of_seeds():
     assert leads.verdict([9.0], default) == ""
 
 
-def test_the_table_has_a_line_for_each_lead_and_number_of_minutes_that_was_run():
+def test_table_has_a_line_per_lead_and_minutes():
     names = ["x0", leads.DEFAULT]
     rows = [row(name, 10, 9.0) for name in names]
     rows += [

@@ -21,23 +21,23 @@ def cell(name, seed=0):
     return {"name": name, "seed": seed}
 
 
-def test_a_row_comes_back_as_it_was_added(ledger):
+def test_rows_round_trip_as_text(ledger):
     assert ledger.rows() == []
     assert cell("a") not in ledger
     ledger.add(cell("a"), {"fid": 0.1 + 0.2, "note": 'a "b", c', "none": None})
     assert ledger.rows() == [{"name": "a", "seed": "0", "fid": "0.30000000000000004", "note": 'a "b", c', "none": ""}]
     assert cell("a") in ledger
-    assert cell("a", "0") in Ledger(ledger.path, KEY)  # a number and its word are the same key
+    assert cell("a", "0") in Ledger(ledger.path, KEY)  # a number and its text are the same key
     assert cell("a", 1) not in ledger
 
 
-def test_a_row_is_never_doubled_and_the_first_one_stays(ledger):
+def test_duplicate_keys_keep_the_first_row(ledger):
     for value in (1, 2):
         ledger.add(cell("a"), {"fid": value})
     assert ledger.rows() == [{"name": "a", "seed": "0", "fid": "1"}]
 
 
-def test_a_new_metric_is_a_new_column(ledger):
+def test_new_metric_adds_a_column(ledger):
     ledger.add(cell("a"), {"fid": 1})
     ledger.add(cell("b"), {"fid": 2, "kid": 3})
     ledger.add(cell("c"), {"kid": 4})
@@ -61,7 +61,7 @@ for seed in range(10):
 """
 
 
-def test_processes_lose_none_of_each_others_rows(ledger):
+def test_concurrent_processes_lose_no_rows(ledger):
     for process in [python(ADDING, name) for name in ("a", "b")]:
         process.communicate()
         assert process.returncode == 0
@@ -84,7 +84,7 @@ for name in "abc":
 """
 
 
-def test_a_killed_process_leaves_whole_rows_and_the_next_one_makes_the_rest(ledger):
+def test_killed_write_keeps_whole_rows_and_can_resume(ledger):
     for how, code, made, kept in (("killed", -9, "ab", "a"), ("whole", 0, "bc", "abc")):
         process = python(KILLED, how)
         assert process.communicate()[0].split()[1::2] == list(made)
@@ -92,7 +92,7 @@ def test_a_killed_process_leaves_whole_rows_and_the_next_one_makes_the_rest(ledg
         assert [row["name"] for row in ledger.rows()] == list(kept)
 
 
-def test_the_latest_settings_are_those_of_each_groups_newest_row(tmp_path):
+def test_latest_keeps_settings_of_newest_row_per_group(tmp_path):
     ledger = Ledger(tmp_path / "rows.csv", ("settings", "name", "seed"))
     rows = [("old", "a", 0), ("old", "b", 0), ("new", "a", 0), ("new", "a", 1)]
     for row in rows:
@@ -102,7 +102,7 @@ def test_the_latest_settings_are_those_of_each_groups_newest_row(tmp_path):
     assert [row["settings"] for row in latest(ledger.rows(), of=(), agree=("settings",))] == ["new", "new"]
 
 
-def test_groups_keep_the_order_of_their_first_rows():
+def test_groups_keep_order_of_first_rows():
     rows = [{"a": "2", "b": "x"}, {"a": "1", "b": "x"}, {"a": "2", "b": "y"}]
     assert [(key, len(found)) for key, found in groups(rows, "a")] == [(("2",), 2), (("1",), 1)]
     assert [key for key, _ in groups(rows, "a", "b")] == [("2", "x"), ("1", "x"), ("2", "y")]

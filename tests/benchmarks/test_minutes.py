@@ -12,7 +12,7 @@ def row(contender, after, score, seed=0):
 ROWS = [row("diffusers", t, 40 / t) for t in (20, 10)] + [row("ours", t, 8 / t) for t in (1, 2, 10)]
 
 
-def test_the_table_has_a_line_for_each_contender_and_number_of_minutes_and_the_spread_of_seeds():
+def test_table_has_a_line_per_contender_and_minutes_with_spread():
     rate = {"seconds_per_image": "0.01", "parameters": "2000000", "set_up_seconds": "3.2"}
     rates = dict.fromkeys(("ours", "diffusers"), rate | {"machine": "a machine", "measured": "2026-01-02"})
     text = minutes.markdown([*ROWS, row("ours", 10, 1.0, seed=1)], rates)

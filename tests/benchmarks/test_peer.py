@@ -16,7 +16,7 @@ IMAGES = ImageDataset(torch.arange(3 * BATCH, dtype=torch.uint8).reshape(-1, 1, 
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """As other tests have it; a peer takes as many as there are cores."""
+    """As in other tests; a peer uses all cores."""
     yield
     torch.set_num_threads(1)
 
@@ -27,25 +27,25 @@ def weight(state):
 
 @pytest.fixture
 def states(toy, monkeypatch):
-    """The states of every training that is started."""
+    """The states of all trainings started."""
     found, start = [], toy.start
     monkeypatch.setattr(toy, "start", lambda *words: found.append(start(*words)) or found[-1])
     return found
 
 
-def test_one_training_passes_through_all_its_steps_and_another_goes_on_from_there(toy, states, tmp_path):
+def test_passes_train_once_and_resume_from_saved_steps(toy, states, tmp_path):
     weights = [(n_steps, weight(states[0][0])) for n_steps, _ in passes(toy, IMAGES, [3, 5], 0, tmp_path)]
     assert weights == [(3, 6), (5, 15)]
     assert toy.taken == [1, 2, 3, 4, 5]
     assert [step for step, _ in passes(toy, IMAGES, [8], 0, tmp_path)] == [8]
     assert toy.taken[5:] == [6, 7, 8]
     assert weight(states[1][0]) == 36
-    weights = [weight(states[2][0]) for _ in passes(toy, IMAGES, [4, 9], 0, tmp_path)]  # from 3, though 8 is there
+    weights = [weight(states[2][0]) for _ in passes(toy, IMAGES, [4, 9], 0, tmp_path)]  # from 3, although 8 exists
     assert weights == [10, 45]
     assert list(passes(toy, IMAGES, [], 0, tmp_path)) == []
 
 
-def test_a_killed_training_goes_on_from_the_last_steps_that_were_asked_for(toy, states, tmp_path):
+def test_killed_training_resumes_from_last_requested_steps(toy, states, tmp_path):
     list(islice(passes(toy, IMAGES, [3, 5], 0, tmp_path), 1))
     again = passes(toy, IMAGES, [5], 0, tmp_path)
     assert next(again)[0] == 5
@@ -53,14 +53,14 @@ def test_a_killed_training_goes_on_from_the_last_steps_that_were_asked_for(toy, 
     assert weight(states[1][0]) == 15
 
 
-def test_seconds_of_training_are_those_of_all_runs(toy, tmp_path, monkeypatch):
+def test_training_seconds_add_up_over_runs(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "Clock", lambda steps: OneSecondEach(steps))
     for n_steps in (3, 5, 6):
         assert list(passes(toy, IMAGES, [n_steps], 0, tmp_path)) == [(n_steps, float(n_steps))]
 
 
 class OneSecondEach:
-    """A clock that takes every item for a second."""
+    """A clock that counts a second per item."""
 
     def __init__(self, items):
         self.items, self.seconds = items, 0.0
@@ -72,7 +72,7 @@ class OneSecondEach:
 
 @pytest.fixture
 def shown(monkeypatch):
-    """What the peer of one weight is shown, the arguments of its `update`, and noise that it draws."""
+    """Images that the one-weight peer sees, the arguments of its `update`, and noise that it draws."""
     found = {"images": [], "updates": [], "noise": []}
 
     def build(img_shape):
@@ -89,11 +89,11 @@ def shown(monkeypatch):
         update = found["updates"].append
         return Parts(model, optimizer, loss, lambda: torch.rand(BATCH, 1, 1, 1), average, average, update, clip=0.5)
 
-    monkeypatch.setattr(module, "PEERS", {"torch": build})  # a package that is there
+    monkeypatch.setattr(module, "PEERS", {"torch": build})  # an installed package
     return found
 
 
-def test_a_peer_sees_each_image_once_an_epoch_and_its_gradient_is_clipped(shown):
+def test_peer_sees_images_once_per_epoch_and_clips_gradient(shown):
     peer = Peer("torch")
     state, steps = peer.start(IMAGES, 4, 0)
     before = weight(state)
@@ -105,11 +105,11 @@ def test_a_peer_sees_each_image_once_an_epoch_and_its_gradient_is_clipped(shown)
     assert len(set(shown["noise"])) == 4
 
 
-def test_noise_order_and_samples_of_a_peer_depend_on_seed_and_step_alone(shown):
+def test_peer_randomness_depends_on_seed_and_step_only(shown):
     peer = Peer("torch")
     for seed, first in ((0, 0), (0, 2), (1, 0)):
         state, steps = peer.start(IMAGES, 4, seed)
-        state.step = first  # as after a state was loaded
+        state.step = first  # as after loading a state
         list(steps)
     whole, rest, other = shown["noise"][:4], shown["noise"][4:6], shown["noise"][6:]
     assert rest == whole[2:]
@@ -120,11 +120,11 @@ def test_noise_order_and_samples_of_a_peer_depend_on_seed_and_step_alone(shown):
     assert not torch.equal(peer.draw(1, 0), peer.draw(1, 1))
 
 
-def test_a_peer_that_is_not_installed_is_named():
+def test_missing_peer_package_raises_user_error():
     with pytest.raises(UserError, match="no-such-peer is not installed; run `make peers`"):
         Peer("no-such-peer")
 
 
-def test_each_file_is_a_peer():
+def test_all_peers_are_callable():
     assert len(PEERS) == 3
     assert all(callable(PEERS[name]) for name in PEERS)

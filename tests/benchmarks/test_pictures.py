@@ -9,7 +9,7 @@ from ddpm.data.datasets.folder import FolderOptions
 from ddpm.run.params import NoOptions
 
 
-def test_digits_are_a_folder_of_classes(tmp_path):
+def test_digits_load_as_folder_with_classes(tmp_path):
     source = DATASETS["folder"].find(digits(tmp_path), FolderOptions())
     assert source.img_shape == (1, 8, 8)
     assert source.class_names == tuple("0123456789")
@@ -21,7 +21,7 @@ def test_digits_are_a_folder_of_classes(tmp_path):
     assert levels == [int(level * 255 / 16) for level in range(17)]
 
 
-def test_clothes_are_of_an_odd_size_and_have_no_classes(tmp_path, fashion_mnist_raw):
+def test_clothes_load_as_cropped_images_without_classes(tmp_path, fashion_mnist_raw):
     source = DATASETS["npz"].find(clothes(tmp_path, fashion_mnist_raw), NoOptions())
     assert (source.img_shape, source.class_names) == ((1, 27, 25), ())
     train, test = source.load(None)

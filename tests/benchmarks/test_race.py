@@ -17,7 +17,7 @@ BASE = {"evaluate_unet": {"reference": "held_out"}}
 
 @pytest.fixture
 def made(toy, tmp_path, monkeypatch):
-    """Rows that were scored, in a race of a toy whose samples are as grey as its weight."""
+    """Step counts of scored samples, in a race of a toy trainee."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, "DATA", {"train": "train", "test": "test"})
     monkeypatch.setattr(module, "load_dataset", lambda _: ImageDataset(torch.zeros(8, 1, 1, 1, dtype=torch.uint8)))
@@ -37,7 +37,7 @@ def made(toy, tmp_path, monkeypatch):
     return found
 
 
-def test_a_peers_rows_are_made_once_in_one_training(toy, made, tmp_path, monkeypatch):
+def test_peer_rows_are_computed_once_and_share_training(toy, made, tmp_path, monkeypatch):
     ledger, rates = Ledger(tmp_path / "rows.csv", module.KEY), Rates(tmp_path / "rates.csv")
     rates.add({"contender": toy.name, "settings": toy.settings, "measured": "today"}, RATE)
 
@@ -46,7 +46,7 @@ def test_a_peers_rows_are_made_once_in_one_training(toy, made, tmp_path, monkeyp
         module.race(asked, ledger, rates, [], {toy.name: [0]}, BASE, [toy])
 
     run("run", 2.0, 1.0)
-    assert made == [60, 120]  # the longer training goes on from the shorter one
+    assert made == [60, 120]  # the longer training resumes the shorter one
     run("run", 1.0, 2.0, 5.0, 5.001)
     assert made[2:] == [300]  # one training and one set of samples for two rows
     monkeypatch.setattr(Rates, "measure", lambda *_: None)
@@ -61,7 +61,7 @@ def test_a_peers_rows_are_made_once_in_one_training(toy, made, tmp_path, monkeyp
     assert len({row["judge"] for row in ledger.rows()}) == 1
 
 
-def test_runs_of_the_pipeline_last_as_many_steps_as_the_minutes_allow(toy, tmp_path, monkeypatch):
+def test_experiments_last_as_many_steps_as_minutes_allow(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "settings", lambda _stages, changes: str(recipes.overrides(changes)))
     rates = Rates(tmp_path / "rates.csv")
     monkeypatch.chdir(tmp_path)
@@ -83,13 +83,13 @@ def test_runs_of_the_pipeline_last_as_many_steps_as_the_minutes_allow(toy, tmp_p
     }
 
 
-def test_rows_compare_only_if_one_judge_scored_them(tmp_path, monkeypatch):
+def test_current_keeps_rows_of_latest_judge_and_rate(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ledger = Ledger(tmp_path / "rows.csv", module.KEY)
     for values in (
         ("a", "s", "old", 1, 0, 60),
         ("a", "s", "new", 1, 0, 60),
-        ("b", "s", "new", 1, 0, 50),  # of a former rate
+        ("b", "s", "new", 1, 0, 50),  # of an old rate
         ("b", "s", "new", 1, 0, 60),
         ("b", "s", "new", 1, 1, 60),
     ):

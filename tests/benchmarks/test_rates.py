@@ -1,4 +1,4 @@
-"""What a minute is: a number of steps at a trainee's own steady speed."""
+"""A minute is a number of steps at a trainee's own steady speed."""
 
 from argparse import Namespace
 from itertools import count
@@ -14,7 +14,7 @@ IMAGES = ImageDataset(torch.zeros(64, 1, 2, 2, dtype=torch.uint8))
 RATE = {"seconds_per_image": str(1 / 64), "batch_size": "64", "set_up_seconds": "6.0", "set_up_counts": "False"}
 
 
-def test_a_minute_is_sixty_seconds_of_steady_speed():
+def test_steps_in_minutes_use_steady_speed():
     assert steps_in(10, RATE) == 600
     assert steps_in(10, RATE | {"set_up_counts": "True"}) == 594
     assert steps_in(10, RATE | {"seconds_per_image": str(1 / 32)}) == 300
@@ -32,7 +32,7 @@ def rates(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("phase", "measured"), [("all", [1, 1]), ("rate", [1, 2]), ("run", [0, 0])])
-def test_rates_are_measured_when_asked_for_or_missing(rates, toy, monkeypatch, phase, measured):
+def test_rates_are_measured_on_request_or_when_missing(rates, toy, monkeypatch, phase, measured):
     days = (f"2026-01-0{day}" for day in count(1))
     monkeypatch.setattr(
         "benchmarks.core.rates.datetime", Namespace(now=lambda _: Namespace(isoformat=lambda **_: next(days)))
@@ -42,7 +42,7 @@ def test_rates_are_measured_when_asked_for_or_missing(rates, toy, monkeypatch, p
         assert len(rates.rows()) == n_rows
 
 
-def test_a_rate_is_the_median_of_rounds_and_belongs_to_its_settings(rates, toy, monkeypatch):
+def test_rate_is_median_of_rounds_for_its_settings(rates, toy, monkeypatch):
     rounds = iter([(9.0, 0.4, 7), (3.0, 0.2, 7), (2.0, 0.3, 7)])
     monkeypatch.setattr("benchmarks.core.rates.measure_once", lambda *_: next(rounds))
     rates.measure(asked("rate"), [toy], IMAGES)
@@ -57,8 +57,8 @@ def test_a_rate_is_the_median_of_rounds_and_belongs_to_its_settings(rates, toy, 
         rates.of(toy)
 
 
-def test_the_first_steps_do_not_count_as_steady_speed(toy):
-    """After 5 seconds of building, steps take 10, 10, 1, 1, ... seconds here."""
+def test_first_steps_count_as_set_up(toy):
+    """After 5 seconds of set-up, steps take 10, 10, 1, 1, ... seconds."""
     now = 0.0
 
     class Slow(type(toy)):
@@ -78,14 +78,14 @@ def test_the_first_steps_do_not_count_as_steady_speed(toy):
     assert slow.taken == [1, 2, 3, 4, 5]
 
 
-def test_the_warm_up_keeps_its_share_of_the_run():
+def test_warmup_scales_with_run_length():
     params = Namespace(epochs=2.0, warmup_steps=50, batch_size=10)  # 2,000 steps of 10,000 images
     assert of_length(params, 10_000, 2000) == {"epochs": 2.0, "warmup_steps": 50}
     assert of_length(params, 10_000, 500) == {"epochs": 0.5, "warmup_steps": 12}
 
 
 @pytest.mark.parametrize("words", [["--only", "me"], ["--rounds", "0"], ["--seconds", "nan"], ["walk"]])
-def test_a_bad_option_is_one_line(words, capsys):
+def test_invalid_options_are_rejected(words, capsys):
     with pytest.raises(SystemExit):
         rate_options("", ["toy"]).parse_args(words)
     assert "error: " in capsys.readouterr().err.splitlines()[-1]

@@ -15,7 +15,7 @@ from benchmarks.core.ledger import Ledger
 from benchmarks.core.sharing import Sharing
 from ddpm.errors import UserError
 
-FORKS = get_context("forkserver")  # each clone is forked from one process that has imported what takes seconds
+FORKS = get_context("forkserver")  # clones are forked from one process, since imports take seconds
 FORKS.set_forkserver_preload(["sharer"])
 
 
@@ -34,7 +34,7 @@ def clones(tmp_path):
 
 
 @pytest.mark.parametrize(("n_clones", "n", "kills"), [(3, 9, 4), pytest.param(4, 48, 20, marks=pytest.mark.torture)])
-def test_every_experiment_counts_once_however_many_clones_are_killed(clones, n_clones, n, kills):
+def test_each_experiment_counts_once_when_clones_are_killed(clones, n_clones, n, kills):
     clones = clones[:n_clones]
     started = {clone: FORKS.Process(target=work, args=(clone, n)) for clone in clones}
     for process in started.values():
@@ -57,11 +57,11 @@ def test_every_experiment_counts_once_however_many_clones_are_killed(clones, n_c
     assert Counter(ref.split("/")[1] for ref in refs) == {"rows": n}  # no lease is left
     ran = [line.split() for line in (clones[0].parent / "ran").read_text().splitlines()]
     assert len({name for _, name in ran}) == n
-    assert len(ran) <= n + kills  # only what was killed after its end, and before its row, ran again
+    assert len(ran) <= n + kills  # only those killed between their end and their row ran again
     assert len({clone for clone, _ in ran}) == n_clones
 
 
-def test_of_two_clones_one_gets_an_experiment_and_the_row_is_for_both(clones):
+def test_lease_is_exclusive_and_rows_are_shared(clones):
     with chdir(clones[0]):
         one = Sharing("origin")
         with one.lease("x") as mine:
@@ -79,15 +79,15 @@ def test_of_two_clones_one_gets_an_experiment_and_the_row_is_for_both(clones):
             assert not again
 
 
-def test_a_lease_is_renewed_while_its_clone_works_and_taken_once_it_does_not(clones):
+def test_lease_is_renewed_and_expires_when_its_clone_hangs(clones):
     with chdir(clones[0]):
         one, two = Sharing("origin", renew=0.05, dead=1.0), Sharing("origin", dead=1.0)
         with one.lease("x"):
-            for _ in range(8):  # longer than a dead clone is waited for
+            for _ in range(8):  # longer than the wait for a dead clone
                 with two.lease("x") as taken:
                     assert not taken
                 time.sleep(0.2)
-            # It hangs: nothing is renewed any more. The other takes over, and the first one's row comes too late.
+            # It hangs: nothing is renewed any more. The other takes over, and the first one's row is too late.
             one._changing.acquire()
             with two.lease("x") as taken:
                 assert not taken
@@ -102,7 +102,7 @@ def test_a_lease_is_renewed_while_its_clone_works_and_taken_once_it_does_not(clo
 
 
 @pytest.mark.parametrize("remote", ["nowhere", "refuses"])
-def test_a_remote_that_is_not_there_or_refuses_is_named_in_a_line(clones, remote, monkeypatch):
+def test_missing_or_rejecting_remote_is_reported_in_one_line(clones, remote, monkeypatch):
     monkeypatch.setattr(sharing, "PAUSES", (0.0, 0.0))
     hook = clones[0].parent / "remote/hooks/pre-receive"
     hook.write_text("#!/bin/sh\necho only members may push >&2; exit 1\n")
@@ -114,13 +114,13 @@ def test_a_remote_that_is_not_there_or_refuses_is_named_in_a_line(clones, remote
     assert "\n" not in str(said.value)
 
 
-def test_a_password_in_an_address_is_not_said(clones):
+def test_error_hides_password_in_remote_url(clones):
     with chdir(clones[0]), pytest.raises(UserError) as said:
         Sharing("https://me:secret@127.0.0.1:9/x")
     assert "secret" not in str(said.value)
 
 
-def test_a_remote_that_hangs_is_one_line_and_none_is_asked_for_a_password(clones, tmp_path, monkeypatch):
+def test_git_commands_time_out_and_never_prompt(clones, tmp_path, monkeypatch):
     fake = tmp_path / "bin/git"
     fake.parent.mkdir()
     fake.write_text('#!/bin/sh\necho "prompt $GIT_TERMINAL_PROMPT" >&2\nexec sleep 60\n')

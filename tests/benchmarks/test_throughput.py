@@ -8,14 +8,14 @@ from torch import nn
 from benchmarks.throughput import flops, shares
 
 
-def test_a_convolution_costs_what_the_closed_form_says():
+def test_conv_flops_match_closed_form():
     convolution, x = nn.Conv2d(3, 8, 5, stride=2, padding=2), torch.zeros(2, 3, 12, 12)
-    forward = 2 * 2 * 8 * 6 * 6 * 3 * 5 * 5  # two operations for each image, output number and weight behind it
+    forward = 2 * 2 * 8 * 6 * 6 * 3 * 5 * 5  # two operations per image, output value and weight
     assert flops(convolution, x) == 2 * forward  # the images need no gradient, the weights do
     assert flops(convolution, x.requires_grad_()) == 3 * forward
 
 
-def test_time_is_shared_out_by_what_an_operator_is_called_from():
+def test_profile_time_is_attributed_by_calling_operator():
     def event(name, seconds, parent=None):
         return SimpleNamespace(name=name, self_cpu_time_total=seconds, cpu_parent=parent)
 

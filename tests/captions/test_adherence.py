@@ -1,4 +1,4 @@
-"""Adherence on images drawn to match a caption, and with one attribute wrong at a time."""
+"""Adherence of images that match a caption, and of images with one wrong attribute."""
 
 import torch
 
@@ -13,7 +13,7 @@ def garment(grey, width):
     return image
 
 
-def test_class_and_every_attribute_that_is_said_must_be_right():
+def test_adherence_requires_class_and_every_stated_attribute():
     dark_wide, light_wide = garment(60, 20), garment(250, 20)
     images = torch.stack([dark_wide, light_wide, dark_wide, dark_wide, light_wide])
     captions = ["a dark wide tee", "a dark wide tee", "a dark wide tee", "a tee", "a plain wide top that is dark"]
@@ -22,13 +22,13 @@ def test_class_and_every_attribute_that_is_said_must_be_right():
     assert found.shares == {"whole": 2 / 5, "class": 4 / 5, "tone": 2 / 4, "pattern": 1, "width": 1}
 
 
-def test_what_is_not_said_is_left_open():
+def test_unstated_attributes_are_ignored():
     images = torch.stack([garment(60, 10), garment(250, 20)])
     found = adherence(images, ["a dress"] * 2, torch.tensor([DRESS, DRESS]))
     assert found.whole.all()
     assert not found.said.any()
 
 
-def test_an_attribute_that_the_class_has_no_rule_for_is_never_shown():
+def test_attribute_without_rule_for_class_never_matches():
     found = adherence(garment(60, 10)[None], ["a heeled dress"], torch.tensor([DRESS]))
     assert found.whole.tolist() == [False]

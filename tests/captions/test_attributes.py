@@ -20,18 +20,18 @@ def values(image, item):
     return {name: ATTRIBUTES[name][number - 1] for name, number in zip(NAMES, row, strict=True) if number}
 
 
-def test_what_is_drawn_is_measured():
+def test_measured_values_match_drawn_garments():
     assert values(garment(60, width=10), TEE) == {"tone": "dark", "pattern": "plain", "width": "narrow"}
     assert values(garment(250, width=20, stripes=80), TEE) == {"tone": "light", "pattern": "patterned", "width": "wide"}
     assert values(garment(60, width=24), SHIRT) == {"tone": "dark", "pattern": "plain", "sleeves": "long-sleeved"}
     assert values(garment(60, width=14), SHIRT) == {"tone": "dark", "pattern": "plain", "sleeves": "short-sleeved"}
 
 
-def test_an_image_between_two_values_has_none():
+def test_values_between_thresholds_are_undetermined():
     assert values(garment(147, width=15), TEE) == {"pattern": "plain"}
 
 
-def test_a_heel_lifts_a_boot_and_a_low_sandal_is_flat():
+def test_boot_and_sandal_heels_are_measured():
     boot = torch.full((1, 1, 28, 28), 200, dtype=torch.uint8)
     assert values(boot, BOOT) == {"tone": "light", "length": "tall", "heel": "flat"}
     boot[..., 24:, 8:22] = 0
@@ -41,7 +41,7 @@ def test_a_heel_lifts_a_boot_and_a_low_sandal_is_flat():
     assert values(sandal, SANDAL)["heel"] == "flat"
 
 
-def test_a_class_has_its_own_attributes_alone():
+def test_only_attributes_of_the_class_are_measured():
     images = torch.randint(256, (50, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     items = torch.arange(50) % len(RULES)
     found = measured(images, items)
@@ -52,7 +52,7 @@ def test_a_class_has_its_own_attributes_alone():
 
 
 @pytest.mark.parametrize(("pair", "expected"), [(("dark", "wide"), [True, False]), (("light", "wide"), [False, False])])
-def test_pairs_are_found_where_both_values_are(pair, expected):
+def test_shows_requires_both_values_of_a_pair(pair, expected):
     rows = torch.zeros(2, len(NAMES), dtype=torch.int64)
     for value in ("dark", "wide"):
         column, number = divmod(VALUES.index(value), 2)

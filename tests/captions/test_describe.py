@@ -1,4 +1,4 @@
-"""Captions of images: true, partial, and dependent only on the image."""
+"""Captions are true, partial, and depend only on the image."""
 
 import torch
 
@@ -15,7 +15,7 @@ def some_images(n):
     return images, torch.randint(10, (n,), generator=stream)
 
 
-def test_a_caption_says_part_of_what_is_measured_and_nothing_else():
+def test_captions_state_random_subset_of_measured_values():
     images, items = some_images(600)
     found, values = described(images, items)
     assert torch.equal(values, measured(images, items))
@@ -25,12 +25,12 @@ def test_a_caption_says_part_of_what_is_measured_and_nothing_else():
         assert meaning.item == item
         assert set(meaning.values) <= set(all_of_it.values)
         said, there = said + len(meaning.values), there + len(all_of_it.values)
-    # each of some 1,200 values is said or not; images that are equal, and say the same, are few
+    # each of some 1,200 values is said or not; few images are equal with equal captions
     assert abs(said / there - SAID) < 5 * (SAID * (1 - SAID) / there) ** 0.5
     assert len(set(found)) > 100
 
 
-def test_a_caption_depends_on_its_image_alone():
+def test_caption_depends_on_its_image_only():
     images, items = some_images(20)
     found, _ = described(images, items)
     assert described(images[7:8], items[7:8])[0] == found[7:8]

@@ -12,7 +12,7 @@ from ddpm.errors import UserError
 
 
 def split(*rows):
-    """Images that have these values."""
+    """Images with these values."""
     values = torch.zeros(len(rows), 6, dtype=torch.int64)
     for row, said in zip(values, rows, strict=True):
         for value in said:
@@ -27,7 +27,7 @@ SPLIT = split(["light"], ["dark", "plain", "wide"], [], ["dark"], ["dark", "heel
 LABELS = torch.tensor([3, 3, 8, 8, 5, 1])
 
 
-def test_only_the_value_is_another():
+def test_captions_differ_only_in_the_value():
     found = choose_difference(SPLIT, LABELS, "dark", "light", 3, seed=0)
     assert found.images.tolist() == [1, 3, 4]
     for before, after, item in zip(captions(found.before), captions(found.after), (3, 8, 5), strict=True):
@@ -38,7 +38,7 @@ def test_only_the_value_is_another():
         assert len(differing) == 1  # the wording is the same
 
 
-def test_a_detail_is_changed_as_a_whole():
+def test_multiword_detail_is_replaced_as_a_whole():
     rows = split(*[["heeled"]] * 20)
     found = choose_difference(rows, torch.full((20,), 5), "heeled", "flat", 20, seed=0)
     said = dict(zip(captions(found.before), captions(found.after), strict=True))
@@ -47,6 +47,6 @@ def test_a_detail_is_changed_as_a_whole():
     assert {parse(caption).values for caption in said.values()} == {("flat",)}
 
 
-def test_a_value_that_no_image_shows_is_an_error():
+def test_value_that_no_image_shows_is_rejected():
     with pytest.raises(UserError, match="no held-out image is patterned, so none can be made plain"):
         choose_difference(SPLIT, LABELS, "patterned", "plain", 3, seed=0)

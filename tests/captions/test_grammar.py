@@ -20,7 +20,7 @@ def meanings(draw):
 
 
 @given(meanings(), st.integers(0, 2**32))
-def test_a_caption_says_what_it_was_rendered_from(meaning, seed):
+def test_parse_inverts_render(meaning, seed):
     caption = render(meaning, Random(seed))
     assert parse(caption) == meaning
     assert len(caption.split()) <= LENGTH
@@ -28,12 +28,12 @@ def test_a_caption_says_what_it_was_rendered_from(meaning, seed):
 
 
 @given(meanings())
-def test_the_same_meaning_is_said_in_many_ways(meaning):
+def test_render_varies_the_wording(meaning):
     said = {render(meaning, Random(seed)) for seed in range(40)}
     assert len(said) > 1
 
 
-def test_each_class_has_words():
+def test_each_class_has_unique_nouns():
     assert len(NOUNS) == len(RULES) == 10
     assert len(set(sum(NOUNS, ()))) == sum(map(len, NOUNS))
 
@@ -48,7 +48,7 @@ def test_each_class_has_words():
         ("a   bag ", Meaning(8)),
     ],
 )
-def test_captions_that_a_person_would_write(caption, meaning):
+def test_parse_accepts_free_wording(caption, meaning):
     assert parse(caption) == meaning
 
 
@@ -61,6 +61,6 @@ def test_captions_that_a_person_would_write(caption, meaning):
         ("a shirt with sleeves", "'with' has no meaning there; allowed: with short sleeves, with long sleeves,"),
     ],
 )
-def test_what_cannot_be_said_is_refused(caption, message):
+def test_parse_rejects_invalid_captions(caption, message):
     with pytest.raises(UserError, match=message):
         parse(caption)

@@ -18,7 +18,7 @@ from ddpm.captions.grid import Grid
         ({"n": 0}, "greater than or equal to 1"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(changes, message):
+def test_grid_rejects_invalid_values(changes, message):
     fine = {"captions": ["a dark dress"], "scales": [1.0, 3.0], "n": 2}
     assert Grid(**fine).captions == ["a dark dress"]
     with pytest.raises(ValidationError, match=message):

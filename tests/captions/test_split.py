@@ -21,7 +21,7 @@ def dresses():
     return ImageDataset(images, torch.full((3,), 3), NAMES)
 
 
-def test_images_that_show_a_withheld_pair_are_marked(tmp_path):
+def test_withheld_pairs_are_marked_unseen(tmp_path):
     split = caption_split(dresses(), [("dark", "wide"), ("light", "narrow")])
     assert split.seen.tolist() == [True, False, True]
     assert [parse(text).item for text in captions(split.tokens)] == [3, 3, 3]
@@ -29,7 +29,7 @@ def test_images_that_show_a_withheld_pair_are_marked(tmp_path):
     assert all(map(torch.equal, load_split(tmp_path / "split.safetensors"), split))
 
 
-def test_a_summary_counts_values():
+def test_summary_counts_values():
     split = caption_split(dresses(), [("dark", "wide")])
     found = summary({"train": split})
     assert found["withheld"] == {"train": 1}
@@ -37,7 +37,7 @@ def test_a_summary_counts_values():
     assert counts == {"dark": 2, "light": 1, "plain": 3, "narrow": 1, "wide": 2}
 
 
-def test_other_classes_are_refused():
+def test_caption_split_rejects_other_classes():
     for dataset in (ImageDataset(dresses().images), ImageDataset(dresses().images, dresses().labels, ("a", "b"))):
         with pytest.raises(UserError, match="captions need the 10 classes of FashionMNIST"):
             caption_split(dataset, [])
@@ -52,6 +52,6 @@ def test_other_classes_are_refused():
         (["dark"], "Field required"),
     ],
 )
-def test_a_pair_that_cannot_be_withheld_is_refused(pair, message):
+def test_captions_rejects_invalid_withheld_pairs(pair, message):
     with pytest.raises(ValidationError, match=message):
         Captions(withheld=[pair], n_shown=3)

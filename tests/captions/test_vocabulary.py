@@ -11,14 +11,14 @@ from ddpm.errors import UserError
 
 
 @given(st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=LENGTH).map(" ".join), max_size=5))
-def test_tokens_are_words(said):
+def test_captions_invert_tokens(said):
     rows = tokens(said)
     assert rows.shape == (len(said), LENGTH)
     assert ((rows >= 0) & (rows < SIZE)).all()
     assert captions(rows) == said
 
 
-def test_padding_alone_is_no_caption():
+def test_padding_decodes_to_empty_and_tokens_are_normalised():
     assert captions(torch.full((1, LENGTH), PADDING)) == [""]
     assert tokens(["A dark  DRESS"]).tolist() == tokens(["a dark dress"]).tolist()
 
@@ -34,7 +34,7 @@ def test_padding_alone_is_no_caption():
         ("a qqq dress", "'qqq'; known words: a, and, are"),
     ],
 )
-def test_a_caption_that_cannot_be_read_is_a_line(caption, message):
+def test_tokens_rejects_unreadable_captions(caption, message):
     with pytest.raises(UserError, match=message) as error:
         tokens(["a dress", caption])
     assert "\n" not in str(error.value)

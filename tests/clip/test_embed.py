@@ -1,4 +1,4 @@
-"""Embeddings of CLIP: its unit vectors at the scale of the noise, the prior's copy of its text encoder, its number."""
+"""CLIP embeddings: unit vectors scaled to the noise, the prior's copy of the text encoder, the space's number."""
 
 import torch
 
@@ -17,7 +17,7 @@ def clip(seed=0):
         return Clip(config).eval().requires_grad_(False)
 
 
-def test_images_are_embedded_as_clip_sees_them_with_the_power_of_the_noise():
+def test_image_embeddings_are_scaled_clip_vectors():
     model = clip()
     images = torch.randint(256, (BATCH + 2, 1, 8, 8), generator=generator(0, "x"), dtype=torch.uint8)
     found = embed_images(model, images)
@@ -26,7 +26,7 @@ def test_images_are_embedded_as_clip_sees_them_with_the_power_of_the_noise():
     torch.testing.assert_close(found[chosen], expected)
 
 
-def test_captions_are_embedded_alike_by_clip_and_by_a_prior_that_was_given_its_text_encoder():
+def test_prior_with_copied_text_encoder_matches_clip_embeddings():
     model = clip()
     conditioning = ClipCaption(
         img_shape=(6, 1, 1), n_classes=10, embedding_size=8, size=6, width=8, layers=1, heads=2, dropout=0.1
@@ -39,7 +39,7 @@ def test_captions_are_embedded_alike_by_clip_and_by_a_prior_that_was_given_its_t
     assert conditioning.space == space_of(model)
 
 
-def test_each_clip_has_its_own_number_and_keeps_it_in_its_file(tmp_path):
+def test_space_identifies_clip_and_survives_saving(tmp_path):
     first, second = clip(), clip(1)
     save_clip(tmp_path / "clip.safetensors", first)
     assert space_of(load_clip(tmp_path / "clip.safetensors")) == space_of(first)

@@ -1,4 +1,4 @@
-"""Training CLIP: the loss in closed form, and retrieval of images by their captions afterwards."""
+"""Training CLIP: the loss in closed form, and matching captions to images afterwards."""
 
 import math
 
@@ -27,7 +27,7 @@ PARAMS = TrainClip(
 )
 
 
-def test_the_loss_in_closed_form():
+def test_contrastive_loss_matches_closed_form():
     vectors = torch.eye(4)
     # each row has one logit of s and three of 0
     found = contrastive_loss(vectors, vectors, torch.tensor(3.0)).item()
@@ -36,8 +36,8 @@ def test_the_loss_in_closed_form():
     assert abs(wrong - math.log(math.exp(3) + 3)) < 1e-6
 
 
-def test_captions_find_their_images():
-    """Dark and light squares of two heights: four captions, and chance would be a quarter."""
+def test_trained_clip_matches_captions_to_images():
+    """Dark and light boxes of two heights: four captions, so chance is a quarter."""
     kinds = torch.arange(256) % 4
     images = torch.zeros(256, 1, 8, 8, dtype=torch.uint8)
     for image, kind in zip(images, kinds.tolist(), strict=True):

@@ -22,15 +22,15 @@ def noised():
     return torch.randn(3, 1, 9, 8, generator=generator(0, "x")), torch.tensor([1, 5, 10])
 
 
-def test_images_and_captions_are_unit_vectors():
+def test_embeddings_are_unit_vectors_and_depend_on_step():
     model, (xt, num_steps) = clip(), noised()
     for vectors in (model.of_images(xt, num_steps), model.of_captions(SAID)):
         assert vectors.shape == (3, 6)
         torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3), rtol=0, atol=1e-6)
-    assert not torch.allclose(model.of_images(xt, num_steps), model.of_images(xt, num_steps.flip(0)))  # it is told t
+    assert not torch.allclose(model.of_images(xt, num_steps), model.of_images(xt, num_steps.flip(0)))  # depends on t
 
 
-def test_the_likelihood_has_the_gradient_of_the_dot_product():
+def test_likelihood_gradient_matches_finite_differences():
     model, (xt, num_steps) = clip(), noised()
     x = xt.clone().requires_grad_()
     [found] = torch.autograd.grad(model.likelihood(SAID)(x, num_steps).sum(), x)
@@ -38,18 +38,18 @@ def test_the_likelihood_has_the_gradient_of_the_dot_product():
     step = 1e-2 * found / found.norm()
     with torch.no_grad():  # central differences along the gradient itself
         up, down = (model.likelihood(SAID)(xt + sign * step, num_steps).sum() for sign in (1, -1))
-    # float32: the sum is known to 1e-6, so its difference over 0.02 to 1e-4 or so
+    # float32: the sum is exact to 1e-6, so its difference over 0.02 to about 1e-4
     assert ((up - down) / 0.02 - found.norm()).abs() < 0.02 * found.norm() + 1e-3
 
 
-def test_finished_images_are_scored_as_at_the_first_step():
+def test_scores_use_the_first_step():
     model = clip()
     images = torch.randint(256, (3, 1, 9, 8), generator=generator(0, "x"), dtype=torch.uint8)
     vectors = model.of_images(to_x0_range(images), torch.ones(3))
     torch.testing.assert_close(model.scores(images, SAID), (vectors * model.of_captions(SAID)).sum(1))
 
 
-def test_a_file_holds_all_of_it(tmp_path):
+def test_save_load_round_trip_and_truncated_file(tmp_path):
     path, model = tmp_path / "clip.safetensors", clip()
     save_clip(path, model)
     again = load_clip(path)
@@ -68,6 +68,6 @@ def test_a_file_holds_all_of_it(tmp_path):
         ({"channels": 9, "groups": 3}, "channels is 9; it must be even"),
     ],
 )
-def test_what_cannot_be_built_is_refused(changes, message):
+def test_config_rejects_invalid_values(changes, message):
     with pytest.raises(ValueError, match=message):
         ClipConfig(**{**CONFIG.__dict__, **changes})

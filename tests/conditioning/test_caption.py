@@ -1,4 +1,4 @@
-"""Captions as a conditioning: what the rules see of an image, and what a user writes."""
+"""Captions as conditioning: those measured by rules, and those written by users."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def caption(n_classes=10):
     return Caption((1, 28, 28), n_classes, 8, **CaptionOptions(width=16, heads=2, layers=1).model_dump()).eval()
 
 
-def test_an_image_s_caption_is_true():
+def test_encoded_captions_match_class_and_attributes():
     images = torch.randint(256, (40, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     labels = torch.arange(40) % 10
     rows = caption().encode(normalize_img(images / 255), labels)
@@ -27,18 +27,18 @@ def test_an_image_s_caption_is_true():
         caption().encode(normalize_img(images / 255), None)
 
 
-def test_new_captions_are_of_the_classes_round_robin():
+def test_drawn_captions_cycle_through_classes():
     drawn = caption().draw(0, range(200))
     assert [parse(text).item for text in captions(drawn)] == [*range(10)] * 20
     assert len({*captions(drawn)}) > 100
 
 
-def test_a_class_number_becomes_a_caption_that_names_the_class_alone():
+def test_of_labels_gives_captions_with_the_class_only():
     rows = caption().of_labels(torch.tensor([3, 9]))
     assert [parse(text) for text in captions(rows)] == [(3, ()), (9, ())]
 
 
-def test_what_a_user_writes_is_taken_or_refused():
+def test_of_captions_rejects_invalid_captions():
     conditioning = caption()
     assert torch.equal(conditioning.of_captions(["a dark dress"]), tokens(["a dark dress"]))
     for wrong, message in (("a dark", "names no item"), ("", "at least one word"), ("a drees", "dress")):
@@ -46,7 +46,7 @@ def test_what_a_user_writes_is_taken_or_refused():
             conditioning.of_captions(["a dark dress", wrong])
 
 
-def test_the_network_is_given_every_word_and_the_last_vector():
+def test_caption_gives_tokens_and_projected_last_vector():
     conditioning, rows = caption(), tokens(["a dark dress", "a pale boot"])
     given = conditioning(rows)
     assert torch.equal(given.tokens, conditioning.encoder(rows))
@@ -54,6 +54,6 @@ def test_the_network_is_given_every_word_and_the_last_vector():
     assert conditioning.null(rows).tolist() == torch.zeros_like(rows).tolist()
 
 
-def test_heads_divide_the_width():
+def test_width_must_be_a_multiple_of_heads():
     with pytest.raises(ValueError, match="width is 6; it must be a multiple of heads, 4"):
         CaptionOptions(width=6)

@@ -1,4 +1,4 @@
-"""Captions as CLIP reads them: what is learnt, what stays, and the text embedding among the tokens."""
+"""Captions encoded by CLIP: which weights are trained, and the text embedding among the tokens."""
 
 import torch
 
@@ -15,7 +15,7 @@ def clip_caption():
         return ClipCaption(img_shape=(6, 1, 1), n_classes=10, embedding_size=8, **options)
 
 
-def test_what_is_of_clip_does_not_learn():
+def test_clip_weights_are_frozen():
     conditioning = clip_caption()
     given = conditioning(ROWS)
     (given.embedding.sum() + given.tokens.square().sum()).backward()
@@ -25,7 +25,7 @@ def test_what_is_of_clip_does_not_learn():
     assert not any(weight.requires_grad for weight in own)
 
 
-def test_the_text_embedding_is_the_last_token():
+def test_last_token_is_the_text_embedding():
     conditioning = clip_caption().eval()
     given = conditioning(ROWS)
     assert given.tokens.shape == (3, LENGTH + 2, 16)

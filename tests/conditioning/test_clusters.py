@@ -11,7 +11,7 @@ SHAPE = (1, 4, 4)
 
 
 def grouped(n):
-    """Images of three far greys with a little noise, 1/2, 1/4 and 1/4 of them; and the groups."""
+    """Noised images of three distinct greys, in shares of 1/2, 1/4 and 1/4; and their groups."""
     groups = torch.tensor([0, 0, 1, 2]).repeat(n // 4)
     noise = 0.04 * torch.rand(n, *SHAPE, generator=generator(0, "noise"))
     return torch.tensor([-0.8, 0.0, 0.8])[groups].reshape(-1, 1, 1, 1) + noise, groups
@@ -27,10 +27,10 @@ def fitted(images, k=3, seed=0):
     return conditioning
 
 
-def test_groups_far_apart_are_found_with_their_frequencies_and_means():
+def test_fit_finds_separated_groups_with_means_and_frequencies():
     images, groups = grouped(400)
-    # Lloyd's algorithm starts from three of the images. Unless each is of a group of its own, two groups may end in one
-    # cluster. They are of three groups with probability 3! / 2 / 4 / 4 = 0.19, so 200 seeds are more than enough.
+    # Lloyd's algorithm starts from three of the images. Unless they are from different groups, two groups may share a
+    # cluster. They are from all three with probability 3! / 2 / 4 / 4 = 0.19, so 200 seeds are more than enough.
     found = (fitted(images, seed=seed) for seed in range(200))
     conditioning = next(conditioning for conditioning in found if conditioning.frequencies.min() > 0.2)
     numbers = conditioning.encode(images, None)
@@ -42,14 +42,14 @@ def test_groups_far_apart_are_found_with_their_frequencies_and_means():
     assert conditioning.frequencies.sum() == 1
 
 
-def test_the_cluster_of_an_image_is_the_one_whose_mean_is_nearest():
+def test_encode_assigns_the_nearest_mean():
     images = torch.rand(300, *SHAPE, generator=generator(1, "images")) * 2 - 1
     conditioning = fitted(images, k=12)
     expected, _ = vq(images.flatten(1).numpy(), conditioning.means.flatten(1).numpy())
     assert conditioning.encode(images, None).tolist() == expected.tolist()
 
 
-def test_the_same_seed_finds_the_same_bits():
+def test_fit_is_deterministic_for_a_seed():
     images, _ = grouped(200)
     first, second, other = (fitted(images, 7, seed) for seed in (5, 5, 6))
     assert torch.equal(first.means, second.means)
@@ -57,8 +57,8 @@ def test_the_same_seed_finds_the_same_bits():
     assert not torch.equal(first.means, other.means)
 
 
-def test_an_empty_cluster_is_never_drawn():
-    # Of two different images, five clusters start from equal ones, of which all but one stay empty.
+def test_empty_clusters_are_never_drawn():
+    # With two distinct images, five clusters start from duplicates, most of which stay empty.
     images = torch.tensor([0.5, 0.5, 0.5, 0.5, -0.5]).reshape(-1, 1, 1, 1).expand(5, *SHAPE)
     conditioning = fitted(images, k=5)
     assert sorted(conditioning.frequencies.tolist()) == pytest.approx([0, 0, 0, 0.2, 0.8])
@@ -78,7 +78,7 @@ def test_clusters_are_drawn_by_their_frequencies():
     assert not torch.equal(conditioning.draw(1, range(2000)), drawn)
 
 
-def test_the_network_is_shown_the_mean_of_the_cluster_and_grey_for_none():
+def test_image_is_the_cluster_mean_or_grey_for_null():
     conditioning = clusters()
     conditioning.means.copy_(torch.tensor([1.0, -0.5, 0.25]).reshape(3, 1, 1, 1).expand(3, *SHAPE))
     shown = conditioning(torch.tensor([2, 0, 3])).image
@@ -89,7 +89,7 @@ def test_the_network_is_shown_the_mean_of_the_cluster_and_grey_for_none():
         conditioning(torch.tensor([4]))
 
 
-def test_a_mixture_is_shown_the_mixture_of_the_means():
+def test_mix_interpolates_cluster_means():
     conditioning = clusters(2)
     conditioning.means.copy_(torch.tensor([1.0, -0.5]).reshape(2, 1, 1, 1).expand(2, *SHAPE))
     mixed = conditioning.mix(torch.tensor([0]), torch.tensor([1]), torch.tensor([0.0, 0.25, 1.0]))

@@ -9,7 +9,7 @@ from ddpm.run.seeding import generator, global_stream
 SHAPE, N_CLASSES, EMBEDDING = (3, 4, 4), 3, 8
 SMALL = {"n_clusters": 4, "max_level": 0.0, "caption_dropout": 1.0}
 KINDS = pytest.mark.parametrize("name", list(CONDITIONINGS))
-IN_PARTS = {"embedding"}  # what drops its parts one by one: it has a test of its own
+IN_PARTS = {"embedding"}  # drops its parts separately; see test_embedding
 
 
 def config(name, **options):
@@ -37,13 +37,13 @@ def same(first, second):
     return all(torch.equal(a, b) if a is not None else b is None for a, b in zip(first, second, strict=True))
 
 
-def test_there_is_none_for_an_unconditional_network():
+def test_unconditional_network_has_no_conditioning():
     assert build_conditioning(None, SHAPE, N_CLASSES, EMBEDDING) is None
     assert image_channels(None, SHAPE) == 0
 
 
 @KINDS
-def test_it_is_built_with_its_options_and_says_what_it_gives(name):
+def test_build_applies_options_and_output_matches_declaration(name):
     conditioning = fitted(name, dropout=0.25)
     assert isinstance(conditioning, Conditioning)
     assert conditioning.dropout == 0.25
@@ -59,7 +59,7 @@ def test_it_is_built_with_its_options_and_says_what_it_gives(name):
 
 
 @KINDS
-def test_the_cond_of_an_image_does_not_depend_on_the_others(name):
+def test_encode_does_not_depend_on_the_batch(name):
     conditioning = fitted(name)
     together = encoded(conditioning)
     assert len(together) == 24
@@ -71,7 +71,7 @@ def test_the_cond_of_an_image_does_not_depend_on_the_others(name):
 
 
 @KINDS
-def test_a_drawn_cond_depends_on_seed_and_number_alone(name):
+def test_draw_does_not_depend_on_other_indices_or_global_rng(name):
     conditioning = fitted(name)
     drawn = conditioning.draw(5, range(40))
     torch.manual_seed(9)
@@ -82,12 +82,12 @@ def test_a_drawn_cond_depends_on_seed_and_number_alone(name):
 
 
 @KINDS
-def test_the_null_cond_says_nothing(name):
+def test_null_is_uninformative_and_differs_from_every_cond(name):
     conditioning = fitted(name)
     cond = encoded(conditioning)
     null = conditioning.null(cond)
     assert (null.shape, null.dtype) == (cond.shape, cond.dtype)
-    if not conditioning.gives_mask:  # else the image around it is given with and without the rest
+    if not conditioning.gives_mask:  # otherwise the null keeps the image
         assert len(null.unique(dim=0)) == 1
         assert same(conditioning(null), conditioning(conditioning.null(conditioning.draw(0, range(24)))))
     for row in cond.unique(dim=0):
@@ -96,7 +96,7 @@ def test_the_null_cond_says_nothing(name):
 
 @pytest.mark.parametrize("name", [name for name in CONDITIONINGS if name not in IN_PARTS])
 @pytest.mark.parametrize("dropout", [0.0, 0.25])
-def test_training_drops_its_share_and_evaluation_nothing(name, dropout):
+def test_cond_is_dropped_at_the_given_rate_in_training_only(name, dropout):
     conditioning = fitted(name, dropout=dropout)
     cond = torch.cat([encoded(conditioning)] * 125)
     assert torch.equal(conditioning.dropped(cond), cond)
@@ -107,13 +107,13 @@ def test_training_drops_its_share_and_evaluation_nothing(name, dropout):
     # 3000 rows; one seed in two million is more than five standard errors off
     assert abs(null.double().mean() - dropout) <= 5 * (dropout * (1 - dropout) / 3000) ** 0.5
     assert torch.equal(found[~null], cond[~null])
-    with global_stream(0, "dropout"):  # what the network is given is of the rows that are left
+    with global_stream(0, "dropout"):  # the output is that of the dropped rows
         given = conditioning(cond)
     assert same(given, conditioning.eval()(found))
 
 
 @KINDS
-def test_a_mixture_ends_in_the_two_that_are_mixed(name):
+def test_mix_endpoints_equal_its_inputs(name):
     conditioning = fitted(name)
     cond = encoded(conditioning).unique(dim=0)
     first, second = cond[:1], cond[1:2]
@@ -127,8 +127,8 @@ def test_a_mixture_ends_in_the_two_that_are_mixed(name):
 
 
 @KINDS
-def test_a_cond_moves_through_its_state(name):
-    # What it has learnt is saved with the network.
+def test_state_dict_restores_conditioning(name):
+    # Its fitted state is saved with the network.
     conditioning = fitted(name)
     with global_stream(1, "init"):
         other = build_conditioning(config(name), SHAPE, N_CLASSES, EMBEDDING)
@@ -139,7 +139,7 @@ def test_a_cond_moves_through_its_state(name):
 
 
 @KINDS
-def test_labels_are_taken_or_refused_but_never_ignored(name):
+def test_of_labels_round_trips_or_raises(name):
     conditioning = fitted(name)
     labels = torch.tensor([2, 0])
     if conditioning.labels(encoded(conditioning)) is None:
@@ -153,7 +153,7 @@ def test_labels_are_taken_or_refused_but_never_ignored(name):
 
 
 @KINDS
-def test_a_number_that_stands_for_nothing_is_refused(name):
+def test_check_rejects_out_of_range_values(name):
     conditioning, cond = fitted(name), encoded(fitted(name), 2)
     conditioning.check(cond)
     conditioning.check(conditioning.null(cond))
@@ -164,14 +164,14 @@ def test_a_number_that_stands_for_nothing_is_refused(name):
 
 
 @pytest.mark.parametrize("name", ["labels", "clusters"])
-def test_the_number_after_that_for_nothing_is_refused(name):
+def test_check_rejects_the_value_after_null(name):
     conditioning, cond = fitted(name), encoded(fitted(name), 2)
     with pytest.raises(ValueError, match=r"cond .*; allowed: "):
         conditioning.check(conditioning.null(cond) + 1)
 
 
 @pytest.mark.parametrize("wrong", [-0.01, 1.01, float("nan")])
-def test_levels_and_pixels_that_cannot_be_are_refused(wrong):
+def test_check_rejects_invalid_levels_and_pixels(wrong):
     conditioning, cond = fitted("low_resolution"), encoded(fitted("low_resolution"), 2)
     with pytest.raises(ValueError, match=r"cond has levels .*; allowed: levels 0 to 1, and finite pixels"):
         conditioning.check(torch.cat((cond[:, :-1], torch.full_like(cond[:, -1:], wrong)), dim=1))

@@ -24,7 +24,7 @@ def vectors(n=3, seed=0):
     return on_sphere(torch.randn(n, SIZE, generator=torch.Generator().manual_seed(seed)))
 
 
-def test_it_is_added_to_the_step_and_becomes_four_tokens_before_those_of_the_words():
+def test_embedding_is_added_to_step_and_prepended_as_tokens():
     conditioning = embedding().eval()
     given = conditioning(conditioning.of_embeddings(vectors(), ROWS))
     words = conditioning.encoder(ROWS)
@@ -36,7 +36,7 @@ def test_it_is_added_to_the_step_and_becomes_four_tokens_before_those_of_the_wor
     torch.testing.assert_close(given.embedding, conditioning.project(words[:, -1]) + added)
 
 
-def test_embeddings_and_captions_are_left_out_independently():
+def test_embeddings_and_captions_are_dropped_independently():
     conditioning = embedding().train()
     cond = conditioning.of_embeddings(vectors(1).expand(20_000, -1), ROWS[:1].expand(20_000, -1))
     with global_stream(0, "dropout"):
@@ -47,10 +47,10 @@ def test_embeddings_and_captions_are_left_out_independently():
         assert abs(found.double().mean() - share) <= 5 * (share * (1 - share) / 20_000) ** 0.5
     assert torch.equal(left[~no_embedding, :SIZE], cond[~no_embedding, :SIZE])
     assert torch.equal(left[~no_caption, SIZE:], cond[~no_caption, SIZE:])
-    assert conditioning.dropout == 0.05  # of both, which guidance needs
+    assert conditioning.dropout == 0.05  # of both at once, for guidance
 
 
-def test_a_decoder_with_everything_left_out_is_the_unconditional_branch():
+def test_dropping_everything_equals_unconditional_prediction():
     shape = {"channels": 8, "dim_mults": (1,), "groups": 2, "max_steps": 10, "heads": 2, "n_classes": 10}
     with global_stream(0, "init"):
         model = Unet(UnetConfig((1, 8, 8), conditioning={"name": "embedding", **OPTIONS}, **shape)).eval()
@@ -67,7 +67,7 @@ def test_a_decoder_with_everything_left_out_is_the_unconditional_branch():
     assert not torch.allclose(conditional, unconditional)
 
 
-def test_captions_alone_come_without_an_embedding():
+def test_captions_and_labels_have_zero_embeddings():
     conditioning = embedding()
     said = conditioning.of_captions(["trousers"])
     for cond in (said, conditioning.draw(0, [3]), conditioning.of_labels(torch.tensor([4]))):
@@ -76,7 +76,7 @@ def test_captions_alone_come_without_an_embedding():
     assert conditioning.labels(conditioning.of_embeddings(vectors(), ROWS)).tolist() == [3, 9, 1]
 
 
-def test_what_is_no_embedding_is_refused():
+def test_invalid_embeddings_are_rejected():
     conditioning = embedding()
     cond = conditioning.of_embeddings(vectors(), ROWS)
     conditioning.check(cond)
@@ -89,7 +89,7 @@ def test_what_is_no_embedding_is_refused():
         conditioning.check(torch.cat((cond[:, :SIZE], cond[:, SIZE:] + 0.5), dim=1))
 
 
-def test_a_mixture_lies_on_the_arc_with_the_nearer_caption():
+def test_mix_slerps_embeddings_and_takes_the_nearer_caption():
     conditioning, ends = embedding(), vectors(2)
     cond = conditioning.of_embeddings(ends, ROWS[:2])
     mixed = conditioning.mix(cond[:1], cond[1:], torch.tensor([0.25, 0.75]))

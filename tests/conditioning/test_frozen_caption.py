@@ -13,7 +13,7 @@ def frozen():
     return FrozenCaption((1, 28, 28), 10, 8, width=16, layers=1, heads=2, dropout=0.0)
 
 
-def test_the_encoder_has_no_gradients_and_the_rest_has():
+def test_encoder_is_frozen_and_other_weights_are_trained():
     conditioning = frozen()
     given = conditioning(ROWS)
     (given.embedding.sum() + given.tokens.square().sum()).backward()
@@ -22,7 +22,7 @@ def test_the_encoder_has_no_gradients_and_the_rest_has():
     assert not any(weight.requires_grad for weight in conditioning.encoder.parameters())
 
 
-def test_the_network_is_given_what_the_encoder_says_of_every_word_and_their_mean():
+def test_tokens_are_normed_and_embedding_is_their_projected_mean():
     conditioning = frozen()
     conditioning.norm.weight.data[:] = 3.0
     conditioning.norm.bias.data[:] = 0.5

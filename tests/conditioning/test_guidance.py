@@ -43,7 +43,7 @@ def last(model, first, count):
     return x
 
 
-def test_samples_are_of_their_class(trained):
+def test_samples_match_their_labels(trained):
     model, _, _ = trained
     labels = torch.arange(12) % 2
     assert ((last(given(model, labels), 0, 12).mean((1, 2, 3)) > 0).long() == labels).all()
@@ -51,7 +51,7 @@ def test_samples_are_of_their_class(trained):
     assert ((last(given(model, 1 - labels), 0, 12).mean((1, 2, 3)) > 0).long() == 1 - labels).all()
 
 
-def test_a_sample_depends_on_its_own_label_and_noise_alone(trained):
+def test_samples_do_not_depend_on_the_batch(trained):
     model, _, _ = trained
     labels = torch.arange(7) % 2
     together = last(given(model, labels), 0, 7)
@@ -59,14 +59,14 @@ def test_a_sample_depends_on_its_own_label_and_noise_alone(trained):
     assert (together - torch.cat(apart)).abs().max() < 1e-5  # float32 sums in another order
 
 
-def test_losses_are_those_of_the_labels_given(trained):
+def test_losses_use_the_given_labels(trained):
     model, images, labels = trained
-    # More than one batch of the evaluation: its labels must keep step with its images.
+    # More than one evaluation batch: labels must stay aligned with images.
     images, labels = images.repeat(4, 1, 1, 1), labels.repeat(4)
     right, wrong = (simple_loss(model, Examples(images, cond), 0) for cond in (labels, 1 - labels))
     assert right < wrong / 10
     right, wrong = (loss_by_timestep(model, Examples(images, cond), 20, 0) for cond in (labels, 1 - labels))
-    assert right[-1] < wrong[-1] / 10  # where nothing of the image is left, only the label tells
+    assert right[-1] < wrong[-1] / 10  # at pure noise, only the label is informative
 
 
 class Linear(DiffusionModel):
@@ -91,7 +91,7 @@ class Linear(DiffusionModel):
 
 
 @pytest.mark.parametrize("guidance_scale", [0.0, 1.0, 1.5, 3.0])
-def test_guidance_extrapolates_from_the_null_to_the_conditional_prediction(guidance_scale):
+def test_guidance_extrapolates_from_null_to_conditional(guidance_scale):
     model, cond = Linear(), torch.tensor([2.0, 3.0])
     guided = given(model, cond, guidance_scale=guidance_scale)
     x, t = torch.tensor([0.5, 0.25]).reshape(2, 1, 1, 1), torch.tensor([4, 9])
@@ -100,11 +100,11 @@ def test_guidance_extrapolates_from_the_null_to_the_conditional_prediction(guida
     expected = [40.5 - 100 + guidance_scale * 102, 90.25 - 100 + guidance_scale * 103]
     assert predicted.flatten().tolist() == pytest.approx(expected)
     assert v.flatten().tolist() == [9.0, 10.0]  # of the conditional prediction
-    assert model.calls == (1 if guidance_scale == 1 else 2)  # plain conditioning takes no more work
+    assert model.calls == (1 if guidance_scale == 1 else 2)  # without guidance, one evaluation
     assert torch.equal(guided(x, t), predicted)
 
 
-def test_guidance_of_a_network_goes_by_its_own_null_conditioning():
+def test_guidance_uses_the_null_conditioning_of_the_network():
     model, labels = small().eval(), torch.tensor([0, 1, 1])
     x, t = torch.randn(3, 1, 4, 4, generator=generator(0, "x")), torch.tensor([3, 20, 30])
     conditional, unconditional = given(model, labels)(x, t), model(x, t, torch.full((3,), 2))
@@ -115,7 +115,7 @@ def test_guidance_of_a_network_goes_by_its_own_null_conditioning():
         assert (found - expected).abs().max() < 1e-5  # float32, values of order 1
 
 
-def test_a_guided_network_is_seen_as_an_unconditional_one():
+def test_guided_network_looks_unconditional():
     model = Linear()
     guided = given(model, torch.arange(5.0))
     assert isinstance(guided, Guided)
@@ -124,12 +124,12 @@ def test_a_guided_network_is_seen_as_an_unconditional_one():
 
 
 @pytest.mark.parametrize("chosen", [slice(1, 3), torch.tensor([1, 2])])
-def test_the_batch_has_its_own_rows_of_the_conditioning(chosen):
+def test_given_selects_the_rows_of_the_batch(chosen):
     x, t = torch.zeros(2, 1, 1, 1), torch.tensor([1, 1])
     assert given(Linear(), torch.arange(5.0), chosen)(x, t).flatten().tolist() == [11, 12]
 
 
-def test_dropout_of_the_conditioning_is_for_training_alone():
+def test_conditioning_dropout_is_active_in_training_only():
     model = small(conditioning={"name": "labels", "dropout": 0.999})
     x, t = torch.randn(2, 1, 4, 4, generator=generator(0, "x")), torch.tensor([3, 20])
     conditional, null = (given(model, torch.tensor([label] * 2)) for label in (1, 2))
@@ -138,21 +138,21 @@ def test_dropout_of_the_conditioning_is_for_training_alone():
     assert not torch.equal(conditional.eval()(x, t), null(x, t))
 
 
-def test_what_an_unconditional_network_is_given():
+def test_unconditional_network_takes_no_cond():
     model = TinyDiffuser(TinyDiffuserConfig((1, 4, 4), 8, 30))
     assert given(model, None, guidance_scale=3.0) is model
     assert encode_cond(model, torch.zeros(2, 1, 4, 4), torch.tensor([0, 1])) is None
     assert draw_cond(model, 0, range(2)) is None
 
 
-def test_what_a_conditional_network_is_given():
+def test_encode_and_draw_cond_return_labels():
     model = small()
     assert encode_cond(model, torch.zeros(2, 1, 4, 4), torch.tensor([1, 0])).tolist() == [1, 0]
     assert draw_cond(model, 0, [0, 1, 5]).tolist() == [0, 1, 1]
 
 
 @pytest.mark.parametrize("conditioning", [None, {"name": "labels", "dropout": 0.1}])
-def test_moves_reach_the_network_with_and_without_a_condition(conditioning):
+def test_given_passes_moves_with_and_without_cond(conditioning):
     model = small(conditioning=conditioning, tell_moves=True).eval()
     x, t = torch.randn(3, 1, 4, 4, generator=generator(0, "x")), torch.tensor([3, 9, 20])
     cond, moves = None if conditioning is None else torch.tensor([0, 1, 1]), torch.eye(3)

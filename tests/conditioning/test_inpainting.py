@@ -14,7 +14,7 @@ def inpainting():
     return Inpainting(img_shape=(1, 28, 28), n_classes=10, embedding_size=8, width=16, layers=1, heads=2, dropout=0.2)
 
 
-def test_the_network_sees_the_image_around_the_hole_and_the_hole():
+def test_network_sees_masked_image_mask_and_caption():
     conditioning = inpainting().eval()
     images = torch.randint(256, (2, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     holes = torch.zeros(2, 1, 28, 28, dtype=torch.bool)
@@ -33,14 +33,14 @@ def test_the_network_sees_the_image_around_the_hole_and_the_hole():
     assert torch.equal(given.embedding, caption.embedding)
 
 
-def test_guidance_empties_the_caption_and_keeps_the_image():
+def test_null_empties_the_caption_and_keeps_the_image():
     conditioning = inpainting().eval()
     images, holes = torch.full((2, 1, 28, 28), 77, dtype=torch.uint8), torch.rand(2, 1, 28, 28) > 0.5
     null = conditioning.null(conditioning.around(tokens(SAID), images, holes))
     assert torch.equal(null, conditioning.around(torch.zeros_like(tokens(SAID)), images, holes))
 
 
-def test_new_images_are_drawn_from_nothing():
+def test_new_images_have_no_known_pixels():
     conditioning = inpainting().eval()
     for cond in (conditioning.draw(0, [0, 1]), conditioning.of_captions(SAID), conditioning.of_labels(torch.arange(2))):
         image = conditioning(cond).image

@@ -12,7 +12,7 @@ def labels(n_classes=3, dropout=0.1):
     return Labels((1, 4, 4), n_classes, 8, dropout)
 
 
-def test_a_class_is_a_row_of_the_embedding_and_no_label_is_the_last_row():
+def test_embedding_has_a_row_per_class_and_a_last_one_for_null():
     conditioning = labels().eval()
     cond = torch.tensor([2, 0, 0])
     assert torch.equal(conditioning(cond).embedding, conditioning.embedding.weight[[2, 0, 0]])
@@ -23,7 +23,7 @@ def test_a_class_is_a_row_of_the_embedding_and_no_label_is_the_last_row():
         conditioning(torch.tensor([4]))
 
 
-def test_the_labels_of_the_data_set_are_taken_as_they_are():
+def test_encode_returns_labels_as_int64_and_requires_them():
     cond = labels().encode(IMAGES, torch.tensor([0, 2, 1], dtype=torch.uint8))
     assert cond.tolist() == [0, 2, 1]
     assert cond.dtype == torch.int64
@@ -31,16 +31,16 @@ def test_the_labels_of_the_data_set_are_taken_as_they_are():
         labels().encode(IMAGES, None)
 
 
-def test_new_images_have_the_classes_round_robin():
+def test_draw_cycles_through_classes():
     assert labels().draw(0, [0, 1, 2, 3, 7]).tolist() == [0, 1, 2, 0, 1]
 
 
-def test_a_mixture_has_the_class_of_the_larger_share():
+def test_mix_takes_the_class_with_the_larger_weight():
     mixed = labels(9).mix(torch.tensor([4]), torch.tensor([7]), torch.tensor([0.0, 0.4, 0.5, 0.6, 1.0]))
     assert mixed.tolist() == [4, 4, 4, 7, 7]
 
 
-def test_the_labels_of_a_cond_are_a_tensor_of_their_own():
+def test_labels_do_not_share_memory_with_cond():
     cond = torch.tensor([2, 0])
     found = labels().labels(cond)
     assert torch.equal(found, cond)

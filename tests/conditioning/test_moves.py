@@ -1,4 +1,4 @@
-"""Non-leaking augmentation: a network that is told how its images were moved draws the image that was not."""
+"""Non-leaking augmentation: a network that is given the moves of its images draws unmoved ones."""
 
 import torch
 from training.small import params
@@ -12,7 +12,7 @@ from ddpm.training.loop import Examples, start_training, training_steps
 SHAPE, T = (1, 8, 8), 20
 
 
-def test_no_move_adds_nothing():
+def test_only_zero_moves_have_zero_embedding():
     with global_stream(0, "init"):
         embedding = MovesEmbedding(16)
     assert torch.equal(embedding(torch.zeros(2, 3)), torch.zeros(2, 16))
@@ -20,7 +20,7 @@ def test_no_move_adds_nothing():
 
 
 def estimate(tell_moves):
-    """What a network that has learnt one image, shifted by up to a pixel, takes x_0 to be when all is noise."""
+    """The estimate of x_0 from pure noise by a network trained on one image, shifted by up to a pixel."""
     with global_stream(0, "init"):
         config = UnetConfig(SHAPE, channels=16, dim_mults=(1, 2), max_steps=T, tell_moves=tell_moves)
         model = Unet(config)
@@ -35,14 +35,14 @@ def estimate(tell_moves):
 
 
 def picture():
-    """A white square on black, off the edge by more than it moves."""
+    """A white square on black that stays inside when shifted."""
     x = torch.full((1, *SHAPE), -1.0)
     x[..., 2:6, 2:5] = 1
     return x
 
 
-def test_a_network_that_is_told_draws_no_shifted_image_and_one_that_is_not_draws_all():
-    """At t = T, x_t says nothing of the image, so the best estimate is the mean of all that may be drawn."""
+def test_tell_moves_prevents_leaking_of_shifts():
+    """At t = T, x_t is pure noise, so the best estimate is the mean of all images that may be drawn."""
     still = picture()
     shifted = torch.stack([still.roll((i, j), (2, 3)) for i in (-1, 0, 1) for j in (-1, 0, 1)]).mean(0)
     apart = (still - shifted).square().mean()  # 0.22; a network's own error is much below a quarter of it

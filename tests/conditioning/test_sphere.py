@@ -1,4 +1,4 @@
-"""Points of a sphere: their power, and the arc between them in closed form."""
+"""Points on a sphere: their power, and the arc between them in closed form."""
 
 from math import cos, sin, sqrt
 
@@ -9,11 +9,11 @@ from ddpm.conditioning.sphere import on_sphere, slerp
 
 
 def at(*angles, radius=1.0):
-    """Points of a circle in the first and the last of three dimensions."""
+    """Points on a circle in the first and last of three dimensions."""
     return torch.tensor([[radius * cos(angle), 0.0, radius * sin(angle)] for angle in angles])
 
 
-def test_numbers_of_an_embedding_have_the_power_of_the_noise():
+def test_on_sphere_gives_unit_power_and_keeps_direction():
     vectors = torch.randn(50, 64, generator=torch.Generator().manual_seed(0)) * 7
     found = on_sphere(vectors)
     torch.testing.assert_close(found.square().mean(1), torch.ones(50))
@@ -22,19 +22,19 @@ def test_numbers_of_an_embedding_have_the_power_of_the_noise():
 
 
 @pytest.mark.parametrize("radius", [1.0, 8.0])
-def test_the_angle_grows_in_proportion(radius):
+def test_slerp_angle_is_proportional_to_weight(radius):
     first, second, weights = at(0.4, radius=radius), at(1.9, radius=radius), torch.tensor([0.0, 0.25, 0.5, 1.0])
     expected = at(*(0.4 + weight * 1.5 for weight in weights.tolist()), radius=radius)
     torch.testing.assert_close(slerp(first, second, weights), expected)
 
 
-def test_the_ends_are_kept_to_the_bit():
+def test_slerp_endpoints_are_exact():
     first, second = (torch.randn(9, 5, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
     assert torch.equal(slerp(first, second, torch.zeros(9)), first)
     assert torch.equal(slerp(first, second, torch.ones(9)), second)
 
 
-def test_where_there_is_no_angle_the_shares_are_mixed():
+def test_slerp_of_zero_or_parallel_vectors_is_linear():
     first, none = torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2)
     assert torch.equal(slerp(first, none, torch.tensor([0.25])), 0.75 * first)
     torch.testing.assert_close(slerp(first, first, torch.tensor([0.3, 0.6])), first.expand(2, -1))
@@ -49,7 +49,7 @@ def test_slerp_of_opposite_vectors_is_linear(seed):
     )
 
 
-def test_unit_vectors_would_drown_in_the_first_noise():
+def test_on_sphere_scales_unit_vectors_to_unit_variance():
     """Why the length matters: at the same t a unit vector's signal is size times weaker than an image's."""
     unit = torch.nn.functional.normalize(torch.randn(200, 64, generator=torch.Generator().manual_seed(0)), dim=1)
     assert unit.square().mean().item() == pytest.approx(1 / 64)

@@ -18,7 +18,7 @@ T = 50
 
 
 class Mixture(DiffusionModel):
-    """The exact prediction for x_0 ~ sum_y w_y N(mu_y, s^2 I); with a label for its own part, with -1 for the whole."""
+    """The exact prediction for x_0 ~ sum_y w_y N(mu_y, s^2 I): of a component for its label, of all for -1."""
 
     class Conditioning(nn.Module):
         def null(self, cond):
@@ -59,7 +59,7 @@ def noised():
 
 
 @PREDICTIONS
-def test_steered_by_the_exact_likelihood_a_network_predicts_the_posterior(prediction):
+def test_steering_by_exact_likelihood_gives_the_posterior(prediction):
     model, (xt, num_steps, labels) = Mixture(prediction), noised()
     found = Steered(model, model.log_label(labels), 1.0)(xt, num_steps)
     torch.testing.assert_close(found, model(xt, num_steps, labels), rtol=1e-9, atol=1e-9)  # float64
@@ -70,8 +70,8 @@ def test_steered_by_the_exact_likelihood_a_network_predicts_the_posterior(predic
 
 @PREDICTIONS
 @pytest.mark.parametrize("scale", [0.5, 2.0, 5.0])
-def test_both_kinds_follow_the_score_of_the_sharpened_posterior(prediction, scale):
-    """p(x_t) p(y | x_t)^s, whose gradient autograd takes."""
+def test_both_guidances_follow_the_sharpened_posterior_score(prediction, scale):
+    """p(x_t) p(y | x_t)^s, differentiated by autograd."""
     model, (xt, num_steps, labels) = Mixture(prediction), noised()
     x = xt.clone().requires_grad_()
     log_p = model.log_parts(x, num_steps).logsumexp(1) + scale * model.log_label(labels)(x, num_steps)
@@ -82,7 +82,7 @@ def test_both_kinds_follow_the_score_of_the_sharpened_posterior(prediction, scal
         torch.testing.assert_close(eps, -noise * score, rtol=1e-8, atol=1e-8)
 
 
-def test_it_works_where_no_gradients_are_taken():
+def test_steering_works_under_no_grad():
     model, (xt, num_steps, labels) = Mixture("v"), noised()
     steered = Steered(model, model.log_label(labels), 2.0)
     with torch.no_grad():

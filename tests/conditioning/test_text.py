@@ -8,7 +8,7 @@ from ddpm.captions.vocabulary import LENGTH, SIZE, tokens
 from ddpm.conditioning.text import TextBlock, TextEncoder
 
 
-def test_a_block_is_torch_s_transformer_layer():
+def test_text_block_matches_torch_transformer_layer():
     torch.manual_seed(0)
     block, reference = TextBlock(16, heads=4), nn.TransformerEncoderLayer(16, 4, 64, 0, "gelu", 1e-5, True, True)
     reference.self_attn.in_proj_weight, reference.self_attn.in_proj_bias = block.project_in.parameters()
@@ -18,7 +18,7 @@ def test_a_block_is_torch_s_transformer_layer():
     assert (block(x) - reference(x)).abs().max() < 1e-5  # float32, values of order 1
 
 
-def test_each_word_and_the_whole_become_vectors():
+def test_encoder_vectors_are_normed_and_depend_on_word_order():
     torch.manual_seed(0)
     encoder = TextEncoder(16, layers=2, heads=4)
     rows = tokens(["a dark dress", "a light dress", "dress dark a"])
@@ -31,6 +31,6 @@ def test_each_word_and_the_whole_become_vectors():
     torch.testing.assert_close(vectors.square().mean(-1), torch.ones(3, LENGTH + 1), rtol=0, atol=1e-3)
 
 
-def test_a_number_that_is_no_word_is_an_error():
+def test_unknown_token_raises():
     with pytest.raises(IndexError, match=f"token {SIZE} is not a word"):
         TextEncoder(16, layers=1, heads=4)(torch.full((1, LENGTH), SIZE))

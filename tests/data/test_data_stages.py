@@ -20,7 +20,7 @@ def run(name, params, seed=3):
     assert all(path.is_file() for path in stage.outputs)
 
 
-def test_gradients_to_evaluate_on_are_others_than_those_to_train_on(tmp_path, monkeypatch):
+def test_gradient_splits_are_independent(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run("generate_gradients", GenerateGradients(img_shape=[3, 4, 5], n_train=200, n_held_out=50))
     train, held_out = (load_dataset(tmp_path / f"data/gradients/{name}.safetensors") for name in ("train", "held_out"))
@@ -29,13 +29,13 @@ def test_gradients_to_evaluate_on_are_others_than_those_to_train_on(tmp_path, mo
         assert split.img_shape == (3, 4, 5)
         assert split.labels is None
         assert (gradients(nearest_corners(split.images), 4, 5) - split.images).abs().max() < 1e-6  # float32 rounding
-    # With one stream for both, the shorter would be a prefix in some of its corner values.
+    # With one stream for both, the shorter would share some corner values.
     corners = [nearest_corners(split.images[:50]).flatten(1) for split in (train, held_out)]
     assert (corners[0] == corners[1]).double().mean() < 0.05  # by chance 1 in 255
     assert not (train.images[:, None] == held_out.images).flatten(2).all(2).any()
 
 
-def test_gradients_come_from_the_seed_of_the_stage(tmp_path, monkeypatch):
+def test_gradients_are_drawn_from_the_stage_seed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run("generate_gradients", GenerateGradients(img_shape=[1, 2, 2], n_train=9, n_held_out=4), seed=7)
     for name, n in (("train", 9), ("held_out", 4)):
@@ -46,12 +46,12 @@ def test_gradients_come_from_the_seed_of_the_stage(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("shape", "n", "reason"), [([3, 1, 1], 5, "at least 2 pixels"), ([3, 256, 256], 10_000_000, "n_train x img_shape")]
 )
-def test_impossible_gradients_are_refused(shape, n, reason):
+def test_generate_gradients_rejects_invalid_sizes(shape, n, reason):
     with pytest.raises(ValueError, match=reason):
         GenerateGradients(img_shape=shape, n_train=n, n_held_out=5)
 
 
-def test_each_split_of_the_data_set_gets_its_own_file(tmp_path, monkeypatch, fashion_mnist_raw):
+def test_prepare_data_writes_each_split_to_its_file(tmp_path, monkeypatch, fashion_mnist_raw):
     monkeypatch.chdir(tmp_path)
     params = Data(name="fashion_mnist", path=str(fashion_mnist_raw), n_train=100, n_held_out=300)
     run("prepare_data", params)

@@ -1,4 +1,4 @@
-"""Splits of a data set: which images they hold, and that a file gives back what was written."""
+"""Splits of a data set: which images they hold, and how they are saved and loaded."""
 
 import pytest
 import torch
@@ -12,14 +12,14 @@ N_TRAIN, N_TEST = 100, 40
 
 
 def grey(first: int, n: int) -> ImageDataset:
-    """Images of which each is a grey level of its own, so that none can be taken for another."""
+    """Images that each have a grey level of their own, so that they can be told apart."""
     levels = torch.arange(first, first + n, dtype=torch.uint8)
     return ImageDataset(levels[:, None, None, None].repeat(1, 3, 2, 4), levels % 2, NAMES)
 
 
 @pytest.fixture
 def loaded(monkeypatch):
-    """Makes an invented data set the only entry of the registry; the list holds the folders that it was loaded from."""
+    """Replaces the registry's first entry by an invented data set; lists the folders it was loaded from."""
     folders = []
 
     def load(folder):
@@ -38,7 +38,7 @@ def data(**changes):
 
 
 @pytest.mark.parametrize(("n_train", "trained"), [(None, 95), (95, 95), (30, 30)])
-def test_nothing_is_trained_on_held_out_or_test_images(loaded, n_train, trained):
+def test_splits_are_disjoint_and_keep_labels(loaded, n_train, trained):
     params = data(n_train=n_train)
     splits = split(params)
     levels = {name: part.images[:, 0, 0, 0].tolist() for name, part in splits.items()}
@@ -52,14 +52,14 @@ def test_nothing_is_trained_on_held_out_or_test_images(loaded, n_train, trained)
     assert loaded == [None]
 
 
-def test_the_folder_that_params_name_is_loaded(loaded, tmp_path):
+def test_split_loads_from_the_configured_folder(loaded, tmp_path):
     split(data(path=str(tmp_path)))
     assert loaded == [tmp_path]
 
 
 @pytest.mark.parametrize(("n_train", "n_held_out"), [(96, 5), (None, 100), (2, 99), (None, 101)])
 @pytest.mark.usefixtures("loaded")
-def test_training_images_are_never_held_out_ones(n_train, n_held_out):
+def test_data_rejects_overlapping_split_sizes(n_train, n_held_out):
     with pytest.raises(ValidationError, match=rf"n_train is {n_train} and n_held_out {n_held_out}; .* has 100 images"):
         data(n_train=n_train, n_held_out=n_held_out)
 
@@ -69,7 +69,7 @@ def test_training_images_are_never_held_out_ones(n_train, n_held_out):
     [((3, 2, 4), 99, 40, NAMES), ((3, 2, 4), 100, 41, NAMES), ((3, 4, 2), 100, 40, NAMES), ((3, 2, 4), 100, 40, ())],
 )
 @pytest.mark.usefixtures("loaded")
-def test_a_data_set_must_be_as_it_is_declared(monkeypatch, declared):
+def test_split_rejects_data_that_differ_from_declaration(monkeypatch, declared):
     name, source = data().name, data().source
     monkeypatch.setitem(DATASETS._entries, name, DatasetSource(*declared, source.load))
     params = data()
@@ -77,7 +77,7 @@ def test_a_data_set_must_be_as_it_is_declared(monkeypatch, declared):
         split(params)
 
 
-def test_a_slice_and_an_index_keep_images_labels_and_names_together():
+def test_indexing_keeps_images_labels_and_names_aligned():
     for part, levels in ((grey(0, 10)[2:4], [2, 3]), (grey(0, 10)[torch.tensor([7, 1])], [7, 1])):
         assert len(part) == 2
         assert part.images[:, 0, 0, 0].tolist() == levels
@@ -90,7 +90,7 @@ def test_a_slice_and_an_index_keep_images_labels_and_names_together():
     [grey(0, 10), ImageDataset(torch.rand(3, 1, 5, 2, generator=torch.Generator().manual_seed(0)))],
     ids=["8-bit, with labels", "floats, without"],
 )
-def test_a_file_gives_back_what_was_written(tmp_path, dataset):
+def test_save_load_round_trip(tmp_path, dataset):
     save_dataset(tmp_path / "data.safetensors", dataset)
     back = load_dataset(tmp_path / "data.safetensors")
     assert back.images.dtype == dataset.images.dtype
@@ -100,13 +100,13 @@ def test_a_file_gives_back_what_was_written(tmp_path, dataset):
     assert (back.class_names, back.img_shape) == (dataset.class_names, tuple(dataset.images.shape[1:]))
 
 
-def test_networks_see_both_kinds_of_images_in_minus_1_to_1():
+def test_x0_maps_uint8_and_float_images_to_minus_1_to_1():
     levels = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(3, 1, 1, 1)
     for images in (levels, levels / 255):
         assert ImageDataset(images).x0.flatten().tolist() == pytest.approx([-1, -0.6, 1], abs=1e-6)
 
 
-def test_a_file_that_is_none_is_named(tmp_path):
+def test_load_dataset_rejects_missing_and_damaged_files(tmp_path):
     with pytest.raises(UserError, match=r"none\.safetensors: no such file"):
         load_dataset(tmp_path / "none.safetensors")
     (tmp_path / "text.safetensors").write_text("text")

@@ -1,4 +1,4 @@
-"""Downloads: a mirror that fails in any way is given up with its reason, and Debian's packages need no root."""
+"""Downloads: a failing mirror raises an error with the reason, and Debian's packages need no root."""
 
 import shutil
 import time
@@ -10,14 +10,14 @@ from mirror import mirror
 from ddpm.data import download
 from ddpm.data.download import UnusableError, from_debian, from_torchvision
 
-FILE = "train-images-idx3-ubyte.gz"  # what torchvision asks for first
+FILE = "train-images-idx3-ubyte.gz"  # torchvision's first request
 LARGEST = 1_000_000
-STARTS = 300  # seconds that Python and torchvision may take to start on a busy machine
+STARTS = 300  # seconds allowed for Python and torchvision to start on a busy machine
 
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that is all of PATH."""
+    """The only folder in PATH."""
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     return tmp_path / "bin"
@@ -32,7 +32,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("endless", "File too large"),
     ],
 )
-def test_a_bad_mirror_is_given_up_with_its_reason(
+def test_bad_mirror_raises_unusable_error_with_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behaviour: str, reason: str
 ) -> None:
     monkeypatch.setattr(download, "SILENCE", 0.5)
@@ -46,8 +46,8 @@ def test_a_bad_mirror_is_given_up_with_its_reason(
         assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) <= LARGEST
 
 
-def test_a_download_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However it spends its time: a mirror that sends a byte now and then is never silent."""
+def test_download_times_out_and_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if it is never silent: a mirror may send a byte now and then."""
     monkeypatch.setattr(download, "LIMIT", 1)
     script = "import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(600)"
     monkeypatch.setattr(download, "DOWNLOAD", script)
@@ -56,16 +56,16 @@ def test_a_download_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: py
         from_torchvision("FashionMNIST", tmp_path, LARGEST)
     assert time.monotonic() - start < 60
     pid = tmp_path / "pid"
-    assert not pid.exists() or not Path(f"/proc/{pid.read_text()}").exists()  # it may have ended before it began
+    assert not pid.exists() or not Path(f"/proc/{pid.read_text()}").exists()  # it may not have begun
 
 
-def test_a_machine_without_apt(tmp_path: Path, programs: Path) -> None:
+def test_from_debian_requires_apt_get(tmp_path: Path, programs: Path) -> None:
     assert not list(programs.iterdir())
     with pytest.raises(UnusableError, match="there is no apt-get on this machine"):
         from_debian("dataset-fashion-mnist", tmp_path)
 
 
-def test_a_failing_apt_gives_its_first_and_its_last_words(tmp_path: Path, programs: Path) -> None:
+def test_apt_error_joins_first_and_last_messages(tmp_path: Path, programs: Path) -> None:
     says = "*update) echo 'W: no such host' >&2 ;; *) echo 'E: Unable to locate' >&2; exit 100"
     (programs / "apt-get").write_text(f'#!/bin/sh\ncase "$*" in {says} ;; esac\n')
     (programs / "apt-get").chmod(0o755)
@@ -74,7 +74,7 @@ def test_a_failing_apt_gives_its_first_and_its_last_words(tmp_path: Path, progra
 
 
 @pytest.mark.skipif(shutil.which("apt-get") is None, reason="there is no apt-get on this machine")
-def test_a_debian_package_is_unpacked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_debian_package_is_unpacked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     from_debian("dataset-fashion-mnist", tmp_path)
     assert (tmp_path / "usr/share/datasets/fashion-mnist" / FILE).stat().st_size > 26_000_000
     assert capfd.readouterr() == ("", "")

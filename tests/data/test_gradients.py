@@ -11,7 +11,7 @@ from ddpm.run.seeding import generator
 
 
 @given(st.integers(0, 4), st.integers(1, 3), st.integers(1, 7), st.integers(1, 7))
-def test_each_pixel_lies_where_the_diagonal_puts_it(n, c, h, w):
+def test_pixels_interpolate_between_corners(n, c, h, w):
     images = gradient_images(n, (c, h, w), generator(0, "g"))
     assert images.shape == (n, c, h, w)
     assert images.dtype == torch.float32
@@ -35,13 +35,13 @@ def test_corners_are_uniform_on_255_values():
 
 
 @pytest.mark.parametrize(("n", "size"), [(-1, (3, 4, 5)), (1, (0, 4, 5)), (1, (3, 4, 0))])
-def test_impossible_sizes_are_refused(n, size):
+def test_gradient_images_rejects_invalid_sizes(n, size):
     with pytest.raises(ValueError, match="need n_images >= 0 and sizes >= 1"):
         gradient_images(n, size)
 
 
 @pytest.mark.parametrize("size", [(2, 3), (1, 2), (4, 5)])
-def test_nearest_corners_are_the_best_of_all_pairs(size):
+def test_nearest_corners_match_exhaustive_search(size):
     pairs = torch.cartesian_prod(torch.arange(255), torch.arange(255))
     everything = gradients(pairs, *size)
     x = torch.randn(6, *size, generator=generator(0, "images"), dtype=torch.float64)  # far outside [0, 1], too
@@ -51,7 +51,7 @@ def test_nearest_corners_are_the_best_of_all_pairs(size):
         assert abs((ours - image).square().sum() - best) < 1e-10
 
 
-def test_a_gradient_gives_its_own_corners():
+def test_nearest_corners_invert_gradients():
     pairs = torch.randint(255, (50, 2), generator=generator(0, "pairs"))
     assert torch.equal(nearest_corners(gradients(pairs, 4, 5)), pairs)
     images = gradient_images(20, (3, 4, 5), generator(0, "images"))

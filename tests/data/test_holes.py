@@ -1,11 +1,11 @@
-"""Random holes: their sizes, the share that covers the whole image, and that each depends on its number only."""
+"""Random holes: sizes, the share that covers the whole image, and dependence on the index only."""
 
 import torch
 
 from ddpm.data.holes import SIDES, WHOLE, holes
 
 
-def test_a_hole_is_one_box_or_two_or_the_whole_image():
+def test_holes_are_one_or_two_boxes_or_the_whole_image():
     found = holes(2000, (1, 20, 20), 0, "a")
     assert found.shape == (2000, 1, 20, 20)
     whole = found.flatten(1).all(1)
@@ -15,15 +15,15 @@ def test_a_hole_is_one_box_or_two_or_the_whole_image():
     assert areas.min() >= (20 * SIDES[0]) ** 2
     assert areas.max() < 2 * (20 * SIDES[1]) ** 2
     rows, columns = found[~whole].any(3).sum((1, 2)), found[~whole].any(2).sum((1, 2))
-    boxes = (rows * columns == areas).double().mean()  # one box, or two of which one lies in the other
+    boxes = (rows * columns == areas).double().mean()  # one box, or one within another
     assert 0.45 < boxes < 0.65
 
 
-def test_none_is_the_whole_image_where_that_is_not_wanted():
+def test_whole_0_never_masks_the_whole_image():
     assert not holes(500, (1, 20, 20), 0, "a", whole=0.0).flatten(1).all(1).any()
 
 
-def test_a_hole_is_that_of_its_number():
+def test_hole_depends_only_on_its_index_and_stream():
     assert torch.equal(holes(9, (1, 8, 12), 3, "a")[:4], holes(4, (1, 8, 12), 3, "a"))
     assert not torch.equal(holes(9, (1, 8, 12), 3, "a"), holes(9, (1, 8, 12), 3, "b"))
     assert holes(0, (1, 8, 12), 3, "a").shape == (0, 1, 8, 12)

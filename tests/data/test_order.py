@@ -1,4 +1,4 @@
-"""Shuffling: every image once an epoch, and the same batch number the same batch wherever the iteration starts."""
+"""Shuffling: every image once per epoch, and batches that do not depend on where the iteration starts."""
 
 from itertools import islice
 from math import ceil
@@ -13,7 +13,7 @@ SIZES = (st.integers(1, 50), st.integers(1, 60))
 
 
 @given(*SIZES)
-def test_an_epoch_holds_every_image_once(n, batch_size):
+def test_epoch_contains_every_image_once(n, batch_size):
     per_epoch = ceil(n / batch_size)
     epochs = [list(islice(batches(n, batch_size, 0, first), per_epoch)) for first in (0, per_epoch)]
     for epoch in epochs:
@@ -24,7 +24,7 @@ def test_an_epoch_holds_every_image_once(n, batch_size):
 
 
 @given(*SIZES, st.integers(0, 40))
-def test_starting_later_gives_the_same_batches(n, batch_size, first):
+def test_starting_later_yields_the_same_batches(n, batch_size, first):
     whole = list(islice(batches(n, batch_size, 3), first + 5))
     later = list(islice(batches(n, batch_size, 3, first), 5))
     assert all(torch.equal(a, b) for a, b in zip(whole[first:], later, strict=True))

@@ -1,4 +1,4 @@
-"""Picture files: what is decoded is what was drawn, whatever the format; broken files have a reason."""
+"""Picture files: decoded pixels match in every format; broken files raise an error with a reason."""
 
 import os
 from contextlib import suppress
@@ -43,25 +43,25 @@ def shown(content, channels=3, size=(6, 9), ground=255):
     ("kind", "options"),
     [("png", {}), ("bmp", {}), ("tiff", {}), ("webp", {"lossless": True}), ("tiff", {"compression": "tiff_lzw"})],
 )
-def test_lossless_formats_give_the_pixels_that_were_drawn(kind, options):
+def test_lossless_formats_decode_exactly(kind, options):
     assert np.array_equal(shown(encoded(Image.fromarray(COLOURS), kind, **options)), COLOURS)
-    if kind != "webp":  # which has no grey
+    if kind != "webp":  # it has no grey
         assert np.array_equal(shown(encoded(Image.fromarray(GREYS), kind, **options), 1)[..., 0], GREYS)
 
 
-def test_jpeg_is_near_the_pixels_that_were_drawn():
+def test_jpeg_decodes_approximately():
     smooth = np.add.outer(np.arange(0, 160, 10), np.arange(0, 80, 5)).astype(np.uint8)
     found = shown(encoded(Image.fromarray(smooth), "jpeg", quality=95), 1, smooth.shape)[..., 0]
     assert np.abs(found.astype(int) - smooth).max() < 10
 
 
-def test_grey_beside_colour_has_three_equal_channels_and_colour_beside_grey_one():
+def test_decode_converts_between_grey_and_rgb():
     assert np.array_equal(shown(encoded(Image.fromarray(GREYS))), np.repeat(GREYS[..., None], 3, axis=2))
     luma = COLOURS @ np.array([0.299, 0.587, 0.114])  # ITU-R 601
     assert np.abs(shown(encoded(Image.fromarray(COLOURS)), 1)[..., 0] - luma).max() < 1
 
 
-def test_one_bit_palettes_and_cmyk():
+def test_one_bit_palette_and_cmyk_images_are_decoded():
     bits = GREYS > 127
     assert np.array_equal(shown(encoded(Image.fromarray(bits)), 1)[..., 0], bits * 255)
     palette = Image.fromarray(COLOURS // 128 * 255).quantize(8)
@@ -70,7 +70,7 @@ def test_one_bit_palettes_and_cmyk():
     assert np.abs(shown(encoded(ink, "tiff")).astype(int) - (255 - COLOURS)).max() <= 1
 
 
-def test_16_bits_are_scaled_to_8():
+def test_16_bit_images_are_scaled_to_8_bits():
     levels = np.arange(54, dtype=np.uint16).reshape(6, 9) * 1236
     for kind in ("png", "tiff"):
         found = shown(encoded(Image.fromarray(levels), kind), 1)[..., 0]
@@ -79,20 +79,20 @@ def test_16_bits_are_scaled_to_8():
 
 @given(alpha=st.integers(0, 255), ground=st.integers(0, 255))
 @settings(max_examples=20, deadline=None)
-def test_transparency_shows_the_ground(alpha, ground):
+def test_alpha_is_blended_with_the_ground(alpha, ground):
     image = np.dstack((COLOURS, np.full((6, 9, 1), alpha, np.uint8)))
     expected = COLOURS * (alpha / 255) + ground * (1 - alpha / 255)
     assert np.abs(shown(encoded(Image.fromarray(image)), ground=ground) - expected).max() <= 1
 
 
-def test_a_palettes_transparent_colour_shows_the_ground():
+def test_transparent_palette_colour_shows_the_ground():
     image = Image.fromarray(np.zeros((6, 9), np.uint8)).convert("P")
     image.info["transparency"] = 0
     assert (shown(encoded(image, transparency=0), ground=77) == 77).all()
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_exif_turns_the_picture(orientation, tmp_path):
+def test_exif_orientation_is_applied(orientation, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = orientation
     expected = ORIENTATIONS[orientation](COLOURS)
@@ -102,12 +102,12 @@ def test_exif_turns_the_picture(orientation, tmp_path):
     assert np.array_equal(shown(path.read_bytes(), size=expected.shape[:2]), expected)
 
 
-def test_the_first_frame_of_a_gif_is_taken():
+def test_gif_decodes_first_frame():
     frames = [Image.fromarray(np.full((6, 9), level, np.uint8)) for level in (10, 200)]
     assert (shown(encoded(frames[0], "gif", save_all=True, append_images=frames[1:]), 1) == 10).all()
 
 
-def test_the_centre_is_cut_out_and_resized():
+def test_decode_center_crops_and_resizes():
     wide = np.concatenate((np.zeros((4, 3), np.uint8), GREYS[:4, :4], np.zeros((4, 3), np.uint8)), axis=1)
     assert np.array_equal(shown(encoded(Image.fromarray(wide)), 1, (4, 4))[..., 0], GREYS[:4, :4])
     tall = np.repeat(np.repeat(GREYS[:4, :4], 8, axis=0), 8, axis=1)  # pixels of 8x8
@@ -133,7 +133,7 @@ PNG = encoded(Image.fromarray(COLOURS))
         (encoded(Image.fromarray(np.full((6, 9), 70_000, np.int32)), "tiff"), "its pixels have more than 16 bits"),
     ],
 )
-def test_a_broken_file_has_a_reason(content, reason, monkeypatch):
+def test_decode_rejects_broken_files_with_reason(content, reason, monkeypatch):
     monkeypatch.setattr(pictures, "MOST_PIXELS", 1000)
     with pytest.raises(BrokenError, match=reason):
         decode(content, 1, (4, 4), 0)
@@ -141,14 +141,14 @@ def test_a_broken_file_has_a_reason(content, reason, monkeypatch):
 
 @given(cut=st.integers(0, len(PNG)), changed=st.integers(0, len(PNG) - 1), value=st.integers(0, 255))
 @settings(max_examples=200, deadline=None)
-def test_any_damage_gives_an_image_or_a_reason(cut, changed, value):
+def test_damaged_png_decodes_or_raises_broken_error(cut, changed, value):
     content = bytearray(PNG)
     content[changed] = value
     with suppress(BrokenError):
         assert decode(bytes(content[:cut]), 3, (4, 5), 0).shape == (3, 4, 5)
 
 
-def test_files_that_cannot_be_opened(tmp_path, monkeypatch):
+def test_unreadable_and_oversized_files_are_rejected(tmp_path, monkeypatch):
     loop = tmp_path / "loop.png"
     loop.symlink_to(loop)
     for look in (read, header):
@@ -166,7 +166,7 @@ def test_files_that_cannot_be_opened(tmp_path, monkeypatch):
             read(large)
 
 
-def test_what_a_header_says_is_what_is_decoded(tmp_path):
+def test_header_reports_size_and_grey(tmp_path):
     for name, image, grey in (("a", COLOURS, False), ("b", GREYS, True), ("c", GREYS > 9, True)):
         path = tmp_path / f"{name}.png"
         Image.fromarray(image).save(path)

@@ -14,7 +14,7 @@ def pixels(*shape):
 
 
 @pytest.mark.parametrize(("factor", "size"), [(1, (6, 12)), (2, (3, 6)), (3, (2, 4)), (6, (1, 2))])
-def test_a_pixel_is_the_mean_of_its_block(factor, size):
+def test_pooled_pixel_is_mean_of_its_block(factor, size):
     images = pixels(5, 3, 6, 12)
     blocks = images.numpy().astype(float).reshape(5, 3, size[0], factor, size[1], factor)
     expected = blocks.mean((3, 5))
@@ -27,6 +27,6 @@ def test_a_pixel_is_the_mean_of_its_block(factor, size):
     assert np.abs(exact.numpy() - (expected / 127.5 - 1)).max() < 1e-12
 
 
-def test_a_factor_must_divide_the_image():
+def test_pooled_requires_factor_that_divides_the_image():
     with pytest.raises(ValueError, match="factor is 4; it must divide the images' height and width, 6 and 12"):
         pooled(torch.zeros(1, 1, 6, 12), 4)

@@ -1,4 +1,4 @@
-"""Published data sets: files are read without a network, as torchvision reads them; a failed download is a line."""
+"""Published data sets: files are read as torchvision reads them; a failed download is one line."""
 
 import gzip
 import pickle
@@ -21,7 +21,7 @@ FROM_CLASS = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "svhn": "SVHN"}
 
 
 def idx_files(folder, prefixes):
-    """Made-up files, half of them gzipped; returns nothing."""
+    """Write random files, half of them also gzipped."""
     folder.mkdir(parents=True)
     for n, prefix in zip((30, 20), prefixes, strict=True):
         for part, array in (
@@ -36,7 +36,7 @@ def idx_files(folder, prefixes):
 
 
 @pytest.mark.parametrize(("name", "class_name"), IDX.items())
-def test_idx_files_are_read_as_torchvision_reads_them(tmp_path, name, class_name):
+def test_idx_datasets_match_torchvision(tmp_path, name, class_name):
     options = {"split": "balanced"} if name == "emnist" else {}
     prefixes = ("emnist-balanced-train", "emnist-balanced-test") if name == "emnist" else ("train", "t10k")
     idx_files(tmp_path / class_name / "raw", prefixes)
@@ -55,7 +55,7 @@ def test_idx_files_are_read_as_torchvision_reads_them(tmp_path, name, class_name
 
 @pytest.fixture
 def without_md5(monkeypatch):
-    """torchvision takes made-up files."""
+    """torchvision takes random files."""
     for name in ("CIFAR10", "CIFAR100"):
         monkeypatch.setattr(getattr(torchvision.datasets, name), "_check_integrity", lambda _: True)
         monkeypatch.setattr(
@@ -66,7 +66,7 @@ def without_md5(monkeypatch):
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 @pytest.mark.usefixtures("without_md5")
-def test_cifars_files_are_read_without_a_network(tmp_path, name):
+def test_cifar_files_are_loaded(tmp_path, name):
     kind = getattr(torchvision.datasets, FROM_CLASS[name])
     folder = tmp_path / kind.base_folder
     folder.mkdir()
@@ -83,31 +83,31 @@ def test_cifars_files_are_read_without_a_network(tmp_path, name):
 
 
 @pytest.mark.usefixtures("without_md5")
-def test_svhns_files_are_read_without_a_network(tmp_path):
+def test_svhn_files_are_loaded(tmp_path):
     for split in ("train", "test"):
         data = RANDOM.integers(0, 256, (32, 32, 3, 4), dtype=np.uint8)
         savemat(tmp_path / f"{split}_32x32.mat", {"X": data, "y": np.array([[1], [2], [10], [9]])})
     _, test = DATASETS["svhn"].load(tmp_path)
     assert np.array_equal(test.images, data.transpose(3, 2, 0, 1))
-    assert test.labels.tolist() == [1, 2, 0, 9]  # 10 stands for the digit 0
+    assert test.labels.tolist() == [1, 2, 0, 9]  # 10 means the digit 0
 
 
 @pytest.mark.parametrize(("name", "n_classes"), [("cifar10", 10), ("cifar100", 100), ("emnist", 47)])
-def test_classes_have_one_name_each_in_order(name, n_classes):
+def test_class_names_are_unique_and_sorted(name, n_classes):
     names = DATASETS[name].class_names
     assert len(names) == n_classes
     assert [*names] == sorted({*names})
 
 
 @pytest.mark.parametrize("name", FROM_CLASS)
-def test_a_folder_without_the_files_is_refused_in_a_line(tmp_path, name):
+def test_load_rejects_folder_without_the_files(tmp_path, name):
     (tmp_path / "train_32x32.mat").write_text("text")
     with pytest.raises(UserError, match=rf"^params\.yaml: data\.path is {tmp_path}; it lacks files of") as caught:
         DATASETS[name].load(tmp_path)
     assert "\n" not in str(caught.value)
 
 
-def test_a_download_is_kept_and_one_that_fails_leaves_nothing(tmp_path, monkeypatch):
+def test_download_is_cached_and_failure_leaves_no_files(tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
 
     def fail(_name: str, folder: Path, *_: object) -> None:

@@ -19,7 +19,7 @@ SCHEDULE = NoiseSchedule(T, betas=SCHEDULES["cosine"](T))
 
 @settings(deadline=None)
 @given(num_steps=st.lists(st.integers(1, 1000), min_size=1).map(torch.tensor), progress=st.floats(0.0, LAST))
-def test_r_comes_closer_to_t(num_steps, progress):
+def test_earlier_steps_approach_t(num_steps, progress):
     r = earlier_steps(num_steps, progress)
     assert ((r >= 0) & (r < num_steps)).all()
     assert (earlier_steps(num_steps, 0.0) <= r).all()
@@ -34,7 +34,7 @@ def scales(t):
 
 
 def best_factors():
-    """a_t of the best f(x_t, t) = a_t x_t for x_0 ~ N(0, STD^2): each step is a linear regression on the one before."""
+    """a_t of the best f(x_t, t) = a_t x_t for x_0 ~ N(0, STD^2): each step is a linear regression on the previous."""
     factors = [1.0]
     for t in range(1, T + 1):
         (alpha, sigma), (alpha_r, sigma_r) = scales(t), scales(t - 1)
@@ -44,9 +44,9 @@ def best_factors():
 
 
 def slopes(factors, prediction):
-    """The slope of the loss at each t by factors[t], where the estimate at r is the best one.
+    """The derivative of the loss at each t by factors[t], with the best estimate at r.
 
-    The images have so many pixels that their mean is the expectation, to half a percent.
+    The images have enough pixels that means are within half a percent of expectations.
     """
     stream = generator(0, "gaussian")
     x0, eps = STD * torch.randn(T, 1, 300, 400, generator=stream), torch.randn(T, 1, 300, 400, generator=stream)
@@ -61,19 +61,19 @@ def slopes(factors, prediction):
 
     xt = add_noise(x0, eps, steps, SCHEDULE)
     consistency_loss(predict, prediction, x0, eps, xt, steps, SCHEDULE, LAST).sum().backward()
-    assert at_r.grad is None  # the estimate at r is what is aimed at, and does not move
+    assert at_r.grad is None  # the estimate at r is the target and gets no gradient
     return at_t.grad[1:]
 
 
 @pytest.mark.parametrize("prediction", ["x0", "v"])
-def test_its_optimum_on_gaussian_data_is_the_closed_form(prediction):
+def test_optimum_on_gaussian_data_matches_closed_form(prediction):
     best = best_factors()
     low, middle, high = (slopes(share * best, prediction) for share in (0.95, 1.0, 1.05))
-    assert (low < -8 * middle.abs()).all()  # a slope of 0 but for half a percent, beside one of five
+    assert (low < -8 * middle.abs()).all()  # a slope of 0 within half a percent, against one of five
     assert (high > 8 * middle.abs()).all()
 
 
-def test_at_t_1_it_is_the_distance_to_the_image():
+def test_loss_at_t_1_is_distance_to_the_image():
     x0, eps = torch.rand(2, 2, 1, 3, 3) * 2 - 1
     steps = torch.ones(2, dtype=torch.int64)
     found = torch.rand(2, 1, 3, 3)
@@ -82,8 +82,8 @@ def test_at_t_1_it_is_the_distance_to_the_image():
     torch.testing.assert_close(loss, T * ((distance + HUBER**2).sqrt() - HUBER))
 
 
-def test_both_evaluations_use_the_same_dropout():
-    """Otherwise the target would come from another network, or belong to another condition."""
+def test_both_evaluations_share_the_rng_state():
+    """Otherwise the target would come from another network or another condition."""
     draws = []
 
     def predict(x, _):
@@ -98,15 +98,15 @@ def test_both_evaluations_use_the_same_dropout():
     assert not torch.equal(draws[0], draws[2])
 
 
-def test_what_is_aimed_at_is_an_image():
+def test_target_is_clipped_to_image_range():
     aims = iter((torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 5.0)))
     steps, x = torch.tensor([10]), torch.zeros(1, 1, 2, 2)
     loss = consistency_loss(lambda *_: next(aims), "x0", x, x, x, steps, SCHEDULE, 0.0)
     assert loss.item() == pytest.approx(T / 5 * ((1 + HUBER**2) ** 0.5 - HUBER))  # 1 and not 5 away; t - r is 5
 
 
-def test_two_images_in_one_step():
-    """The best denoiser makes their mean of pure noise; after tuning one evaluation makes one of the two."""
+def test_tuned_network_generates_two_images_in_one_step():
+    """From pure noise the best denoiser gets their mean; after tuning, one evaluation gets one of them."""
     network = nn.Sequential(nn.Linear(2, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1))
 
     def predict(x, t):
@@ -141,4 +141,4 @@ def test_two_images_in_one_step():
     tuned, mean = far_from_both()
     assert denoised > 0.4  # 0.5 if it were exactly the mean
     assert tuned < 0.2
-    assert abs(mean) < 0.1  # half of the noise ends at either
+    assert abs(mean) < 0.1  # half of the noise maps to each

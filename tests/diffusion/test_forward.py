@@ -23,7 +23,7 @@ def test_equations_2_and_4_scale_the_image_alike(monkeypatch):
         assert (q_eq2(x, n, betas) - q_eq4(x, n, betas)).abs().max() < 1e-14
 
 
-def test_equations_2_and_4_add_the_same_variance():
+def test_variances_of_equations_2_and_4_agree_in_closed_form():
     # The noise of equation 2 is a sum of independent terms: step s contributes beta_s times the later alphas.
     betas = linear_schedule(200)
     for n in (1, 10, 50, 200):
@@ -33,7 +33,7 @@ def test_equations_2_and_4_add_the_same_variance():
 
 @pytest.mark.parametrize("q", [q_eq2, q_eq4])
 @pytest.mark.parametrize("n", [1, 10, 50, 200])
-def test_moments_by_simulation(q, n):
+def test_moments_match_closed_form(q, n):
     n_pixels = 200_000
     betas = linear_schedule(200)
     x = torch.full((n_pixels,), 0.7, dtype=torch.float64)
@@ -46,7 +46,7 @@ def test_moments_by_simulation(q, n):
 
 
 @given(IMAGES)
-def test_no_steps_change_nothing(shape):
+def test_zero_steps_return_the_image(shape):
     x = torch.randn(shape, generator=generator(0, "x"))
     assert torch.equal(q_eq4(x, 0, linear_schedule(5)), x)
     assert torch.equal(q_eq2(x, 0, linear_schedule(5)), x)
@@ -54,7 +54,7 @@ def test_no_steps_change_nothing(shape):
 
 @pytest.mark.parametrize("q", [q_eq2, q_eq4])
 @pytest.mark.parametrize("n", [-1, 6])
-def test_steps_out_of_range(q, n):
+def test_forward_process_rejects_steps_out_of_range(q, n):
     with pytest.raises(IndexError, match=r"steps 0 to 5"):
         q(torch.zeros(1), n, linear_schedule(5))
 
@@ -71,7 +71,7 @@ def test_reconstruct_inverts_noise_img(shape, max_steps, seed):
     assert (reconstruct(noised, noise, num_steps, schedule) - img).abs().max() < 1e-12
 
 
-def test_noising_agrees_with_diffusers():
+def test_noise_img_matches_diffusers():
     ours, theirs = NoiseSchedule(200), DDPMScheduler(200)
     theirs.alphas_cumprod = ours.alpha_bars  # their float32 table would be the larger difference
     img = torch.rand(16, 3, 4, 5, generator=generator(0, "img"), dtype=torch.float64) * 2 - 1
@@ -80,7 +80,7 @@ def test_noising_agrees_with_diffusers():
     assert (noised - expected).abs().max() < 1e-14  # three roundings of values below 8
 
 
-def test_every_step_is_drawn_about_equally_often():
+def test_timesteps_are_drawn_uniformly():
     schedule = NoiseSchedule(10)
     num_steps, _, _ = noise_img(torch.zeros(10_000, 1, 1, 1), schedule, generator=generator(0, "steps"))
     counts = torch.bincount(num_steps, minlength=11)
@@ -88,7 +88,7 @@ def test_every_step_is_drawn_about_equally_often():
     assert chisquare(counts[1:].numpy()).pvalue > LEVEL
 
 
-def test_noise_is_the_generators_and_global_state_is_left_alone():
+def test_noise_depends_on_generator_and_not_on_global_rng():
     img = torch.zeros(2, 1, 3, 3)
     before = torch.get_rng_state()
     first = noise_img(img, NoiseSchedule(10), generator=generator(1, "a"))
@@ -100,10 +100,10 @@ def test_noise_is_the_generators_and_global_state_is_left_alone():
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 9))
-def test_stratified_steps_fill_every_part_of_the_range_in_proportion(n, max_steps, seed):
+def test_stratified_timesteps_fill_the_range_evenly(n, max_steps, seed):
     steps = draw_steps(n, max_steps, "stratified", generator(seed, "steps"))
     up_to = torch.arange(1, max_steps + 1)
-    # n equally spaced points on a circle put within 1 of n s / T of them into an arc of s / T.
+    # Of n equally spaced points on a circle, an arc of s / T contains n s / T, give or take 1.
     counts = (steps[:, None] <= up_to).sum(0)
     assert (counts - n * up_to / max_steps).abs().max() <= 1
     if n % max_steps == 0:
@@ -111,15 +111,15 @@ def test_stratified_steps_fill_every_part_of_the_range_in_proportion(n, max_step
 
 
 @pytest.mark.parametrize("step_sampling", ["uniform", "stratified"])
-def test_each_images_step_is_uniform(step_sampling):
+def test_timestep_of_each_image_is_uniform(step_sampling):
     stream, T = generator(0, "steps"), 7
     draws = torch.stack([draw_steps(3, T, step_sampling, stream) for _ in range(2000)])
     assert (draws.min(), draws.max()) == (1, T)
-    for image in range(3):  # of each image's own steps
+    for image in range(3):  # the steps of each image
         assert chisquare(draws[:, image].bincount(minlength=T + 1)[1:].numpy()).pvalue > LEVEL
 
 
-def test_noise_img_draws_its_steps_by_step_sampling():
+def test_noise_img_respects_step_sampling():
     img, schedule = torch.zeros(200, 1, 2, 2), NoiseSchedule(100)
     steps, *_ = noise_img(img, schedule, generator=generator(0, "a"), step_sampling="stratified")
     assert (steps.bincount(minlength=101)[1:] == 2).all()
@@ -128,7 +128,7 @@ def test_noise_img_draws_its_steps_by_step_sampling():
 
 
 @pytest.mark.parametrize("max_steps", [0, 11, -3])
-def test_noise_img_refuses_steps_it_does_not_have(max_steps):
+def test_noise_img_rejects_max_steps_out_of_range(max_steps):
     with pytest.raises(IndexError, match=r"steps 1 to 10"):
         noise_img(torch.zeros(1, 1, 2, 2), NoiseSchedule(10), max_steps)
 

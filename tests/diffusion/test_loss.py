@@ -21,7 +21,7 @@ LATER = STEPS[2:]  # for closed forms that hold from t = 2 on
 
 
 class Case:
-    """8-bit images, noise and a prediction that is wrong by some tenths, all in float64."""
+    """8-bit images, noise and a prediction off by some tenths, all in float64."""
 
     def __init__(self, prediction, steps, schedule="rescaled_linear"):
         stream = generator(0, "case")
@@ -42,7 +42,7 @@ class Case:
         return losses.mean()
 
     def bound(self, sigma2):
-        """L_{t-1}, or where all steps are 1 L_0, by torch.distributions and equation 11, in bits."""
+        """L_{t-1}, or L_0 if all steps are 1, by torch.distributions and equation 11, in bits."""
         beta = self.schedule.betas[self.steps - 1].reshape(-1, 1, 1, 1)
         alpha_bar = (1 - self.schedule.betas).cumprod(0)[self.steps - 1].reshape(-1, 1, 1, 1)
         eps = to_eps(self.prediction, self.predicted, self.xt, self.steps, self.schedule)
@@ -64,7 +64,7 @@ class Case:
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_simple_is_the_mean_squared_error_of_what_is_predicted(prediction):
+def test_simple_loss_is_mean_squared_error(prediction):
     case = Case(prediction, STEPS)
     expected = ((case.predicted - case.wanted) ** 2).mean()
     assert (case.loss("simple") / expected - 1).abs() < 1e-6  # the prediction in float32
@@ -79,7 +79,7 @@ def test_simple_is_the_mean_squared_error_of_what_is_predicted(prediction):
     ],
 )
 @pytest.mark.parametrize("name", ["linear", "rescaled_linear", "cosine"])
-def test_min_snr_is_that_of_diffusers_and_its_training_scripts(prediction, theirs, name):
+def test_min_snr_weights_match_diffusers(prediction, theirs, name):
     schedule, steps = NoiseSchedule(T, betas=SCHEDULES[name](T)), torch.arange(1, T + 1)
     scheduler = DDPMScheduler(T)
     scheduler.alphas_cumprod = schedule.alpha_bars
@@ -91,7 +91,7 @@ def test_min_snr_is_that_of_diffusers_and_its_training_scripts(prediction, their
 @pytest.mark.parametrize(
     ("weighting", "of_image"), [("x0", torch.ones_like), ("min_snr", lambda snr: snr.clamp(max=5))]
 )
-def test_the_error_of_the_image_is_weighted_whatever_is_predicted(prediction, weighting, of_image):
+def test_x0_and_min_snr_weight_the_error_of_the_image(prediction, weighting, of_image):
     case = Case(prediction, STEPS)
     alpha_bar = case.schedule.alpha_bars[STEPS - 1].reshape(-1, 1, 1, 1)
     image = to_x0(prediction, case.predicted, case.xt, STEPS, case.schedule)
@@ -100,7 +100,7 @@ def test_the_error_of_the_image_is_weighted_whatever_is_predicted(prediction, we
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_bound_is_equation_12_in_bits_a_dimension(prediction):
+def test_bound_is_equation_12_in_bits_per_dim(prediction):
     case = Case(prediction, LATER)
     beta = case.schedule.betas[LATER - 1].reshape(-1, 1, 1, 1)
     alpha_bar = (1 - case.schedule.betas).cumprod(0)[LATER - 1].reshape(-1, 1, 1, 1)
@@ -109,8 +109,8 @@ def test_bound_is_equation_12_in_bits_a_dimension(prediction):
     assert (case.loss("bound") / (T * (weight * error).mean() / log(2)) - 1).abs() < 1e-9
 
 
-def test_bound_at_the_first_step_is_the_discrete_decoder():
-    # A prediction that is exact to half a level keeps the Gaussian's mass within reach of a difference of two cdf's.
+def test_bound_at_t_1_is_the_discrete_decoder():
+    # A prediction within half a level keeps the Gaussian's mass computable as a difference of two cdf's.
     case = Case("x0", torch.ones(4, dtype=torch.long))
     with torch.no_grad():
         case.predicted.copy_(case.x0 + 0.002)
@@ -119,7 +119,7 @@ def test_bound_at_the_first_step_is_the_discrete_decoder():
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("weighting", ["simple", "x0", "min_snr"])
-def test_a_learned_variance_adds_a_thousandth_of_a_bound_that_leaves_the_prediction_alone(prediction, weighting):
+def test_hybrid_loss_adds_bound_that_trains_only_the_variance(prediction, weighting):
     case = Case(prediction, LATER)
     sigma2 = (case.v * case.schedule.beta(LATER).reshape(-1, 1, 1, 1).log() + (1 - case.v) * case.small().log()).exp()
     bound = T * case.bound(sigma2).mean()
@@ -132,7 +132,7 @@ def test_a_learned_variance_adds_a_thousandth_of_a_bound_that_leaves_the_predict
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_the_whole_bound_with_a_learned_variance_trains_both(prediction):
+def test_bound_with_learned_variance_trains_mean_and_variance(prediction):
     case = Case(prediction, LATER)
     sigma2 = (case.v * case.schedule.beta(LATER).reshape(-1, 1, 1, 1).log() + (1 - case.v) * case.small().log()).exp()
     ours, theirs = case.loss("bound", case.v), T * case.bound(sigma2).mean()

@@ -32,18 +32,18 @@ def images(n=6, index=0):
 @pytest.mark.parametrize("name", SCHEDULES)
 @settings(max_examples=20, deadline=None)
 @given(t=st.integers(1, 100), seed=st.integers(0, 1000))
-def test_a_perfect_prediction_gives_back_image_and_noise(prediction, name, t, seed):
+def test_conversions_invert_target(prediction, name, t, seed):
     schedule = NoiseSchedule(100, betas=SCHEDULES[name](100))
-    assume(prediction != "eps" or schedule.alpha_bar(t) > 0)  # pure noise says nothing of the image
+    assume(prediction != "eps" or schedule.alpha_bar(t) > 0)  # pure noise does not determine x_0
     x0, eps, steps = images(index=seed), images(index=seed + 5000), torch.full((6,), t)
     xt = add_noise(x0, eps, steps, schedule)
     said = target(prediction, x0, eps, steps, schedule)
-    # float64 rounding, magnified by at most 1 / sqrt(alpha_bar_T): 1 / 1.6e-3 for the cosine schedule
+    # float64 rounding, amplified by at most 1 / sqrt(alpha_bar_T): 1 / 1.6e-3 for the cosine schedule
     assert (to_x0(prediction, said, xt, steps, schedule) - x0).abs().max() < 1e-10
     assert (to_eps(prediction, said, xt, steps, schedule) - eps).abs().max() < 1e-10
 
 
-def test_v_is_the_speed_along_the_arc():
+def test_v_is_derivative_along_the_arc():
     # With alpha_bar = cos^2(phi), x_phi = cos(phi) x0 + sin(phi) eps; v is its derivative (Salimans & Ho, appendix D).
     schedule = NoiseSchedule(3, betas=torch.tensor([0.1, 0.3, 0.6], dtype=torch.float64))
     x0, eps = images(3), images(3, 1)
@@ -54,7 +54,7 @@ def test_v_is_the_speed_along_the_arc():
     assert (target("v", x0, eps, torch.tensor([1, 2, 3]), schedule) - (x[1] - x[0]) / (2 * h)).abs().max() < 1e-8
 
 
-def test_the_posterior_is_bayes_rule():
+def test_posterior_follows_bayes_rule():
     # q(x_{t-1} | x_t, x_0) is proportional to q(x_t | x_{t-1}) q(x_{t-1} | x_0): two Gaussians multiplied.
     schedule = NoiseSchedule(50, betas=SCHEDULES["cosine"](50))
     for t in (1, 2, 17, 50):
@@ -73,7 +73,7 @@ def test_the_posterior_is_bayes_rule():
 
 
 @pytest.mark.parametrize(("prediction", "theirs"), [("eps", "epsilon"), ("x0", "sample"), ("v", "v_prediction")])
-def test_agrees_with_diffusers(prediction, theirs):
+def test_to_x0_matches_diffusers(prediction, theirs):
     ours = NoiseSchedule(100)
     scheduler = DDIMScheduler(100, prediction_type=theirs, clip_sample=False)
     scheduler.alphas_cumprod = ours.alpha_bars  # their float32 table would be the larger difference
@@ -85,7 +85,7 @@ def test_agrees_with_diffusers(prediction, theirs):
         assert (x0 - step.pred_original_sample).abs().max() < 1e-12
 
 
-def test_v_target_agrees_with_diffusers():
+def test_v_target_matches_diffusers():
     ours = NoiseSchedule(100)
     scheduler = DDPMScheduler(100)
     scheduler.alphas_cumprod = ours.alpha_bars
@@ -95,7 +95,7 @@ def test_v_target_agrees_with_diffusers():
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_the_mean_is_equation_11_of_the_true_noise(name):
+def test_mean_target_is_equation_11(name):
     ours, steps = NoiseSchedule(60, betas=SCHEDULES[name](60)), torch.tensor([1, 2, 10, 30, 58, 59])
     x0, eps = images(), images(index=1)
     beta, alpha_bar = (table[steps - 1].reshape(-1, 1, 1, 1) for table in (ours.betas, (1 - ours.betas).cumprod(0)))
@@ -107,7 +107,7 @@ def test_the_mean_is_equation_11_of_the_true_noise(name):
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_x0_error_is_how_far_a_wrong_prediction_moves_the_image(prediction):
+def test_x0_error_is_squared_change_of_x0_per_unit_error(prediction):
     ours, steps = NoiseSchedule(60, betas=SCHEDULES["cosine"](60)), torch.tensor([1, 2, 10, 30, 59, 60])
     said, xt = images(), images(index=1)
     moved = to_x0(prediction, said + 1, xt, steps, ours) - to_x0(prediction, said, xt, steps, ours)
@@ -116,7 +116,7 @@ def test_x0_error_is_how_far_a_wrong_prediction_moves_the_image(prediction):
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_eps_error_is_how_far_a_wrong_prediction_moves_the_noise(prediction):
+def test_eps_error_is_squared_change_of_eps_per_unit_error(prediction):
     ours, steps = NoiseSchedule(60, betas=SCHEDULES["cosine"](60)), torch.tensor([1, 2, 10, 30, 59, 60])
     said, xt = images(), images(index=1)
     moved = to_eps(prediction, said + 1, xt, steps, ours) - to_eps(prediction, said, xt, steps, ours)
@@ -124,7 +124,7 @@ def test_eps_error_is_how_far_a_wrong_prediction_moves_the_noise(prediction):
     assert (eps_error(prediction, steps, ours) / moved**2 - 1).abs().max() < 1e-9
 
 
-def test_learned_variance_lies_between_the_fixed_ones_as_in_diffusers():
+def test_learned_variance_interpolates_fixed_ones_like_diffusers():
     ours, steps = NoiseSchedule(60, betas=SCHEDULES["cosine"](60)), torch.tensor([1, 2, 10, 30, 59, 60])
     before = torch.tensor([ours.alpha_bars[t - 2] if t > 1 else 1.0 for t in steps.tolist()], dtype=torch.float64)
     small = ours.betas[steps - 1] * (1 - before) / (1 - ours.alpha_bars[steps - 1])

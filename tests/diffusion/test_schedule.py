@@ -1,4 +1,4 @@
-"""Schedules against the paper's constants, closed forms and diffusers; look-ups against Algorithm 1's counting."""
+"""Schedules against the paper's constants, closed forms and diffusers; lookups against Algorithm 1's indexing."""
 
 from math import inf, nan
 
@@ -20,7 +20,7 @@ from ddpm.diffusion.schedule import (
 )
 
 
-def test_linear_schedule_has_the_papers_constants():
+def test_linear_schedule_has_constants_of_the_paper():
     betas = linear_schedule(1000)
     assert betas.shape == (1000,)
     assert betas[0].item() == 1e-4
@@ -29,7 +29,7 @@ def test_linear_schedule_has_the_papers_constants():
     assert (betas.diff() - (0.02 - 1e-4) / 999).abs().max() < 1e-17
 
 
-def test_the_papers_prior_is_almost_reached():
+def test_linear_schedule_reaches_prior_of_the_paper():
     # Section 4: with T = 1000, D_KL(q(x_T | x_0) || N(0, I)) is about 1e-5 bits per dimension.
     alpha_bar = NoiseSchedule(1000).alpha_bar(1000).item()
     x0_squared = 1 / 3  # E[x_0^2] of a pixel uniform on [-1, 1]; the paper's figure is for CIFAR-10
@@ -38,7 +38,7 @@ def test_the_papers_prior_is_almost_reached():
 
 
 @pytest.mark.parametrize("max_steps", [21, 200, 1000])
-def test_linear_schedules_agree_with_diffusers(max_steps):
+def test_linear_schedules_match_diffusers(max_steps):
     theirs = DDPMScheduler(max_steps, beta_schedule="linear", beta_start=1e-4, beta_end=0.02)
     assert (NoiseSchedule(max_steps).alpha_bars - theirs.alphas_cumprod).abs().max() < 1e-6  # theirs is float32
     scale = 1000 / max_steps
@@ -47,7 +47,7 @@ def test_linear_schedules_agree_with_diffusers(max_steps):
 
 
 @pytest.mark.parametrize("max_steps", [1, 10, 200, 1000])
-def test_cosine_schedule_agrees_with_diffusers(max_steps):
+def test_cosine_schedule_matches_diffusers(max_steps):
     theirs = DDPMScheduler(max_steps, beta_schedule="squaredcos_cap_v2")
     assert (cosine_schedule(max_steps) - theirs.betas).abs().max() < 1e-6  # theirs is float32
 
@@ -55,13 +55,13 @@ def test_cosine_schedule_agrees_with_diffusers(max_steps):
 @pytest.mark.parametrize(
     "wrong", [{"s": -0.1}, {"s": nan}, {"s": inf}, {"max_beta": 0.0}, {"max_beta": 1.1}, {"max_beta": nan}]
 )
-def test_cosine_schedule_refuses_numbers_out_of_range(wrong):
+def test_cosine_schedule_rejects_arguments_out_of_range(wrong):
     ((name, value),) = wrong.items()
     with pytest.raises(ValueError, match=f"{name} (is )?{value}.*need 0 <= s < inf and 0 < max_beta <= 1"):
         cosine_schedule(10, **wrong)
 
 
-def test_cosine_alpha_bar_is_its_closed_form():
+def test_cosine_alpha_bar_matches_closed_form():
     t = torch.arange(1, 200, dtype=torch.float64)  # beta_T is clipped, so alpha_bar_T is not the closed form
 
     def f(t):
@@ -77,7 +77,7 @@ def test_rescaled_linear_schedule_ends_in_noise_at_any_length(max_steps):
     assert NoiseSchedule(max_steps, betas=rescaled_linear_schedule(max_steps)).alpha_bar(max_steps) <= 4.4e-5
 
 
-def test_the_papers_schedule_at_200_steps_does_not_end_in_noise():
+def test_linear_schedule_of_200_steps_does_not_end_in_noise():
     # -log alpha_bar_T = -sum log(1 - beta) = sum(beta) + sum(beta^2) / 2 + ..., with sum(beta) = 200 * 0.01005.
     betas = torch.linspace(1e-4, 0.02, 200, dtype=torch.float64)
     log_alpha_bar = -(betas.sum() + (betas**2).sum() / 2 + (betas**3).sum() / 3)
@@ -86,7 +86,7 @@ def test_the_papers_schedule_at_200_steps_does_not_end_in_noise():
 
 
 @given(st.sampled_from(sorted(SCHEDULES)), st.integers(21, 500))
-def test_every_schedule_is_a_variance_schedule(name, max_steps):
+def test_every_schedule_has_valid_betas(name, max_steps):
     betas = SCHEDULES[name](max_steps)
     assert betas.shape == (max_steps,)
     assert betas.dtype == torch.float64
@@ -97,20 +97,20 @@ def test_every_schedule_is_a_variance_schedule(name, max_steps):
 
 
 @pytest.mark.parametrize("max_steps", [2, 25, 200, 1000])
-def test_zero_terminal_snr_agrees_with_diffusers(max_steps):
+def test_zero_terminal_snr_matches_diffusers(max_steps):
     betas = linear_schedule(max_steps)
     ours = rescale_zero_terminal_snr(betas)
     assert (ours - theirs_zero_snr(betas)).abs().max() < 1e-12
     alpha_bar = NoiseSchedule(max_steps, betas=linear_zero_snr_schedule(max_steps)).alpha_bars
     assert alpha_bar[-1] == 0
-    # An affine map of the strength of the image that keeps its first value.
+    # An affine map of sqrt(alpha_bar) that keeps its first value.
     strength, before = alpha_bar.sqrt(), (1 - betas).cumprod(0).sqrt()
     assert abs(strength[0] - before[0]) < 1e-12
     slope = strength.diff() / before.diff()
     assert (slope / slope[0] - 1).abs().max() < 1e-9
 
 
-def test_look_ups_count_from_one():
+def test_lookups_count_from_one():
     betas = torch.tensor([0.1, 0.2, 0.5], dtype=torch.float64)
     schedule = NoiseSchedule(3, betas=betas)
     assert len(schedule) == 3
@@ -126,18 +126,18 @@ def test_look_ups_count_from_one():
 
 @pytest.mark.parametrize("lookup", ["beta", "alpha", "alpha_bar"])
 @pytest.mark.parametrize("steps", [-1, 4, torch.tensor([1, 4]), torch.tensor([-1])])
-def test_steps_out_of_range_are_an_error(lookup, steps):
+def test_lookups_reject_steps_out_of_range(lookup, steps):
     with pytest.raises(IndexError, match=r"this schedule has steps [01] to 3"):
         getattr(NoiseSchedule(3), lookup)(steps)
 
 
 @pytest.mark.parametrize("lookup", ["beta", "alpha"])
-def test_there_is_no_step_zero(lookup):
+def test_beta_and_alpha_reject_step_0(lookup):
     with pytest.raises(IndexError, match="num_steps is 0; this schedule has steps 1 to 3"):
         getattr(NoiseSchedule(3), lookup)(0)
 
 
-def test_bad_schedules_are_refused():
+def test_invalid_schedules_are_rejected():
     for bad in (lambda: linear_schedule(0), lambda: linear_schedule(10, 0.02, 0.01), lambda: linear_schedule(10, 0.0)):
         with pytest.raises(ValueError, match=r"max_steps|min_noise"):
             bad()
@@ -151,7 +151,7 @@ def test_bad_schedules_are_refused():
         linear_zero_snr_schedule(1)
 
 
-def test_the_schedule_is_saved_with_a_model(tmp_path):
+def test_schedule_is_saved_with_the_model(tmp_path):
     from safetensors.torch import load_file, save_file
 
     model = torch.nn.Module()

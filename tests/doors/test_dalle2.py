@@ -1,4 +1,4 @@
-"""What must hold between sections of door dalle2's params: each mistake is named before any work."""
+"""Rules between sections of door dalle2's params: each mistake is reported before any work."""
 
 from contextlib import chdir
 
@@ -18,7 +18,7 @@ ALONE = {"train_decoder": {"conditioning": "caption"}, "sample": {"signal": "non
 
 @pytest.fixture(scope="module")
 def check():
-    """All params of the door, with some changed."""
+    """All params of the door, with changes."""
     with chdir(DOOR):
         stages, values = declared_stages(), load_yaml(DOOR / "params.yaml")
         yield lambda changes: checked_params(stages, merged(values, changes), RULES)
@@ -130,7 +130,7 @@ def check():
         ({}, {"sample_prior": {"captions": ["a drees"]}}, "unknown word 'drees'; the nearest known words are: dress"),
     ],
 )
-def test_a_limit_is_allowed_and_what_lies_beyond_is_refused_in_one_line(allowed, refused, message, check):
+def test_limits_are_allowed_and_violations_rejected_in_one_line(allowed, refused, message, check):
     check(allowed)
     with pytest.raises(UserError, match=rf"^doors/dalle2/params\.yaml: .*{message}") as caught:
         check(refused)
@@ -138,5 +138,5 @@ def test_a_limit_is_allowed_and_what_lies_beyond_is_refused_in_one_line(allowed,
 
 
 @pytest.mark.parametrize("variant", load_yaml(DOOR / "claims.yaml")["variants"])
-def test_every_variant_of_the_claims_is_allowed(variant, check):
+def test_every_claims_variant_is_valid(variant, check):
     check(load_yaml(DOOR / "claims.yaml")["variants"][variant])

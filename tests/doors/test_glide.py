@@ -1,4 +1,4 @@
-"""What must hold between sections of door glide's params: each mistake is named before any work."""
+"""Rules between sections of door glide's params: each mistake is reported before any work."""
 
 from contextlib import chdir
 
@@ -33,7 +33,7 @@ from ddpm.run.yaml import load_yaml
         ({"inpaint": {"replace_steps": 300}}, r"inpaint\.replace_steps is 300; train_base\.max_steps is 200"),
     ],
 )
-def test_sections_that_do_not_go_together_are_refused(changes, message):
+def test_inconsistent_sections_are_rejected(changes, message):
     with chdir(REPO / "doors/glide"):
         stages, values = declared_stages(), load_yaml(REPO / "doors/glide/params.yaml")
         checked_params(stages, values, RULES)

@@ -1,4 +1,4 @@
-"""Rules between sections of doors/imagen/params.yaml: a value that breaks one is refused in a line that says why."""
+"""Rules between sections of doors/imagen/params.yaml: a value that breaks one is rejected with the reason."""
 
 import runpy
 from contextlib import chdir
@@ -24,13 +24,13 @@ def folder():
 
 
 @pytest.fixture(scope="module")
-def door(folder):  # noqa: ARG001, it says where the files are
+def door(folder):  # noqa: ARG001, sets the working folder
     """Its stages and its rules."""
     return declared_stages(), runpy.run_path("stages/check.py")["RULES"]
 
 
 def check(door, changes):
-    """Check the door's params with some values, by their dotted keys."""
+    """Check the door's params with values set by dotted key."""
     values = deepcopy(load_yaml(DOOR / "params.yaml"))
     for key, value in changes.items():
         *sections, last = key.split(".")
@@ -115,7 +115,7 @@ def check(door, changes):
         ({}, {}, {"guide.captions": ["a dark"]}, "names no item"),
     ],
 )
-def test_a_rule_refuses_what_breaks_it_and_nothing_else(door, changes, allowed, refused, message):
+def test_limits_are_allowed_and_violations_rejected(door, changes, allowed, refused, message):
     check(door, changes | allowed)
     with pytest.raises(UserError) as error:
         check(door, changes | refused)
@@ -125,5 +125,5 @@ def test_a_rule_refuses_what_breaks_it_and_nothing_else(door, changes, allowed, 
 
 
 @pytest.mark.parametrize("variant", load_yaml(DOOR / "claims.yaml")["variants"])
-def test_every_variant_of_the_claims_is_allowed(door, variant):
+def test_every_claims_variant_is_valid(door, variant):
     check(door, dict(flatten(load_yaml(DOOR / "claims.yaml")["variants"][variant])))

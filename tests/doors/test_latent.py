@@ -1,4 +1,4 @@
-"""The rules of the latent door: what lies between its sections, and between it and the main pipeline's data."""
+"""Rules of the latent door: between its sections, and between it and the main pipeline's data."""
 
 import runpy
 from contextlib import chdir
@@ -21,7 +21,7 @@ PIXELS = {"train_autoencoder.factor": 1, "train_autoencoder.bottleneck": "none"}
 
 @pytest.fixture(scope="module")
 def check():
-    """All params of the door, with some changed, by dotted keys."""
+    """All params of the door, with changes by dotted key."""
     with chdir(DOOR):
         stages, rules = declared_stages(), runpy.run_path("stages/check.py")["RULES"]
 
@@ -96,7 +96,7 @@ def check():
         ),
     ],
 )
-def test_a_limit_is_allowed_and_what_lies_beyond_is_refused_in_one_line(allowed, refused, message, check):
+def test_limits_are_allowed_and_violations_rejected_in_one_line(allowed, refused, message, check):
     check(allowed)
     with pytest.raises(UserError) as caught:
         check(refused)

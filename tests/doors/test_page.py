@@ -1,4 +1,4 @@
-"""A door's page shows every number it is given, and works offline."""
+"""A door's page shows all of its numbers, and works offline."""
 
 import re
 from html import unescape
@@ -37,7 +37,7 @@ def page(result, captions={}):  # noqa: B006, never changed
     )
 
 
-def test_everything_is_on_it():
+def test_page_shows_all_inputs():
     text = unescape(re.sub(r"<[^>]+>", " ", page(Result([1.0], [2.0], 1.0625, 0.5625, 1.5625, "confirmed"))))
     for word in (
         *("Toy <door>", "About it.", "dvc repro doors/toy/dvc.yaml", "A caption.", "kinds & outlines", "99"),
@@ -49,7 +49,7 @@ def test_everything_is_on_it():
     assert "not run yet" not in text
 
 
-def test_captions_are_on_it_if_the_door_has_any():
+def test_page_shows_captions_only_when_given():
     def share(value):
         return {"value": value, "low": value - 0.0625, "high": value + 0.0625}
 
@@ -71,11 +71,11 @@ def test_captions_are_on_it_if_the_door_has_any():
         assert word in text, word
 
 
-def test_a_claim_that_was_not_tested_says_so():
+def test_untested_claim_is_marked_not_run_yet():
     assert "not run yet" in page(Result([], []))
 
 
-def test_it_needs_no_network_and_its_templates_are_there():
+def test_page_has_no_external_links_and_templates_exist():
     text = page(Result([], []))
     assert re.findall(r'(?:src|srcset|href)="(?!data:|#)', text) == []
     assert "script" not in text.partition("<style>")[0].replace("default-src 'none'", "")

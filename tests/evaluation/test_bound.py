@@ -19,7 +19,7 @@ SHAPE = (3, 4, 5)
 
 
 class Zero(DiffusionModel):
-    """Always predicts that there is no noise."""
+    """Always predicts zero noise."""
 
     def __init__(self, schedule):
         super().__init__()
@@ -37,7 +37,7 @@ def bound_of(model, images, variance="fixed_small", seed=0, **options):
     return VariationalBound(model, images, [variance], seed, **options).run()[variance]
 
 
-def test_l_t_has_its_closed_form():
+def test_l_t_matches_closed_form():
     schedule = NoiseSchedule(20)
     images = gradients_8bit(5)
     bound = bound_of(Zero(schedule), images, "fixed_large")
@@ -49,7 +49,7 @@ def test_l_t_has_its_closed_form():
 
 
 @pytest.mark.parametrize("variance", ["fixed_large", "fixed_small"])
-def test_each_l_t_minus_1_is_the_weighted_loss_of_equation_12(variance):
+def test_l_t_minus_1_matches_weighted_loss_of_equation_12(variance):
     # For an error e of eps the means differ by beta e / sqrt(alpha (1 - alpha_bar)); here e is eps itself, of square 1.
     schedule = NoiseSchedule(10)
     bound = bound_of(Zero(schedule), gradients_8bit(2000), variance)
@@ -63,7 +63,7 @@ def test_each_l_t_minus_1_is_the_weighted_loss_of_equation_12(variance):
     assert (bound.terms[1:-1].mean(1) / expected - 1).abs().max() < 4.5 * 0.0041
 
 
-def test_the_bound_of_the_exact_denoiser_lies_above_the_entropy():
+def test_bound_of_exact_denoiser_exceeds_entropy():
     # The discrete decoder codes rounded images. The denoiser is exact for unrounded ones; a bound holds for any model.
     least = entropy(4, 5)
     schedule = NoiseSchedule(100, betas=rescaled_linear_schedule(100))
@@ -78,7 +78,7 @@ def test_the_bound_of_the_exact_denoiser_lies_above_the_entropy():
 
 
 @pytest.mark.parametrize(("v", "fixed"), [(0.0, "fixed_small"), (1.0, "fixed_large")])
-def test_learned_variance_meets_the_fixed_ones_at_its_ends(v, fixed):
+def test_learned_variance_matches_fixed_ones_at_its_ends(v, fixed):
     class Varied(Zero):
         def with_variance(self, images, num_steps):
             return self(images, num_steps), torch.full_like(images, v)
@@ -102,7 +102,7 @@ def test_learned_variance_meets_the_fixed_ones_at_its_ends(v, fixed):
         bound_of(Zero(model.noise_schedule), images, "learned")
 
 
-def test_the_interval_covers_the_bound_of_other_images():
+def test_bounds_of_two_image_sets_agree_within_margins():
     schedule = NoiseSchedule(10)
     bounds = [bound_of(Zero(schedule), gradients_8bit(2000)[i::2], seed=i) for i in (0, 1)]
     # Two independent means differ by less than 4.5 standard errors of their difference.
@@ -128,11 +128,11 @@ def normal_8bit(n):
 
 
 @pytest.mark.parametrize("stride", [1, 3])
-def test_distortion_is_the_exact_posterior_spread(stride):
+def test_distortion_matches_closed_form(stride):
     schedule = NoiseSchedule(10, betas=torch.linspace(0.05, 0.5, 10, dtype=torch.float64))
     images = normal_8bit(1500)
     bound = bound_of(Shrunk(schedule), images, stride=stride)
-    # The estimate a x_t of x0, of which x_t has sqrt(alpha_bar): for pixels of mean square m the error's mean square is
+    # For the estimate a x_t of x0, and pixels of mean square m, the mean square error is
     # (1 - a sqrt(alpha_bar))^2 m + a^2 (1 - alpha_bar), which is the posterior's variance where m is 1 / 4.
     m = (images.double() / 127.5 - 1).square().mean()
     kept = schedule.alpha_bars
@@ -143,7 +143,7 @@ def test_distortion_is_the_exact_posterior_spread(stride):
     assert (bound.distortion / expected - 1).abs().max() < 4.5 * 0.008
 
 
-def test_rate_grows_as_noise_goes_and_ends_at_the_bound():
+def test_rate_decreases_with_t_from_bound_to_l_t():
     schedule = NoiseSchedule(20)
     bounds = VariationalBound(Zero(schedule), gradients_8bit(12), ["fixed_small", "fixed_large"], seed=0).run()
     for variance, bound in bounds.items():
@@ -153,10 +153,10 @@ def test_rate_grows_as_noise_goes_and_ends_at_the_bound():
         assert bound.rate[-1].item() == pytest.approx(bound.parts["L_T"], rel=1e-12)
         assert sum(bound.parts.values()) == pytest.approx(bound.bits_per_dim, rel=1e-12)
         alone = bound_of(Zero(schedule), gradients_8bit(12), variance)
-        assert torch.equal(alone.terms, bound.terms)  # the variances do not get in each other's way
+        assert torch.equal(alone.terms, bound.terms)  # the variances do not affect each other
 
 
-def test_with_a_stride_each_image_is_taken_at_its_own_steps():
+def test_stride_evaluates_each_image_at_its_own_steps():
     bound = bound_of(Zero(NoiseSchedule(9)), gradients_8bit(8), stride=4)
     taken = bound.terms.isfinite()
     assert taken[[0, 9]].all()  # L_0 and L_T of every image
@@ -165,8 +165,8 @@ def test_with_a_stride_each_image_is_taken_at_its_own_steps():
     assert torch.equal(taken[:9], bound.squared_errors.isfinite())
 
 
-def test_a_stride_estimates_the_same_bound_with_an_interval_that_covers_it():
-    # 20 sets of images, each with its own noise. A large set tells the truth; 95 % of the intervals should cover it.
+def test_stride_gives_unbiased_bound_with_covering_interval():
+    # 20 sets of images, each with its own noise. A large set gives the truth; 95 % of the intervals should cover it.
     model = Zero(NoiseSchedule(6))
     images = gradients_8bit(20 * 24).split(24)
     truth = bound_of(model, gradients_8bit(4000), seed=99).bits_per_dim
@@ -178,19 +178,19 @@ def test_a_stride_estimates_the_same_bound_with_an_interval_that_covers_it():
     assert spread.std().item() / (sum(bound.margin for bound in bounds) / 20 / 1.96) == pytest.approx(1, abs=4 * 0.16)
 
 
-def test_too_few_images_for_an_interval_are_refused():
+def test_too_few_images_for_stride_raise():
     with pytest.raises(ValueError, match="7 images are too few for stride 4; need at least 8"):
         bound_of(Zero(NoiseSchedule(10)), gradients_8bit(7), stride=4)
 
 
-def test_a_model_without_enough_steps_is_refused():
+def test_model_with_fewer_than_two_steps_raises():
     for schedule in (None, NoiseSchedule(1)):
         with pytest.raises(ValueError, match="at least 2 steps"):
             bound_of(Zero(schedule), gradients_8bit(2))
 
 
-def test_the_papers_schedule_ends_within_a_hundred_thousandth_of_a_bit_of_noise():
-    """Ho et al. 2020, section 4: L_T is about 1e-5 bits/dim. Here of pixels that are uniform on [-1, 1]."""
+def test_paper_schedule_has_l_t_of_1e_5_bits_per_dim():
+    """Ho et al. 2020, section 4: L_T is about 1e-5 bits/dim. Here for pixels uniform on [-1, 1]."""
     schedule = NoiseSchedule(1000, betas=linear_schedule(1000))
     x0, alpha_bar = torch.linspace(-1, 1, 1001, dtype=torch.float64), schedule.alpha_bar(1000).item()
     bits = gaussian_kl(alpha_bar**0.5 * x0, 1 - alpha_bar, torch.zeros_like(x0), 1.0).mean().item() / log(2)
@@ -208,7 +208,7 @@ class Wild(Zero):
         return torch.full_like(images, 3.0)
 
 
-def test_clipped_estimates_are_those_that_are_coded():
+def test_clip_sample_clips_the_x0_estimate():
     images, schedule = gradients_8bit(6), NoiseSchedule(10)
     x0 = images.double() / 127.5 - 1
     for clip_sample, estimate in ((True, 1.0), (False, 3.0)):
@@ -217,13 +217,13 @@ def test_clipped_estimates_are_those_that_are_coded():
         assert (bound.squared_errors / expected - 1).abs().max() < 1e-5  # images in float32
 
 
-def test_distortion_is_the_root_of_a_mean_and_no_mean_of_roots():
+def test_distortion_is_root_mean_square_error():
     errors = torch.tensor([[9.0, 16.0], [4.0, 4.0]]).double()
     bound = Bound(torch.zeros(3, 2).double(), errors, stride=1)
     assert bound.distortion.tolist() == pytest.approx([12.5**0.5, 2.0])
 
 
-def test_the_margin_is_that_of_a_stratified_sample_mean():
+def test_margin_matches_stratified_sample_mean():
     # Four images in two strata: the variance of the mean is the sum of n_g var_g / n^2.
     terms = torch.tensor([[1.0, 5.0, 3.0, 9.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]).double()
     bound = Bound(terms, torch.zeros(2, 4).double(), stride=2)
@@ -232,7 +232,7 @@ def test_the_margin_is_that_of_a_stratified_sample_mean():
     assert bound.bits_per_dim == pytest.approx(4.5)
 
 
-def test_conditioning_stays_with_its_image():
+def test_conditioning_stays_aligned_with_images():
     class Told(Zero):
         def forward(self, images, num_steps, cond):  # noqa: ARG002
             return cond[:, None, None, None].expand_as(images).to(images)

@@ -1,4 +1,4 @@
-"""Shares with intervals, for known agreements."""
+"""Adherence with intervals, for known images."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def known():
     return Adherence(torch.arange(400) % 4 > 0, said, shown)
 
 
-def test_shares_are_of_the_images_that_the_caption_is_about():
+def test_attribute_shares_are_over_captions_that_name_it():
     found = adherence_scores(known())
     assert found.keys() == {"whole", "class", "tone"}
     assert found["class"].value == 3 / 4
@@ -35,21 +35,21 @@ def test_shares_are_of_the_images_that_the_caption_is_about():
     assert as_values(found)["class"]["value"] == 3 / 4
 
 
-def test_part_of_the_images():
+def test_part_of_selects_images():
     part = part_of(known(), torch.arange(400) < 50)
     assert len(part.item) == 50
     assert adherence_scores(part)["tone"].value == 0
 
 
 @pytest.mark.parametrize("right", [0, 399, 400])
-def test_an_interval_of_shares_is_neither_empty_nor_beyond_what_a_share_can_be(right):
+def test_share_intervals_are_nonempty_and_within_0_and_1(right):
     said = torch.zeros(400, len(NAMES), dtype=torch.bool)
     found = adherence_scores(Adherence(torch.arange(400) < right, said, said))["class"]
     assert 0 <= found.low <= right / 400 <= found.high <= 1
     assert found.high - found.low > 0.005
 
 
-def test_a_mean_is_the_mean():
+def test_mean_equals_arithmetic_mean():
     assert mean(torch.tensor([1.0, 2.0, 6.0, 3.0]), 5, 0).value == 3
 
 
@@ -60,9 +60,9 @@ def block(level):
     return image
 
 
-def test_which_samples_are_judged_by_which_captions_and_beside_which_images(monkeypatch):
+def test_seen_and_withheld_captions_are_scored_separately(monkeypatch):
     # Pullovers (class 2): "dark" is seen and "light" withheld. Three of four dark samples are dark, one of two light
-    # ones is light; all captions are true of the images that they are of, but the classifier takes the last for a coat.
+    # ones is light; all captions are true of their images, but the classifier takes the last for a coat.
     held_out = ImageDataset(
         torch.stack([block(240), block(60), block(60), block(240), block(60), block(60), block(255)]),
         torch.tensor([2, 2, 2, 2, 2, 2, 4], dtype=torch.uint8),

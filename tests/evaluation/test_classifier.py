@@ -60,7 +60,7 @@ def fitted(seed: int) -> Classifier:
     return model
 
 
-def test_it_learns_what_can_be_separated_and_one_seed_gives_one_model():
+def test_classifier_learns_and_is_deterministic_for_a_seed():
     model, again, other = (fitted(seed) for seed in (0, 0, 1))
     assert not model.training
     images, labels = toy(200, 1).images, toy(200, 1).labels
@@ -73,7 +73,7 @@ def test_it_learns_what_can_be_separated_and_one_seed_gives_one_model():
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_an_image_is_described_the_same_in_any_company():
+def test_features_do_not_depend_on_the_batch():
     model, images = Classifier(CONFIG).eval(), toy(20, 0).images
     alone = torch.cat([describe(model, image[None]).features for image in images])
     assert (describe(model, images).features - alone).abs().max() < 1e-5
@@ -82,7 +82,7 @@ def test_an_image_is_described_the_same_in_any_company():
     assert (alone - expected).abs().max() < 1e-5
 
 
-def test_shifts_move_whole_images_by_at_most_the_limit():
+def test_shifts_cover_all_offsets_up_to_the_limit():
     image = torch.zeros(1, 1, 9, 9, dtype=torch.uint8)
     image[0, 0, 4, 4] = 200
     moved = shifted(image.expand(500, 1, 9, 9), 2, torch.Generator().manual_seed(0))
@@ -92,7 +92,7 @@ def test_shifts_move_whole_images_by_at_most_the_limit():
     assert torch.equal(shifted(image, 0, torch.Generator()), image)
 
 
-def test_divergence_is_one_line():
+def test_divergence_raises_user_error():
     params = TrainClassifier.model_validate(SETTINGS | {"epochs": 1})
     model = Classifier(CONFIG)
     model.head.bias.data.fill_(torch.inf)  # BatchNorm keeps the loss finite at any learning rate that is allowed
@@ -101,7 +101,7 @@ def test_divergence_is_one_line():
         fit_classifier(model, params, toy(64, 0))
 
 
-def test_weights_are_named_by_their_hash_and_damage_is_named(tmp_path):
+def test_load_names_weights_by_hash_and_rejects_invalid_files(tmp_path):
     path = tmp_path / "classifier.safetensors"
     with pytest.raises(UserError, match=r"classifier\.safetensors: no such file; run `dvc repro`"):
         load_classifier(path)
@@ -119,14 +119,14 @@ def test_weights_are_named_by_their_hash_and_damage_is_named(tmp_path):
         load_classifier(path)
 
 
-def test_the_least_number_of_samples_is_where_half_of_them_have_a_covariance_of_full_rank():
+def test_half_of_least_samples_has_full_rank_covariance():
     half = torch.randn(LEAST_SAMPLES // 2, N_FEATURES, generator=torch.Generator().manual_seed(0))
     assert torch.linalg.matrix_rank(half.double().T.cov()) == N_FEATURES
     assert torch.linalg.matrix_rank(half[:-1].double().T.cov()) == N_FEATURES - 1
 
 
 @pytest.mark.parametrize("total", [6, 50, 2150])
-def test_one_cycle_is_torchs(total):
+def test_one_cycle_matches_torch(total):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 1.0)
     torchs = OneCycleLR(optimizer, 0.2, total, pct_start=0.2, cycle_momentum=False)
     for done in range(total):
@@ -137,7 +137,7 @@ def test_one_cycle_is_torchs(total):
 
 
 @pytest.mark.parametrize("total", [1, 2, 5])
-def test_one_cycle_of_so_few_steps_that_none_is_a_rise(total):
+def test_one_cycle_of_few_steps_never_rises(total):
     rates = [one_cycle(done, total, 0.2) for done in range(total)]
     assert rates == sorted(rates, reverse=True)
     assert rates[0] == 0.2
@@ -155,7 +155,7 @@ class Flat(nn.Module):
         return self.head(images.flatten(1))
 
 
-def test_training_is_torchs_sgd_on_its_own_one_cycle():
+def test_training_matches_torch_sgd_with_one_cycle():
     params = TrainClassifier(
         batch_size=8, micro_batches=1, epochs=3, lr=0.3, weight_decay=0.05, label_smoothing=0.2, max_shift=0
     )
@@ -181,7 +181,7 @@ def test_training_is_torchs_sgd_on_its_own_one_cycle():
     assert (ours.head.weight - theirs.head.weight).abs().max() < 1e-5  # float32
 
 
-def test_its_statistics_are_those_of_training_images_and_any_number_of_processes_learns_the_same():
+def test_processes_agree_and_batchnorm_uses_all_training_images():
     params = TrainClassifier(
         batch_size=8, micro_batches=4, epochs=2, lr=0.1, weight_decay=0.0, label_smoothing=0.0, max_shift=1
     )
@@ -206,7 +206,7 @@ def test_its_statistics_are_those_of_training_images_and_any_number_of_processes
     assert (statistics.running_var / maps.var((0, 2, 3)) - 1).abs().max() < 1e-4
 
 
-def test_every_step_has_its_own_shifts():
+def test_shifts_differ_between_steps():
     class Seen(Flat):
         def forward(self, images):
             seen.append(images.detach().clone())
@@ -221,7 +221,7 @@ def test_every_step_has_its_own_shifts():
     assert len({tuple(batch.flatten().tolist()) for batch in seen}) == 4
 
 
-def test_odd_sizes_are_padded_with_black_and_even_ones_are_left():
+def test_only_odd_sizes_are_padded_with_black():
     images = torch.rand(2, 3, 5, 7)
     padded = even_sized(images)
     assert padded.shape == (2, 3, 6, 8)
@@ -232,7 +232,7 @@ def test_odd_sizes_are_padded_with_black_and_even_ones_are_left():
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 9, 13), (1, 4, 4)])
-def test_images_of_any_size_and_channels_are_classified(shape):
+def test_classifier_accepts_any_size_and_channels(shape):
     model = Classifier(ClassifierConfig(shape[0], 4)).eval()
     found = describe(model, torch.randint(256, (3, *shape), dtype=torch.uint8))
     assert found.features.shape == (3, N_FEATURES)

@@ -1,4 +1,4 @@
-"""Controls: each has the defect it is named after, and the metrics that claim to see it do so, on real images."""
+"""Controls: each has its defect, and the metrics that claim to detect it do so, on real images."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ def controls(splits):
     return {name: control(splits["held_out"], splits["train"], 0, N) for name, control in CONTROLS.items()}
 
 
-def test_each_control_has_its_fault(splits, controls):
+def test_each_control_has_its_defect(splits, controls):
     real = controls["real"].int()
     unseen, train = ({bytes(image) for image in splits[name].images.numpy()} for name in ("held_out", "train"))
     assert {bytes(image) for image in controls["real"].numpy()} <= unseen
@@ -42,7 +42,7 @@ def test_each_control_has_its_fault(splits, controls):
     assert 0.4 < detail[1] / detail[0] < 0.8
     assert detail[2] < 0.9 * detail[0]
     assert (controls["darker"].int() - 0.9 * real).abs().max() <= 0.51
-    added = (controls["noisy"].int() - real)[(real > 100) & (real < 156)] / 255  # where nothing is cut off at 4 sd
+    added = (controls["noisy"].int() - real)[(real > 100) & (real < 156)] / 255  # no clipping within 4 sd
     assert added.std().item() == pytest.approx(0.1, rel=0.05)  # of at least 10,000 pixels: 1 %
     assert abs(added.mean().item()) < 0.004
     means = controls["cluster_means"]
@@ -55,16 +55,16 @@ def test_each_control_has_its_fault(splits, controls):
 
 
 @pytest.mark.parametrize(("n_train", "most"), [(300, 6), (80, 2)])
-def test_means_of_few_training_images_are_no_copies_of_them(n_train, most, splits):
+def test_cluster_means_of_few_images_are_not_copies(n_train, most, splits):
     few = splits["train"][:n_train]
     means = CONTROLS["cluster_means"](splits["held_out"], few, 0, 50).flatten(1).unique(dim=0)
     assert 2 <= len(means) <= most
     nearest = torch.cdist(means.float(), few.images.flatten(1).float()).min(dim=1).values
-    assert nearest.min() > 500  # a copy is at 0; a mean of 50 pictures of clothes lacks what each has of its own
+    assert nearest.min() > 500  # a copy is at 0; a mean of 50 images lacks their individual details
 
 
 def comparison(splits, images) -> Comparison:
-    """Features of nothing: for metrics that look at pixels."""
+    """Zero features, for metrics that look at pixels."""
 
     def described(images):
         return Described(images, torch.zeros(len(images), 2), torch.zeros(len(images), dtype=torch.long))
@@ -75,7 +75,7 @@ def comparison(splits, images) -> Comparison:
 
 
 @pytest.mark.parametrize("name", CHEAP)
-def test_patches_tell_what_they_claim_from_real_images(name, splits, controls):
+def test_patch_metrics_detect_claimed_controls_but_not_real(name, splits, controls):
     metric = METRICS[name]
     for control in ("real", *metric.catches):
         found = scores(metric, comparison(splits, controls[control]))
@@ -83,7 +83,7 @@ def test_patches_tell_what_they_claim_from_real_images(name, splits, controls):
 
 
 @pytest.mark.parametrize(("name", "control", "n"), TRAINED)
-def test_a_network_tells_what_it_claims_from_real_images(name, control, n, splits):
+def test_auc_metrics_detect_claimed_controls(name, control, n, splits):
     metric = METRICS[name]
     assert control in metric.catches
     c = comparison(splits, CONTROLS[control](splits["held_out"], splits["train"], 0, n))
@@ -91,17 +91,17 @@ def test_a_network_tells_what_it_claims_from_real_images(name, control, n, split
     assert found.low > 0.6  # real images: 0.5, with a standard error of 0.02
 
 
-def test_every_control_but_real_images_is_caught_by_a_metric():
+def test_every_defective_control_is_claimed_by_a_metric():
     caught = {control for metric in METRICS.values() for control in metric.catches}
     assert caught == CONTROLS.keys() - {"real"}
 
 
-def test_every_metric_must_see_a_control():
-    needs_more = {"fid_inception", "label_accuracy_classifier"}  # weights, and classes that were asked for
+def test_every_metric_but_two_claims_a_control():
+    needs_more = {"fid_inception", "label_accuracy_classifier"}  # weights, and requested classes
     assert {name for name, metric in METRICS.items() if not metric.catches} == needs_more
 
 
-def test_the_report_says_what_was_seen_and_what_was_missed(splits, monkeypatch):
+def test_report_lists_seen_and_missed_controls(splits, monkeypatch):
     def describe(_, images, labels=None):
         return Described(images, torch.zeros(len(images), N_FEATURES), torch.zeros(len(images)).long(), labels)
 

@@ -9,19 +9,19 @@ from ddpm.evaluation.frontier import Judges, dominated_area, judged, summary, ta
 from ddpm.run.seeding import generator
 
 
-def test_the_area_under_a_staircase():
+def test_dominated_area_of_staircase():
     assert dominated_area([(1.0, 0.5), (0.5, 1.0)]) == 0.75
     assert dominated_area([(1.0, 0.5), (0.5, 1.0), (0.5, 0.4)]) == 0.75  # a point within adds nothing
     assert dominated_area([(0.25, 0.5)]) == 0.125
     assert dominated_area([]) == 0
 
 
-def test_a_point_is_dominated_by_one_that_is_better_in_both():
+def test_undominated_excludes_points_worse_in_both():
     assert undominated([(0.5, 0.5), (0.9, 0.1)], [(0.6, 0.6)]) == 0.5
     assert undominated([(0.5, 0.5)], [(0.6, 0.5)]) == 1
 
 
-def test_judges_see_samples_and_captions():
+def test_judged_returns_all_scores_with_intervals():
     torch.manual_seed(0)
     classifier = Classifier(ClassifierConfig(1, 10)).eval().requires_grad_(False)
     images = torch.randint(256, (40, 1, 28, 28), generator=generator(0, "x"), dtype=torch.uint8)
@@ -35,7 +35,7 @@ def test_judges_see_samples_and_captions():
     assert abs(found["clip"].value - images.double().mean().item()) < 1e-4  # float32 sums of 784 levels
 
 
-def test_what_is_written_of_two_methods():
+def test_table_and_summary_of_two_methods():
     def scores(recall, precision, clip):
         values = {"recall": recall, "precision": precision, "adherence": 0.5, "clip": clip}
         return {name: Estimate(value, value - 1, value + 1) for name, value in values.items()}

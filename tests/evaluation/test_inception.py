@@ -17,11 +17,11 @@ KEY = r"params\.yaml: evaluate_unet\.inception_weights is "
 
 @pytest.fixture
 def weights(tmp_path, monkeypatch):
-    """A file like the true one, and old like it: no zip archive."""
+    """A file like the real one, in the old format without zip."""
     network = inception.inception()
     stream = torch.Generator().manual_seed(0)
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):  # torch's own weights fade to nothing over so many layers
+        if isinstance(module, nn.Conv2d):  # with torch's own, activations vanish over many layers
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=stream)
     path = tmp_path / inception.WEIGHTS
     torch.save(network.state_dict(), path, _use_new_zipfile_serialization=False)
@@ -30,7 +30,7 @@ def weights(tmp_path, monkeypatch):
     return path
 
 
-def test_features_are_those_of_torch_fidelity(weights):
+def test_features_match_torch_fidelity(weights):
     images = torch.randint(256, (2, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     other = FeatureExtractorInceptionV3("other", ["2048"], str(weights))
     [expected] = other(images.expand(-1, 3, -1, -1))
@@ -41,14 +41,14 @@ def test_features_are_those_of_torch_fidelity(weights):
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 28, 28), (3, 7, 400)])
-def test_images_are_resized_as_tensorflow_does(shape):
+def test_resizing_matches_tensorflow(shape):
     images = torch.randint(256, (2, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     expected = interpolate_bilinear_2d_like_tensorflow1x(images.float(), size=(299, 299), align_corners=False)
     # In float32, torch-fidelity places pixels to some 1e-5 of their distance.
     assert (resized(images) - (expected - 128) / 128).abs().max() < 1e-4
 
 
-def test_weights_that_are_not_there_or_not_the_known_ones_are_one_line(tmp_path):
+def test_load_rejects_missing_or_unknown_weights(tmp_path):
     with pytest.raises(UserError, match=KEY + r"\S+gone: No such file or directory; use the path of pt_inception-2015"):
         load_inception(tmp_path / "gone")
     (tmp_path / "other").write_bytes(b"something else")

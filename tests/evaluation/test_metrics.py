@@ -36,13 +36,13 @@ def normal(n: int, d: int, seed: int) -> Tensor:
 
 
 def exactly(points: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-    """The points moved and stretched so that their sample mean and covariance are exactly `mean` and a diagonal."""
+    """The points, transformed to have exactly this sample mean and a diagonal covariance."""
     centred = points - points.mean(dim=0)
     white = centred @ torch.linalg.inv(torch.linalg.cholesky(centred.T.cov())).T
     return white * deviation + mean
 
 
-def test_fid_of_two_gaussians_is_the_closed_form():
+def test_fid_of_gaussians_matches_closed_form():
     # Diagonal covariances commute: |m1 - m2|^2 + sum (s1 - s2)^2.
     m1, m2 = torch.tensor([0.0, 1.0, 2.0]).double(), torch.tensor([1.0, 1.0, -1.0]).double()
     s1, s2 = torch.tensor([1.0, 2.0, 0.5]).double(), torch.tensor([3.0, 2.0, 0.1]).double()
@@ -51,7 +51,7 @@ def test_fid_of_two_gaussians_is_the_closed_form():
     assert abs(found - expected.item()) < 1e-9
 
 
-def test_fid_agrees_with_the_matrix_root_of_scipy():
+def test_fid_matches_scipy_matrix_square_root():
     a = normal(300, 8, 0) @ normal(8, 8, 1)
     b = normal(200, 8, 2) @ normal(8, 8, 3) + 0.5
     root = linalg.sqrtm(a.T.cov().numpy() @ b.T.cov().numpy()).real
@@ -71,7 +71,7 @@ def test_kid_is_unbiased():
     assert shifted.min() > values.mean() + 4 * values.std()
 
 
-def test_kid_of_two_sets_is_the_u_statistic():
+def test_kid_matches_the_u_statistic():
     # All images in every subset: each pair counted once, without an image's pair with itself.
     x, y = normal(12, 3, 0), normal(12, 3, 1) + 0.3
     kernel = [[[((p @ q) / 3 + 1) ** 3 for q in right] for p in left] for left, right in ((x, x), (y, y), (x, y))]
@@ -80,13 +80,13 @@ def test_kid_of_two_sets_is_the_u_statistic():
     assert kid(x, y) == pytest.approx((sum(within) - 2 * between).item(), rel=1e-9)
 
 
-def test_precision_and_recall_of_identical_and_of_disjoint_sets():
+def test_precision_and_recall_of_identical_and_disjoint_sets():
     points = normal(60, 5, 0)
     assert precision_of(points, points) == recall_of(points, points) == 1
     assert precision_of(points, points + 100) == recall_of(points, points + 100) == 0
 
 
-def test_samples_from_one_of_two_modes_are_precise_and_lack_recall_of():
+def test_precision_and_recall_with_one_of_two_modes():
     low, high = normal(30, 2, 0), normal(30, 2, 1) + 100
     both = torch.cat((low, high))
     assert precision_of(both, low) == 1
@@ -95,14 +95,14 @@ def test_samples_from_one_of_two_modes_are_precise_and_lack_recall_of():
     assert recall_of(low, both) == 1
 
 
-def test_the_manifold_reaches_as_far_as_the_kth_neighbour():
+def test_manifold_radius_is_distance_to_kth_neighbour():
     # On a line at 0, 1, 2, 3 with k = 1 each ball has radius 1.
     real = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
     samples = torch.tensor([[-1.0], [-1.1], [3.9], [4.2]])
     assert share_in_manifold(samples, real, k=1) == 0.5
 
 
-def test_the_interval_covers_as_often_as_it_says():
+def test_interval_has_nominal_coverage_and_width():
     # The mean of 80 normal numbers, 200 times: 190 +- 3 intervals cover 0. Outside 178 to 198 has probability 1e-3.
     sets = [estimate(lambda x: x.mean().item(), normal(80, 1, i), rounds=50, seed=i) for i in range(200)]
     covered = sum(e.low < 0 < e.high for e in sets)
@@ -113,7 +113,7 @@ def test_the_interval_covers_as_often_as_it_says():
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 24), (1, 258), (129, 258), (24, 24)])
-def test_the_interval_of_a_share_is_the_solution_of_the_score_equation(hits, n):
+def test_share_interval_solves_the_score_equation(hits, n):
     # Wilson's ends are the p from which hits / n lies 1.96 standard errors away: (hits / n - p)^2 = z^2 p (1 - p) / n.
     found, z2, value = share(torch.arange(n) < hits), 1.959964**2, hits / n
     ends = np.roots([1 + z2 / n, -(2 * value + z2 / n), value**2]).real
@@ -122,7 +122,7 @@ def test_the_interval_of_a_share_is_the_solution_of_the_score_equation(hits, n):
     assert found.high - found.low > 0.01
 
 
-def test_one_seed_gives_one_value():
+def test_estimate_is_deterministic_for_a_seed():
     x, y = normal(50, 4, 0), normal(30, 4, 1)
     state = torch.get_rng_state()
     first, again, other = (estimate(partial(kid, x, seed=s), y, rounds=3, seed=s) for s in (1, 1, 2))
@@ -145,7 +145,7 @@ def comparison(samples: Described, real: Described | None = None) -> Comparison:
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_real_images_score_as_the_floor_and_others_worse(name):
+def test_real_images_score_like_the_floor_and_others_worse(name):
     metric = METRICS[name]
     same = scores(metric, comparison(described(4)))
     assert metric.sees
@@ -164,11 +164,11 @@ def test_real_images_score_as_the_floor_and_others_worse(name):
         assert worse.samples.high < same.samples.low
     else:
         assert worse.samples.low > same.samples.high
-    assert worse.floor == same.floor  # real images do not depend on the samples
+    assert worse.floor == same.floor  # the floor ignores the samples
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_a_floor_is_the_score_of_the_real_images_by_the_same_function(name):
+def test_score_of_a_set_does_not_depend_on_its_role(name):
     samples, real = described(4, shift=0.5), described(1)
     forth, back = (scores(METRICS[name], comparison(*pair)) for pair in ((samples, real), (real, samples)))
     assert forth.floor == back.samples
@@ -176,8 +176,8 @@ def test_a_floor_is_the_score_of_the_real_images_by_the_same_function(name):
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_no_interval_goes_beyond_what_the_metric_can_be(name):
-    """Of 24 images, the fewest, and of copies of the reference: scores at the ends of their ranges, widely spread."""
+def test_intervals_stay_within_the_range_of_the_metric(name):
+    """For 24 images, the minimum, and copies of the reference: extreme scores and wide intervals."""
     reference = described(2, 24)
     for samples in (described(0, 24), described(1, 24, shift=3.0), reference):
         compared = replace(comparison(samples, described(3, 24)), reference=reference)
@@ -188,14 +188,14 @@ def test_no_interval_goes_beyond_what_the_metric_can_be(name):
             assert found.value <= found.high <= most
 
 
-def test_the_documentation_says_what_each_metric_sees():
+def test_docs_describe_every_metric():
     text = (REPO / "docs/evaluation.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \| ([^|]*) \| [^|]+ \|$", text, re.MULTILINE)
     found = {name: (better, sees) for name, better, sees in rows if name in METRICS}
     assert found == {name: (metric.better, metric.sees) for name, metric in METRICS.items()}
 
 
-def test_metrics_that_do_not_apply_say_so():
+def test_metrics_return_none_where_they_do_not_apply():
     bare = replace(described(4), labels=None)
     assert scores(METRICS["label_accuracy_classifier"], comparison(bare)) is None
     blind = replace(comparison(described(4)), reference=replace(described(2, 400), inception=None))
@@ -203,7 +203,7 @@ def test_metrics_that_do_not_apply_say_so():
 
 
 @pytest.mark.parametrize(("name", "space"), [("duplicates_pixel", "images"), ("duplicates_classifier", "features")])
-def test_copies_count_in_the_space_in_which_they_are_copies(name, space):
+def test_duplicates_count_only_in_the_space_of_the_copy(name, space):
     train, samples = described(3, 300), described(4)
     copied = replace(samples, **{space: getattr(train, space)[:N]})
     rates = {other: scores(METRICS[other], comparison(copied)).samples.value for other in METRICS if "dupl" in other}
@@ -211,7 +211,7 @@ def test_copies_count_in_the_space_in_which_they_are_copies(name, space):
     assert max(rates.values()) < 0.2  # about the quantile, 0.05
 
 
-def test_label_accuracy_is_the_share_of_hits():
+def test_label_accuracy_is_share_of_correct_labels():
     made, real = described(4, 8), described(1, 8)
     made = replace(made, labels=made.classes.clone())
     made.labels[:5] = (made.classes[:5] + 1) % 4
@@ -219,7 +219,7 @@ def test_label_accuracy_is_the_share_of_hits():
     assert (found.samples.value, found.floor.value) == (3 / 8, 1)
 
 
-def test_class_distance_is_half_the_sum_of_differences():
+def test_class_distance_is_total_variation():
     assert frequencies(torch.tensor([0, 0, 0, 2]), 3).tolist() == [0.75, 0, 0.25]
     base = comparison(replace(described(4, 4), classes=torch.tensor([0, 0, 0, 2])))
     reference = replace(described(2, 4), classes=torch.tensor([0, 1, 0, 1]))
@@ -227,7 +227,7 @@ def test_class_distance_is_half_the_sum_of_differences():
     assert found.samples.value == 0.5
 
 
-def test_the_whole_reference_is_used_by_fid_and_as_many_images_as_samples_by_precision():
+def test_fid_uses_full_reference_and_precision_equal_numbers():
     c = comparison(described(4))
     assert scores(METRICS["fid_classifier"], c).samples.value == fid(c.reference.features, c.samples.features)
     assert scores(METRICS["kid_classifier"], c).samples.value == kid(c.reference.features, c.samples.features, c.seed)
@@ -239,7 +239,7 @@ def test_the_whole_reference_is_used_by_fid_and_as_many_images_as_samples_by_pre
     assert scores(METRICS["recall_classifier"], c).samples.value == expected
 
 
-def test_density_counts_balls_and_coverage_balls_that_are_hit():
+def test_density_and_coverage_of_points_on_a_line():
     # On a line at 0, 1, 2, 3 with k = 1 each ball has radius 1.
     real = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
     samples = torch.tensor([[0.5], [0.5], [9.0]])
@@ -248,7 +248,7 @@ def test_density_counts_balls_and_coverage_balls_that_are_hit():
     assert coverage(torch.tensor([[1.5]]), real, k=1) == 0.5
 
 
-def test_density_and_coverage_of_one_distribution():
+def test_density_and_coverage_match_their_expectations():
     # Naeem et al. 2020, section 3.3: density has mean 1, coverage 1 - (M choose k) / (N + M choose k), here 1 - 2^-5.
     values = [(normal(200, 4, 2 * i), normal(200, 4, 2 * i + 1)) for i in range(20)]
     densities, coverages = (torch.tensor([score(x, y, k=5) for x, y in values]) for score in (density, coverage))
@@ -256,7 +256,7 @@ def test_density_and_coverage_of_one_distribution():
         assert abs(found.mean() - expected) < 4 * found.std() / 20**0.5 + 0.005
 
 
-def test_the_likelihood_is_torchs_of_the_same_mixture():
+def test_log_likelihood_matches_torch_mixture():
     means, points, variances = normal(5, 3, 0), normal(20, 3, 1), torch.tensor([0.5, 1, 2, 3, 4]).double()
     mixture = torch.distributions.MixtureSameFamily(
         torch.distributions.Categorical(torch.ones(5).double()),
@@ -267,12 +267,12 @@ def test_the_likelihood_is_torchs_of_the_same_mixture():
     assert torch.allclose(found - constant, mixture.log_prob(points))
 
 
-def test_the_fitted_variance_of_one_gaussian_is_the_mean_square():
+def test_fitted_variance_of_one_gaussian_is_mean_square():
     squares = torch.cdist(normal(50, 3, 0), normal(1, 3, 1)).square()
     assert fitted_variances(squares, 3).item() == pytest.approx(squares.mean().item() / 3)
 
 
-def test_training_images_are_likelier_under_their_copies():
+def test_likelihood_gap_detects_copies_of_training_images():
     train, unseen = described(3, 300), described(4)
     gap = METRICS["likelihood_gap_classifier"]
     copied = comparison(replace(unseen, features=train.features[:N], images=train.images[:N]))
@@ -284,14 +284,14 @@ def test_training_images_are_likelier_under_their_copies():
 @pytest.mark.parametrize(
     ("better", "worse", "same", "fine"), [("lower", 9, 6, 1), ("higher", 1, 4, 9), ("near the floor", 9, 6, 1)]
 )
-def test_only_what_is_worse_by_more_than_both_intervals_is_told_from_real_images(better, worse, same, fine):
+def test_tells_requires_worse_score_and_disjoint_intervals(better, worse, same, fine):
     metric, floor = Metric(lambda *_: None, better, "something"), Estimate(5.0, 4.0, 6.0)
     told = [metric.tells(Estimate(value, value - 1, value + 1), floor) for value in map(float, (worse, same, fine))]
     assert told == [True, False, False]
 
 
 @pytest.mark.parametrize(("better", "side"), [("lower", 1), ("higher", -1), ("near the floor", 1)])
-def test_of_lopsided_intervals_the_ends_that_face_each_other_count(better, side):
+def test_tells_uses_the_facing_ends_of_intervals(better, side):
     # A score 2 worse than the floor, with 1 between them and the ends on that side and 9 on the other.
     metric = Metric(lambda *_: None, better, "something")
 

@@ -11,7 +11,7 @@ def normal(n: int, seed: int) -> Tensor:
     return torch.randn(n, 12, generator=torch.Generator().manual_seed(seed))
 
 
-def test_the_nearest_neighbour_is_the_one_of_a_full_search():
+def test_neighbours_match_brute_force_search():
     queries, reference = normal(300, 0), normal(400, 1)
     squares = (queries[:, None] - reference[None]).double().square().sum(dim=2)
     found = neighbours(queries, reference)
@@ -21,8 +21,8 @@ def test_the_nearest_neighbour_is_the_one_of_a_full_search():
     assert (found.closeness - ordered[:, 0] / ordered[:, :50].mean(dim=1)).abs().max() < 1e-5
 
 
-def test_a_copy_is_at_distance_zero_even_far_from_the_origin():
-    # There a distance by matrix products loses all its digits.
+def test_copies_far_from_the_origin_have_distance_zero():
+    # There, distances by matrix products lose all digits.
     reference = normal(200, 0) + 1000
     found = neighbours(reference, reference)
     assert found.index.tolist() == list(range(200))
@@ -49,7 +49,7 @@ def test_planted_copies_are_counted():
     assert (neighbours(reference, train).closeness <= found.threshold).sum() == 4
 
 
-def test_samples_that_all_lie_in_the_middle_are_not_copies():
+def test_samples_near_the_mean_are_not_copies():
     # Like blurred images, they are nearer to the training images than those are to each other.
     train, reference = normal(500, 0), normal(400, 1)
     samples = 0.1 * normal(100, 2)

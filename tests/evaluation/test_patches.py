@@ -14,7 +14,7 @@ def noise(n, shape, seed=0):
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 9, 13), (1, 4, 4)])
-def test_the_levels_add_up_to_the_image(shape):
+def test_pyramid_levels_sum_to_the_image(shape):
     images = noise(3, shape)
     *details, x = pyramid(images)
     assert len(details) == N_LEVELS - 1
@@ -23,7 +23,7 @@ def test_the_levels_add_up_to_the_image(shape):
     assert torch.allclose(x, from_uint8(images), atol=1e-5)
 
 
-def test_a_level_holds_one_scale():
+def test_pyramid_separates_scales():
     checkers = (torch.arange(32)[:, None] + torch.arange(32)) % 2
     waves = torch.cos(torch.arange(32) * 2 * torch.pi / 32).expand(32, 32)
     for images, level in ((checkers, 0), (waves / 2 + 0.5, 2)):
@@ -32,13 +32,13 @@ def test_a_level_holds_one_scale():
         assert found[level] > 1.5 * sorted(found)[-2]
 
 
-def test_the_distance_is_scipys_in_one_dimension():
+def test_sliced_wasserstein_is_scipys_mean_over_projections():
     x, y = torch.randn(200, 3), torch.randn(200, 3) * 2 + 1
     expected = sum(wasserstein_distance(x[:, i], y[:, i]) for i in range(3)) / 3
     assert sliced_wasserstein(x, y.sort(dim=0).values) == pytest.approx(expected, rel=1e-5)
 
 
-def test_patches_are_pieces_of_their_own_image():
+def test_patches_come_from_all_over_their_own_image():
     images = torch.arange(4).reshape(4, 1, 1, 1).expand(4, 2, 9, 9).float()
     found = patches(images, torch.Generator().manual_seed(0))
     assert found.shape[0] == 4

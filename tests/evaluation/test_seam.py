@@ -6,7 +6,7 @@ import torch
 from ddpm.evaluation.seam import seam_error
 
 
-def test_only_pixels_of_the_hole_beside_known_ones_count():
+def test_seam_error_counts_hole_pixels_beside_known_ones_only():
     images = torch.zeros(3, 1, 9, 9, dtype=torch.uint8)
     holes = torch.zeros(3, 1, 9, 9, dtype=torch.bool)
     holes[:, :, 2:7, 2:7] = True
@@ -17,7 +17,7 @@ def test_only_pixels_of_the_hole_beside_known_ones_count():
     assert seam_error(filled, images, holes).tolist() == pytest.approx([0, 5 / 16 / 5, 0])
 
 
-def test_the_edge_of_the_image_is_no_seam():
+def test_image_border_is_not_a_seam():
     images = torch.zeros(1, 1, 6, 6, dtype=torch.uint8)
     holes = torch.zeros(1, 1, 6, 6, dtype=torch.bool)
     holes[..., :3, :] = True

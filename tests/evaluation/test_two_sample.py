@@ -13,14 +13,14 @@ def noise(n, seed, low=0, high=256):
     return torch.randint(low, high, (n, 1, 8, 8), generator=stream).to(torch.uint8)
 
 
-def test_the_auc_is_the_statistic_of_mann_and_whitney():
+def test_auc_matches_mann_whitney_statistic():
     stream = torch.Generator().manual_seed(0)
     a, b = torch.randn(40, generator=stream).round(decimals=1), torch.randn(30, generator=stream).round(decimals=1) - 1
     expected = mannwhitneyu(a.numpy(), b.numpy()).statistic / (40 * 30)  # with ties
     assert auc(a, b)[0] == pytest.approx(expected)
 
 
-def test_the_variance_of_the_auc_is_its_spread_over_sets():
+def test_auc_variance_matches_spread_over_sets():
     stream = torch.Generator().manual_seed(1)
     found = [auc(torch.randn(60, generator=stream) + 1, torch.randn(50, generator=stream)) for _ in range(400)]
     values, variances = (torch.tensor(column) for column in zip(*found, strict=True))
@@ -28,23 +28,23 @@ def test_the_variance_of_the_auc_is_its_spread_over_sets():
     assert variances.mean().sqrt().item() == pytest.approx(values.std().item(), rel=0.14)
 
 
-def test_sets_of_one_distribution_cannot_be_told_apart():
+def test_auc_is_half_for_sets_of_one_distribution():
     # Over 5 pairs the mean AUC is 1/2 within 4 standard errors: a fold judges 60 + 60 images, sd 0.053; 10 folds.
     values = [two_sample(noise(120, 2 * i), noise(120, 2 * i + 1), as_they_are, 6, i).value for i in range(5)]
     assert sum(values) / 5 == pytest.approx(0.5, abs=4 * 0.053 / 10**0.5)
 
 
-def test_a_difference_that_a_network_can_learn_is_found():
+def test_learnable_difference_is_detected():
     assert two_sample(noise(120, 0, high=150), noise(120, 1), as_they_are, 12, 0).value > 0.95
 
 
-def test_who_is_judged_was_not_learnt_from():
-    """Noise can be learnt by heart: a network that judged what it has seen would tell one half from the other."""
+def test_memorised_noise_does_not_raise_auc():
+    """Noise can be memorised: a network judging its training images would tell the sets apart."""
     found = two_sample(noise(60, 0), noise(60, 1), as_they_are, 12, 3)
     assert found.value < 0.75  # 0.5 + 4 standard errors of 0.053
 
 
-def test_each_image_is_learnt_from_once_and_judged_once(monkeypatch):
+def test_training_folds_are_disjoint_and_cover_all_images(monkeypatch):
     learnt = []
 
     def recorded(x, y, epochs, seed):
@@ -59,33 +59,33 @@ def test_each_image_is_learnt_from_once_and_judged_once(monkeypatch):
     assert not learnt[0] & learnt[1]
 
 
-def test_a_judge_gives_an_image_one_logit_whatever_stands_beside_it():
+def test_logits_do_not_depend_on_the_batch():
     x = as_they_are(noise(12, 0))
     judge = learn(x, torch.arange(12) < 6, 1, 0)
     with torch.no_grad():
         assert torch.allclose(judge(x)[:1], judge(x[:1]), atol=1e-6)
 
 
-def test_which_set_comes_first_does_not_matter_in_the_mean():
+def test_auc_is_similar_when_sets_are_swapped():
     first, second = noise(120, 0, high=200), noise(120, 1)
     forth, back = (two_sample(*pair, as_they_are, 12, 0).value for pair in ((first, second), (second, first)))
     assert abs(forth - back) < 0.1
     assert min(forth, back) > 0.6
 
 
-def test_views():
+def test_views_quantise_or_filter_images():
     images = torch.arange(256).to(torch.uint8).reshape(1, 1, 16, 16)
     assert torch.equal(as_they_are(images), images / 127.5 - 1)
     levels = in_16_levels(images).unique()
     assert len(levels) == 16
     assert torch.allclose(levels.diff(), torch.full((15,), 2 / 15), atol=1e-6)
-    assert torch.equal(in_16_levels(images), in_16_levels(images.clamp(min=2)))  # a ground of 2 is black again
+    assert torch.equal(in_16_levels(images), in_16_levels(images.clamp(min=2)))  # a ground of 2 becomes black
     assert high_pass(torch.full_like(images, 77)).abs().max() < 1e-6
     ramp = to_uint8(torch.arange(16).expand(1, 1, 16, 16) / 16)
-    assert high_pass(ramp)[..., 4:-4, 4:-4].abs().max() < 0.02  # what is smooth does not pass
+    assert high_pass(ramp)[..., 4:-4, 4:-4].abs().max() < 0.02  # smooth images do not pass
 
 
-def test_one_seed_gives_one_value():
+def test_two_sample_is_deterministic_for_a_seed():
     sets = noise(40, 0), noise(40, 1, high=200)
     assert (
         two_sample(*sets, as_they_are, 2, 1)

@@ -12,12 +12,12 @@ from ddpm.evaluation.metric import Described
 from ddpm.evaluation.variations import edit_scores, others_of_class, spread, variation_scores
 
 DRESS, COAT = 3, 4
-JUDGE = Classifier(ClassifierConfig(channels=1, n_classes=10))  # never asked
+JUDGE = Classifier(ClassifierConfig(channels=1, n_classes=10))  # not called
 
 
 @pytest.fixture(autouse=True)
 def classes_by_the_corner(monkeypatch):
-    """A classifier that reads the class in an image's first pixel, and whose features are all pixels, halved."""
+    """A classifier that reads the class from the first pixel, and whose features are the pixels, halved."""
 
     def describe(_, images):
         return Described(images, images.flatten(1).float() / 2, images[:, 0, 0, 0].long())
@@ -26,14 +26,14 @@ def classes_by_the_corner(monkeypatch):
 
 
 def dress(grey, item=DRESS):
-    """A plain broad item of clothing of one grey, whose class stands in its corner."""
+    """A plain broad item of clothing of one grey, with its class in the corner."""
     image = torch.zeros(1, 28, 28, dtype=torch.uint8)
     image[:, :, 4:24] = grey
     image[0, 0, 0] = item
     return image
 
 
-def test_others_are_of_the_class_and_never_the_image_itself():
+def test_others_share_the_class_and_exclude_the_image():
     labels = torch.tensor([1, 2, 1, 1, 2])
     found = others_of_class(labels, torch.tensor([0, 4]), 5, seed=0)
     assert found.shape == (2, 5)
@@ -41,12 +41,12 @@ def test_others_are_of_the_class_and_never_the_image_itself():
     assert set(found[1].tolist()) == {1}
 
 
-def test_the_spread_is_the_mean_distance_of_pairs():
+def test_spread_is_mean_pairwise_distance():
     triangle = torch.tensor([[[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]], [[1.0, 1.0]] * 3])
     torch.testing.assert_close(spread(triangle), torch.tensor([(3 + 4 + 5) / 3, 0.0]))
 
 
-def test_variations_are_held_against_the_caption_of_their_original_and_against_its_class():
+def test_variations_are_compared_with_caption_and_class():
     dark, light = dress(60), dress(230)
     own = torch.stack((torch.stack((dark, dress(70))), torch.stack((light, dress(60, COAT)))))
     others = torch.stack((torch.stack((light, dark)), torch.stack((light, dress(130)))))
@@ -60,7 +60,7 @@ def test_variations_are_held_against_the_caption_of_their_original_and_against_i
     assert found["spread/pixels"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_an_edit_shows_its_value_by_the_rules_of_the_class_it_had():
+def test_edit_scores_use_the_rules_of_the_original_class():
     images = torch.stack((dress(230), dress(60), dress(230, COAT), dress(230)))
     items = torch.full((4,), DRESS)
     assert edit_scores(JUDGE, images, items, "light") == {"shown": 0.75, "class": 0.75}

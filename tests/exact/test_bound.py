@@ -1,4 +1,4 @@
-"""The table of bounds: the contents of its columns, and that every bound is above the entropy."""
+"""The table of bounds: its columns, and that every bound is above the entropy."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def rows(schedule, max_steps, n=8, pieces=None):
     return [dict(zip(BOUND_COLUMNS, row, strict=True)) for row in found]
 
 
-def test_a_row_is_the_bound_with_its_variance():
+def test_rows_match_variational_bound():
     model = exact_denoiser(SHAPE, "cosine", 10, Compute())
     bounds = VariationalBound(model, to_uint8(gradients(8).images), ("fixed_small", "fixed_large"), 3).run()
     found = rows("cosine", 10)
@@ -39,27 +39,27 @@ def test_a_row_is_the_bound_with_its_variance():
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "linear_zero_snr"])
-def test_no_code_is_shorter_than_the_entropy(schedule):
+def test_bound_is_above_the_entropy(schedule):
     for row in rows(schedule, 25, n=32):
-        # The bound holds for the mean over all images: 32 of them have this margin (95 %), of which 2.3 are 4.5 sigma.
+        # The bound holds for the mean over all images; the margin (95 %) is for 32: 2.3 of it are 4.5 sigma.
         assert row["bits_per_dim"] + 2.3 * row["margin"] > entropy(4, 5)
         # L_T is the divergence of x_T from pure noise, which only the linear schedule has in 25 steps.
         assert (row["L_T"] > 0.1) == (schedule == "linear")
 
 
-def test_finished_timesteps_are_not_computed_again(monkeypatch):
+def test_finished_timesteps_are_not_recomputed(monkeypatch):
     pieces = Pieces(None)
     first = rows("cosine", 5, pieces=pieces)
     monkeypatch.setattr(VariationalBound, "at", lambda *_: pytest.fail("computed again"))
     assert rows("cosine", 5, pieces=pieces) == first
 
 
-def test_chains_do_not_share_what_is_kept():
+def test_chains_do_not_share_cached_pieces():
     pieces = Pieces(None)
     for schedule, max_steps in (("cosine", 5), ("linear", 5), ("cosine", 6)):
         assert rows(schedule, max_steps, pieces=pieces) == rows(schedule, max_steps)
 
 
-def test_metrics_name_the_denoiser_and_the_variance():
+def test_metric_names_contain_denoiser_and_variance():
     table = [("tiny", "cosine", 9, "fixed_small", 1.5, 0.25, 1.0, 0.5, 0.0)]
     assert bound_metrics(table) == {"tiny_bound_fixed_small": 1.5, "tiny_bound_fixed_small_margin": 0.25}

@@ -1,4 +1,4 @@
-"""The losses of a model against those of the exact denoiser: metrics by definition, the error bar by many draws."""
+"""The losses of a model against those of the exact denoiser: metrics by definition, error bars by many draws."""
 
 from statistics import fmean, pvariance
 
@@ -22,7 +22,7 @@ T = 20
 
 
 class Noise(DiffusionModel):
-    """What the predictions of another model say of the noise."""
+    """Another model's predictions, converted to noise."""
 
     def __init__(self, model):
         super().__init__()
@@ -34,7 +34,7 @@ class Noise(DiffusionModel):
 
 
 class Zero(DiffusionModel):
-    """Predicts no noise at all, so that its loss is the mean square of the noise alone."""
+    """Predicts no noise, so that its loss is the mean square of the noise."""
 
     def __init__(self, schedule):
         super().__init__()
@@ -64,7 +64,7 @@ def comparison(losses, optimal, eps_errors=None):
 
 
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
-def test_eps_error_turns_a_loss_into_that_of_the_noise(prediction):
+def test_eps_error_converts_loss_to_noise_loss(prediction):
     model, images = network(prediction), examples(50)
     schedule = model.noise_schedule
     own, of_noise = (loss_by_timestep(which, images, 50, 0) for which in (model, Noise(model)))
@@ -77,7 +77,7 @@ def test_eps_error_turns_a_loss_into_that_of_the_noise(prediction):
     assert compare(model, held_out(5), 5, 0).eps_errors == weights
 
 
-def test_metrics_are_what_they_are_by_definition():
+def test_metrics_match_their_definitions():
     found = comparison([5.0, 4.0, 9.0], [1.0, 2.0, 3.0], [1.0, 0.5, 0.0])
     assert (found["loss"], found["optimal_loss"], found["excess_loss"]) == pytest.approx((6, 2, 4))
     assert found["excess_loss_relative"] == pytest.approx(2)
@@ -88,27 +88,27 @@ def test_metrics_are_what_they_are_by_definition():
     assert comparison([5.0], [1.0])["excess_loss_standard_error"] == 0
 
 
-def test_the_standard_error_is_how_far_the_excess_varies():
-    """A trend over t does not count, independent noise does: over many draws, against the spread that there is."""
+def test_standard_error_matches_spread_over_many_draws():
+    """A trend over t does not count, independent noise does; checked against the spread of many draws."""
     stream, n_draws, n = generator(0, "noise"), 4000, 50
     trend = torch.linspace(1, 0, n)  # its own differences add (1 / 49)^2 / 2 to a variance of 0.04: 0.5 %
     losses = trend + 0.2 * torch.randn(n_draws, n, generator=stream)
     found = [comparison(row.tolist(), [1.0] * n) for row in losses]
     spread = pvariance([metrics["excess_loss"] for metrics in found])
     said = fmean(metrics["excess_loss_standard_error"] ** 2 for metrics in found)
-    # A variance of 4,000 normal draws has a standard error of sqrt(2 / 4000) = 2.2 %, the mean of the others far less.
+    # A variance of 4,000 normal draws has a standard error of sqrt(2 / 4000) = 2.2 %, the mean estimate far less.
     assert abs(said / spread - 1) < 0.005 + 4.5 * 0.022
 
 
-def test_every_timestep_has_noise_of_its_own():
+def test_each_timestep_has_its_own_noise():
     losses = torch.tensor(loss_by_timestep(Zero(NoiseSchedule(200)), examples(1, (1, 1, 2)), 50, 0))
-    # Means of 100 squared normal numbers: standard deviation sqrt(2 / 100). Over 200 of them, that has one of 5 %, and
-    # neighbours have a correlation of 0 with a standard error of 1 / sqrt(199).
+    # Means of 100 squared normal numbers: standard deviation sqrt(2 / 100). Over 200 of them, it has an error of 5 %,
+    # and neighbours have a correlation of 0 with a standard error of 1 / sqrt(199).
     assert abs(losses.std() / 0.02**0.5 - 1) < 4.5 * 0.05
     assert abs(torch.corrcoef(torch.stack((losses[1:], losses[:-1])))[0, 1]) < 4.5 / 199**0.5
 
 
-def test_both_are_taken_on_the_same_images_and_noise_from_the_seed():
+def test_compare_uses_same_images_and_noise_for_both():
     model, images = network("x0"), examples(60)
     exact = ExactDenoiser(model.img_shape, model.noise_schedule, "x0")
     found = compare(model, held_out(60), 40, 3)
@@ -120,7 +120,7 @@ def test_both_are_taken_on_the_same_images_and_noise_from_the_seed():
 
 
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v", "mean"])
-def test_nothing_of_the_exact_denoiser_is_in_excess(prediction):
+def test_exact_denoiser_has_no_excess_loss(prediction):
     exact = ExactDenoiser((3, 4, 5), NoiseSchedule(T), prediction)
     found = compare(exact, held_out(20), 20, 3)
     assert found.losses == found.optimal
@@ -128,14 +128,14 @@ def test_nothing_of_the_exact_denoiser_is_in_excess(prediction):
     assert found.eval_loss == found.optimal_eval_loss
 
 
-def test_quality_is_told_of_each_model_beside_its_own_floor():
+def test_quality_metrics_cover_each_model_and_its_floor():
     good = held_out(60).x0
     bad = good[:50].clamp(max=0.2)
     metrics = quality_metrics({"good": good, "bad": bad}, 0.01, 5)
     for name, images in (("good", good), ("bad", bad)):
         assert {key: metrics[f"{name}_{key}"] for key in vars(measure(images))} == vars(measure(images))
         assert metrics[f"{name}_samples_floor"] == corner_error_floor(3 * len(images), generator(5, "floor"))
-    # p-values of some 0.5 and below 1e-50: whatever the level, good colours pass and bad ones do not.
+    # p-values of some 0.5 and below 1e-50: at any level, good colours pass and bad ones do not.
     assert (metrics["good_corners_uniform"], metrics["bad_corners_uniform"]) == (True, False)
     level = metrics["good_p_value"]
     assert quality_metrics({"good": good}, level, 5)["good_corners_uniform"]

@@ -1,4 +1,4 @@
-"""The exact denoiser against Bayes' rule pair by pair, and Algorithm 2 driven by it against the data it must give."""
+"""The exact denoiser against Bayes' rule pair by pair, and its Algorithm 2 samples against the data."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def noised(shape, t, schedule, n=2):
 
 
 def by_bayes_rule(xt, alpha_bar):
-    """E[x0 | x_t] of one channel: every pair's image and its likelihood."""
+    """E[x0 | x_t] of one channel: all pairs' images, by likelihood."""
     height, width = xt.shape
     x = torch.linspace(0, width, width, dtype=torch.float64)[None, :]
     y = torch.linspace(0, height, height, dtype=torch.float64)[:, None]
@@ -37,13 +37,13 @@ def by_bayes_rule(xt, alpha_bar):
     return (weights[..., None, None] * images).sum((0, 1))
 
 
-# The steps at which the sum runs over a few, over many and over all pairs.
+# Timesteps at which the sum runs over few, many and all pairs.
 @pytest.mark.parametrize(("name", "t"), [("linear", 1), ("linear", 12), ("linear", 40), ("cosine", 100)])
 @pytest.mark.parametrize("shape", [(1, 4, 5), (1, 1, 2)])
-def test_it_is_bayes_rule(shape, name, t):
+def test_exact_denoiser_follows_bayes_rule(shape, name, t):
     schedule = NoiseSchedule(100, betas=SCHEDULES[name](100))
     xt, steps = noised(shape, t, schedule)
-    xt[1] *= 3  # farther out than the chain goes: the likeliest pairs are at the edge
+    xt[1] *= 3  # beyond the chain's range: the likeliest pairs are at the edge
     got = to_x0("eps", ExactDenoiser(shape, schedule)(xt, steps), xt, steps, schedule)
     for image, ours in zip(xt, got, strict=True):
         theirs = by_bayes_rule(image[0], schedule.alpha_bar(t).item())
@@ -51,7 +51,7 @@ def test_it_is_bayes_rule(shape, name, t):
         assert (ours[0] - theirs).abs().max() < 1e-10
 
 
-def test_where_no_image_is_left_it_is_the_mean_of_the_data():
+def test_estimate_at_zero_snr_is_mean_of_the_data():
     schedule = NoiseSchedule(20, betas=SCHEDULES["linear_zero_snr"](20))
     model = ExactDenoiser((1, 4, 5), schedule, "x0")
     xt = torch.randn(3, 1, 4, 5, dtype=torch.float64, generator=generator(0, "x"))
@@ -61,7 +61,7 @@ def test_where_no_image_is_left_it_is_the_mean_of_the_data():
 
 
 @pytest.mark.parametrize("prediction", ["x0", "v"])
-def test_all_predictions_mean_the_same_image_in_a_batch_of_many_steps(prediction):
+def test_predictions_agree_in_a_batch_of_mixed_timesteps(prediction):
     schedule = NoiseSchedule(50)
     model = ExactDenoiser((3, 2, 3), schedule)
     batch = [noised((3, 2, 3), t, schedule, 1) for t in (50, 3, 20, 3)]
@@ -71,8 +71,8 @@ def test_all_predictions_mean_the_same_image_in_a_batch_of_many_steps(prediction
     assert (together - alone).abs().max() < 1e-10
 
 
-def test_no_change_of_it_makes_the_loss_smaller():
-    # At the least loss, L(scale * eps) has its minimum at scale 1. Per 4 % the loss rises by 0.0016 E[eps_hat^2], some
+def test_scaling_the_prediction_increases_the_loss():
+    # At the optimum, L(scale * eps) has its minimum at scale 1. Per 4 % the loss rises by 0.0016 E[eps_hat^2], some
     # 0.0015, and its slope there is 2 E[eps_hat (eps_hat - eps)], whose mean is 0: over 300 images of 60 values with
     # E[(eps_hat - eps)^2] of about 0.1, 4 % of it has a standard deviation below 0.08 * (0.1 / 18000)^0.5 = 0.0002.
     images = Examples(normalize_img(gradient_images(300, (3, 4, 5), generator(0, "images"))))
@@ -92,7 +92,7 @@ def drawn(name, max_steps, n):
     return x
 
 
-def test_the_sampler_alone_gives_gradients_of_uniform_colours():
+def test_ancestral_samples_are_gradients_of_uniform_colours():
     x = drawn("rescaled_linear", 100, n=128)
     # The last x0 estimate is a mean of gradients: rounding its corners moves each pixel by half a level at most.
     pixels = denormalize_img(x).double()
@@ -104,7 +104,7 @@ def test_the_sampler_alone_gives_gradients_of_uniform_colours():
     assert measure(drawn("linear", 25, n=128)).p_value < level
 
 
-def test_its_error_falls_with_the_number_of_steps():
+def test_corner_error_decreases_with_number_of_steps():
     n = 512
     # By the triangle inequality, chance moves a corner error by no more than the corner error of as many uniform
     # colours, whose standard deviation is 40 % of its mean: 1 + 4.5 * 0.4 times the mean, for each of the two.
@@ -113,6 +113,6 @@ def test_its_error_falls_with_the_number_of_steps():
     assert coarse - fine > chance
 
 
-def test_a_gradient_needs_two_pixels():
+def test_exact_denoiser_rejects_a_single_pixel():
     with pytest.raises(ValueError, match="at least 2 pixels"):
         ExactDenoiser((3, 1, 1), NoiseSchedule(10))

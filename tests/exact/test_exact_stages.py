@@ -1,4 +1,4 @@
-"""Stages study_samplers and evaluate_tiny: which images, which noise and which params their numbers come from."""
+"""Stages study_samplers and evaluate_tiny: the images, noise and params that their numbers come from."""
 
 import csv
 import json
@@ -34,7 +34,7 @@ SPLITS = {"train": 200, "held_out": 60}
 
 
 class Log(Run):
-    """Notes the metrics."""
+    """Keeps the metrics."""
 
     def log_metrics(self, metrics, _):
         self.metrics = dict(metrics)
@@ -42,7 +42,7 @@ class Log(Run):
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """Gradients, an untrained tiny model, and samples that are none: each a file that can be told from the others."""
+    """Gradients, an untrained tiny model, and samples of pure noise: each file is distinguishable."""
     monkeypatch.chdir(tmp_path)
     data = {name: ImageDataset(gradient_images(n, SHAPE, generator(1, name))) for name, n in SPLITS.items()}
     for name, dataset in data.items():
@@ -72,7 +72,7 @@ def evaluated(**changes):
     return run("evaluate_tiny", EvaluateTiny(**params))
 
 
-def test_losses_are_of_held_out_images_with_the_noise_of_training(project):
+def test_losses_use_held_out_images_and_noise_of_training(project):
     metrics, logged = evaluated()
     model, seed = load_model("models/tiny.safetensors"), derive_seed(SEED, "train_tiny")
     exact = ExactDenoiser(SHAPE, model.noise_schedule, "x0")
@@ -91,7 +91,7 @@ def test_losses_are_of_held_out_images_with_the_noise_of_training(project):
 
 
 @pytest.mark.usefixtures("project")
-def test_quality_is_of_the_samples_in_the_file_and_of_those_of_the_exact_denoiser():
+def test_quality_covers_saved_samples_and_exact_denoiser():
     metrics, _ = evaluated()
     seed = derive_seed(SEED, "evaluate_tiny")
     samples = torch.randn(50, *SHAPE, generator=generator(2, "samples")).clamp(-1, 1)
@@ -110,7 +110,7 @@ def test_quality_is_of_the_samples_in_the_file_and_of_those_of_the_exact_denoise
     assert not above["exact_corners_uniform"]
 
 
-def test_bounds_are_of_the_first_held_out_images(project):
+def test_bounds_use_the_first_held_out_images(project):
     metrics, _ = evaluated()
     model, seed = load_model("models/tiny.safetensors"), derive_seed(SEED, "evaluate_tiny")
     denoisers = {"tiny": model, "exact": ExactDenoiser(SHAPE, model.noise_schedule, "x0")}
@@ -125,7 +125,7 @@ def test_bounds_are_of_the_first_held_out_images(project):
             assert (rows[name, variance]["schedule"], rows[name, variance]["max_steps"]) == ("cosine", str(T))
 
 
-def test_the_study_needs_no_trained_model(project, tmp_path):
+def test_study_outputs_without_a_trained_model(project, tmp_path):
     (tmp_path / "models/tiny.safetensors").unlink()
     (tmp_path / "data/gradients/train.safetensors").unlink()
     params = StudySamplers(

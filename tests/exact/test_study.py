@@ -1,4 +1,4 @@
-"""The study of samplers: what is studied, in which order, and with which options and noise."""
+"""The study of samplers: its combinations, their order, options and noise."""
 
 from collections import Counter
 
@@ -26,23 +26,23 @@ def study(**changes):
     return StudySamplers(**(values | changes))
 
 
-def test_null_studies_every_sampler_on_every_schedule():
+def test_null_selects_every_sampler_and_schedule():
     params = study()
     assert params.chains == [(schedule, T) for schedule in SCHEDULES for T in (21, 30)]
     assert params.cells == [(schedule, name, T) for schedule in SCHEDULES for name in SAMPLERS for T in (21, 30)]
     assert set(params.chosen_modules()) == {SAMPLERS.module(name) for name in SAMPLERS}
 
 
-def test_what_is_named_is_studied_in_that_order():
+def test_cells_keep_the_given_order():
     params = study(schedules=["linear"], samplers=[LONGEST, "ancestral"], max_steps=[9, 3])
     assert params.cells == [("linear", name, T) for name in (LONGEST, "ancestral") for T in (9, 3)]
     assert set(params.chosen_modules()) == {SAMPLERS.module(name) for name in (LONGEST, "ancestral")}
 
 
-def test_a_sampler_that_needs_more_steps_is_left_out():
+def test_samplers_that_need_more_steps_are_skipped():
     params = study(schedules=["linear"], max_steps=[2, 9])
     too_long = {name for name in SAMPLERS if SAMPLERS[name].min_steps > 2}
-    assert LONGEST in too_long  # else the test is about nothing
+    assert LONGEST in too_long  # else the test is vacuous
     assert Counter(name for _, name, _ in params.cells) == {name: 1 + (name not in too_long) for name in SAMPLERS}
     assert all(SAMPLERS[name].min_steps <= T for _, name, T in params.cells)
 
@@ -58,12 +58,12 @@ def test_a_sampler_that_needs_more_steps_is_left_out():
         ({"ancestral": {"variance": "learned"}}, "ancestral.variance is learned; an exact denoiser does not predict"),
     ],
 )
-def test_what_cannot_be_studied_is_refused(changes, reason):
+def test_study_rejects_invalid_params(changes, reason):
     with pytest.raises(ValidationError, match=reason):
         study(**changes)
 
 
-def test_each_row_is_the_quality_of_the_samples_of_its_cell():
+def test_each_row_is_quality_of_samples_of_its_cell():
     params = study(
         schedules=["cosine", "linear"],
         samplers=["ancestral", "ddim"],
@@ -83,7 +83,7 @@ def test_each_row_is_the_quality_of_the_samples_of_its_cell():
         assert {name: row[name] for name in vars(measure(x))} == vars(measure(x))
 
 
-def test_options_decide():
+def test_sampler_options_change_the_samples():
     samples = {}
     for variance in ("fixed_small", "fixed_large"):
         params = study(schedules=["cosine"], samplers=["ancestral"], max_steps=[8], ancestral={"variance": variance})
@@ -91,14 +91,14 @@ def test_options_decide():
     assert samples["fixed_small"] != samples["fixed_large"]
 
 
-def test_finished_cells_are_not_drawn_again(monkeypatch):
+def test_finished_cells_are_not_redrawn(monkeypatch):
     params, pieces = study(schedules=["cosine"], samplers=["ddim"], max_steps=[4, 5]), Pieces(None)
     first = [*sampler_error(SHAPE, params, 7, Compute(), pieces)]
     monkeypatch.setattr("ddpm.exact.study.draw", lambda *_: pytest.fail("drawn again"))
     assert [*sampler_error(SHAPE, params, 7, Compute(), pieces)] == first
 
 
-def test_every_model_starts_from_the_same_noise():
+def test_draw_depends_on_seed_and_sample_index():
     models = [exact_denoiser(SHAPE, schedule, 6, Compute()) for schedule in ("cosine", "linear_zero_snr")]
     assert [
         torch.equal(m.noise_schedule.betas, SCHEDULES[n](6))

@@ -26,7 +26,7 @@ def stages() -> dict[str, Stage]:
 
 @pytest.fixture
 def outputs(made_up, monkeypatch) -> Path:
-    """Made-up outputs in the working folder, which tests must leave as they are."""
+    """Made-up outputs in the working folder, which tests must not change."""
     monkeypatch.chdir(made_up)
     return made_up
 

@@ -17,7 +17,7 @@ def signed(pixels: Tensor) -> Tensor:
 
 
 def shown(figure: Figure) -> list[list[Tensor]]:
-    """The images of a figure as rows of (c, h, w) tensors, by where their extents put them on the axes."""
+    """The images of a figure as rows of (c, h, w) tensors, ordered by their extents."""
     placed: dict[float, dict[float, Tensor]] = {}
     for image in figure.axes[0].images:
         left, _, _, top = image.get_extent()
@@ -42,7 +42,7 @@ def assert_shows(figure: Figure, rows: list[list[Tensor]]) -> None:
 
 
 def legend(figure: Figure) -> list[str]:
-    """The words of all legends of a figure."""
+    """The texts of all legends of a figure."""
     legends = [*figure.legends, *(found for axes in figure.axes if (found := axes.get_legend()))]
     return [text.get_text() for found in legends for text in found.get_texts()]
 
@@ -53,17 +53,17 @@ def note(figure: Figure) -> str:
 
 
 def columns(figure: Figure) -> list[str]:
-    """The headings over a table of images."""
+    """Column headings of an image table."""
     return [text.get_text() for text in figure.axes[0].get_xticklabels()]
 
 
 def rows(figure: Figure) -> list[str]:
-    """The headings beside a table of images."""
+    """Row headings of an image table."""
     return [text.get_text() for text in figure.axes[0].get_yticklabels()]
 
 
 def assert_legible(figure: Figure) -> None:
-    """No words collide or leave the figure."""
+    """No texts overlap or leave the figure."""
     figure.draw_without_rendering()
     found = _texts(figure)
     boxes = [text.get_window_extent() for text in found]
@@ -76,7 +76,7 @@ def assert_legible(figure: Figure) -> None:
 
 
 def _texts(figure: Figure) -> list[Text]:
-    """All words that can be seen."""
+    """All visible texts."""
     found: list[Text] = [*figure.texts]
     for axes in figure.axes:
         (low, high), (bottom, top) = sorted(axes.get_xlim()), sorted(axes.get_ylim())

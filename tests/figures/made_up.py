@@ -1,4 +1,4 @@
-"""Made-up outputs of all stages that figures and page read. No two images, and no two numbers, are the same."""
+"""Made-up outputs of all stages that figures and page read. All images and all numbers are distinct."""
 
 import json
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ PARAMS = {
 
 
 def stage_run(name: str) -> StageRun:
-    """A stage at work, untracked."""
+    """An untracked stage run."""
     return StageRun(name, SECTIONS.get(name), SEED, Compute(), Run())
 
 

@@ -28,18 +28,18 @@ def a_curve() -> Figure:
 
 
 @pytest.mark.parametrize("n", [0, 1, 4, 6, 7, 12, 30])
-def test_colours_never_run_out_and_differ(n: int) -> None:
+def test_colors_are_distinct_for_any_number_of_series(n: int) -> None:
     found = colors(n)
     assert len(found) == n
-    assert found == colors(100)[:n]  # one more series leaves the others' colours alone
+    assert found == colors(100)[:n]  # more series do not change the first colours
     assert found[: len(SERIES)] == list(SERIES[:n])
-    # In one channel at least, two colours are a tenth of its range apart: enough to tell lines of them apart.
+    # Any two colours differ by a tenth of the range in some channel: enough to tell their lines apart.
     apart = [max(abs(a - b) for a, b in zip(*map(to_rgb, pair), strict=True)) for pair in combinations(found, 2)]
     assert min(apart, default=1) > 0.1
 
 
-def test_the_file_says_where_its_images_are(tmp_path: Path) -> None:
-    """Where the pixels of each stand, as many times as large."""
+def test_saved_file_records_image_boxes(tmp_path: Path) -> None:
+    """Each box contains its image, enlarged."""
     images = random_images(5, 3, 6, 4)
     save(image_table(images, 3, title="t", note="n", xlabel="x", ylabel="y"), tmp_path / "f.png")
     with Image.open(tmp_path / "f.png") as file:
@@ -55,7 +55,7 @@ def test_the_file_says_where_its_images_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("n_series", [2, 8, 9, 15])
-def test_a_legend_of_any_size_stands_between_note_and_panels(n_series: int) -> None:
+def test_legend_fits_between_note_and_panels(n_series: int) -> None:
     figure, panels = curve_panels("t", "a note " * 40, "x", "y", ["one", "two"], n_series=n_series)
     for i, color in enumerate(colors(n_series)):
         panels[1].plot([1, 2], [i, i], label=f"series {i}", color=color)
@@ -69,20 +69,20 @@ def test_a_legend_of_any_size_stands_between_note_and_panels(n_series: int) -> N
 
 
 @pytest.mark.parametrize(("count", "n"), [(2, 2), (7, 7), (101, 20), (1001, 21), (5, 4)])
-def test_evenly_spaced_picks_both_ends_and_what_is_nearest_to_even(count: int, n: int) -> None:
+def test_evenly_spaced_includes_ends_and_rounds_to_nearest(count: int, n: int) -> None:
     picked = evenly_spaced(count, n).tolist()
     assert len(picked) == n
     assert (picked[0], picked[-1]) == (0, count - 1)
     assert all(abs(index - i * (count - 1) / (n - 1)) <= 0.5 for i, index in enumerate(picked))
 
 
-def test_evenly_spaced_picks_all_where_there_are_too_few() -> None:
+def test_evenly_spaced_returns_all_indices_if_too_few() -> None:
     assert evenly_spaced(3, 9).tolist() == [0, 1, 2]
     assert evenly_spaced(1, 9).tolist() == [0]
 
 
-def test_a_pixel_is_a_square_of_a_whole_number_of_dots(tmp_path: Path) -> None:
-    """Read back from the written file: the image, enlarged by repetition, is found at its place."""
+def test_image_pixels_are_scaled_by_an_integer(tmp_path: Path) -> None:
+    """The saved file contains each image at its place, enlarged by repetition."""
     pixels = (random_images(2, 3, 5, 7) * 255).round() / 255
     figure = image_table(pixels, 2, title="t", note="n", xlabel="x", ylabel="y")
     save(figure, tmp_path / "table.png")
@@ -100,7 +100,7 @@ def test_a_pixel_is_a_square_of_a_whole_number_of_dots(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 3])
-def test_a_long_label_of_few_rows_stays_within_the_figure_and_beside_their_headings(n_rows: int) -> None:
+def test_long_ylabel_stays_in_figure_and_left_of_row_headings(n_rows: int) -> None:
     rows = ["sample", "nearest\nby pixels", "nearest\nby features"][:n_rows]
     images = random_images(2 * n_rows, 1, 7, 7)
     figure = image_table(images, 2, title="t", note="n", xlabel="x", ylabel="sample and its neighbours", rows=rows)
@@ -114,7 +114,7 @@ def test_a_long_label_of_few_rows_stays_within_the_figure_and_beside_their_headi
 
 
 @pytest.mark.parametrize(("n", "length"), [(2, 44), (10, 10), (26, 1), (12, 14), (100, 14), (1, 30)])
-def test_names_on_an_axis_neither_overlap_nor_are_cut_off(n: int, length: int) -> None:
+def test_axis_names_do_not_overlap_and_are_not_cut_off(n: int, length: int) -> None:
     figure, axes = curve_axes(
         "t", "n", "class", "y", names=["aquarium_fish, with WATER or without a glass"[:length]] * n
     )
@@ -130,7 +130,7 @@ def test_names_on_an_axis_neither_overlap_nor_are_cut_off(n: int, length: int) -
     assert all(box.y0 >= label.y1 for box in boxes)
 
 
-def test_the_same_figure_gives_the_same_bytes_whatever_the_users_matplotlibrc(tmp_path: Path) -> None:
+def test_saved_bytes_do_not_depend_on_matplotlibrc(tmp_path: Path) -> None:
     for make in (a_table, a_curve):
         save(make(), tmp_path / "one.png", "A caption: λ.", "What is seen")
         with rc_context(
@@ -141,13 +141,13 @@ def test_the_same_figure_gives_the_same_bytes_whatever_the_users_matplotlibrc(tm
         assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_file_holds_its_caption_and_its_alternative_text(tmp_path: Path) -> None:
+def test_saved_file_contains_caption_and_alt_text(tmp_path: Path) -> None:
     save(a_curve(), tmp_path / "figure.png", "A caption: λ.", "What is seen")
     with Image.open(tmp_path / "figure.png") as image:
         assert (image.info["Caption"], image.info["Alt"]) == ("A caption: λ.", "What is seen")
 
 
-def test_drawing_leaves_matplotlibs_settings_alone(tmp_path: Path) -> None:
+def test_drawing_does_not_change_rcparams(tmp_path: Path) -> None:
     before = dict(rcParams)
     save(a_table(), tmp_path / "figure.png")
     assert dict(rcParams) == before

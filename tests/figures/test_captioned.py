@@ -24,7 +24,7 @@ def flat(*greys):
     return torch.tensor(greys)[:, None, None, None].expand(-1, 1, 8, 8)
 
 
-def test_each_value_has_a_row_of_the_images_that_show_it(tmp_path):
+def test_attribute_table_has_a_row_of_images_per_value(tmp_path):
     values = torch.zeros(3, 6, dtype=torch.int64)
     values[0, 0], values[1, 0], values[2, 0] = 2, 1, 2  # light, dark, light
     found = means(attribute_table(flat(0.8, 0.4, 0.6), values, 2), tmp_path / "a.png")
@@ -33,7 +33,7 @@ def test_each_value_has_a_row_of_the_images_that_show_it(tmp_path):
     assert all(abs(a - b) < 0.01 for a, b in zip(found, expected, strict=True))
 
 
-def test_captions_are_rows_and_scales_groups_of_columns(tmp_path):
+def test_caption_grid_has_captions_as_rows_and_scales_as_columns(tmp_path):
     samples = (torch.arange(12) / 12).reshape(2, 3, 2, 1, 1, 1).expand(2, 3, 2, 1, 8, 8)
     found = means(caption_grid(samples, ["a dress", "a bag"], [1.0, 2.0, 4.0]), tmp_path / "a.png")
     assert all(abs(a - b / 12) < 0.01 for a, b in zip(found, range(12), strict=True))

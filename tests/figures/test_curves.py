@@ -13,7 +13,7 @@ from ddpm.figures.names import run_label
 LABEL = run_label("Unet", 1234, 42)
 
 
-def test_loss_curves_are_the_numbers_given_on_a_log_scale() -> None:
+def test_loss_curves_plot_given_losses_on_log_scale() -> None:
     train, evaluation = [(50, 0.9), (100, 0.3), (150, 0.25)], [(100, 0.4), (150, 0.2)]
     figure = curves.loss_curves(train, evaluation, "eps", LABEL)
     axes = figure.axes[0]
@@ -24,7 +24,7 @@ def test_loss_curves_are_the_numbers_given_on_a_log_scale() -> None:
     assert [y for _, y in points(axes.lines[2])] == [0.05, 0.05]
 
 
-def test_losses_by_timestep_are_the_numbers_given_on_a_log_scale() -> None:
+def test_loss_by_timestep_plots_given_losses_on_log_scale() -> None:
     losses, optimal = [(1, 0.8), (2, 0.4)], [(1, 0.7), (2, 0.1)]
     figure = curves.loss_by_timestep(losses, "eps", LABEL, optimal)
     axes = figure.axes[0]
@@ -34,7 +34,7 @@ def test_losses_by_timestep_are_the_numbers_given_on_a_log_scale() -> None:
     assert len(curves.loss_by_timestep(losses, "x0", LABEL).axes[0].lines) == 1
 
 
-def test_each_quartile_has_its_curve_and_empty_cells_are_left_out() -> None:
+def test_loss_by_quartile_skips_empty_cells() -> None:
     rows = [
         {"step": "2", "train_loss_q1": "0.1", "train_loss_q2": "", "train_loss_q3": "0.3", "train_loss_q4": "0.4"},
         {"step": "4", "train_loss_q1": "0.01", "train_loss_q2": "", "train_loss_q3": "", "train_loss_q4": "0.04"},
@@ -51,7 +51,7 @@ def test_each_quartile_has_its_curve_and_empty_cells_are_left_out() -> None:
 
 @pytest.mark.parametrize("weighting", [*get_args(Weighting), "consistency"])
 @pytest.mark.parametrize("prediction", get_args(Prediction))
-def test_every_prediction_and_weighting_has_its_words(prediction: Prediction, weighting: str) -> None:
+def test_notes_are_legible_for_each_prediction_and_weighting(prediction: Prediction, weighting: str) -> None:
     curve = [(50, 0.9), (1234, 0.04)]
     by_step = curves.loss_curves(curve, curve, prediction, LABEL, 0.01, weighting)
     by_timestep = curves.loss_by_timestep(curve, prediction, LABEL, curve)

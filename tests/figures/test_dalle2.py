@@ -21,7 +21,7 @@ def means(figure, path):
 
 
 def flat(*shape):
-    """Images of as many greys as there are, in order."""
+    """Images of different greys, in order."""
     n = torch.tensor(shape).prod().item()
     return (torch.arange(n) / n).reshape(*shape, 1, 1, 1).expand(*shape, 1, 8, 8)
 
@@ -78,7 +78,7 @@ def labels(axes):
         ("edits", [0, 1 / 3, 0, 2 / 6, 1 / 6, 3 / 6], ["dark to light, original", "0", "0.5"], []),
     ],
 )
-def test_every_image_stands_in_its_place(name, expected, rows, columns, inputs, tmp_path):
+def test_figures_place_every_image_and_heading(name, expected, rows, columns, inputs, tmp_path):
     figure = TOPIC.figures[name].draw(inputs)
     found = means(figure, tmp_path / "a.png")
     assert all(abs(a - b) < 0.01 for a, b in zip(found, expected, strict=True))
@@ -86,13 +86,13 @@ def test_every_image_stands_in_its_place(name, expected, rows, columns, inputs, 
     assert (labels(axes.get_yticklabels()), labels(axes.get_xticklabels())) == (rows, columns)
 
 
-def test_the_curves_of_guidance_say_what_the_decoder_was_given(inputs):
+def test_guidance_figure_labels_curves_by_decoder_input(inputs):
     [axes] = TOPIC.figures["guidance"].draw(inputs).axes
     assert labels(axes.get_legend().get_texts()) == ["prior's embedding", "caption only"]
     assert axes.lines[0].get_xydata().tolist() == [[0.25, 0.75], [0.5, 0.5]]
 
 
 @pytest.mark.parametrize("name", ["prior_loss", "decoder_loss"])
-def test_losses_are_those_of_the_network(name, inputs):
+def test_loss_figures_have_curves(name, inputs):
     [axes] = TOPIC.figures[name].draw(inputs).axes
     assert axes.lines

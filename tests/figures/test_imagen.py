@@ -26,7 +26,7 @@ def flat(size, *greys):
 
 @pytest.fixture
 def inputs():
-    """Two ways of clipping, three scales, two captions of two samples: 24 greys in this order."""
+    """Two clippings, three scales, two captions, two samples each: 24 greys in this order."""
     guided = (torch.arange(24) / 24).reshape(2, 3, 2, 2, 1, 1, 1).expand(2, 3, 2, 2, 1, 8, 8)
     low, noised, samples = flat(4, 0.1, 0.2), flat(4, 0.3, 0.4), flat(8, 0.5, 0.6)
     texts, params = ["a dress", "a bag"], Render(n_columns=2, n_captions=1)
@@ -49,12 +49,12 @@ def labels(axes):
         ("cascade", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], ["4x4", "level 0.25", "8x8"]),
     ],
 )
-def test_every_image_stands_in_its_place(name, expected, rows, inputs, tmp_path):
+def test_figures_place_every_image_and_row_heading(name, expected, rows, inputs, tmp_path):
     figure = TOPIC.figures[name].draw(inputs)
     found = means(figure, tmp_path / "a.png")
     assert all(abs(a - b) < 0.01 for a, b in zip(found, expected, strict=True))
     assert labels(figure.axes[0].get_yticklabels()) == rows
 
 
-def test_the_caption_names_the_clipping(inputs):
+def test_caption_states_the_clipping(inputs):
     assert TOPIC.figures["by_caption"].caption.format(inputs=inputs).endswith("clipping: dynamic.")

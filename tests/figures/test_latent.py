@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("outputs")
 
 
 @pytest.mark.parametrize(("n", "n_columns", "n_rows"), [(7, 3, 2), (2, 3, 1)])
-def test_each_image_stands_above_its_reconstruction(n, n_columns, n_rows):
+def test_reconstructions_are_below_their_originals(n, n_columns, n_rows):
     network = TOPICS["unet"].load(stage_run("render_unet"))
     own = network.params.model_copy(update={"grid_columns": n_columns, "grid_rows": 5})
     images, again = random_images(n, 1, 8, 8), random_images(n, 1, 8, 8, seed=1)

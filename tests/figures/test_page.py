@@ -27,12 +27,12 @@ from ddpm.run.files import write_json
 
 HOSTILE = """</script><script>alert(1)</script><img src=x onerror='alert("2")'>{{ 7 * 7 }}"""
 FIGURES = [figure for topic in topics_in_order().values() for figure in topic.figures.values()]
-FIGURES.sort(key=lambda figure: figure.name != "unet_samples")  # with which the page opens
+FIGURES.sort(key=lambda figure: figure.name != "unet_samples")  # shown first on the page
 STAGE = runpy.run_path(str(REPO / "stages/render_page.py"))["STAGES"]["render_page"]
 
 
 def numbers(value) -> list:
-    """The leaves of nested dicts and lists that are numbers or booleans."""
+    """The numbers and booleans in nested dicts and lists."""
     if isinstance(value, dict):
         return [leaf for inner in value.values() for leaf in numbers(inner)]
     if isinstance(value, list):
@@ -41,7 +41,7 @@ def numbers(value) -> list:
 
 
 def build() -> str:
-    """Do the work of the stage, and return what it wrote."""
+    """Run the stage and return the page."""
     STAGE.main(stage_run("render_page"))
     return Path("reports/index.html").read_text()
 
@@ -52,7 +52,7 @@ def change(path: str, **values: object) -> None:
 
 @pytest.fixture(scope="module")
 def with_figures(made_up, tmp_path_factory) -> Path:
-    """Made-up outputs of all other stages; the figures have their words, but few pixels."""
+    """Made-up outputs of all other stages; figures have captions, but few pixels."""
     folder = tmp_path_factory.mktemp("with_figures")
     shutil.copytree(made_up, folder, dirs_exist_ok=True)
     draw = numpy.random.default_rng(0)
@@ -69,20 +69,20 @@ def with_figures(made_up, tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def folder(with_figures, tmp_path, monkeypatch) -> Path:
-    """The same in the working folder, for a test to change."""
+    """A copy in the working folder, which tests may change."""
     shutil.copytree(with_figures, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_each_door_that_has_a_page_is_linked():
+def test_page_links_to_every_door_with_a_page():
     links = [a["href"] for a, _ in Page(build()).all("a") if a["href"].startswith("..")]
     pages = [door / "reports/index.html" for door in sorted(REPO.glob("doors/*")) if (door / "stages/page.py").exists()]
     assert [(REPO / "reports" / link).resolve() for link in links] == pages
     assert len(links) >= 3
 
 
-def test_the_page_needs_no_network_and_says_what_its_pictures_are():
+def test_page_works_offline_and_has_alt_texts_and_valid_links():
     text = build()
     page = Page(text)
     assert not re.search(r"https?:|@import|url\(", text)
@@ -98,7 +98,7 @@ def test_the_page_needs_no_network_and_says_what_its_pictures_are():
     assert len(page.all("figcaption")) == len(page.all("figure"))
 
 
-def test_every_figure_of_the_table_is_there_pixel_by_pixel_with_its_words():
+def test_page_embeds_every_figure_with_caption_and_alt_text():
     shown = [(a["alt"], decoded(a["src"])) for a, _ in Page(build()).all("img") if a.get("class") != "pixels"]
     captions = [text for _, text in Page(build()).all("figcaption") if "noise steps left" not in text]
     assert len(shown) == len(captions) == len(FIGURES)
@@ -108,8 +108,8 @@ def test_every_figure_of_the_table_is_there_pixel_by_pixel_with_its_words():
             assert numpy.array_equal(numpy.asarray(image.convert("RGB")), pixels)
 
 
-def test_a_figure_for_a_dark_page_keeps_hues_and_the_images_in_it():
-    """Lightness by the standard library's colorsys is that of the colour on the other side of grey."""
+def test_darkened_figure_keeps_hues_and_embedded_images():
+    """Lightness is inverted, as computed with the standard library's colorsys."""
     draw = numpy.random.default_rng(0)
     figure = Image.fromarray(draw.integers(256, size=(6, 8, 3), dtype=numpy.uint8))
     dark, light = (numpy.asarray(each) for each in (darkened(figure, [[2, 1, 5, 4]]), figure))
@@ -125,7 +125,7 @@ def test_a_figure_for_a_dark_page_keeps_hues_and_the_images_in_it():
     assert darkened(white, []).getpixel((0, 0)) == (0x17, 0x1B, 0x22)
 
 
-def test_a_chain_is_shown_at_even_moments():
+def test_trajectory_frames_are_evenly_spaced():
     t = torch.tensor([100, 99, 97, 50, 3, 2, 1, 0])
     images = torch.arange(8, dtype=torch.uint8).reshape(8, 1, 1, 1)
     chain = trajectory(images, images + 100, t)
@@ -135,25 +135,25 @@ def test_a_chain_is_shown_at_even_moments():
     assert trajectory(images, images, torch.arange(70, -1, -10)).num_steps == list(range(70, -1, -10))
 
 
-def test_every_topic_has_its_heading_and_its_link():
+def test_every_topic_has_a_heading_and_a_link():
     page, titles = Page(build()), [topic.title for topic in topics_in_order().values()]
     assert [text for _, text in page.all("h2")][: len(titles)] == titles
     assert [text for _, text in page.all("a")][: len(titles)] == titles
 
 
-def test_a_caption_says_what_samples_are_given():
+def test_sample_captions_state_the_conditioning():
     captions = [text for _, text in Page(build()).all("figcaption")]
     for network, words in (("gradients", "pure noise,"), ("images", "pure noise, given the mean of a cluster")):
         assert any(caption.startswith("Samples") and words in caption and network in caption for caption in captions)
 
 
-def test_every_number_of_the_metrics_is_there_and_no_other():
+def test_page_shows_exactly_the_numbers_of_the_reports():
     shown = [attributes["value"] for attributes, _ in Page(build()).all("data")]
     reports = [table_of(path) for path in Path("reports").glob("*/*.json")]
     assert set(shown) == {str(leaf) for report in reports for leaf in numbers(report)}
 
 
-def test_every_metric_is_in_a_row_with_its_floor_its_direction_and_what_it_sees():
+def test_metric_rows_show_value_floor_direction_and_sensitivity():
     rows, scores = rows_of(section(build(), "quality")), table_of(Path("reports/evaluate_unet/scores.json"))
     for name, better in METRICS.items():
         (row,) = [Page(row) for row in rows if f"<code>{name}</code><br>" in row]
@@ -169,17 +169,17 @@ def test_every_metric_is_in_a_row_with_its_floor_its_direction_and_what_it_sees(
         assert shown == [str(scores[name])]
 
 
-def test_the_page_begins_with_the_headline_and_its_floor():
+def test_quality_section_starts_with_headline_and_floor():
     scores = table_of(Path("reports/evaluate_unet/scores.json"))
     worst = scores["metrics"][scores["headline"]]
     first = [float(a["value"]) for a, _ in Page(section(build(), "quality")).all("data")][:6]
     assert first == [worst[kind][key] for kind in ("samples", "floor") for key in ("value", "low", "high")]
 
 
-def test_the_page_opens_with_samples_the_headline_metrics_with_their_floors_and_two_commands():
+def test_header_shows_samples_headline_metrics_and_commands():
     scores = table_of(Path("reports/evaluate_unet/scores.json"))
     template = scores["metrics"].pop("newcomer")
-    names = ["recall_classifier", "duplicates_pixel", "fid_classifier", "coverage_classifier"]  # the last is none
+    names = ["recall_classifier", "duplicates_pixel", "fid_classifier", "coverage_classifier"]  # last: not shown
     scores["metrics"] |= {name: json.loads(json.dumps(template)) for name in names}
     for i, name in enumerate(scores["metrics"]):
         scores["metrics"][name]["samples"]["value"] = 100.5 + i
@@ -198,13 +198,13 @@ def test_the_page_opens_with_samples_the_headline_metrics_with_their_floors_and_
     assert [line.split("#")[0].strip() for line in page.all("pre")[0][1].splitlines()] == ["make repro", "make ui"]
 
 
-def test_a_control_is_in_a_row_with_who_saw_and_who_missed_it():
+def test_control_rows_list_metrics_that_detect_or_miss_it():
     (row,) = [Page(row) for row in rows_of(section(build(), "quality")) if "<code>grey</code>" in row]
     assert [" ".join(text.split()) for _, text in row.all("td")] == ["auc_one, newcomer", "auc_two"]
     assert [text for _, text in row.all("span")] == ["all grey"]
 
 
-def test_a_number_stands_in_the_row_and_column_that_name_it():
+def test_table_cells_match_their_row_and_column_headings():
     rows = rows_of(build())
     bound = table_of(Path("reports/bound/bound.json"))["variances"]
     for variance, splits in bound.items():
@@ -223,7 +223,7 @@ def test_a_number_stands_in_the_row_and_column_that_name_it():
     assert [a["value"] for a, _ in row.all("data")] == [str(exact[f"{who}_distance"]) for who in ("tiny", "exact")]
 
 
-def test_the_training_of_each_network_is_told_under_its_own_heading():
+def test_training_metrics_are_in_the_section_of_their_network():
     page = build()
     for name in ("tiny", "unet"):
         found = table_of(Path(f"reports/train_{name}/metrics.json"))
@@ -231,7 +231,7 @@ def test_the_training_of_each_network_is_told_under_its_own_heading():
         assert shown == [str(found[key]) for key in ("steps", "train_loss", "eval_loss", "parameters")]
 
 
-def test_params_and_hashes_are_those_of_the_files():
+def test_page_lists_params_and_hashes_of_all_inputs():
     text = build()
     cells = [[text for _, text in Page(row).all("code")] for row in rows_of(text)]
     pairs = [tuple(cell) for cell in cells if len(cell) == 2]
@@ -249,13 +249,13 @@ def test_params_and_hashes_are_those_of_the_files():
     assert sorted(pairs) == sorted(leaves + digests + facts)
 
 
-def test_the_data_set_is_called_by_its_name():
+def test_page_names_the_data_set():
     text = build()
     assert "trained on the images of\n<code>winter_clothes</code>" in text
     assert "fashion" not in text.lower()
 
 
-def test_trajectories_are_those_of_the_samples():
+def test_trajectories_match_sample_files():
     walks = [a["data-chain"] for a, _ in Page(build()).all("figure") if "data-chain" in a]
     for walk, name in zip(walks, ("tiny", "unet"), strict=True):
         chain, kept = json.loads(walk), load_file(f"samples/{name}.safetensors")
@@ -265,7 +265,7 @@ def test_trajectories_are_those_of_the_samples():
             assert torch.equal(frames, kept[what][:, 0].permute(0, 2, 3, 1).squeeze(-1))
 
 
-def test_hostile_words_stay_words():
+def test_html_in_inputs_is_escaped():
     change("plan/params.json", data={**PARAMS["data"], "path": "pictures"})
     before = [tag for tag, _, _ in Page(build()).elements]
     change("plan/params.json", data={**PARAMS["data"], "name": HOSTILE, "path": HOSTILE})
@@ -275,26 +275,26 @@ def test_hostile_words_stay_words():
     assert [text for _, text in page.all("code")].count(HOSTILE) == 6  # name thrice, path twice, extractor
 
 
-def test_the_same_input_gives_the_same_bytes(folder):
+def test_page_is_deterministic_and_contains_no_local_path(folder):
     first = build()
     assert first == build()
     assert str(folder) not in first
 
 
-def test_the_page_depends_on_the_topics_whose_names_it_shows():
+def test_stage_depends_on_all_topics_metrics_and_templates():
     topics, rulers = ({registry.module(name) for name in registry} for registry in (TOPICS, RULERS))
     assert set(STAGE.entries) == topics | rulers
     templates = {dep for dep in STAGE.deps if dep.startswith("src/")}
     assert templates == {str(path.relative_to(REPO)) for path in REPO.glob("src/ddpm/figures/**/*.html")}
 
 
-def test_the_slider_walks_the_chain_in_a_browser(folder):
+def test_slider_steps_through_chain_in_browser(folder):
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("no chromium on PATH")
     build()
     page = folder / "reports/index.html"
-    # A browser makes this event of the arrow keys and of a finger.
+    # Browsers send this event for arrow keys and touch.
     drive = """<script>
     for (const slider of document.querySelectorAll("input")) {
       slider.value = 3;

@@ -1,4 +1,4 @@
-"""Pictures show exactly the pixels given, each where its row and column say."""
+"""Pictures show exactly the given pixels, in the right rows and columns."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from ddpm.figures.pictures import plot_img
 LABEL, ORIGIN = run_label("Unet", 1234, 42), "from pure noise, given a hint"
 
 
-def test_previews_are_cut_into_their_six_cells_at_the_first_last_and_evenly_spaced_moments() -> None:
+def test_previews_are_split_into_cells_at_evenly_spaced_steps() -> None:
     previews = random_images(7, 2, 3, 8, 15)
     figure = pictures.training_previews(previews, torch.arange(10, 80, 10), LABEL, n_moments=3)
     cells = [
@@ -23,7 +23,7 @@ def test_previews_are_cut_into_their_six_cells_at_the_first_last_and_evenly_spac
     assert rows(figure) == ["10: actual", "predicted", "40: actual", "predicted", "70: actual", "predicted"]
 
 
-def test_samples_stand_under_one_row_of_real_images() -> None:
+def test_sample_grid_starts_with_a_row_of_real_images() -> None:
     samples, real = random_images(9, 1, 4, 4), random_images(5, 1, 4, 4, seed=1)
     figure = pictures.sample_grid(samples, real, ORIGIN, LABEL, n_rows=2, n_columns=3)
     assert_shows(figure, [list(real[:3]), list(samples[:3]), list(samples[3:6])])
@@ -32,7 +32,7 @@ def test_samples_stand_under_one_row_of_real_images() -> None:
 
 
 @pytest.mark.parametrize("n_columns", [4, 12])  # no row is longer than the rarest class allows
-def test_samples_of_a_class_stand_beside_a_real_image_of_it(n_columns: int) -> None:
+def test_samples_by_class_are_beside_a_real_image_of_the_class(n_columns: int) -> None:
     samples, real = random_images(7, 1, 4, 4), random_images(2, 1, 4, 4, seed=1)
     labels, classes = torch.tensor([1, 0, 0, 1, 1, 0, 1]), {"shirt": real[0], "shoe": real[1]}
     figure = pictures.samples_by_class(samples, labels, classes, ORIGIN, LABEL, n_columns)
@@ -42,7 +42,7 @@ def test_samples_of_a_class_stand_beside_a_real_image_of_it(n_columns: int) -> N
     assert ORIGIN in note(figure)
 
 
-def test_denoising_has_a_row_a_sample_and_names_the_noise_steps_left() -> None:
+def test_denoising_has_a_row_per_sample_and_a_column_per_step() -> None:
     trajectories, num_steps = random_images(101, 2, 1, 4, 4), torch.arange(1000, -1, -10)
     assert_legible(pictures.denoising(trajectories, num_steps, ORIGIN, LABEL))
     figure = pictures.denoising(trajectories, num_steps, ORIGIN, LABEL, n_columns=5)
@@ -69,7 +69,7 @@ def test_plot_img_shows_one_image_with_its_title(channels: int, monkeypatch: pyt
     assert plt.get_fignums() == open_before
 
 
-def test_plot_img_does_not_fail_without_a_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plot_img_works_without_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
     plt = pytest.importorskip("matplotlib.pyplot")
     plt.switch_backend("Agg")
     monkeypatch.delenv("DISPLAY", raising=False)
@@ -77,6 +77,6 @@ def test_plot_img_does_not_fail_without_a_screen(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 4), (4, 4), (1, 3, 4, 4), (4, 4, 3), (3, 0, 4)])
-def test_plot_img_rejects_what_is_not_one_image(shape: tuple[int, ...]) -> None:
+def test_plot_img_rejects_tensors_that_are_not_one_image(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=rf"1 or 3 channels, not \({', '.join(map(str, shape))}\)"):
         plot_img(torch.zeros(shape))

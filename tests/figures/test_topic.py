@@ -1,4 +1,4 @@
-"""The table of figures: every figure has its words, and a stage of its topic that reads and writes what it declares."""
+"""The table of figures: captions and alt texts, and stages that read and write what they declare."""
 
 from collections import Counter
 from pathlib import Path
@@ -16,12 +16,12 @@ FIGURES = {figure.name: (name, figure) for name, topic in TOPICS.items() for fig
 DEPS = [(name, dep) for name, topic in TOPICS.items() for dep in topic.deps]
 
 
-def test_no_two_figures_have_the_same_name():
+def test_figure_names_are_unique():
     names = Counter(figure for topic in TOPICS.values() for figure in topic.figures)
     assert max(names.values()) == 1
 
 
-def test_each_topic_has_its_place_on_the_page():
+def test_every_topic_has_a_unique_place_on_the_page():
     assert sorted(topics_in_order()) == sorted(TOPICS)
     places = [topic.place for topic in topics_in_order().values()]
     assert places == sorted(set(places))
@@ -29,7 +29,7 @@ def test_each_topic_has_its_place_on_the_page():
 
 @pytest.mark.usefixtures("outputs")
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_says_what_it_shows(name):
+def test_figures_have_caption_alt_text_title_and_axis_labels(name):
     topic, entry = FIGURES[name]
     inputs = TOPICS[topic].load(stage_run(f"render_{topic}"))
     assert entry.caption.format(inputs=inputs).endswith(".")
@@ -43,14 +43,14 @@ def test_a_figure_says_what_it_shows(name):
 
 @pytest.mark.usefixtures("outputs")
 @pytest.mark.parametrize("name", FIGURES)
-def test_no_words_collide_or_leave_the_figure(name):
+def test_texts_do_not_overlap_or_leave_the_figure(name):
     topic, entry = FIGURES[name]
     assert_legible(entry.draw(TOPICS[topic].load(stage_run(f"render_{topic}"))))
 
 
 @pytest.mark.usefixtures("copied")
 @pytest.mark.parametrize("name", TOPICS)
-def test_a_stage_writes_its_figures_with_their_words(stages, name):
+def test_stage_writes_its_figures_with_caption_and_alt_text(stages, name):
     stage, figures = stages[f"render_{name}"], TOPICS[name].figures.values()
     stage.main(stage_run(f"render_{name}"))
     assert stage.plots == [f"reports/figures/{figure.name}.png" for figure in figures]
@@ -64,7 +64,7 @@ def test_a_stage_writes_its_figures_with_their_words(stages, name):
 
 @pytest.mark.usefixtures("copied")
 @pytest.mark.parametrize("name", ["data", "tiny"])  # the topics that draw random numbers
-def test_a_stage_writes_the_same_bytes_each_time(stages, name):
+def test_stage_is_deterministic(stages, name):
     written = []
     for _ in range(2):
         stages[f"render_{name}"].main(stage_run(f"render_{name}"))
@@ -74,7 +74,7 @@ def test_a_stage_writes_the_same_bytes_each_time(stages, name):
 
 @pytest.mark.usefixtures("copied")
 @pytest.mark.parametrize("name", TOPICS)
-def test_a_stage_needs_no_file_that_it_does_not_declare(stages, name):
+def test_topic_loads_from_declared_files_only(stages, name):
     declared = {Path(dep) for dep in stages[f"render_{name}"].deps}
     for path in [path for path in Path().rglob("*") if path.is_file()]:
         if path not in declared:
@@ -84,14 +84,14 @@ def test_a_stage_needs_no_file_that_it_does_not_declare(stages, name):
 
 @pytest.mark.usefixtures("copied")
 @pytest.mark.parametrize(("name", "dep"), DEPS)
-def test_a_stage_declares_no_file_that_it_does_not_need(name, dep):
+def test_topic_needs_every_declared_file(name, dep):
     Path(dep).unlink()
     with pytest.raises(Exception, match=r"No such file|no such file"):
         TOPICS[name].load(stage_run(f"render_{name}"))
 
 
 @pytest.mark.parametrize("name", TOPICS)
-def test_the_code_of_a_topic_decides_its_own_stage_alone(monkeypatch, stages, name):
+def test_stage_depends_on_code_of_its_own_topic_only(monkeypatch, stages, name):
     monkeypatch.chdir(REPO)
     stage = stages[f"render_{name}"]
     deciding = code_digests(Path("stages/render.py"), stage.entries)

@@ -1,4 +1,4 @@
-"""The autoencoder: shapes at every factor and odd size, what is padded, its file, and latents of variance 1."""
+"""The autoencoder: shapes for all factors and odd sizes, padding, its file, and latents of variance 1."""
 
 import json
 
@@ -36,14 +36,14 @@ def pictures(n=3, shape=(1, 28, 28)):
     return torch.randint(256, (n, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
 
 
-def test_every_bottleneck_is_tried():
+def test_every_bottleneck_is_covered():
     assert KINDS.keys() == set(BOTTLENECKS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("factor", [2, 4, 8])
 @pytest.mark.parametrize("img_shape", [(1, 28, 28), (3, 27, 25), (1, 8, 33)])
-def test_latents_have_a_share_of_the_size_and_images_come_back_as_large_as_they_were(kind, factor, img_shape):
+def test_latents_are_downscaled_and_decode_to_the_image_shape(kind, factor, img_shape):
     model, images = autoencoder(factor, img_shape, kind), pictures(2, img_shape)
     latents = encode_images(model, images, seed=0)
     size = [-(-side // factor) for side in img_shape[1:]]
@@ -54,7 +54,7 @@ def test_latents_have_a_share_of_the_size_and_images_come_back_as_large_as_they_
     assert penalty.shape == (2,)
 
 
-def test_with_factor_1_images_are_their_own_latents():
+def test_factor_1_is_the_identity():
     model, images = autoencoder(1, kind="none", channels=1), pictures()
     latents = encode_images(model, images, seed=0)
     assert torch.equal(latents, to_x0_range(images))
@@ -65,8 +65,8 @@ def test_with_factor_1_images_are_their_own_latents():
     assert torch.equal(reconstructed(model, images, seed=0), images)
 
 
-def test_what_is_missing_to_a_size_is_black_and_cropped_again():
-    """A model of 27 x 25 images makes of them what one of 28 x 28 makes of the same images with a black border."""
+def test_odd_sizes_are_padded_with_black_and_cropped():
+    """A model of 27 x 25 images matches one of 28 x 28 on the same images with a black border."""
     odd, even = autoencoder(4, (1, 27, 25)), autoencoder(4)
     even.load_state_dict(odd.state_dict())
     images = pictures(2, (1, 27, 25))
@@ -78,7 +78,7 @@ def test_what_is_missing_to_a_size_is_black_and_cropped_again():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_latents_of_the_training_images_have_variance_1_and_decode_to_the_same(kind):
+def test_set_scale_gives_unit_variance_and_keeps_reconstructions(kind):
     model, train = autoencoder(kind=kind), ImageDataset(pictures(64))
     before = reconstructed(model, train.images, seed=0).int()
     set_scale(model, train, seed=0)
@@ -86,20 +86,20 @@ def test_latents_of_the_training_images_have_variance_1_and_decode_to_the_same(k
     assert latents.std(correction=0).item() == pytest.approx(1, rel=1e-5)
     assert model.scale.item() != pytest.approx(1, rel=1e-3)
     after = reconstructed(model, train.images, seed=0).int()
-    assert (after - before).abs().max() <= 1  # a level: latents / scale are rounded
-    set_scale(model, train, seed=0)  # again: the scale before it does not count
+    assert (after - before).abs().max() <= 1  # one level: rounding of the scale
+    set_scale(model, train, seed=0)  # again: the old scale does not count
     assert encode_images(model, train.images, 0).std(correction=0).item() == pytest.approx(1, rel=1e-5)
 
 
-def test_noise_of_the_latents_comes_from_the_seed():
+def test_encode_noise_depends_on_the_seed():
     model, images = autoencoder(), pictures()
     first, same, other = (encode_images(model, images, seed) for seed in (0, 0, 1))
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
 
 
-def test_training_and_encoding_agree_on_the_reconstruction():
-    """Without noise in the latents: with a code for a vector."""
+def test_forward_matches_encode_and_decode():
+    """Without noise in the latents, as with vq."""
     model, images = autoencoder(kind="vq").eval(), pictures()
     made, _ = model(to_x0_range(images), torch.Generator())
     again = decode_latents(model, encode_images(model, images, seed=0))
@@ -107,7 +107,7 @@ def test_training_and_encoding_agree_on_the_reconstruction():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_gives_the_same_autoencoder(kind, tmp_path):
+def test_save_load_round_trip(kind, tmp_path):
     model, images = autoencoder(kind=kind), pictures()
     set_scale(model, ImageDataset(images), seed=0)
     save_autoencoder(tmp_path / "a.safetensors", model)
@@ -118,7 +118,7 @@ def test_a_file_gives_the_same_autoencoder(kind, tmp_path):
         assert json.loads(file.metadata()["config"])["factor"] == 4
 
 
-def test_a_file_that_is_none_is_refused(tmp_path):
+def test_load_rejects_files_that_are_not_autoencoders(tmp_path):
     path = tmp_path / "a.safetensors"
     save_tensors(path, weight=torch.zeros(3))
     with pytest.raises(UserError, match=r"a\.safetensors: not an autoencoder of this version"):
@@ -137,13 +137,13 @@ def test_a_file_that_is_none_is_refused(tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_built_is_refused_by_name(changes, message):
+def test_config_rejects_invalid_values(changes, message):
     values = {"img_shape": (1, 28, 28), "factor": 4, "latent_channels": 3, "channels": 8, "groups": 2}
     with pytest.raises(ValueError, match=message):
         AutoencoderConfig(**values | {"bottleneck": {"name": "kl", "weight": 0.0}} | changes)
 
 
-def test_reconstructions_are_8_bit_images():
+def test_reconstructions_are_uint8():
     made = reconstructed(autoencoder(), pictures(), seed=0)
     assert made.dtype == torch.uint8
     assert torch.equal(to_uint8(made / 255), made)

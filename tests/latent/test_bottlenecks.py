@@ -1,4 +1,4 @@
-"""Bottlenecks against torch's distributions, gradients by hand, and a search through the codebook."""
+"""Bottlenecks against torch's distributions, manual gradients, and a search of the codebook."""
 
 import pytest
 import torch
@@ -16,22 +16,22 @@ def randn(*shape, seed=1):
     return torch.randn(*shape, generator=stream(seed))
 
 
-def test_the_kl_term_is_that_of_torchs_distributions():
+def test_kl_matches_torch_distributions():
     mean, log_variance = randn(3, 2, 4, 5), randn(3, 2, 4, 5, seed=2)
     q = Normal(mean, (log_variance / 2).exp())
     expected = kl_divergence(q, Normal(torch.zeros(()), torch.ones(()))).mean(dim=(1, 2, 3))
     torch.testing.assert_close(kl(mean, log_variance), expected)
 
 
-def test_latents_follow_the_encoders_mean_and_variance():
-    """20,000 draws of N(2, 0.25): the mean is off by 0.0035 in a standard deviation, so 5 of these are allowed."""
+def test_drawn_latents_have_encoder_mean_and_variance():
+    """20,000 draws of N(2, 0.25): the standard error of the mean is 0.0035; 5 of these are allowed."""
     mean, log_variance = torch.full((20_000,), 2.0), torch.full((20_000,), 0.25).log()
     z = drawn(mean, log_variance, stream())
     assert abs(z.mean().item() - 2) < 5 * 0.5 / 20_000**0.5
     assert abs(z.std().item() - 0.5) < 5 * 0.5 / 40_000**0.5
 
 
-def test_gradients_reach_mean_and_variance():
+def test_reparameterised_gradients_match_closed_form():
     """z = mean + exp(log_variance / 2) noise: dz/dmean = 1, dz/dlog_variance = (z - mean) / 2."""
     mean = randn(6).requires_grad_()
     log_variance = randn(6, seed=2).requires_grad_()
@@ -41,14 +41,14 @@ def test_gradients_reach_mean_and_variance():
     torch.testing.assert_close(log_variance.grad, (z - mean).detach() / 2)
 
 
-def test_moments_are_the_halves_of_the_channels_and_variances_stay_finite():
+def test_moments_split_channels_and_clamp_log_variance():
     encoded = torch.cat((torch.full((1, 2, 1, 1), 3.0), torch.tensor([-1e9, 1e9]).reshape(1, 2, 1, 1)), dim=1)
     mean, log_variance = moments(encoded)
     assert mean.flatten().tolist() == [3, 3]
     assert log_variance.flatten().tolist() == [LOWEST, HIGHEST]
 
 
-def test_the_penalty_of_kl_is_weighted():
+def test_kl_penalty_is_weighted():
     bottleneck, encoded = BOTTLENECKS["kl"](2, weight=0.5), randn(3, 4, 2, 2)
     _, penalty = bottleneck(encoded, stream())
     torch.testing.assert_close(penalty, kl(*moments(encoded)) / 2)
@@ -61,7 +61,7 @@ def vq():
     return bottleneck
 
 
-def test_the_nearest_code_is_that_of_a_search(vq):
+def test_nearest_code_matches_exhaustive_search(vq):
     z = randn(2, 3, 4, 5)
     distances = torch.cdist(z.permute(0, 2, 3, 1).reshape(-1, 3).double(), vq.codes.weight.double())
     assert torch.equal(vq.nearest(z).flatten(), distances.argmin(1))
@@ -71,8 +71,8 @@ def test_the_nearest_code_is_that_of_a_search(vq):
         torch.testing.assert_close((vector - code).norm(), nearest)
 
 
-def test_gradients_pass_the_codebook_straight_through(vq):
-    """By hand: z_q = z + sg(e - z), so what comes from the decoder is dL/dz = dL/dz_q, and nothing for the codes."""
+def test_vq_uses_straight_through_gradients(vq):
+    """By hand: z_q = z + sg(e - z), so dL/dz = dL/dz_q comes from the decoder, and nothing for the codes."""
     z = randn(2, 3, 2, 2).requires_grad_()
     quantised, _ = vq(z, stream())
     assert torch.allclose(quantised, vq.decodable(z))
@@ -82,8 +82,8 @@ def test_gradients_pass_the_codebook_straight_through(vq):
     assert vq.codes.weight.grad is None
 
 
-def test_the_penalty_of_vq_moves_codes_and_encoder_towards_each_other(vq):
-    """By hand, with n numbers an image: d/de = 2 (e - z) / n for each vector of the code, d/dz = beta 2 (z - e) / n."""
+def test_vq_penalty_gradients_match_closed_form(vq):
+    """By hand, with n values per image: d/de = 2 (e - z) / n for each vector of the code, d/dz = beta 2 (z - e) / n."""
     z = randn(1, 3, 2, 2).requires_grad_()
     _, penalty = vq(z, stream())
     penalty.sum().backward()
@@ -97,14 +97,14 @@ def test_the_penalty_of_vq_moves_codes_and_encoder_towards_each_other(vq):
     torch.testing.assert_close(vq.codes.weight.grad, expected)
 
 
-def test_a_diffusion_model_learns_latents_before_quantisation_and_the_decoder_sees_codes(vq):
+def test_vq_latents_are_unquantised_and_decodable_is_idempotent(vq):
     z = randn(2, 3, 2, 2)
     assert torch.equal(vq.latents(z, stream()), z)
     assert not torch.equal(vq.decodable(z), z)
     assert torch.equal(vq.decodable(vq.decodable(z)), vq.decodable(z))
 
 
-def test_without_a_bottleneck_latents_pass_as_they_are():
+def test_none_is_the_identity_without_penalty():
     bottleneck, z = BOTTLENECKS["none"](3), randn(2, 3, 2, 2)
     made, penalty = bottleneck(z, stream())
     assert torch.equal(made, z)

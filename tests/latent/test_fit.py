@@ -1,4 +1,4 @@
-"""Training an autoencoder: it learns, it is a function of seed and params, and it goes on where it was stopped."""
+"""Training an autoencoder: it learns, depends only on seed and params, and resumes where it was stopped."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ KINDS = "kl", "vq", "none"
 
 
 def stripes(n=32):
-    """8x8 images of horizontal or vertical stripes: one number says all."""
+    """8x8 images of horizontal or vertical stripes: one bit each."""
     across = (torch.arange(8) // 2 % 2 * 255).to(torch.uint8).expand(8, 8)
     return ImageDataset(torch.stack([across if i % 2 else across.T for i in range(n)])[:, None])
 
@@ -47,15 +47,15 @@ def same(first, second):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_learns_what_two_images_look_like(kind):
-    """Grey, the best guess without a latent, is 1/2 off: what is left must be less than a tenth of that."""
+def test_training_learns_to_reconstruct_two_images(kind):
+    """Grey, the best guess without a latent, is off by 1/2; the error must be less than a tenth of that."""
     model, losses = train(bottleneck=kind, epochs=60.0)
     made = reconstructed(model, stripes().images, seed=0)
     assert (made.float() - stripes().images.float()).abs().mean() / 255 < 0.05
     assert losses[-1][1] < losses[0][1] / 4
 
 
-def test_rows_of_the_curve_are_means_since_the_row_before():
+def test_loss_curve_averages_since_last_row():
     _, losses = train(epochs=3.0)  # 32 images in batches of 8, three times
     assert [step for step, _ in losses] == [5, 10, 12]
     _, each = train(epochs=3.0, log_interval=1)
@@ -64,7 +64,7 @@ def test_rows_of_the_curve_are_means_since_the_row_before():
     assert losses[2][1] == pytest.approx((loss[11] + loss[12]) / 2)
 
 
-def test_the_learning_rate_rises_and_falls_to_zero(monkeypatch):
+def test_lr_warms_up_and_decays_linearly(monkeypatch):
     rates = []
     real = torch.optim.Adam.step
 
@@ -78,18 +78,18 @@ def test_the_learning_rate_rises_and_falls_to_zero(monkeypatch):
     assert rates == pytest.approx(expected)
 
 
-def test_seed_and_params_decide_the_weights():
+def test_weights_depend_on_the_seed():
     first, again, other = (train(seed=seed)[0] for seed in (3, 3, 4))
     assert same(first, again)
     assert not same(first, other)
 
 
 class Kill(BaseException):
-    """What no `except Exception` stops."""
+    """Not caught by `except Exception`."""
 
 
 @pytest.mark.parametrize("kind", ["kl", "vq"])
-def test_a_training_that_was_stopped_ends_in_the_same_weights_and_curve(kind, tmp_path, monkeypatch):
+def test_resumed_training_matches_uninterrupted_training(kind, tmp_path, monkeypatch):
     expected, curve = train(bottleneck=kind)
     real, kills = Resume.after_step, [3, 7]
 
@@ -110,22 +110,22 @@ def test_a_training_that_was_stopped_ends_in_the_same_weights_and_curve(kind, tm
     assert losses == curve
 
 
-def test_with_factor_1_there_is_nothing_to_learn():
+def test_factor_1_has_no_training():
     model, losses = train(factor=1, latent_channels=1, bottleneck="none")
     assert losses == []
     assert torch.equal(reconstructed(model, stripes().images, 0), stripes().images)
 
 
-def test_a_training_that_diverges_says_so():
+def test_divergence_raises_user_error():
     with pytest.raises(UserError, match="training diverged"):
         train(lr=1.0, warmup_steps=0, epochs=60.0, bottleneck="kl", kl={"weight": 1.0})
 
 
-def test_the_error_is_the_mean_absolute_difference():
+def test_error_is_mean_absolute_difference():
     images, made = torch.tensor([[[[1.0, -1.0]]], [[[0.0, 0.5]]]]), torch.tensor([[[[0.0, 1.0]]], [[[0.0, 0.5]]]])
     assert error(images, made).tolist() == [1.5, 0]
 
 
-def test_a_bottleneck_that_there_is_not_is_refused():
+def test_unknown_bottleneck_is_rejected():
     with pytest.raises(ValueError, match="'vae' is not a bottleneck; allowed: kl, none, vq"):
         TrainAutoencoder.model_validate(VALUES | {"bottleneck": "vae"})

@@ -1,4 +1,4 @@
-"""Latents in place of images: the input of networks, the input of conditionings, and what is shown."""
+"""Latents in place of images: inputs of networks, inputs of conditionings, and previews."""
 
 import torch
 from project import REPO
@@ -22,7 +22,7 @@ def dataset(n=12):
     return latents_of(origin, 3 * torch.randn(n, 5, 4, 2, generator=draw)), origin
 
 
-def test_networks_take_latents_as_they_are_and_a_conditioning_sees_the_images():
+def test_x0_is_unscaled_latents_and_pictures_are_images():
     latents, origin = dataset()
     assert torch.equal(latents.x0, latents.images)
     assert latents.x0.abs().max() > 3  # beyond [-1, 1]
@@ -35,7 +35,7 @@ def test_networks_take_latents_as_they_are_and_a_conditioning_sees_the_images():
     assert torch.equal(some.labels, origin.labels[-4:])
 
 
-def test_training_shows_the_conditioning_images(monkeypatch):
+def test_conditioning_is_fitted_on_images_not_latents(monkeypatch):
     latents, origin = dataset()
     values = load_yaml(REPO / "doors/latent/params.yaml")["train_latent"]
     unet = {"channels": 8, "dim_mults": [1, 2], "groups": 2, "heads": 2}
@@ -63,11 +63,11 @@ def network():
 
 
 def decode(latents):
-    """Images of half the channels' mean, twice as large."""
+    """Half the channels' mean, twice as large."""
     return latents.mean(1, keepdim=True).repeat_interleave(2, 2).repeat_interleave(2, 3) / 2
 
 
-def test_previews_are_decoded_and_training_does_not_notice():
+def test_decoding_previews_does_not_change_training():
     latents, _ = dataset()
     train, unseen = (examples(model, latents) for model in (network(), network()))
     models = network(), network()
@@ -84,7 +84,7 @@ def test_previews_are_decoded_and_training_does_not_notice():
     assert torch.allclose(preview(models[1], unseen.images[:2], 3, decode=decode)[:, :, :8, 8:], images)
 
 
-def test_a_chain_of_latents_has_their_shape():
+def test_sampled_latents_have_the_latent_shape():
     model = network()
     fit(model, PARAMS, examples(model, dataset()[0]), seed=3)
     streams = [torch.Generator().manual_seed(i) for i in range(2)]

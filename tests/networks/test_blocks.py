@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ddpm.networks.blocks import AttentionBlock, GroupNorm, ResidualBlock, Stack, StepEmbedding, attention
 
 
-def test_step_embedding_is_the_closed_form() -> None:
+def test_step_embedding_matches_closed_form() -> None:
     embedded = StepEmbedding(max_steps=200, channels=6)(torch.tensor([0, 1, 77, 200]))
     for row, t in zip(embedded, [0, 1, 77, 200], strict=True):
         angles = [t / 10_000 ** (i / 3) for i in range(3)]
@@ -17,7 +17,7 @@ def test_step_embedding_is_the_closed_form() -> None:
         assert (row - expected).abs().max() < 1e-7  # one rounding to float32 of values up to 1
 
 
-def test_attention_block_is_torch_multi_head_attention_with_a_residual() -> None:
+def test_attention_block_matches_torch_multihead_attention() -> None:
     torch.manual_seed(0)
     block, reference = AttentionBlock(8, heads=2), nn.MultiheadAttention(8, 2, batch_first=True)
     reference.in_proj_weight, reference.in_proj_bias = block.project_in.weight, block.project_in.bias
@@ -29,7 +29,7 @@ def test_attention_block_is_torch_multi_head_attention_with_a_residual() -> None
     assert (block(x) - (x + attended)).abs().max() < 1e-5  # float32, values of order 1
 
 
-def test_tokens_stand_beside_the_pixels_in_one_attention() -> None:
+def test_joint_attention_to_tokens_matches_torch() -> None:
     torch.manual_seed(0)
     block, reference = AttentionBlock(8, heads=2), nn.MultiheadAttention(8, 2, batch_first=True)
     block.see_tokens(8)
@@ -46,7 +46,7 @@ def test_tokens_stand_beside_the_pixels_in_one_attention() -> None:
     assert (block(x, tokens) - block(x)).abs().max() > 0.01
 
 
-def test_cross_attention_is_torchs_with_queries_of_the_pixels_after_the_self_attention() -> None:
+def test_cross_attention_after_self_attention_matches_torch() -> None:
     torch.manual_seed(0)
     block = AttentionBlock(8, heads=2)
     x, tokens = torch.randn(2, 8, 3, 5), torch.randn(2, 4, 6)
@@ -63,7 +63,7 @@ def test_cross_attention_is_torchs_with_queries_of_the_pixels_after_the_self_att
     assert torch.equal(block(x), after_self_attention)  # without tokens there is nothing to attend to
 
 
-def test_norm_and_attention_are_float32_inside_a_bf16_network() -> None:
+def test_norm_and_attention_use_float32_under_bf16_autocast() -> None:
     torch.manual_seed(0)
     x = (3 + torch.randn(2, 8, 5, 5)).bfloat16()
     q, k, v = torch.randn(3, 2, 4, 25, 8).bfloat16()
@@ -79,7 +79,7 @@ def test_norm_and_attention_are_float32_inside_a_bf16_network() -> None:
         assert (found - expected).abs().max() < 1e-5
 
 
-def test_residual_block_adds_the_step_between_its_convolutions() -> None:
+def test_residual_block_adds_step_between_convolutions() -> None:
     torch.manual_seed(0)
     block = ResidualBlock(4, 8, step_channels=16, groups=2)
     x, step = torch.randn(2, 4, 6, 6), torch.randn(2, 16)
@@ -98,12 +98,12 @@ def test_residual_block_adds_the_step_between_its_convolutions() -> None:
 
 
 @pytest.mark.parametrize("step", [-1, 201])
-def test_a_timestep_out_of_range_is_an_error(step: int) -> None:
+def test_step_embedding_rejects_out_of_range_timesteps(step: int) -> None:
     with pytest.raises(IndexError):
         StepEmbedding(max_steps=200, channels=6)(torch.tensor([step]))
 
 
-def test_a_stack_is_two_residual_blocks_and_attention() -> None:
+def test_stack_is_two_residual_blocks_and_attention() -> None:
     torch.manual_seed(0)
     stack = Stack(4, 8, step_channels=16, groups=2, heads=2)
     x, step = torch.randn(2, 4, 6, 6), torch.randn(2, 16)

@@ -1,4 +1,4 @@
-"""Model files: what goes in comes out, and what is not a model file is named."""
+"""Model files: saving and loading, and errors for invalid files."""
 
 import json
 import subprocess
@@ -41,7 +41,7 @@ def conditional():
 
 
 @pytest.mark.parametrize("make", [tiny, unet, conditional])
-def test_a_model_comes_back_whole(make, tmp_path):
+def test_save_load_round_trip(make, tmp_path):
     model = make().eval()
     save_model(tmp_path / "m.safetensors", model, FACTS)
     loaded = load_model(tmp_path / "m.safetensors")
@@ -59,7 +59,7 @@ def test_a_model_comes_back_whole(make, tmp_path):
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
 
 
-def test_the_file_describes_itself(tmp_path):
+def test_file_contains_description_and_noise_schedule(tmp_path):
     save_model(tmp_path / "m.safetensors", tiny(), FACTS)
     with safe_open(tmp_path / "m.safetensors", framework="pt") as file:
         header = json.loads(file.metadata()["ddpm"])
@@ -73,7 +73,7 @@ def test_the_file_describes_itself(tmp_path):
     }
 
 
-def test_the_bytes_do_not_depend_on_the_process(tmp_path):
+def test_saved_bytes_are_identical_across_processes(tmp_path):
     program = (
         "import sys, torch\n"
         "from ddpm import TinyDiffuser, TinyDiffuserConfig, NoiseSchedule, save_model\n"
@@ -88,7 +88,7 @@ def test_the_bytes_do_not_depend_on_the_process(tmp_path):
     assert len({(tmp_path / name).read_bytes() for name in ("1", "2")}) == 1
 
 
-def test_a_missing_file_says_what_to_run(tmp_path):
+def test_missing_file_error_suggests_dvc_repro(tmp_path):
     with pytest.raises(UserError, match=r"none\.safetensors: no such file; run `dvc repro`"):
         load_model(tmp_path / "none.safetensors")
 
@@ -102,7 +102,7 @@ def contents(path):
 
 
 def rewritten(path, header, tensors):
-    """A model file with a right digest, whatever it says."""
+    """A model file with a valid digest for any content."""
     digest = tensors_sha256(json.dumps(header, sort_keys=True), tensors)
     save_file(tensors, path, metadata={"ddpm": json.dumps({**header, "digest": digest}, sort_keys=True)})
 
@@ -128,13 +128,13 @@ WEIGHT = "layers.0.weight"
     ],
     ids=lambda value: None if isinstance(value, dict) else str(value),
 )
-def test_what_is_not_this_versions_model_is_named_with_its_fault(described, changed, reason, tmp_path):
+def test_load_rejects_invalid_models_with_the_reason(described, changed, reason, tmp_path):
     path = tmp_path / "m.safetensors"
     save_model(path, tiny(), FACTS)
     header, tensors = contents(path)
     tensors = {key: value for key, value in (tensors | changed).items() if value is not None}
     rewritten(path, header | described, tensors)
-    if reason is None:  # nothing is changed: the fault of the others is not in how this test writes
+    if reason is None:  # unchanged: rewriting a file does not make it invalid
         assert load_model(path)
         return
     with pytest.raises(UserError, match=rf"(?s)m\.safetensors: not a model file of this version, or damaged.*{reason}"):
@@ -155,7 +155,7 @@ def test_what_is_not_this_versions_model_is_named_with_its_fault(described, chan
     ],
     ids=["empty", "half", "a byte short", "a byte long", "a bit flipped", "a fact changed", "no digest", "header size"],
 )
-def test_damaged_files_are_named(damage, tmp_path):
+def test_load_rejects_damaged_files(damage, tmp_path):
     path = tmp_path / "m.safetensors"
     save_model(path, tiny(), FACTS)
     path.write_bytes(damage(path.read_bytes()))
@@ -163,13 +163,13 @@ def test_damaged_files_are_named(damage, tmp_path):
         load_model(path)
 
 
-def test_a_file_without_description_is_named(tmp_path):
+def test_load_rejects_files_without_description(tmp_path):
     save_file({"weight": torch.zeros(1)}, tmp_path / "m.safetensors")
     with pytest.raises(UserError, match=r"m\.safetensors: not a model file of this version, or damaged"):
         load_model(tmp_path / "m.safetensors")
 
 
-def test_what_could_not_be_loaded_is_not_saved(tmp_path):
+def test_save_rejects_models_without_noise_schedule(tmp_path):
     model = tiny()
     model.noise_schedule = None
     with pytest.raises(ValueError, match="noise_schedule"):
@@ -177,9 +177,9 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_network_from_elsewhere_is_not_saved(tmp_path):
+def test_save_rejects_unregistered_networks(tmp_path):
     class Homemade(TinyDiffuser):
-        """In no file of `architectures/`."""
+        """Not in `architectures/`."""
 
     model = Homemade(TinyDiffuserConfig((3, 4, 5), 16, 30))
     model.noise_schedule = NoiseSchedule(30)

@@ -1,4 +1,4 @@
-"""Networks by name: their options in params.yaml, and the configs that these and the data make."""
+"""Networks by name: their options in params.yaml, and the configs built from them."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -21,7 +21,7 @@ class Config:
     depth: Annotated[int, Ge(1)] = 3
 
 
-def test_an_entry_is_named_as_its_file():
+def test_registry_finds_networks_and_rejects_unknown_names():
     assert NETWORKS["mlp"] is TinyDiffuser
     assert NETWORKS["unet"] is Unet
     with pytest.raises(UserError, match=f"'gan' is not a network; allowed: {', '.join(NETWORKS)}"):
@@ -29,13 +29,13 @@ def test_an_entry_is_named_as_its_file():
 
 
 @pytest.mark.parametrize("name", list(NETWORKS))
-def test_options_are_the_fields_that_data_and_training_do_not_decide(name):
+def test_options_are_config_fields_not_set_by_data_or_training(name):
     network = NETWORKS[name]
     own = set(vars(network)["Config"].__dataclass_fields__)
     assert set(network.Options.model_fields) == own - set(GIVEN)
 
 
-def test_options_have_the_types_bounds_and_defaults_of_the_config():
+def test_options_keep_types_bounds_and_defaults_of_config():
     options = options_of(Config)
     assert options(width=5).model_dump() == {"width": 5, "depth": 3}
     for values, reason in (
@@ -61,7 +61,7 @@ def test_options_have_the_types_bounds_and_defaults_of_the_config():
         ({"learn_variance": 1}, "learn_variance"),
     ],
 )
-def test_what_the_unet_cannot_be_is_refused(values, reason):
+def test_unet_options_reject_invalid_values(values, reason):
     with pytest.raises(ValidationError, match=reason):
         Unet.Options(**values)
 
@@ -80,14 +80,14 @@ def test_what_the_unet_cannot_be_is_refused(values, reason):
         (TinyDiffuserConfig, {"img_shape": (3, 0)}, "TinyDiffuserConfig: img_shape.1 is 0; .* greater than or equal"),
     ],
 )
-def test_a_config_names_the_field_that_is_out_of_bounds(config, values, message):
+def test_config_error_names_the_invalid_field(config, values, message):
     fitting = {"img_shape": (1, 28, 28)} | ({} if config is UnetConfig else {"hidden_size": 8, "max_steps": 10})
     config(**fitting)
     with pytest.raises(ValueError, match=message):
         config(**fitting | values)
 
 
-def test_a_config_is_made_of_options_data_and_training():
+def test_network_config_combines_options_data_and_training():
     options = Unet.Options(channels=16, dim_mults=[1, 2], learn_variance=True)
     conditioning = {"name": "labels", "dropout": 0.1}
     config = network_config("unet", options, (3, 16, 8), 30, conditioning, 7)
@@ -98,6 +98,6 @@ def test_a_config_is_made_of_options_data_and_training():
     assert (plain.img_shape, plain.hidden_size, plain.max_steps) == ((3, 4, 5), 9, 20)
 
 
-def test_a_network_that_takes_no_conditioning_is_given_none():
+def test_unconditional_network_rejects_conditioning():
     with pytest.raises(ValueError, match="conditioning is labels; network mlp is unconditional, so it must be null"):
         network_config("mlp", TinyDiffuser.Options(hidden_size=9), (3, 4, 5), 20, {"name": "labels"}, 7)

@@ -1,4 +1,4 @@
-"""The network over vectors: its inputs, and that training finds the known optimum."""
+"""The network for vectors: its inputs, and that training finds the known optimum."""
 
 import pytest
 import torch
@@ -44,12 +44,12 @@ def prior(conditioning=None, **options):
         return Prior(PriorConfig((SIZE, 1, 1), STEPS, conditioning=conditioning, n_classes=10, **shape))
 
 
-def test_it_sees_the_vector_the_timestep_and_every_word():
+def test_output_depends_on_vector_timestep_and_caption():
     model, rows = prior(TEXT).eval(), tokens(["a dark dress"] * 4 + ["a pale dress"])
     xt = torch.randn(1, SIZE, 1, 1, generator=generator(0, "x")).repeat(5, 1, 1, 1)
     xt[1] = -xt[1]
     num_steps = torch.tensor([10, 10, 20, 10, 10])
-    torch.nn.init.zeros_(model.conditioning.project.weight)  # what is added to the step: captions are seen as tokens
+    torch.nn.init.zeros_(model.conditioning.project.weight)  # so that captions are seen only as tokens
     with torch.no_grad():
         found = model(xt, num_steps, rows)
     assert found.shape == (5, SIZE, 1, 1)
@@ -66,12 +66,12 @@ def test_it_sees_the_vector_the_timestep_and_every_word():
         ({"width": 9, "heads": 3}, r"width is 9; it must be a multiple of 2 \(sines and cosines\)"),
     ],
 )
-def test_what_cannot_be_built_is_refused(changes, message):
+def test_config_rejects_invalid_shapes_and_widths(changes, message):
     with pytest.raises(ValueError, match=message):
         PriorConfig(**{"img_shape": (SIZE, 1, 1), "max_steps": 10, "width": 32, "heads": 2} | changes)
 
 
-def test_a_cond_is_needed_or_refused():
+def test_forward_rejects_missing_or_unexpected_cond():
     xt, num_steps = torch.zeros(2, SIZE, 1, 1), torch.ones(2)
     with pytest.raises(ValueError, match="cond has 0 tensors; this network takes a cond"):
         prior(TEXT)(xt, num_steps)
@@ -79,7 +79,7 @@ def test_a_cond_is_needed_or_refused():
         prior()(xt, num_steps, tokens(["a dress", "a bag"]))
 
 
-def test_it_learns_the_posterior_mean_of_gaussian_embeddings():
+def test_prior_learns_posterior_mean_of_gaussian_embeddings():
     """Embeddings of two captions are N(m, s^2 I) about two means: E[x_0 | x_t, caption] is known in closed form."""
     s, n = 0.4, 2048
     means = torch.tensor([[1.5, 0.0, -1.0, 0.5], [-0.5, 1.0, 0.0, -1.5]])
@@ -100,6 +100,6 @@ def test_it_learns_the_posterior_mean_of_gaussian_embeddings():
     with torch.no_grad():
         found = model.eval()(xt, num_steps, rows[kinds]).flatten(1)
     off = (found - optimum).square().mean().item()
-    # Without x_t, by the caption alone, it could come as near as the optimum varies about the means: a quarter of s^2.
+    # An estimate from the caption alone, the mean, would have an error of more than a quarter of s^2.
     assert (means[kinds] - optimum).square().mean() > 0.25 * s**2
     assert off < 0.05 * s**2

@@ -1,4 +1,4 @@
-"""The U-Net as a whole: its parameter count, its shapes, and what reaches what."""
+"""The U-Net as a whole: parameter counts, shapes, and what depends on what."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ COURSE = UnetConfig((1, 28, 28), channels=28, dim_mults=(1, 2, 4), groups=4, max
 @pytest.mark.parametrize("patch_size", [1, 2, 4])
 @pytest.mark.parametrize("dim_mults", [(1,), (2,), (1, 2), (2, 1), (1, 2, 4)])
 @pytest.mark.parametrize("img_shape", [(1, 16, 16), (3, 16, 32)])
-def test_predicts_one_value_for_each_of_the_image(
+def test_output_has_the_shape_of_the_images(
     img_shape: tuple[int, ...], dim_mults: tuple[int, ...], patch_size: int
 ) -> None:
     config = UnetConfig(img_shape, channels=8, dim_mults=dim_mults, max_steps=50, patch_size=patch_size)
@@ -61,7 +61,7 @@ def attention(c: int) -> int:
     return norm(c) + linear(c, 3 * c) + linear(c, c)
 
 
-def test_course_recipe_has_the_parameters_of_its_layers() -> None:
+def test_course_config_parameter_count_matches_its_layers() -> None:
     layers = [
         conv(1, 28, 7),
         linear(28, 112) + linear(112, 112),
@@ -78,7 +78,7 @@ def test_course_recipe_has_the_parameters_of_its_layers() -> None:
     assert sum(p.numel() for p in build(COURSE).parameters()) == sum(layers)
 
 
-def test_defaults_are_the_course_ones() -> None:
+def test_defaults_match_the_course() -> None:
     config = UnetConfig((1, 32, 32))
     assert (config.channels, config.dim_mults, config.groups, config.max_steps) == (128, (1, 2, 4, 8), 4, 1000)
     groups = [m.num_groups for m in Unet(replace(config, channels=8)).modules() if isinstance(m, nn.GroupNorm)]
@@ -88,7 +88,7 @@ def test_defaults_are_the_course_ones() -> None:
 
 @pytest.mark.parametrize("patch_size", [1, 2])
 @pytest.mark.parametrize("head_channels", [0, 8])
-def test_an_empty_batch_has_an_empty_output(patch_size: int, head_channels: int) -> None:
+def test_empty_batch_gives_empty_output(patch_size: int, head_channels: int) -> None:
     model = Unet(replace(SMALL, patch_size=patch_size, head_channels=head_channels))
     images = torch.zeros(0, *SMALL.img_shape)
     assert model(images, torch.zeros(0, dtype=torch.int64)).shape == images.shape
@@ -105,7 +105,7 @@ def test_gradient_reaches_every_parameter(patch_size: int, first_skip: bool) -> 
 
 
 @pytest.mark.parametrize("dim_mults", [(1,), (2,), (2, 1), (1, 2, 4)])
-def test_first_skip_brings_the_first_maps_past_the_lower_levels(dim_mults: tuple[int, ...]) -> None:
+def test_first_skip_bypasses_the_lower_levels(dim_mults: tuple[int, ...]) -> None:
     for first_skip in (False, True):
         model = build(replace(SMALL, dim_mults=dim_mults, first_skip=first_skip))
         images, num_steps = noisy(SMALL, 2)
@@ -113,10 +113,10 @@ def test_first_skip_brings_the_first_maps_past_the_lower_levels(dim_mults: tuple
         for below in model.upsample[-1:] if len(dim_mults) > 1 else [model.middle2]:
             below.register_forward_hook(lambda _module, _inputs, output: torch.zeros_like(output))
         difference = (model(images, num_steps) - model(images + 1, num_steps)).abs().max()
-        assert (difference > 1e-3) == first_skip  # cut off from below, only the skip still shows the image
+        assert (difference > 1e-3) == first_skip  # cut off from below, only the skip passes the image
 
 
-def test_dropout_drops_its_share_in_training_only() -> None:
+def test_dropout_is_active_in_training_only() -> None:
     block, seen = ResidualBlock(4, 8, 6, 2, dropout=0.25), []
     block.block2.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     x, step = torch.randn(64, 4, 8, 8), torch.randn(64, 6)
@@ -126,13 +126,13 @@ def test_dropout_drops_its_share_in_training_only() -> None:
     kept = dropped != 0
     n = kept.numel()
     assert abs(kept.float().mean() - 0.75) < 4.5 * (0.25 * 0.75 / n) ** 0.5
-    assert (dropped[kept] - whole[kept] / 0.75).abs().max() < 1e-5  # the mean stays
+    assert (dropped[kept] - whole[kept] / 0.75).abs().max() < 1e-5  # the same mean
     blocks = [m for m in Unet(replace(SMALL, dropout=0.25)).modules() if isinstance(m, ResidualBlock)]
     assert {block.dropout.p for block in blocks} == {0.25}
 
 
 @pytest.mark.parametrize("patch_size", [1, 2])
-def test_a_learned_variance_is_predicted_beside_the_rest_by_weights_of_its_own(patch_size: int) -> None:
+def test_learned_variance_has_its_own_output_weights(patch_size: int) -> None:
     config = replace(SMALL, patch_size=patch_size, img_shape=(3, 8, 8))
     plain, varied = build(config), build(replace(config, learn_variance=True))
     shared = {key: value for key, value in varied.state_dict().items() if "conv_out" not in key}
@@ -154,27 +154,27 @@ def test_a_learned_variance_is_predicted_beside_the_rest_by_weights_of_its_own(p
     assert (v == 0.75).all()  # -1 stands for beta_tilde, 1 for beta
 
 
-def test_prediction_depends_on_the_step() -> None:
+def test_prediction_depends_on_timestep() -> None:
     model = build(SMALL)
     image, _ = noisy(SMALL, 1)
     early, late = model(image.expand(2, -1, -1, -1), torch.tensor([1, 50]))
     assert (early - late).abs().max() > 1e-2
 
 
-def test_an_image_does_not_see_the_rest_of_its_batch() -> None:
+def test_prediction_does_not_depend_on_the_batch() -> None:
     model = build(SMALL)
     images, num_steps = noisy(SMALL, 5)
     alone = torch.cat([model(x[None], t[None]) for x, t in zip(images, num_steps, strict=True)])
     assert (model(images, num_steps) - alone).abs().max() < 1e-5  # float32 sums in another order, values of order 1
 
 
-def test_training_and_evaluation_predict_the_same() -> None:
+def test_train_and_eval_mode_agree_without_dropout() -> None:
     model = build(SMALL)
     images, num_steps = noisy(SMALL, 2)
     assert torch.equal(model.train()(images, num_steps), model.eval()(images, num_steps))
 
 
-def test_attention_stands_only_where_the_maps_are_small_enough() -> None:
+def test_attention_is_limited_by_max_attention_size() -> None:
     config = UnetConfig((1, 28, 28), channels=8, dim_mults=(1, 2, 4), max_attention_size=14)
     model = build(config)
     sizes = []
@@ -199,13 +199,13 @@ def test_attention_stands_only_where_the_maps_are_small_enough() -> None:
         ({"channels": 1024}, "channels x dim_mults is 1024 x 8; at most 2048 are allowed"),
     ],
 )
-def test_rejects_what_it_cannot_take(change: dict[str, object], message: str) -> None:
+def test_unet_rejects_invalid_configs(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Unet(replace(UnetConfig((1, 32, 32), channels=32), **change))
 
 
 @pytest.mark.parametrize("step", [-1, 51])
-def test_step_out_of_range_is_an_error(step: int) -> None:
+def test_timestep_out_of_range_raises(step: int) -> None:
     images, _ = noisy(SMALL, 1)
     with pytest.raises(IndexError):
         build(SMALL)(images, torch.tensor([step]))
@@ -214,7 +214,7 @@ def test_step_out_of_range_is_an_error(step: int) -> None:
 HEADED = replace(SMALL, patch_size=2, head_channels=6, head_convs=2)
 
 
-def test_a_head_has_the_parameters_of_its_layers() -> None:
+def test_head_parameter_count_matches_its_layers() -> None:
     plain, headed = build(replace(SMALL, patch_size=2)), build(HEADED)
     head = conv(6 + 1, 6, 3) + linear(32, 2 * 6) + conv(6, 6, 3) + conv(6, 1, 3)
     unfolded = conv(8, 6 * 4, 1) - conv(8, 1 * 4, 1)
@@ -222,8 +222,8 @@ def test_a_head_has_the_parameters_of_its_layers() -> None:
     assert count[1] - count[0] == head + unfolded
 
 
-def test_a_head_sees_each_pixel_of_x_t_and_the_timestep() -> None:
-    """Without the rest of the network: its maps are zero, so what arrives came through the head alone."""
+def test_head_sees_neighbouring_pixels_and_the_timestep() -> None:
+    """The other maps of the network are zero, so all dependence is through the head."""
     model = build(HEADED)
     nn.init.zeros_(model.conv_out.weight)
     nn.init.zeros_(model.conv_out.bias)
@@ -240,7 +240,7 @@ def test_a_head_sees_each_pixel_of_x_t_and_the_timestep() -> None:
     assert not torch.allclose(other, model(images, num_steps), atol=1e-6)
 
 
-def test_a_head_predicts_the_variance_too_if_it_is_learned() -> None:
+def test_head_predicts_learned_variance() -> None:
     model = build(replace(HEADED, img_shape=(3, 8, 8), learn_variance=True))
     images, num_steps = noisy(replace(HEADED, img_shape=(3, 8, 8)), 2)
     predicted, v = model.with_variance(images, num_steps)
@@ -249,8 +249,8 @@ def test_a_head_predicts_the_variance_too_if_it_is_learned() -> None:
     assert abs(v.mean() - 0.5) < 0.3  # about 1/2 before training
 
 
-def test_a_head_does_not_see_the_conditioning_image() -> None:
-    """It is of x_t alone: a cluster's mean reaches the pixels through the U-Net."""
+def test_head_does_not_see_conditioning_image() -> None:
+    """It sees x_t only: a cluster's mean reaches the pixels through the U-Net."""
     model = build(replace(HEADED, conditioning=CLUSTERS))
     assert model.conditioning is not None
     nn.init.normal_(model.conditioning.means)
@@ -264,7 +264,7 @@ def test_a_head_does_not_see_the_conditioning_image() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 7, 10), (3, 9, 9), (2, 4, 5)])
-def test_sizes_that_cannot_be_halved_are_padded_and_cropped_back(shape):
+def test_indivisible_sizes_are_padded_and_cropped(shape):
     """As if the user had padded the images."""
     options = {"channels": 8, "dim_mults": (1, 2), "patch_size": 2, "head_channels": 4, "max_steps": 10}
     rows, columns = -shape[1] % 4, -shape[2] % 4

@@ -13,13 +13,13 @@ LABELS = {"name": "labels", "dropout": 0.0}
 CLUSTERS = {"name": "clusters", "n_clusters": 3, "dropout": 0.0}
 
 
-def test_labels_leave_the_initial_weights_of_the_rest_as_they_are() -> None:
+def test_labels_do_not_change_other_initial_weights() -> None:
     plain, conditional = build(SMALL).state_dict(), build(replace(SMALL, conditioning=LABELS, n_classes=3)).state_dict()
     assert conditional.keys() - plain.keys() == {"conditioning.embedding.weight"}
     assert all(torch.equal(value, conditional[key]) for key, value in plain.items())
 
 
-def test_moves_leave_the_rest_as_it_is_unless_there_are_some() -> None:
+def test_zero_moves_do_not_change_weights_or_predictions() -> None:
     plain, told = build(SMALL), build(replace(SMALL, tell_moves=True))
     assert all(torch.equal(value, told.state_dict()[key]) for key, value in plain.state_dict().items())
     images, num_steps = noisy(SMALL, 3)
@@ -31,7 +31,7 @@ def test_moves_leave_the_rest_as_it_is_unless_there_are_some() -> None:
 
 
 @pytest.mark.parametrize("attention", ["joint", "cross"])
-def test_tokens_leave_the_weights_of_the_rest_as_they_are(attention: str) -> None:
+def test_tokens_do_not_change_other_initial_weights(attention: str) -> None:
     plain, conditional = (
         build(SMALL).state_dict(),
         build(replace(SMALL, conditioning=CAPTION | {"attention": attention}, n_classes=3)).state_dict(),
@@ -46,7 +46,7 @@ def test_tokens_leave_the_weights_of_the_rest_as_they_are(attention: str) -> Non
 
 
 @pytest.mark.parametrize("kind", ["joint", "cross"])
-def test_every_attention_sees_the_tokens(kind: str) -> None:
+def test_every_attention_block_sees_the_tokens(kind: str) -> None:
     conditional = build(replace(SMALL, conditioning=CAPTION | {"attention": kind}, n_classes=3))
     images, num_steps = noisy(SMALL, 2)
     cond, seen = conditional.conditioning.draw(0, [0, 1]), []
@@ -60,10 +60,10 @@ def test_every_attention_sees_the_tokens(kind: str) -> None:
     assert all(torch.equal(found, tokens) for found in seen)
 
 
-def test_a_label_is_a_vector_added_to_the_step_embedding() -> None:
+def test_label_embedding_is_added_to_step_embedding() -> None:
     conditional, plain = build(replace(SMALL, conditioning=LABELS, n_classes=3)), build(SMALL)
     images, num_steps = noisy(SMALL, 4)
-    labels = torch.tensor([2, 0, 1, 2], dtype=torch.uint8)  # as the data set has them
+    labels = torch.tensor([2, 0, 1, 2], dtype=torch.uint8)  # as in the data set
     found = conditional(images, num_steps, labels)
     bias = plain.step[3].bias.data.clone()
     for i, label in enumerate(labels.tolist()):
@@ -74,8 +74,8 @@ def test_a_label_is_a_vector_added_to_the_step_embedding() -> None:
 
 
 @pytest.mark.parametrize("patch_size", [1, 2])
-def test_the_mean_of_an_images_cluster_is_stacked_on_it(patch_size: int) -> None:
-    """An unconditional U-Net for images with a channel more sees the same."""
+def test_cluster_mean_is_concatenated_with_the_image(patch_size: int) -> None:
+    """The same as an unconditional U-Net with one more input channel."""
     conditional = build(replace(SMALL, conditioning=CLUSTERS, patch_size=patch_size))
     images, num_steps = noisy(SMALL, 4)
     means = torch.randn(3, 1, 8, 8)
@@ -83,7 +83,7 @@ def test_the_mean_of_an_images_cluster_is_stacked_on_it(patch_size: int) -> None
     found = conditional(images, num_steps, torch.tensor([2, 0, 1, 3]))
     plain = build(replace(SMALL, img_shape=(2, 8, 8), patch_size=patch_size))
     own = {key: value for key, value in conditional.state_dict().items() if not key.startswith("conditioning")}
-    for key in ("conv_out.weight", "conv_out.bias"):  # of a second channel, which is not looked at
+    for key in ("conv_out.weight", "conv_out.bias"):  # of a second, unused channel
         own[key] = torch.cat((own[key], torch.zeros_like(own[key])))
     plain.load_state_dict(own)
     shown = torch.cat((means[[2, 0, 1]], torch.zeros(1, 1, 8, 8)))
@@ -93,7 +93,7 @@ def test_the_mean_of_an_images_cluster_is_stacked_on_it(patch_size: int) -> None
         conditional(images, num_steps, torch.tensor([0, 1, 2, 4]))
 
 
-def test_conditioning_is_neither_missing_nor_ignored() -> None:
+def test_forward_rejects_missing_unexpected_or_invalid_cond() -> None:
     conditional, plain = build(replace(SMALL, conditioning=LABELS, n_classes=3)), build(SMALL)
     images, num_steps = noisy(SMALL, 2)
     with pytest.raises(ValueError, match="cond has 0 tensors; this network takes a cond"):

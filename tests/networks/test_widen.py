@@ -18,7 +18,7 @@ def network(name, **changes):
 
 
 @pytest.mark.parametrize("patch_size", [1, 2])
-def test_what_it_sees_more_changes_nothing_until_it_is_trained(patch_size):
+def test_widened_network_gives_same_output_before_training(patch_size):
     narrow, wide = network("caption", patch_size=patch_size), network("inpainting", patch_size=patch_size)
     load_widened(wide, narrow)
     stream = generator(0, "images")
@@ -35,6 +35,6 @@ def test_what_it_sees_more_changes_nothing_until_it_is_trained(patch_size):
 
 
 @pytest.mark.parametrize("changes", [{"channels": 16}, {"dim_mults": (1, 1)}, {"max_steps": 30, "head_channels": 4}])
-def test_another_network_is_refused(changes):
+def test_load_widened_rejects_other_architectures(changes):
     with pytest.raises(UserError, match=r"the networks differ: .* does not have the same shape in both"):
         load_widened(network("inpainting"), network("caption", **changes))

@@ -11,7 +11,7 @@ from filelock import FileLock
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory) -> Path:
-    """A folder that all processes of this test run have in common."""
+    """A folder that all processes of this test run share."""
     base = tmp_path_factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
@@ -27,9 +27,9 @@ def images(shared, fashion_mnist_raw) -> Path:
 
 @pytest.fixture(scope="session")
 def repro(shared, images, stage_environment) -> Path:
-    """A folder with two equal clones, `one` and `copy`, after `dvc repro`, and what this has said, `output`.
+    """A folder with two equal clones, `one` and `copy`, after `dvc repro`, and its `output`.
 
-    It is run once, whichever process comes first. Each clone is for one file of tests.
+    It runs once, in whichever process is first. Each clone is for one file of tests.
     """
     folder = shared / "repro"
     with FileLock(shared / "repro.lock"):

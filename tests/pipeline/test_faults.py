@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow'
 
 @contextmanager
 def room_for(size):
-    """No file may grow beyond `size` bytes: to a program, a disk that is full."""
+    """No file may grow beyond `size` bytes: to a program, the disk is full."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -60,7 +60,7 @@ def contents(folder):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, fashion_mnist_raw):
-    """A project whose gradients' stages have run."""
+    """A project whose gradient stages have run."""
     folder = tmp_path_factory.mktemp("finished")
     copy_project(folder)
     shutil.rmtree(folder / ".git")
@@ -101,7 +101,7 @@ def project(finished, tmp_path, monkeypatch):
     ],
     ids=["data", "model", "sample", "report"],
 )
-def test_a_full_disk_is_one_line_and_the_old_files_stay(project, script, room, named, capfd):
+def test_full_disk_is_reported_and_keeps_old_outputs(project, script, room, named, capfd):
     before = contents(project)
     with room_for(room):
         assert run(*script) == 2
@@ -113,7 +113,7 @@ def test_a_full_disk_is_one_line_and_the_old_files_stay(project, script, room, n
     assert after.keys() == before.keys()
 
 
-def test_a_figure_that_does_not_fit_leaves_the_old_one(tmp_path):
+def test_full_disk_keeps_old_figure(tmp_path):
     images = torch.rand(4, 3, 4, 5, generator=generator(0, "figure"))
     figure = pictures.sample_grid(images, images, "from pure noise", "a network")
     (tmp_path / "figure.png").write_text("the old one")
@@ -122,7 +122,7 @@ def test_a_figure_that_does_not_fit_leaves_the_old_one(tmp_path):
     assert [path.read_text() for path in tmp_path.iterdir()] == ["the old one"]
 
 
-def test_a_state_that_does_not_fit_costs_no_training(project, caplog):
+def test_training_completes_when_state_cannot_be_saved(project, caplog):
     before = contents(project)
     room = (project / "models/tiny.safetensors").stat().st_size  # a state holds the weights four times
     (project / "models/tiny.safetensors").unlink()
@@ -133,11 +133,11 @@ def test_a_state_that_does_not_fit_costs_no_training(project, caplog):
     assert list((project / ".resume").iterdir()) == []
 
 
-def test_a_diverging_loss_keeps_the_old_outputs_and_the_last_good_state(project, capfd):
+def test_divergence_keeps_old_outputs_and_last_good_state(project, capfd):
     path = project / "data/gradients/train.safetensors"
     images = load_dataset(path).images
     save_dataset(path, ImageDataset(torch.cat([images[:-1], torch.full_like(images[:1], torch.inf)])))
-    write_params(project, {"checkpoint_seconds": 60})  # none but the fault makes it write its state
+    write_params(project, {"checkpoint_seconds": 60})  # only the fault makes it write its state
     before = contents(project)
     assert run(*TRAIN) == 2
     where = r"the loss at step (\d+) of 8, batch \d of 4 in epoch [12], is \w+"
@@ -150,7 +150,7 @@ def test_a_diverging_loss_keeps_the_old_outputs_and_the_last_good_state(project,
 
 
 @pytest.mark.parametrize("fault", ["answers 500", "dies in mid-training"])
-def test_a_bad_server_changes_no_bit(project, fault, monkeypatch, capfd):
+def test_mlflow_failure_does_not_change_outputs(project, fault, monkeypatch, capfd):
     before = contents(project)
 
     def dead(*_, **__):
@@ -169,7 +169,7 @@ def test_a_bad_server_changes_no_bit(project, fault, monkeypatch, capfd):
     assert {f"output.{name}" for name in logged} <= stage.data.tags.keys()
 
 
-def test_two_pipelines_at_once_in_one_folder(project, stage_environment):
+def test_concurrent_repros_in_one_folder_are_safe(project, stage_environment):
     shutil.rmtree(project / "data/gradients")
     command = ["dvc", "repro", "--single-item", "generate_gradients"]
     subprocess.run(["git", "init", "-q"], check=True)

@@ -43,11 +43,11 @@ def clone(repro, images, stage_environment):
     return made
 
 
-def test_the_page_has_a_file_for_each_journey():
+def test_extending_page_has_one_file_per_journey():
     assert FILES.keys() == JOURNEYS
 
 
-def test_only_stages_that_use_a_new_file_would_run_again(clone):
+def test_new_files_change_only_plans_of_stages_that_use_them(clone):
     changed = {stage for stage, plan in clone.before.items() if clone.added[stage] != plan}
     # Nothing has chosen the new sampler, data set or network yet; every metric is always measured.
     assert changed == {"evaluate_unet", "controls", "summary", "render_page"}  # which opens with the headlines
@@ -57,7 +57,7 @@ def test_only_stages_that_use_a_new_file_would_run_again(clone):
     }
 
 
-def test_the_data_set_flows_through_the_whole_pipeline(clone):
+def test_new_data_set_is_used_throughout_pipeline(clone):
     from safetensors import safe_open
 
     with safe_open(clone.folder / "samples/unet.safetensors", framework="pt") as file:
@@ -69,7 +69,7 @@ def test_the_data_set_flows_through_the_whole_pipeline(clone):
     assert "stripes" in page
 
 
-def test_the_network_and_the_sampler_are_the_new_ones(clone):
+def test_new_network_and_sampler_are_used(clone):
     assert "ddpm.networks.architectures.convnet" in clone.planned["train_unet"]
     assert "ddpm.networks.architectures.unet" not in clone.planned["train_unet"]
     assert {"ddpm.sampling.samplers.euler", "ddpm.networks.architectures.convnet"} <= clone.planned[
@@ -79,14 +79,14 @@ def test_the_network_and_the_sampler_are_the_new_ones(clone):
     assert ",euler," in rows
 
 
-def test_the_metric_is_scored_and_shown(clone):
+def test_new_metric_is_scored_and_reported(clone):
     found = json.loads((clone.folder / "reports/evaluate_unet/scores.json").read_text())["metrics"]["brightness"]
     assert (found["better"], found["sees"]) == ("lower", "brightness only")
     assert found["samples"]["value"] >= 0
     assert "brightness" in (clone.folder / "reports/index.html").read_text()
 
 
-def test_the_stage_is_declared_by_make_deps_and_runs(clone):
+def test_new_stage_is_declared_and_runs(clone):
     declared = load_yaml(clone.folder / "dvc.yaml")["stages"]["average"]
     assert declared["deps"] == ["plan/average.json", "samples/unet.safetensors"]
     assert "Running stage 'average'" in clone.output

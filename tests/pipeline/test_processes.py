@@ -41,7 +41,7 @@ def outputs(folder):
     return {path.relative_to(folder): path.read_bytes() for path in paths}
 
 
-def test_killed_with_three_processes_and_continued_with_two_it_is_as_with_one(folder):
+def test_resume_with_fewer_processes_matches_single_process(folder):
     alone = start(folder, 1)
     assert alone.communicate()[1] is not None
     assert alone.returncode == 0

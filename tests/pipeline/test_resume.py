@@ -19,9 +19,9 @@ from ddpm.run.seeding import generator
 STAGE = ("python", "stages/train.py", "train_tiny")
 OUTPUTS = ("models/tiny.safetensors", "models/tiny_previews.safetensors")
 REPORTS = ("metrics.json", "loss.csv", "eval_loss.csv", "loss_by_timestep.csv")
-# Starts a stage, as dvc does, and sees nothing of what becomes of it.
+# Starts a stage, as dvc does, and ignores how it ends.
 DVC = "import subprocess, sys; subprocess.run(sys.argv[1:])"
-# Starts it, and is killed while it still imports.
+# Starts it, and ends while it still imports.
 HASTY_DVC = "import os, subprocess, sys; subprocess.Popen(sys.argv[1:]); os._exit(1)"
 
 
@@ -60,7 +60,7 @@ def wait_for(condition, process):
         time.sleep(0.02)
 
 
-def test_stopped_in_every_way(folders, stage_environment):
+def test_stopped_and_resumed_training_matches_uninterrupted(folders, stage_environment):
     undisturbed, tormented = folders
     environment = stage_environment | {"PYTHONPATH": "src", "MLFLOW_TRACKING_URI": NOWHERE}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -69,12 +69,12 @@ def test_stopped_in_every_way(folders, stage_environment):
         return subprocess.Popen(command, cwd=folder, env=environment, **pipes)
 
     def stop(number, *command):
-        """Signal the process once it has trained some steps more; (exit status, output)."""
+        """Signal the process after some more steps; returns (exit status, output)."""
         before = steps_kept(tormented)
         process = start(tormented, *command)
         wait_for(lambda: steps_kept(tormented) > before + 20, process)
         process.send_signal(number)
-        output, _ = process.communicate(timeout=300)  # ends when all that hold the pipe are gone, an orphan too
+        output, _ = process.communicate(timeout=300)  # ends once all holders of the pipe have, even orphans
         assert not (tormented / "reports/train_tiny/metrics.json").exists()
         return process.returncode, output
 
@@ -106,7 +106,7 @@ def test_stopped_in_every_way(folders, stage_environment):
     shutil.rmtree(tormented)
 
 
-def test_a_dvc_that_is_gone_before_training_starts(folders, stage_environment):
+def test_training_does_not_start_if_dvc_has_ended(folders, stage_environment):
     _, folder = folders
     (folder / "dvc").write_text(HASTY_DVC)
     (folder / "program.py").write_text(DVC)  # as one with `import dvc`: no process is called dvc, and none is gone

@@ -21,7 +21,7 @@ CLUSTERS = {"conditioning": {"name": "clusters", "n_clusters": 3, "dropout": 0.1
 
 
 def network(channels: int = 1, seed: int = 0, **config: Any) -> Unet:
-    """A network for images of 8 rows and 12 columns that does something with all that it is given."""
+    """A network for images of 8 rows and 12 columns that depends on all of its inputs."""
     torch.manual_seed(seed)
     model = Unet(UnetConfig((channels, 8, 12), 8, (1, 2), 2, T, heads=1, **config))
     for parameter in model.parameters():
@@ -43,7 +43,7 @@ MODELS = {
 
 @contextmanager
 def serving(networks: Networks | None = None) -> Iterator[Server]:
-    """A server of these networks, or of MODELS, at a free port."""
+    """A server of these networks, or of MODELS, on a free port."""
     server = Server(0, networks or {name: lambda model=model: model for name, model in MODELS.items()})
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -56,7 +56,7 @@ def serving(networks: Networks | None = None) -> Iterator[Server]:
 
 
 def ask(server: Server, path: str, words: Any = None, method: str = "", **headers: str) -> HTTPResponse:
-    """An answer of the server: to a GET without words, to a POST of them as JSON."""
+    """The server's response to a GET, or with `words` to a POST of them as JSON."""
     connection = HTTPConnection(HOST, server.server_port, timeout=60)
     body = words if words is None or isinstance(words, bytes) else json.dumps(words)
     kind = {} if words is None else {"Content-Type": "application/json"}
@@ -65,7 +65,7 @@ def ask(server: Server, path: str, words: Any = None, method: str = "", **header
 
 
 def levels(x: Tensor) -> Tensor:
-    """Images in [-1, 1] as the page gets them: 8-bit, the channels of a pixel together."""
+    """Images in [-1, 1] as the page gets them: 8-bit, channels last."""
     return to_uint8(denormalize_img(x)).permute(0, 2, 3, 1)
 
 

@@ -1,4 +1,4 @@
-"""The page in a browser, driven by a hand: what it shows is what the library draws, level by level."""
+"""The page in a browser, driven as by a user: it shows what the library draws, pixel by pixel."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ DRAW = {"sampler": "unipc", "n_steps": 10, "clip_sample": True}
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory) -> Iterator[Tab]:
-    """The page as it opens, in a browser that finds nothing but this machine."""
+    """The page as it opens, in a browser that reaches only this machine."""
     with serving() as server, tab(tmp_path_factory.mktemp("profile")) as browser:
         browser.address = f"http://{HOST}:{server.server_port}/"
         browser.window(1280, 900)
@@ -46,7 +46,7 @@ def seen(x: Tensor) -> Tensor:
 
 
 def redrawn(page: Tab) -> None:
-    """Wait until what a change has asked for is there."""
+    """Wait until a change has taken effect."""
     page.js("new Promise(done => setTimeout(done, 250))")  # longer than the page waits for a slider to rest
     page.wait(CALM)
 
@@ -55,7 +55,7 @@ def samples(name: str = "grey", seed: int = 0, n: int = 16, **chosen: object) ->
     return sample(MODELS[name], n, generator=seeded(seed), **DRAW | chosen)
 
 
-def test_it_opens_with_pictures_and_asks_nobody_else(page):
+def test_page_opens_with_images_and_no_external_requests(page):
     assert torch.equal(shown(page, "#drawn"), seen(samples()))
     assert len(shown(page, "#filled")) == 4
     assert len(shown(page, "#mixed")) == 9
@@ -68,7 +68,7 @@ def test_it_opens_with_pictures_and_asks_nobody_else(page):
     assert page.js(highest) == [T, T]
 
 
-def test_the_film_shows_each_step(page):
+def test_slider_and_play_button_show_each_step(page):
     steps = sample(MODELS["grey"], 16, True, seeded(0), **DRAW)
     for i in (0, 4, 10):
         page.choose("#moment", i)
@@ -80,7 +80,7 @@ def test_the_film_shows_each_step(page):
     page.wait("document.querySelector('#moment').value == 10 && document.querySelector('#play').textContent == '▶'")
 
 
-def test_what_is_chosen_is_drawn(page):
+def test_drawn_samples_match_chosen_settings(page):
     page.choose("[name=network]", "labels")
     page.wait("document.querySelectorAll('[name=label] option').length == 4")
     page.choose("[name=label]", "2")
@@ -105,13 +105,13 @@ def test_what_is_chosen_is_drawn(page):
 
 
 def filled(name: str, image: Tensor, mask: Tensor, seed: int) -> Tensor:
-    """As the page asks for it: of an image as it is shown, in 8 bits."""
+    """As the page requests it: from an image as shown, in 8 bits."""
     images = (levels(image[None]).permute(0, 3, 1, 2) / 255 * 2 - 1).expand(4, *image.shape)
     options = {"n_steps": 10, "spacing": "karras", "n_resamples": 5, "clip_sample": True}
     return inpaint(MODELS[name], images, mask, seeded(seed), **options)
 
 
-def test_what_the_mouse_hides_is_filled_in(page):
+def test_area_masked_with_mouse_is_inpainted(page):
     page.click("#drawn label:nth-child(3)")
     page.click("[data-half='']")
     redrawn(page)
@@ -134,7 +134,7 @@ def test_what_the_mouse_hides_is_filled_in(page):
     assert torch.equal(shown(page, "#filled"), seen(filled("grey", image, mask, 1)))
 
 
-def test_a_mask_can_be_painted_with_keys(page):
+def test_mask_can_be_painted_with_keyboard(page):
     page.click("[data-half='']")
     page.choose("#brush", 0)
     page.js("document.querySelector('#mask').focus()")
@@ -146,7 +146,7 @@ def test_a_mask_can_be_painted_with_keys(page):
     assert torch.equal(shown(page, "#filled"), seen(filled("grey", samples()[0], mask, 0)))
 
 
-def test_the_way_between_two_seeds(page):
+def test_interpolation_between_seeds_matches_library(page):
     page.choose("#other", 4)
     page.choose("#depth", 15)
     redrawn(page)
@@ -157,7 +157,7 @@ def test_the_way_between_two_seeds(page):
     assert torch.equal(shown(page, "#mixed"), expected)
 
 
-def test_a_mistake_is_shown_and_can_be_mended(page):
+def test_error_is_shown_until_setting_is_corrected(page):
     page.choose("[name=sampler]", "ancestral")
     page.choose("[data-option=variance]", "learned")
     page.wait("/learned/.test(document.querySelector('.mistake')?.textContent)")
@@ -167,8 +167,8 @@ def test_a_mistake_is_shown_and_can_be_mended(page):
     assert torch.equal(shown(page, "#drawn"), seen(samples(sampler="ancestral", variance="fixed_small")))
 
 
-def test_keys_reach_everything(page):
-    """Tab goes from control to control; in the samples, arrows choose."""
+def test_keyboard_reaches_all_controls(page):
+    """Tab moves between controls; arrows choose a sample."""
     page.js("document.activeElement.blur()")
     reached = []
     for _ in range(24):
@@ -186,7 +186,7 @@ def test_keys_reach_everything(page):
 @pytest.mark.parametrize(
     ("width", "phone", "scheme"), [(390, True, "light"), (1280, False, "dark"), (320, True, "dark")]
 )
-def test_a_phone_and_the_dark(browser, width, phone, scheme):
+def test_page_fits_phones_and_follows_color_scheme(browser, width, phone, scheme):
     browser.window(width, 844, phone, scheme)
     browser.open(browser.address)
     browser.wait(CALM)
@@ -197,5 +197,5 @@ def test_a_phone_and_the_dark(browser, width, phone, scheme):
     assert ink != paper
     fields = "[...document.querySelectorAll('button, select, input:not([type=radio])')]"
     small = f"{fields}.filter(field => field.offsetHeight && field.offsetHeight < 40)"
-    assert browser.js(f"{small}.length") == 0  # CSS pixels that a finger hits
+    assert browser.js(f"{small}.length") == 0  # CSS pixels, for touch
     browser.window(1280, 900)

@@ -1,4 +1,4 @@
-"""`make play`: where it listens, what it draws with, how it begins and ends."""
+"""`make play`: where it listens, what it draws with, how it starts and ends."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ def write(seed: int, path: Path = OURS) -> torch.Tensor:
     return model.conv_out.weight
 
 
-def test_the_next_free_port_is_taken():
+def test_next_free_port_is_used():
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
         server = listening(port, {})
@@ -39,7 +39,7 @@ def test_the_next_free_port_is_taken():
 
 
 @pytest.mark.parametrize("port", [-1000, 70_000])
-def test_a_port_that_cannot_be_is_named(port):
+def test_invalid_port_is_rejected(port):
     with pytest.raises(UserError, match=f"port is {port}; no port from there on is free"):
         listening(port, {})
 
@@ -51,7 +51,7 @@ def test_a_port_that_cannot_be_is_named(port):
         (["a.safetensors"], "play: a.safetensors: no such file"),
     ],
 )
-def test_without_a_network_it_says_in_a_line_how_to_get_one(monkeypatch, capsys, words, says):
+def test_missing_model_is_reported_in_one_line(monkeypatch, capsys, words, says):
     monkeypatch.setattr("sys.argv", ["play", *words])
     with pytest.raises(SystemExit) as end:
         main()
@@ -60,7 +60,7 @@ def test_without_a_network_it_says_in_a_line_how_to_get_one(monkeypatch, capsys,
     assert shown.err.startswith(says)
 
 
-def test_it_prints_its_address_and_ctrl_c_ends_it_quietly(request):
+def test_play_prints_address_and_exits_cleanly_on_ctrl_c(request):
     started_with = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, started_with))
     write(0, Path("a.safetensors"))
@@ -76,7 +76,7 @@ def test_it_prints_its_address_and_ctrl_c_ends_it_quietly(request):
     assert process.returncode == 0
 
 
-def test_files_are_offered_by_their_paths():
+def test_model_files_are_offered_by_path():
     weights = {name: write(seed, Path(name)) for seed, name in enumerate(["a.safetensors", "b.safetensors"])}
     found = on_offer([Path(name) for name in weights])
     assert list(found) == list(weights)
@@ -85,7 +85,7 @@ def test_files_are_offered_by_their_paths():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # in DVC
-def test_the_networks_of_experiments_are_offered_by_name():
+def test_experiment_models_are_offered_by_name():
     assert experiments() == []  # no repository
     subprocess.run(["git", "init", "-q"], check=True)
     repo, ours = Repo.init(), write(1)
@@ -104,13 +104,13 @@ def test_the_networks_of_experiments_are_offered_by_name():
         of_experiment("none")
 
 
-def test_a_model_that_draws_no_pictures_is_refused():
+def test_models_of_latents_are_rejected():
     save_model(Path("latents.safetensors"), network(4), {})
     with pytest.raises(UserError, match=r"^latents\.safetensors: it generates latents or embeddings with 4 channels"):
         on_offer([Path("latents.safetensors")])
 
 
-def test_classes_have_the_names_of_the_data_set_if_there_are_as_many(monkeypatch):
+def test_class_names_come_from_data_set_if_counts_match(monkeypatch):
     monkeypatch.chdir(REPO)
     ten = network(**LABELS | {"n_classes": 10})
     assert class_names(ten)[::9] == ["T-shirt/top", "Ankle boot"]
@@ -118,6 +118,6 @@ def test_classes_have_the_names_of_the_data_set_if_there_are_as_many(monkeypatch
     assert class_names(network()) == []
 
 
-def test_make_says_what_it_is_for():
+def test_make_help_lists_play():
     said = subprocess.run(["make", "help"], cwd=REPO, env=os.environ, capture_output=True, text=True, check=True).stdout
     assert "make play" in said

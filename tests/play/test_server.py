@@ -1,4 +1,4 @@
-"""What the server draws is what the library draws; whom it answers, and what it says to mistakes."""
+"""The server draws what the library draws; which requests it answers, and its error messages."""
 
 import json
 import socket
@@ -31,7 +31,7 @@ def server() -> Iterator[Server]:
 
 
 def drawn(server: Server, path: str, **words: object) -> dict[int, Tensor]:
-    """The 8-bit images by t, in the order in which they came."""
+    """The 8-bit images by t, in order of arrival."""
     answer = ask(server, path, words)
     assert answer.status == 200, answer.read()
     channels, height, width = MODELS[words["network"]].img_shape
@@ -52,7 +52,7 @@ def x0(pixels: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(("sampler", "spacing"), list(zip(SAMPLERS, cycle(SPACINGS))))
-def test_every_step_is_that_of_the_library(server, sampler, spacing):
+def test_draw_steps_match_library(server, sampler, spacing):
     chosen = {"sampler": sampler, "n_steps": 4, "spacing": spacing}
     steps = sample(MODELS["colour"], 5, True, seeded(7), clip_sample=True, **chosen)
     frames = drawn(server, "/draw", network="colour", seed=7, n=5, **chosen)
@@ -60,7 +60,7 @@ def test_every_step_is_that_of_the_library(server, sampler, spacing):
     assert all(torch.equal(frame, levels(x)) for frame, x in zip(frames.values(), steps, strict=True))
 
 
-def test_options_of_the_sampler_the_class_and_the_guidance_reach_the_library(server):
+def test_draw_passes_options_label_and_guidance_to_library(server):
     words = {"network": "labels", "seed": 1, "n_steps": 4, "n": 3}
     chosen = {"sampler": "ddim", "guidance_scale": 3.0, "clip_sample": True, "n_steps": 4, "eta": 0.5}
     expected = sample(MODELS["labels"], 3, generator=seeded(1), labels=torch.tensor([2, 2, 2]), **chosen)
@@ -71,7 +71,7 @@ def test_options_of_the_sampler_the_class_and_the_guidance_reach_the_library(ser
         assert not torch.equal(drawn(server, "/draw", **words, **asked)[0], found[0])
 
 
-def test_masked_pixels_are_filled_in_as_by_the_library_and_the_others_stay(server):
+def test_fill_matches_library_and_keeps_unmasked_pixels(server):
     pixels = image(3)
     words = {"network": "colour", "seed": 5, "n_steps": 3, "n": 2, "n_resamples": 2, "spacing": "even"}
     frames = drawn(server, "/fill", **words, image=pixels.flatten().tolist(), mask=MASK.flatten().tolist())
@@ -83,7 +83,7 @@ def test_masked_pixels_are_filled_in_as_by_the_library_and_the_others_stay(serve
     assert not torch.equal(frames[0][0], frames[0][1])
 
 
-def test_what_is_filled_in_is_of_the_class_or_the_cluster_of_the_image(server):
+def test_fill_uses_given_class_or_cluster_of_image(server):
     words = {"seed": 5, "n_steps": 3, "n": 2, "n_resamples": 1, "mask": MASK.flatten().tolist()}
     kept = {"n_steps": 3, "spacing": "karras", "n_resamples": 1, "clip_sample": True, "guidance_scale": 2.0}
     for name, label in (("labels", 1), ("clusters", None)):
@@ -96,7 +96,7 @@ def test_what_is_filled_in_is_of_the_class_or_the_cluster_of_the_image(server):
 
 
 @pytest.mark.parametrize(("name", "label"), [("grey", None), ("labels", 2)])
-def test_images_are_mixed_as_by_the_library(server, name, label):
+def test_mix_matches_library(server, name, label):
     model = MODELS[name]
     first, second = (image(model.img_shape[0], seed) for seed in (1, 2))
     words = {"network": name, "seed": 3, "n_steps": 5, "num_steps": 12, "n": 4, "label": label}
@@ -108,7 +108,7 @@ def test_images_are_mixed_as_by_the_library(server, name, label):
 
 
 def said(answer) -> str:
-    """What the answer says of a mistake."""
+    """The error message of an answer."""
     return json.loads(answer.read().splitlines()[-1])["error"]
 
 
@@ -141,7 +141,7 @@ def said(answer) -> str:
         ("/mix", {"network": "grey", "images": [[0] * 96], "num_steps": 9}, "mix: images is .*at least 2 items"),
     ],
 )
-def test_a_mistake_is_said_with_what_is_allowed(server, path, words, says, capfd):
+def test_invalid_requests_are_rejected_with_reason(server, path, words, says, capfd):
     answer = ask(server, path, words)
     late = isinstance(words, dict) and words.get("options", {}).get("variance")  # is only noticed at the first step
     assert answer.status == (200 if late else 400)
@@ -150,7 +150,7 @@ def test_a_mistake_is_said_with_what_is_allowed(server, path, words, says, capfd
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_page_is_told_what_can_be_chosen(server, tmp_path, monkeypatch):
+def test_choices_and_network_describe_available_settings(server, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # without params.yaml, which names the classes
     choices = json.load(ask(server, "/choices"))
     assert (choices["networks"], choices["spacings"]) == (list(MODELS), list(SPACINGS))
@@ -166,7 +166,7 @@ def test_the_page_is_told_what_can_be_chosen(server, tmp_path, monkeypatch):
     assert "available: grey" in said(ask(server, "/network?none"))
 
 
-def test_it_listens_on_this_machine_only(server):
+def test_server_binds_to_localhost_only(server):
     assert server.server_address[0] == "127.0.0.1"
 
 
@@ -176,7 +176,7 @@ WORDS = {"network": "grey", "n_steps": 3, "n": 1}
 @pytest.mark.parametrize(
     "headers",
     [
-        {"Host": "evil.example"},  # a name that its owner has pointed here
+        {"Host": "evil.example"},  # DNS rebinding
         {"Host": "evil.example:{port}"},
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
@@ -184,7 +184,7 @@ WORDS = {"network": "grey", "n_steps": 3, "n": 1}
     ],
     ids=str,
 )
-def test_pages_of_others_are_refused(server, headers):
+def test_foreign_hosts_and_origins_are_rejected(server, headers):
     own = f"http://localhost:{server.server_port}"
     headers = {name: value.format(port=server.server_port) for name, value in headers.items()}
     for path, words in (("/", None), ("/choices", None), ("/draw", WORDS)):
@@ -192,13 +192,13 @@ def test_pages_of_others_are_refused(server, headers):
         assert ask(server, path, words, Origin=own).status == 200
 
 
-def test_a_form_of_another_page_cannot_ask(server):
-    """A browser sends text/plain without asking the server before; JSON it does not."""
+def test_form_posts_and_preflight_requests_are_rejected(server):
+    """Browsers send text/plain without a preflight request, but not JSON."""
     assert ask(server, "/draw", WORDS, **{"Content-Type": "text/plain"}).status == 403
     assert ask(server, "/draw", method="OPTIONS", Origin="http://evil.example").status == 501
 
 
-def test_only_the_page_is_served(server):
+def test_only_page_files_are_served(server):
     for path in ("/server.py", "/../server.py", "/play/page.html", "/page.js/", "//etc/passwd", "/draw"):
         assert ask(server, path).status == 404
     for path in ("/other", "/choices", "/"):
@@ -210,12 +210,12 @@ def test_only_the_page_is_served(server):
 
 
 @pytest.mark.parametrize("length", [str(LONGEST + 1), "-1", "many"])
-def test_too_much_is_not_read(server, length):
+def test_invalid_content_length_is_rejected(server, length):
     assert ask(server, "/draw", WORDS, **{"Content-Length": length}).status == 413
 
 
 class Counting(Linear):
-    """Counts how many threads are in it, and how often it is called."""
+    """Counts the threads in it, and its calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -230,7 +230,7 @@ class Counting(Linear):
         return super().forward(images, num_steps)
 
 
-def test_one_draw_at_a_time():
+def test_concurrent_draws_run_one_at_a_time():
     model = Counting()
     words = {"network": "it", "n_steps": 5, "n": 1}
     with serving({"it": lambda: model}) as server:
@@ -242,7 +242,7 @@ def test_one_draw_at_a_time():
     assert (model.most, model.calls) == (1, 15)
 
 
-def test_a_page_that_leaves_ends_its_draw(capfd):
+def test_client_disconnect_stops_its_draw(capfd):
     model = Counting()
     with serving({"it": lambda: model}) as server:
         body = json.dumps({"network": "it", "n_steps": 20, "n": 64})

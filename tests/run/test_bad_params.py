@@ -1,4 +1,4 @@
-"""Every key and section of params.yaml through what it should not be: refused in one clear line, or it runs a step."""
+"""Invalid values of every key and section of params.yaml: rejected in one clear line, or one step runs."""
 
 import copy
 import functools
@@ -20,7 +20,7 @@ from ddpm.run.dvc import sections
 from ddpm.run.params import Chooses, Section
 from ddpm.run.stage import Stage, mistakes_in_one_line, run_stage
 
-CASES = 6  # for each key and section, of which there are some hundred
+CASES = 6  # for each key and section, of which there are about 100
 WORDS = [
     *("linear", "cosine", "linear_zero_snr", "eps", "v", "none", "auto", "cuda", "bf16", "held_out", "learned"),
     *("fixed_large", "mean", "bound", "min_snr", "x0", "ddim", "unipc", "labels", "clusters", "mlp", "unet"),
@@ -36,7 +36,7 @@ PATHS = list(nodes())
 
 
 def replacements(old):
-    """Values that could stand in the file instead of `old`: plausible ones, and surprises."""
+    """Replacements for `old` in the file: plausible values, and surprises."""
     surprises = st.sampled_from(SURPRISES)
     if isinstance(old, dict):
         keys = st.sampled_from(list(old))
@@ -53,7 +53,7 @@ def replacements(old):
 
 
 def accepted(path, value):
-    """The params with `value` at `path`; None if they are refused, after a look at the message."""
+    """The params with `value` at `path`; None if they are rejected, after checking the message."""
     values = changed(path, value)
     try:
         check_section(section_of(path), values)
@@ -68,7 +68,7 @@ def accepted(path, value):
 
 
 def section_of(path):
-    """The key of the section that a path leads into, or an innocent one."""
+    """The key of the section of a path, or an unrelated one."""
     return ".".join(path[:2]) if path[0] == "sample" and len(path) > 1 else path[0] if path[0] in OWN else "bound"
 
 
@@ -78,18 +78,18 @@ OWN = {key for key, value in VALUES.items() if isinstance(value, dict)} - {"samp
 @pytest.mark.parametrize("path", PATHS, ids=".".join)
 @settings(max_examples=CASES, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_a_value_is_refused_in_one_line_or_runs_one_step(path, data):
+def test_random_value_is_rejected_in_one_line_or_runs_one_step(path, data):
     if params := accepted(path, data.draw(replacements(value_at(path)))):
         STEPS.get(path[0], set_up)(params)
 
 
 @pytest.mark.parametrize("path", PATHS, ids=".".join)
-def test_every_surprise_is_accepted_or_refused_in_one_line(path):
+def test_odd_values_are_accepted_or_rejected_in_one_line(path):
     for value in SURPRISES:
         accepted(path, value)
 
 
-def test_what_is_missing_is_named_unless_it_is_an_option():
+def test_missing_params_are_named_except_options():
     for path in PATHS:
         if is_option(path):
             continue
@@ -106,7 +106,7 @@ def is_option(path):
     return any(part in registry for part in path[1:] for registry in section.registries().values())
 
 
-def test_the_projects_own_params_are_valid_and_a_file_that_is_no_mapping_is_not():
+def test_project_params_are_valid_and_non_mappings_are_rejected():
     assert check(VALUES).seed == VALUES["seed"]
     for whole in (value for value in SURPRISES if not isinstance(value, dict)):
         with pytest.raises(UserError) as refused:
@@ -118,7 +118,7 @@ GUIDED = {"sample__unet__guidance_scale": 1.5}
 
 
 def with_values(**changes):
-    """All values with some changed: keys are dotted, with __ for a dot."""
+    """All values with some changed; in keys, __ stands for a dot."""
     values = copy.deepcopy(VALUES)
     for key, value in changes.items():
         *head, last = key.split("__")
@@ -311,13 +311,13 @@ def with_values(**changes):
         ({"paper__n_pairs": 33}, "paper.n_pairs is 33; input should be less than or equal to 32"),
     ],
 )
-def test_what_cannot_work_is_refused_before_any_work(changes, message):
+def test_invalid_params_are_rejected_with_reason(changes, message):
     with pytest.raises(UserError) as refused:
         check(with_values(**changes))
     assert f"params.yaml: {message}" in str(refused.value)
 
 
-def test_every_mistake_is_a_line_of_its_own():
+def test_each_invalid_param_is_reported_on_its_own_line():
     with pytest.raises(UserError) as refused:
         check(with_values(train_unet__lr=-1, seed="zero", sample__unet__ddim__eta=2))
     assert [line.split()[1] for line in str(refused.value).splitlines()] == [
@@ -327,7 +327,7 @@ def test_every_mistake_is_a_line_of_its_own():
     ]
 
 
-def test_the_stage_check_stops_before_it_touches_anything(tmp_path):
+def test_check_stage_rejects_invalid_params_without_writing(tmp_path):
     (tmp_path / "params.yaml").write_text((REPO / "params.yaml").read_text())
     write_params(tmp_path, {"evaluate_unet": {"n_samples": 1025}})
     for name in ("src", "stages"):
@@ -341,7 +341,7 @@ def test_the_stage_check_stops_before_it_touches_anything(tmp_path):
 
 
 @pytest.mark.parametrize("ask", [lambda: torch.empty(2**60), lambda: bytearray(2**62)])
-def test_what_memory_cannot_hold_is_one_line(ask, tmp_path, monkeypatch, capsys):
+def test_out_of_memory_is_reported_in_one_line(ask, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text((REPO / "params.yaml").read_text())
     with pytest.raises(SystemExit) as caught, mistakes_in_one_line("train_tiny"):

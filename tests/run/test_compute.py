@@ -1,4 +1,4 @@
-"""What the settings of a machine change: the precision that `auto` stands for, and the rounding, by threads."""
+"""Settings that depend on the machine: the precision `auto`, and the number of threads."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from ddpm.run.compute import set_up
         ({"avx512_bf16": True, "avx512_fp16": True, "amx_bf16": True}, "bf16"),
     ],
 )
-def test_auto_is_bf16_where_that_is_faster(capabilities, auto, monkeypatch):
+def test_precision_depends_on_cpu_capabilities(capabilities, auto, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert set_up("cpu", "auto").precision == auto
     assert set_up("cpu", "fp32").precision == "fp32"
@@ -27,8 +27,8 @@ def test_auto_is_bf16_where_that_is_faster(capabilities, auto, monkeypatch):
             set_up("cpu", "bf16")
 
 
-def test_whatever_torch_was_set_to_one_thread_works():
-    """Sums that threads share are rounded otherwise for each number of them."""
+def test_set_up_uses_one_thread():
+    """The rounding of sums depends on the number of threads."""
     torch.set_num_threads(2)
     set_up("cpu", "fp32")
     assert torch.get_num_threads() == 1

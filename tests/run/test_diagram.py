@@ -1,4 +1,4 @@
-"""The diagram of the stages: as few arrows as say the same, in its place on a page."""
+"""The diagram of the stages: as few arrows as possible, in its place on a page."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +8,7 @@ from ddpm.run.diagram import BEGIN, END, arrows, mermaid, with_diagram
 
 @st.composite
 def graphs(draw):
-    """Stages, each after some of those before it."""
+    """Stages; each depends on some earlier ones."""
     names = [f"s{i}" for i in range(draw(st.integers(1, 8)))]
     return {name: draw(st.sets(st.sampled_from(names[:i]))) if i else set() for i, name in enumerate(names)}
 
@@ -22,7 +22,7 @@ def reachable(after):
 
 
 @given(graphs())
-def test_arrows_say_what_waits_for_what_and_none_can_be_spared(before):
+def test_arrows_are_the_transitive_reduction(before):
     kept = arrows(before)
     wanted = reachable({a: {b for b in before if a in before[b]} for a in before})
     assert reachable(kept) == wanted
@@ -31,14 +31,14 @@ def test_arrows_say_what_waits_for_what_and_none_can_be_spared(before):
             assert reachable(kept | {a: [c for c in others if c != b]}) != wanted
 
 
-def test_a_line_for_the_arrows_from_each_stage():
+def test_mermaid_groups_arrows_by_source():
     before = {"data": set(), "train": {"data"}, "score": {"data"}, "page": {"data", "train", "score"}}
     assert mermaid(before) == (
         "```mermaid\ngraph LR\n    data --> train & score\n    train --> page\n    score --> page\n```\n"
     )
 
 
-def test_only_what_stands_between_the_comments_changes():
+def test_with_diagram_replaces_only_text_between_markers():
     page = f"# Title\n\n{BEGIN}old\n{END}\nText.\n"
     assert with_diagram(page, "new\n") == f"# Title\n\n{BEGIN}new\n{END}\nText.\n"
     for without in ("", "# Title\n", f"# Title\n{BEGIN}no end\n"):

@@ -1,4 +1,4 @@
-"""dvc.yaml is what the scripts declare, and each stage waits for what it reads."""
+"""dvc.yaml matches what scripts declare, and stages wait for what they read."""
 
 import json
 import re
@@ -41,7 +41,7 @@ class Own(Section):
 
 
 def declare(folder, **scripts):
-    """Write scripts of stages: what `STAGES` is, by the script's name."""
+    """Write scripts of stages; `scripts` maps names to `STAGES`."""
     folder.mkdir(exist_ok=True)
     for name, declared in scripts.items():
         text = f"from ddpm.run.stage import Stage\n\n\ndef main(stage): ...\n\n\nSTAGES = {declared}\n"
@@ -49,7 +49,7 @@ def declare(folder, **scripts):
     return declared_stages(folder)
 
 
-def test_make_deps_leaves_nothing_to_write():
+def test_dvc_yaml_and_diagrams_are_up_to_date():
     text = (REPO / "dvc.yaml").read_text()
     assert text.partition("stages:\n")[2] == dvc_yaml(stages()).removeprefix("stages:\n"), "run `make deps`"
     for page in WITH_DIAGRAM:
@@ -65,14 +65,14 @@ def test_make_deps_leaves_nothing_to_write():
         (["--help"], "the arguments are '--help'; there must be none"),
     ],
 )
-def test_nothing_is_written_elsewhere_or_for_arguments(words, said, tmp_path, monkeypatch):
+def test_main_rejects_arguments_and_folders_without_stages(words, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=f"^{re.escape(said)}$"):
         main_of_deps(words)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_stands_before_the_stages_stays(tmp_path, monkeypatch):
+def test_write_keeps_text_before_stages(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     declare(Path("stages"), a='{"a": Stage(main, outs=["a.txt"])}')
     path = tmp_path / "dvc.yaml"
@@ -86,7 +86,7 @@ def test_what_stands_before_the_stages_stays(tmp_path, monkeypatch):
     assert load_yaml(path)["stages"].keys() == {"a"}
 
 
-def test_a_page_gets_the_diagram_without_the_check(tmp_path, monkeypatch):
+def test_diagram_in_page_omits_check_stage(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     check = '{"check": Stage(main, outs=["plan"])}'
     declare(Path("stages"), check=check, a='{"a": Stage(main, outs=["a.txt"]), "b": Stage(main, deps=["a.txt"])}')
@@ -96,7 +96,7 @@ def test_a_page_gets_the_diagram_without_the_check(tmp_path, monkeypatch):
     assert page.read_text() == f"# Ours.\n{BEGIN}```mermaid\ngraph LR\n    a --> b\n```\n{END}"
 
 
-def test_a_stage_as_dvc_has_it():
+def test_dvc_yaml_has_complete_stage_entries():
     files = {"outs": ["o"], "metrics": ["m"], "plots": ["p"]}
     stage = Stage(main, section=Own, key="own.part", deps=["d"], **files)
     found = {
@@ -124,7 +124,7 @@ def test_a_stage_as_dvc_has_it():
     assert sections(found) == {"own.part": Own}
 
 
-def test_stages_stand_after_those_whose_outputs_they_read(tmp_path):
+def test_declared_stages_are_in_topological_order(tmp_path):
     found = declare(
         tmp_path / "stages",
         a='{"a": Stage(main, deps=["c.txt", "data"])}',
@@ -152,12 +152,12 @@ def test_stages_stand_after_those_whose_outputs_they_read(tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_declared_is_one_line(scripts, message, tmp_path):
+def test_invalid_declarations_are_rejected(scripts, message, tmp_path):
     with pytest.raises(UserError, match=message):
         declare(tmp_path / "stages", **scripts)
 
 
-def test_a_stage_uses_what_its_params_choose_and_what_its_model_is_made_of():
+def test_used_by_name_includes_chosen_and_model_modules():
     params = check(VALUES | {"train_unet": VALUES["train_unet"] | {"conditioning": "clusters"}})
     run = {"ddpm.run.seeding", "ddpm.run.compute"}
     own, model = params.train_unet, {"ddpm.networks.architectures.unet", "ddpm.conditioning.kinds.clusters"}
@@ -172,7 +172,7 @@ def test_a_stage_uses_what_its_params_choose_and_what_its_model_is_made_of():
     assert used_by_name("bound", more, params) == used_by_name("bound", stages(), params) | {"ddpm.made.up"}
 
 
-def test_every_stage_depends_on_its_plan_and_on_its_own_params_only():
+def test_stages_depend_on_their_plan_and_own_params_only():
     for name, entry in DECLARED["stages"].items():
         assert name == CHECK or entry["deps"][0] == f"plan/{name}.json"
         assert not [dep for dep in entry["deps"] if dep.endswith(".py")]
@@ -181,13 +181,13 @@ def test_every_stage_depends_on_its_plan_and_on_its_own_params_only():
     assert "checkpoint_seconds" not in json.dumps(DECLARED)
 
 
-def test_dvc_yaml_has_a_stage_for_each_section():
+def test_sections_of_stages_match_params_file():
     keys = {key for key, value in VALUES.items() if isinstance(value, dict)} - {"sample"}
     assert sections(stages()).keys() == keys | {"sample.tiny", "sample.unet"}
 
 
-def test_package_files_hold_nothing_that_could_change_a_result():
-    """They are in no plan: a new public name must not train every model anew."""
+def test_init_files_contain_only_lazy_loading():
+    """They are in no plan, so that new public names retrain no model."""
     lazy = [
         "from types import FunctionType",
         "from typing import Any",

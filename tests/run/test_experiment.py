@@ -18,7 +18,7 @@ COMMITTED = "# a comment\nseed: 0     # of all\ntrain:\n  lr: 1e-3\n  betas: [0.
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An experiment in the workspace, which is a folder of somebody else's repository."""
+    """An experiment in a workspace that is a subfolder of another repository."""
     project = tmp_path / "project"
     project.mkdir()
     (project / "params.yaml").write_text(COMMITTED)
@@ -35,7 +35,7 @@ def overrides(monkeypatch, *words, folder="."):
     monkeypatch.setattr(experiment, "_command", lambda: (command, Path(folder)))
 
 
-def test_the_file_is_the_committed_one_again_to_the_byte(folder, monkeypatch):
+def test_taking_back_overrides_restores_committed_file(folder, monkeypatch):
     overrides(monkeypatch, "-S", "train.lr=abc", "--set-param=train.unet.channels=7", "-S", "+train.new=1")
     changed = "seed: 0\ntrain:\n  lr: abc\n  betas:\n  - 0.9\n  - 0.99\n  unet:\n    channels: 7\n  new: 1\n"
     (folder / "params.yaml").write_text(changed)
@@ -45,7 +45,7 @@ def test_the_file_is_the_committed_one_again_to_the_byte(folder, monkeypatch):
     assert changed_params() == {}
 
 
-def test_changes_by_hand_stay(folder, monkeypatch):
+def test_taking_back_overrides_keeps_manual_changes(folder, monkeypatch):
     overrides(monkeypatch, "-Strain.lr=abc", "--queue", "-S", "~train.betas", "-S", "other.yaml:seed=3")
     (folder / "params.yaml").write_text("# mine\nseed: 5\ntrain:\n  lr: abc\n  unet: {channels: 32}\n")
     assert take_back_overrides()
@@ -65,7 +65,7 @@ def test_changes_by_hand_stay(folder, monkeypatch):
         (["-S", "doors/b/params.yaml:train.lr=abc"], ".", False),
     ],
 )
-def test_in_a_door_its_own_keys_are_taken_back(words, started_in, taken_back, folder, monkeypatch):
+def test_taking_back_overrides_in_door_affects_only_its_keys(words, started_in, taken_back, folder, monkeypatch):
     for name in (".dvc", "doors/a", "doors/b"):
         (folder / name).mkdir(parents=True)
     own = folder / "doors/a/params.yaml"
@@ -84,7 +84,7 @@ def test_in_a_door_its_own_keys_are_taken_back(words, started_in, taken_back, fo
 
 
 @pytest.mark.parametrize("why", ["no experiment", "a copy", "no git", "no overrides", "not even YAML"])
-def test_it_is_left_alone_if_there_is_nothing_to_take_back(why, folder, tmp_path, monkeypatch):
+def test_params_are_unchanged_without_overrides_to_take_back(why, folder, tmp_path, monkeypatch):
     overrides(monkeypatch, *([] if why == "no overrides" else ["-S", "seed=abc"]))
     text = "seed: [" if why == "not even YAML" else "seed: abc\n"
     (folder / "params.yaml").write_text(text)
@@ -104,7 +104,7 @@ KEYS = st.from_regex(r"[a-z_]+(\.[a-z_]+){0,2}", fullmatch=True)
 
 
 @given(st.lists(st.tuples(KEYS, st.sampled_from(["-S", "--set-param"]), st.sampled_from(["", "+", "~", "++"]))))
-def test_keys_are_found_however_they_are_spelt(asked):
+def test_overridden_finds_keys_in_all_option_forms(asked):
     command = ["dvc", "exp", "run", "--name", "run"]
     for key, option, sign in asked:
         command += [option, f"{sign}{key}=1"] if sign else [f"{option}={key}=1", "-f"]

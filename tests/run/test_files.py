@@ -13,7 +13,7 @@ from ddpm.errors import UserError
 from ddpm.run.files import atomic_path, load_tensors, save_tensors, write_csv, write_json
 
 
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_atomic_path_keeps_old_file_on_failure(tmp_path):
     target = tmp_path / "sub" / "file.txt"
     with atomic_path(target) as temporary:
         temporary.write_text("old")
@@ -29,27 +29,27 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [path.name for path in target.parent.iterdir()] == ["file.txt"]
 
 
-def test_outputs_are_as_readable_as_other_files(tmp_path):
+def test_outputs_have_default_permissions(tmp_path):
     (tmp_path / "plain").write_text("")
     write_json(tmp_path / "made.json", {})
     assert (tmp_path / "made.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_tensors_come_back(tmp_path):
+def test_tensors_round_trip(tmp_path):
     x = torch.arange(6, dtype=torch.uint8).reshape(2, 3).T
     save_tensors(tmp_path / "x.safetensors", x=x)
     assert torch.equal(load_tensors(tmp_path / "x.safetensors")["x"], x)
 
 
-def test_a_process_killed_while_it_writes_leaves_only_what_carries_the_name_of_the_file(tmp_path):
-    """What is left is named after its file, so that the next run can tell it from others' and remove it."""
+def test_killed_writer_leaves_only_recognisable_temporary_files(tmp_path):
+    """Leftovers are named after their file, so that the next run can identify and remove them."""
     target = tmp_path / "x.safetensors"
     if (writer := os.fork()) == 0:
         tensor = torch.zeros(1_000_000)
         while True:
             save_tensors(target, x=tensor)
     try:
-        for _ in range(500):  # a moment in which the file is being written
+        for _ in range(500):  # until the file is being written
             time.sleep(0.01)
             os.kill(writer, signal.SIGSTOP)
             left = [path.name for path in tmp_path.iterdir() if path != target]
@@ -65,7 +65,7 @@ def test_a_process_killed_while_it_writes_leaves_only_what_carries_the_name_of_t
 
 
 @pytest.mark.parametrize("content", [b"", b"not safetensors at all", b"\xff" * 100])
-def test_a_damaged_file_is_named(tmp_path, content):
+def test_load_tensors_reports_damaged_and_missing_files(tmp_path, content):
     (tmp_path / "x.safetensors").write_bytes(content)
     with pytest.raises(UserError, match=r"x\.safetensors: damaged or not a safetensors file"):
         load_tensors(tmp_path / "x.safetensors")
@@ -73,13 +73,13 @@ def test_a_damaged_file_is_named(tmp_path, content):
         load_tensors(tmp_path / "y.safetensors")
 
 
-def test_a_file_of_other_tensors_is_named(tmp_path):
+def test_missing_tensor_is_reported_with_file_name(tmp_path):
     save_tensors(tmp_path / "x.safetensors", labels=torch.zeros(1))
     with pytest.raises(UserError, match=r"x\.safetensors: has no 'images', only \['labels'\]"):
         load_tensors(tmp_path / "x.safetensors")["images"]
 
 
-def test_csv_and_json_keep_every_digit(tmp_path):
+def test_csv_and_json_preserve_full_precision(tmp_path):
     write_csv(tmp_path / "a.csv", ("step", "loss"), [(1, 0.1 + 0.2)])
     with (tmp_path / "a.csv").open() as file:
         rows = list(csv.DictReader(file))

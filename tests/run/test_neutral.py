@@ -1,6 +1,6 @@
-"""What a plan leaves out cannot change a result: stages are run again with all of it disturbed.
+"""What a plan leaves out cannot change a result: stages run again with all of it perturbed.
 
-`PERTURBED` has an entry for each module of `NEUTRAL`, so that none can be added without a disturbance.
+`PERTURBED` has an entry for each module of `NEUTRAL`, so that none is added without a perturbation.
 """
 
 import logging
@@ -37,7 +37,7 @@ def stir():
 
 
 class StirringRun(Run):
-    """A tracking run that disturbs whatever it can each time that it is called."""
+    """A tracking run that perturbs whatever it can at each call."""
 
     def log_metrics(self, metrics, step):  # noqa: ARG002
         stir()
@@ -55,7 +55,7 @@ class StirringRun(Run):
 
 
 class StirringResume(context.Resume):
-    """Keeps nothing, and disturbs."""
+    """Saves nothing, and perturbs."""
 
     def start(self, *_):
         stir()
@@ -82,25 +82,25 @@ def resume(patch):
 
 
 def stage(patch):
-    """What it hands on is held by test_stage.py; here its own metrics and messages."""
+    """test_stage.py tests what it passes on; here, its own metrics and messages."""
     patch.setattr(stage_module, "peak_memory", lambda: stir() or {})
     patch.setattr(logging.getLogger(), "level", logging.DEBUG)
     patch.setenv("TQDM_MININTERVAL", "0")
 
 
 def params(_):
-    """Values are handed on as they stand in the file (test_params.py); here the others in it are changed."""
+    """Values are passed on unchanged (test_params.py); here the others in the file change."""
     write_params(Path(), {"checkpoint_seconds": 0, "train_unet": {"lr": 0.5}, "bound": {"stride": 7}})
 
 
 def yaml(_):
-    """That it reads what DVC reads is held by test_yaml.py; here the file's layout is changed."""
+    """test_yaml.py tests that it reads what DVC reads; here the file's layout changes."""
     path = Path("params.yaml")
     path.write_text("# Another comment.\n" + path.read_text().replace("  # ", "    # "))
 
 
 def registry(_):
-    """Entries that nobody has chosen are imported first."""
+    """Unchosen entries are imported first."""
     for entries in (SAMPLERS, NETWORKS):
         for name in reversed(list(entries)):
             assert entries[name]
@@ -127,7 +127,7 @@ def invocation(patch):
 
 
 def processes(patch):
-    """That their number changes nothing is held by test_processes.py; here tasks are done in another order."""
+    """test_processes.py tests that their number changes nothing; here tasks are done in another order."""
     for module in ("ddpm.training.evaluate", "ddpm.run.resume.pieces"):
         patch.setattr(f"{module}.shared", lambda tasks, _="": [task() for task in reversed(tasks)][::-1])
 
@@ -163,7 +163,7 @@ PERTURBED = {
 }
 
 
-def test_every_neutral_module_is_disturbed():
+def test_every_neutral_module_has_a_perturbation():
     assert PERTURBED.keys() == set(NEUTRAL)
 
 
@@ -187,7 +187,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def outputs(name, disturbed, stage=None):
-    """The files that a stage writes, with every neutral module disturbed or with none."""
+    """The files that a stage writes, with every neutral module perturbed or none."""
     declared = stages().get(name)
     stage = stage or declared.stage
     with pytest.MonkeyPatch.context() as patch:
@@ -200,7 +200,7 @@ def outputs(name, disturbed, stage=None):
     return {path: path.read_bytes() for path in stage.outputs}
 
 
-def test_a_training_and_its_samples_do_not_notice(folder):
+def test_perturbed_neutral_modules_do_not_change_outputs(folder):
     expected = {name: outputs(name, disturbed=False) for name in ("train_tiny", "sample_tiny")}
     for path in ("models", "samples", "reports"):
         shutil.rmtree(folder / path)
@@ -211,7 +211,7 @@ def test_a_training_and_its_samples_do_not_notice(folder):
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("leak", ["global random state", "what was logged", "resume"])
-def test_a_hidden_influence_would_be_noticed(leak):
+def test_perturbations_change_outputs_of_leaky_stages(leak):
     def main(stage):
         numbers = {"loss": 1.0}
         stage.log.log_metrics(numbers, 1)

@@ -1,4 +1,4 @@
-"""Params: what is wrong is named, options belong to the entries that are chosen, nothing undeclared is read."""
+"""Params: errors name the key, options belong to the chosen entries, and nothing undeclared is read."""
 
 from typing import Annotated, Any
 
@@ -30,7 +30,7 @@ GENERAL = {"seed": 3, "device": "cpu", "precision": "auto", "processes": 2, "che
 
 
 class Kinds(Registry):
-    """Entries that are not files; it counts what is used of it."""
+    """Entries that are not files; records which are used."""
 
     def __init__(self, what, **entries):
         super().__init__("none", what)
@@ -84,7 +84,7 @@ def lines(values, context=WHOLE):
 
 
 @pytest.mark.parametrize("context", [WHOLE, None])
-def test_options_are_those_of_the_entry_that_is_chosen(context):
+def test_options_match_chosen_entries(context):
     values = {"road": "fast", "fast": {"eta": 0.25}, "red": {"eta": 0.75}, "cars": ["red"]}
     drive = validated(Drive, values, "params.yaml", context)
     assert drive.options("road") == Eta(eta=0.25)
@@ -95,14 +95,14 @@ def test_options_are_those_of_the_entry_that_is_chosen(context):
     assert list(drive.chosen_modules()) == ["none.fast", "none.red"]
 
 
-def test_what_is_logged_is_what_is_used():
+def test_model_dump_contains_only_used_options():
     values = {"road": "fast", "wide": {"width": 3}, "back": "slow"}
     for context in (WHOLE, None):
         drive = validated(Drive, values, "params.yaml", context)
         assert drive.model_dump() == {"road": "fast", "cars": [], "back": "slow", "n": 1, "fast": {"eta": 0.5}}
 
 
-def test_a_stage_uses_no_entry_that_it_has_not_chosen():
+def test_unchosen_entries_are_not_loaded():
     ROADS.used.clear()
     validated(Drive, {"road": "fast", "wide": {"width": "x"}}, "params.yaml").model_dump()
     assert set(ROADS.used) == {"fast"}
@@ -136,18 +136,18 @@ def test_a_stage_uses_no_entry_that_it_has_not_chosen():
         ),
     ],
 )
-def test_every_mistake_is_a_line_with_its_key(values, expected):
+def test_each_mistake_is_reported_with_its_key(values, expected):
     assert lines(values) == expected
 
 
-def test_a_stage_that_is_started_by_hand_refuses_its_own_options_too():
+def test_invalid_options_are_rejected_without_context():
     drive = validated(Drive, {"road": "slow", "back": "fast", "fast": {"eta": 2}}, "params.yaml")
     with pytest.raises(UserError, match=r"params\.yaml: fast: eta is 2; input should be less"):
         drive.options("back")
     assert lines({"road": "slow", "fasst": {}}, None) == ["fasst is not a parameter; check its spelling"]
 
 
-def test_a_section_must_say_what_it_chooses_from():
+def test_chooses_requires_registries():
     class Lost(Chooses):
         pass
 
@@ -167,7 +167,7 @@ def file(tmp_path):
     return path
 
 
-def test_a_stage_sees_only_what_it_has_declared(file):
+def test_load_params_returns_only_declared_sections(file):
     params = load_params({"drive": Drive, "ride.slow": Speed}, file)
     assert (params.seed, params.drive.road, params.ride.slow.speed) == (3, "fast", 1.5)
     assert section(params, "ride.slow") == Speed(speed=1.5)
@@ -175,7 +175,7 @@ def test_a_stage_sees_only_what_it_has_declared(file):
     assert set(params.ride.model_dump()) == {"slow"}
 
 
-def test_the_whole_file_must_be_declared(file):
+def test_load_params_rejects_undeclared_keys_of_whole_file(file):
     sections = {"drive": Drive, "ride.slow": Speed, "ride.fast": Speed}
     with pytest.raises(UserError) as refused:
         load_params(sections, file, whole=True)
@@ -186,7 +186,7 @@ def test_the_whole_file_must_be_declared(file):
     assert params.ride.fast.speed == 9
 
 
-def test_a_section_that_is_missing_or_none_is_named(file):
+def test_load_params_reports_missing_and_null_sections(file):
     with pytest.raises(UserError, match=f"{file}: ride.high is missing"):
         load_params({"ride.high": Speed}, file)
     with pytest.raises(UserError, match=f"{file}: walk is missing"):
@@ -197,7 +197,7 @@ def test_a_section_that_is_missing_or_none_is_named(file):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "seed", "null"])
-def test_a_file_that_is_no_mapping_is_one_line(text, file):
+def test_load_params_rejects_non_mapping_in_one_line(text, file):
     file.write_text(text)
     with pytest.raises(UserError) as refused:
         load_params({}, file)
@@ -206,7 +206,7 @@ def test_a_file_that_is_no_mapping_is_one_line(text, file):
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_refused_with_the_files_name(tmp_path_factory, content):
+def test_load_params_rejects_random_bytes_with_file_name(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("params") / "params.yaml"
     path.write_bytes(content)
     with pytest.raises(UserError) as refused:
@@ -214,9 +214,9 @@ def test_any_bytes_are_refused_with_the_files_name(tmp_path_factory, content):
     assert all(line.startswith(f"{path}: ") for line in str(refused.value).splitlines())
 
 
-def test_values_are_as_they_stand_in_the_file():
+def test_validation_converts_only_int_to_float():
     values = {"speed": 1}
-    assert type(validated(Speed, values, "p").speed) is float  # the one conversion, which loses nothing
+    assert type(validated(Speed, values, "p").speed) is float  # the only conversion; it is lossless
     for wrong in ("1", True, [1], float("nan"), float("inf")):
         with pytest.raises(UserError, match="speed is"):
             validated(Speed, {"speed": wrong}, "p")
@@ -229,7 +229,7 @@ def test_values_are_as_they_stand_in_the_file():
         (PictureShape, [[1, 1, 1], [3, 256, 256]], [[2, 4, 4], [3, 4], [3, 0, 4], [3, 257, 4], [3, 4, 4, 4]]),
     ],
 )
-def test_paths_and_shapes(kind, good, bad):
+def test_path_and_shape_types_accept_only_valid_values(kind, good, bad):
     class Own(Section):
         value: kind
 
@@ -241,13 +241,13 @@ def test_paths_and_shapes(kind, good, bad):
         assert len(str(refused.value)) < 400
 
 
-def test_a_tensor_that_no_machine_holds_is_refused():
+def test_check_size_rejects_huge_tensors():
     check_size("n", 2**28)
     with pytest.raises(ValueError, match="n x shape is 268435456 x 2; at most 268435456 numbers are allowed at once"):
         check_size("n x shape", 2**28, 2)
 
 
-def test_numbers_that_python_does_not_spell_are_shown():
+def test_huge_integers_are_described_in_words():
     assert module._shown(10**5000) == "a number of thousands of digits"
 
 

@@ -1,4 +1,4 @@
-"""A digest of code changes with what the code does, and with nothing else."""
+"""The digest of code changes with its behaviour, not with its wording."""
 
 import ast
 from pathlib import Path
@@ -70,7 +70,7 @@ def step(x: Tensor, n: int = 2) -> Tensor:
         ("sqrt(i) / 2", "(sqrt(i)\n            / 2)"),
     ],
 )
-def test_what_does_not_count(old, new):
+def test_digest_ignores_changes_without_effect(old, new):
     assert old in CODE
     assert digest(CODE.replace(old, new)) == digest(CODE)
 
@@ -95,13 +95,13 @@ def test_what_does_not_count(old, new):
         ("total += sqrt(i)", "total = sqrt(i)"),
     ],
 )
-def test_what_counts(old, new):
+def test_digest_reflects_changes_of_code(old, new):
     assert old in CODE
     assert digest(CODE.replace(old, new)) != digest(CODE)
 
 
-def test_a_field_that_a_newer_python_adds_does_not_count(monkeypatch):
-    """As `type_params` of functions and classes, an empty list, since Python 3.12."""
+def test_digest_ignores_empty_ast_fields_of_newer_python(monkeypatch):
+    """Such as `type_params` of functions and classes since Python 3.12."""
     expected = digest(CODE)
     digest.cache_clear()
     monkeypatch.setattr(ast.FunctionDef, "_fields", (*ast.FunctionDef._fields, "type_params"))
@@ -110,12 +110,12 @@ def test_a_field_that_a_newer_python_adds_does_not_count(monkeypatch):
     digest.cache_clear()
 
 
-def test_none_and_an_empty_list_are_told_from_other_values():
+def test_digest_distinguishes_similar_literals():
     bodies = ["None", "[]", "()", "0", "False", "0.0", "-0.0", "''", "b''", "...", "{}", "1", "True"]
     assert len({digest(f"x = {body}") for body in bodies}) == len(bodies)
 
 
-def test_imports_are_found_anywhere_but_for_type_checkers():
+def test_imports_include_nested_but_not_type_checking_ones():
     code = CODE + "\n\ndef late():\n    import ddpm.run.files\n    from ddpm.run import seeding\n"
     found = {name for name in imports(code) if name.startswith("ddpm")}
     assert found == {"ddpm.errors", "ddpm.errors.UserError", "ddpm.run.files", "ddpm.run", "ddpm.run.seeding"}
@@ -143,7 +143,7 @@ def source(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("source")
-def test_a_stage_depends_on_its_script_its_imports_and_the_entries_that_it_uses():
+def test_code_digests_cover_script_imports_and_used_entries():
     script = Path("stages/train.py")
     assert set(code_digests(script)) == {"stages/train.py", "ddpm.a", "ddpm.b"}
     found = code_digests(script, ["ddpm.kinds.one"])
@@ -151,7 +151,7 @@ def test_a_stage_depends_on_its_script_its_imports_and_the_entries_that_it_uses(
     assert found["ddpm.b"] == digest("B = 1")
 
 
-def test_a_stage_that_is_started_by_hand_sees_the_code_as_it_is(source):
+def test_current_digests_reflect_current_code(source):
     script, plan = Path("stages/train.py"), source / "plan/train.json"
     assert current_digests("train", script) == code_digests(script)
     plan.parent.mkdir()
@@ -161,7 +161,7 @@ def test_a_stage_that_is_started_by_hand_sees_the_code_as_it_is(source):
     assert current_digests("train", script)["ddpm.deep"] == digest("d = 2")
 
 
-def test_neutral_modules_are_there_and_their_packages_go_with_them():
+def test_neutral_modules_exist_and_are_recognised():
     for name in NEUTRAL:
         assert (REPO / "src" / name.replace(".", "/")).is_dir() or (REPO / f"src/{name.replace('.', '/')}.py").is_file()
     assert is_neutral("ddpm")

@@ -1,4 +1,4 @@
-"""Processes that share work: each task is done once, and none outlives the others, however one of them ends."""
+"""Processes that share work: each task runs once, and no process outlives the others, however it ends."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ with mistakes_in_one_line("work"), together(2, 8):
     print(*gathered(os.getpid()), flush=True)
     print(shared([lambda i=i: task(i) for i in range(7)]), flush=True)
 """
-OWN = [[0, 2, 4, 6], [1, 3, 5]]  # tasks of each
+OWN = [[0, 2, 4, 6], [1, 3, 5]]  # by process
 
 
 def start(folder, act="pass", first=""):
@@ -56,7 +56,7 @@ def start(folder, act="pass", first=""):
 
 
 def end(process):
-    """(status, lines of stdout, stderr) at its end; every process that shared the work has ended too."""
+    """(status, lines of stdout, stderr) once all processes that shared the work have ended."""
     out, err = process.communicate(timeout=300)
     lines = out.splitlines()
     for pid in map(int, lines[0].split()) if lines else ():
@@ -65,7 +65,7 @@ def end(process):
     return process.returncode, lines, err
 
 
-def test_each_task_is_done_once_and_all_have_the_results(tmp_path):
+def test_tasks_run_once_and_results_reach_all_processes(tmp_path):
     status, lines, err = end(start(tmp_path))
     assert (status, err) == (0, "")
     pids, results = lines
@@ -75,13 +75,13 @@ def test_each_task_is_done_once_and_all_have_the_results(tmp_path):
     assert [[i for i in range(7) if (tmp_path / f"done/{i}").read_text() == pid] for pid in pids] == OWN
 
 
-def test_a_killed_one_ends_the_work_with_a_line(tmp_path):
+def test_killed_process_ends_work_with_one_line(tmp_path):
     status, _, err = end(start(tmp_path, "os.kill(os.getpid(), 9) if rank() else None"))
     assert status == 2
     assert err == "work: process 2 of 2 has ended (SIGKILL); run it again, with any number of processes\n"
 
 
-def test_one_that_is_killed_after_its_last_task_is_told_too(tmp_path):
+def test_process_killed_after_its_last_task_is_reported(tmp_path):
     script = SCRIPT.replace("{act}", "pass").replace("{first}", "") + "    if rank(): os.kill(os.getpid(), 9)\n"
     (tmp_path / "done").mkdir()
     (tmp_path / "work.py").write_text(script)
@@ -92,7 +92,7 @@ def test_one_that_is_killed_after_its_last_task_is_told_too(tmp_path):
     assert found.stderr == "work: process 2 of 2 has ended (SIGKILL); run it again, with any number of processes\n"
 
 
-def test_an_error_in_another_one_is_told(tmp_path):
+def test_error_in_another_process_is_reported(tmp_path):
     status, _, err = end(start(tmp_path, "raise_ = 1 / (rank() != 1 or i != 3)"))
     assert status == 2
     assert err == (
@@ -101,7 +101,7 @@ def test_an_error_in_another_one_is_told(tmp_path):
     )
 
 
-def test_one_that_cannot_start_is_told(tmp_path):
+def test_process_that_fails_to_start_is_reported(tmp_path):
     status, lines, err = end(start(tmp_path, first="assert rank() != 1, 'no room'"))
     assert (status, lines) == (2, [])
     assert (
@@ -110,7 +110,7 @@ def test_one_that_cannot_start_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_none_outlives_the_first(tmp_path, number):
+def test_no_process_outlives_the_first(tmp_path, number):
     process = start(tmp_path, "time.sleep(600 * (i != 0))")
     while not {*(tmp_path / "done").iterdir()} >= {tmp_path / f"done/{i}" for i in range(2)}:
         assert process.poll() is None
@@ -120,7 +120,7 @@ def test_none_outlives_the_first(tmp_path, number):
     assert (status, len(lines)) == (-number, 1)
 
 
-def test_within_a_task_nothing_is_shared():
+def test_nested_work_is_not_shared():
     def work():
         def task(i):
             return i, size(), shared([lambda: 10 * i, lambda: 10 * i + 1]), gathered(i)
@@ -132,7 +132,7 @@ def test_within_a_task_nothing_is_shared():
     assert work() == expected
 
 
-def test_a_task_that_fails_leaves_sharing_as_it_was():
+def test_sharing_works_after_failed_task():
     def work():
         with suppress(ZeroDivisionError):
             shared([lambda: 1 / 0] * 2)
@@ -141,7 +141,7 @@ def test_a_task_that_fails_leaves_sharing_as_it_was():
     assert in_processes(2, work) == [(2, [1, 2, 3])] * 2
 
 
-def test_what_is_exchanged():
+def test_gathered_and_of_first_exchange_values():
     def work():
         tensors = gathered_tensors(torch.full((2,), float(rank())))
         return gathered(rank()), of_first(rank()), [tensor.tolist() for tensor in tensors]
@@ -149,14 +149,14 @@ def test_what_is_exchanged():
     assert in_processes(3, work) == [([0, 1, 2], 0, [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]])] * 3
 
 
-def test_alone_it_is_the_same():
+def test_sharing_works_in_single_process():
     with together(1, 8):
         assert (rank(), size(), gathered(5), of_first(6), shared([lambda: 7])) == (0, 1, [5], 6, [7])
-    with together(8, 1):  # there is work for one
+    with together(8, 1):  # only one has work
         assert size() == 1
 
 
-def test_only_the_first_writes_and_shows_bars(tmp_path):
+def test_only_first_process_writes_and_shows_progress(tmp_path):
     def work():
         with atomic_path(tmp_path / "out.txt") as path:
             path.write_text(str(rank()))
@@ -166,7 +166,7 @@ def test_only_the_first_writes_and_shows_bars(tmp_path):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("out.txt", "0")]
 
 
-def test_too_many_for_torchrun(monkeypatch):
+def test_together_rejects_too_many_torchrun_processes(monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "9")
     message = "9 processes are too many; this stage's work can be shared by at most 4"
@@ -174,7 +174,7 @@ def test_too_many_for_torchrun(monkeypatch):
         pass
 
 
-def test_processes_at_different_work_are_told_apart():
+def test_check_agreement_rejects_differing_processes():
     def work():
         check_agreement({"torch": "2", "seed": "0"} | ({"lr": "0.1"} if rank() < 2 else {"lr": "0.2"}))
 

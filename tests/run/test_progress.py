@@ -17,7 +17,7 @@ for _ in tqdm(range(3), "work", disable=hidden()):
 
 
 @pytest.mark.parametrize(("where", "shown"), [("notebook", True), ("pipe", False)])
-def test_a_bar_is_for_a_person_who_looks(where, shown):
-    """A terminal is in tests/pipeline/test_pipeline.py."""
+def test_progress_bar_is_shown_in_notebooks_but_not_in_pipes(where, shown):
+    """Terminals: tests/pipeline/test_pipeline.py."""
     done = subprocess.run([sys.executable, "-c", SCRIPT, where], capture_output=True, text=True, check=True)
     assert ("work: 100%" in done.stderr) == shown

@@ -18,7 +18,7 @@ def repository(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_at_the_top_names_are_as_they_are(repository, monkeypatch):
+def test_names_are_unchanged_at_repository_root(repository, monkeypatch):
     monkeypatch.chdir(repository)
     assert (checkout(), repo_root()) == (repository, repository)
     assert (door(), with_door("sample"), dvc_command("repro")) == ("", "sample", "dvc repro")
@@ -27,7 +27,7 @@ def test_at_the_top_names_are_as_they_are(repository, monkeypatch):
 
 
 @pytest.mark.parametrize("copy", ["", ".dvc/tmp/exps/standalone/tmp1"])
-def test_in_a_door_names_say_which_and_code_is_that_of_its_checkout(copy, repository, monkeypatch):
+def test_door_prefixes_names_and_uses_code_of_its_checkout(copy, repository, monkeypatch):
     monkeypatch.chdir(repository / copy / "doors/toy")
     monkeypatch.setenv("DVC_ROOT", str(repository))
     assert (checkout(), repo_root()) == (repository / copy, repository)

@@ -8,21 +8,21 @@ from ddpm.run.seeding import derive_seed, generator, global_stream
 
 
 @given(st.integers(0, 2**63 - 1), st.text(max_size=20), st.integers(0, 10**9))
-def test_a_stream_is_a_function_of_its_name(seed, stream, index):
+def test_generator_is_deterministic(seed, stream, index):
     draws = [torch.randn(4, generator=generator(seed, stream, index)) for _ in range(2)]
     assert torch.equal(*draws)
 
 
-def test_streams_are_unrelated():
+def test_streams_are_distinct_and_uncorrelated():
     names = [(seed, stream, index) for seed in range(5) for stream in ("a", "b", "a/1") for index in range(20)]
     assert len({derive_seed(*name) for name in names}) == len(names)
     x = torch.stack([torch.randn(1000, generator=generator(*name)) for name in names])
     correlation = torch.corrcoef(x).fill_diagonal_(0)
-    # 44,850 pairs with standard error 1 / sqrt(1000): five of them bound the largest (p = 0.03 without a margin).
+    # The largest of 44,850 pairs exceeds 5 standard errors, 5 / sqrt(1000), with p = 0.03; the rest is margin.
     assert correlation.abs().max() < 5.5 / 1000**0.5
 
 
-def test_the_global_state_is_borrowed_and_given_back():
+def test_global_stream_is_deterministic_and_restores_rng_state():
     before = torch.get_rng_state()
     with global_stream(0, "init"):
         first = torch.nn.Linear(3, 3).weight

@@ -36,7 +36,7 @@ class Paint(Section):
 
 
 class Log(Run):
-    """Remembers in which order what is logged."""
+    """Records what is logged, in order."""
 
     def __init__(self):
         self.seen = []
@@ -80,7 +80,7 @@ def log(tmp_path, monkeypatch):
     torch.use_deterministic_algorithms(False)
 
 
-def test_a_stage_gets_what_stands_in_the_file(log):
+def test_stage_receives_params_seed_and_compute(log):
     got = []
     run_stage("paint", Stage(got.append, section=Paint))
     [at_work] = got
@@ -91,7 +91,7 @@ def test_a_stage_gets_what_stands_in_the_file(log):
     assert torch.are_deterministic_algorithms_enabled()
 
 
-def test_a_stage_without_params_gets_none_and_sets_nothing_up(log):
+def test_stage_without_params_sets_nothing_up(log):
     got = []
     before = torch.are_deterministic_algorithms_enabled()
     run_stage("any", Stage(got.append, general=()))
@@ -100,7 +100,7 @@ def test_a_stage_without_params_gets_none_and_sets_nothing_up(log):
     assert log.seen[0] == ("open", "any", {})
 
 
-def test_a_file_that_the_params_name_is_an_input_and_a_part_of_what_the_run_is(log, monkeypatch):
+def test_files_named_in_params_are_inputs_and_determinants(log, monkeypatch):
     class Framed(Paint):
         @property
         def files(self):
@@ -120,7 +120,7 @@ def test_a_file_that_the_params_name_is_an_input_and_a_part_of_what_the_run_is(l
     assert {key for key in abouts[0] if abouts[0][key] != abouts[1][key]} == {str(path)}
 
 
-def test_what_is_logged_and_in_which_order(log):
+def test_stage_logs_inputs_metrics_and_outputs_in_order(log):
     def main(stage):
         stage.log.log_metrics({"loss": 1.0}, 3)
         for name in ("out.txt", "report.txt", "plot.csv", "metrics.json"):
@@ -138,19 +138,19 @@ def test_what_is_logged_and_in_which_order(log):
     ]
 
 
-def test_general_params_are_those_that_decide(log):
+def test_general_params_default_to_seed_device_precision(log):
     run_stage("paint", Stage(lambda _: None, section=Paint))
     assert COMPUTE == ("seed", "device", "precision")
     assert log.seen[0][2].keys() == {*COMPUTE, "paint"}
 
 
-def test_an_untracked_stage_opens_no_run(log):
+def test_untracked_stage_opens_no_run(log):
     run_stage("paint", Stage(lambda stage: stage.log.log_metrics({"a": 1.0}, 1), tracked=False))
     assert log.seen == []
 
 
 @pytest.mark.usefixtures("log")
-def test_an_interrupted_stage_goes_on_and_forgets_its_state_in_the_end(tmp_path):
+def test_failed_stage_resumes_and_deletes_state_when_done(tmp_path):
     made = []
 
     def broken():
@@ -174,7 +174,7 @@ def test_an_interrupted_stage_goes_on_and_forgets_its_state_in_the_end(tmp_path)
 
 
 @pytest.mark.usefixtures("log")
-def test_what_decides_names_another_state(tmp_path, monkeypatch):
+def test_resume_state_depends_on_params_inputs_and_code(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(module, "Resume", lambda _, *rest: seen.append(rest) or nullcontext())
     stage = Stage(lambda _: None, section=Paint, deps=["in.txt"], resumes=True)
@@ -210,7 +210,7 @@ def test_what_decides_names_another_state(tmp_path, monkeypatch):
         (KeyboardInterrupt(), 130, "paint: stopped\n"),
     ],
 )
-def test_mistakes_and_circumstances_are_one_line(error, status, said, log, capsys):
+def test_expected_errors_are_reported_in_one_line(error, status, said, log, capsys):
     def main(_):
         raise error
 
@@ -221,7 +221,7 @@ def test_mistakes_and_circumstances_are_one_line(error, status, said, log, capsy
     assert log.seen[-1] == ("close",)
 
 
-def test_a_mistake_of_ours_keeps_its_traceback(log):
+def test_unexpected_errors_keep_their_traceback(log):
     def main(_):
         raise RuntimeError("ours")
 
@@ -231,7 +231,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(log):
 
 
 @pytest.mark.parametrize("words", [["walk"], ["paint", "draw"], ["paint draw"]])
-def test_a_name_that_is_none_lists_the_stages(words, log, monkeypatch, capsys):
+def test_unknown_stage_name_lists_available_stages(words, log, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["stages/paint.py", *words])
     with pytest.raises(SystemExit) as end:
         run({"paint": Stage(lambda _: None), "draw": Stage(lambda _: None)})
@@ -241,14 +241,14 @@ def test_a_name_that_is_none_lists_the_stages(words, log, monkeypatch, capsys):
 
 
 @pytest.mark.usefixtures("log")
-def test_the_stage_that_is_named_runs(monkeypatch):
+def test_run_executes_named_stage(monkeypatch):
     done = []
     monkeypatch.setattr("sys.argv", ["stages/paint.py", "draw"])
     run({name: Stage(lambda stage: done.append(stage.name)) for name in ("paint", "draw")})
     assert done == ["draw"]
 
 
-def test_the_library_imports_where_there_is_no_unix(tmp_path):
+def test_library_imports_without_unix_modules(tmp_path):
     program = (
         "import psutil, torch, sys, signal; sys.modules['resource'] = None; del signal.SIGHUP\n"
         "signal.Signals = [s for s in signal.Signals if s.name != 'SIGHUP']\n"

@@ -1,4 +1,4 @@
-"""YAML is read as DVC reads it, which takes ruamel.yaml; what has no meaning is one line."""
+"""YAML is read as by DVC, which uses ruamel.yaml; invalid YAML is reported in one line."""
 
 import io
 import re
@@ -35,7 +35,7 @@ WORDS = st.sampled_from(
 @given(st.one_of(NUMBERS, WORDS, st.text("0123456789+-._eExobTtrueFfalsnN~yo", max_size=6)))
 @example("1e-3")
 @example("on")
-def test_a_scalar_is_what_ruamel_makes_of_it(tmp_path_factory, scalar):
+def test_scalars_match_ruamel(tmp_path_factory, scalar):
     text = f"key: {scalar}\nlist:\n- {scalar}\n"
     path = tmp_path_factory.mktemp("yaml") / "a.yaml"
     path.write_text(text)
@@ -45,18 +45,18 @@ def test_a_scalar_is_what_ruamel_makes_of_it(tmp_path_factory, scalar):
         with pytest.raises(UserError, match=r"a\.yaml: not valid YAML"):
             load_yaml(path)
         return
-    assert repr(load_yaml(path)) == repr(theirs)  # tells 1 from 1.0 and True, and finds nan equal to itself
+    assert repr(load_yaml(path)) == repr(theirs)  # distinguishes 1, 1.0 and True; nan equals itself
 
 
 @pytest.mark.parametrize("text", ["a: 1\na: 2", "b: {a: 1, c: {}, a: 1}", "- {1: 0, 1: 0}", "? [1]\n: 2\n? [1]\n: 3"])
-def test_a_key_that_stands_twice_is_refused(text, tmp_path):
+def test_duplicate_keys_are_rejected(text, tmp_path):
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(UserError, match=r"a\.yaml: not valid YAML: the key .* occurs twice in .*, line \d"):
         load_yaml(tmp_path / "a.yaml")
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_a_value_or_one_line(tmp_path_factory, content):
+def test_random_bytes_load_or_fail_in_one_line(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("yaml") / "a.yaml"
     path.write_bytes(content)
     try:
@@ -75,14 +75,14 @@ def test_any_bytes_are_a_value_or_one_line(tmp_path_factory, content):
         *("'", "*nowhere", "!!python/object/apply:os.system [true]", "\x07", "\t- 1", "{{}: 1}"),
     ],
 )
-def test_what_stands_for_nothing_is_one_line(text, tmp_path):
+def test_invalid_yaml_is_reported_in_one_line(text, tmp_path):
     (tmp_path / "a.yaml").write_text(f"key: {text}")
     with pytest.raises(UserError) as caught:
         load_yaml(tmp_path / "a.yaml")
     assert re.fullmatch(rf"{tmp_path}/a\.yaml: not valid YAML: .+", str(caught.value))
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_missing_file_is_reported(tmp_path):
     with pytest.raises(UserError, match=r"a\.yaml: cannot be read \(No such file"):
         load_yaml(tmp_path / "a.yaml")
 
@@ -93,7 +93,7 @@ VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) 
 
 @given(st.dictionaries(TEXTS, VALUES | st.lists(VALUES, max_size=3), max_size=4))
 @example({"cmd": "x" * 300, "on": "yes", "lr": "1e-3"})
-def test_what_is_written_is_read_again(tmp_path_factory, values):
+def test_dump_and_load_round_trip(tmp_path_factory, values):
     path = tmp_path_factory.mktemp("yaml") / "a.yaml"
     path.write_text(dump_yaml(values), encoding="utf-8")
     assert load_yaml(path) == values

@@ -13,7 +13,7 @@ from ddpm.sampling.samplers.ancestral import AncestralOptions
 
 
 @pytest.mark.parametrize("variance", ["fixed_large", "fixed_small"])
-def test_the_chain_computed_by_hand(variance):
+def test_chain_matches_hand_computed_steps(variance):
     model = Linear()
     betas = torch.linspace(1e-4, 0.02, 20, dtype=torch.float64)
     alpha_bars = torch.cumprod(1 - betas, 0)
@@ -37,7 +37,7 @@ def test_the_chain_computed_by_hand(variance):
 
 
 @pytest.mark.parametrize("variance", ["fixed_large", "fixed_small"])
-def test_each_step_agrees_with_diffusers(variance, monkeypatch):
+def test_each_step_matches_diffusers(variance, monkeypatch):
     model = Linear(200)
     theirs = DDPMScheduler(200, variance_type=variance, clip_sample=False)
     # Their float32 table loses 1 - alpha_bar's digits at small t; their formulas are compared, on exact numbers.
@@ -64,7 +64,7 @@ def test_each_step_agrees_with_diffusers(variance, monkeypatch):
 
 
 @pytest.mark.parametrize(("prediction", "theirs"), [("x0", "sample"), ("v", "v_prediction")])
-def test_other_predictions_and_clipping_agree_with_diffusers(prediction, theirs, monkeypatch):
+def test_x0_and_v_with_clipping_match_diffusers(prediction, theirs, monkeypatch):
     model = Linear(50, a=0.9)
     model.prediction = prediction
     scheduler = DDPMScheduler(50, prediction_type=theirs, clip_sample=True)
@@ -84,12 +84,12 @@ def test_other_predictions_and_clipping_agree_with_diffusers(prediction, theirs,
         assert (scheduler.step(said, t - 1, before).prev_sample - after).abs().max() < 2e-6
 
 
-def test_a_variance_that_was_not_learned_is_refused():
+def test_learned_variance_requires_a_network_that_predicts_it():
     with pytest.raises(ValueError, match="this network was not trained to predict it; use fixed_large or fixed_small"):
         list(sample_steps(Linear(), streams(1), options=AncestralOptions(variance="learned")))
 
 
-def test_a_gaussian_is_sampled_with_its_own_moments():
+def test_exact_gaussian_model_samples_have_data_moments():
     # For x0 ~ N(mu, s^2) the exact noise prediction is linear, so every moment of the chain is known: the last
     # alpha_bar is nearly 0 and Algorithm 2 must give mu, and s^2 up to the discretisation of 200 steps.
     mu, s = 0.4, 0.5

@@ -26,7 +26,7 @@ def images(n):
 
 
 @pytest.mark.parametrize("level", [0.0, 0.2, 1.0])
-def test_each_image_has_noise_of_the_level_that_is_told(level):
+def test_noised_images_have_requested_noise_level(level):
     low = images(1).expand(N, *LOW)
     cond = noised(network(), low, level, seed=4)
     assert (cond[:, -1] == torch.tensor(level)).all()
@@ -37,7 +37,7 @@ def test_each_image_has_noise_of_the_level_that_is_told(level):
     assert ((residue.var(0) - sigma**2).abs() <= 5 * sigma**2 * (2 / N) ** 0.5 + 1e-6).all()
 
 
-def test_the_noise_of_an_image_depends_on_seed_and_number_alone():
+def test_noise_depends_on_seed_and_not_on_number_of_images():
     model, low = network(), images(4)
     found = noised(model, low, 0.5, 0)
     assert torch.equal(found[:2], noised(model, low[:2], 0.5, 0))
@@ -45,14 +45,14 @@ def test_the_noise_of_an_image_depends_on_seed_and_number_alone():
     assert len(noised(model, low[:0], 0.5, 0)) == 0
 
 
-def test_samples_outside_the_range_are_brought_back():
+def test_noised_clamps_low_resolution_images():
     low = torch.tensor([1.3, -1.2, 0.5, 0.0, 1.0, -1.0]).reshape(1, *LOW)
     assert torch.equal(noised(network(), low, 0.0, 0)[:, :-1], low.clamp(-1, 1))
 
 
-def test_an_image_is_enlarged_by_its_own_cond():
+def test_enlarged_image_depends_on_its_own_low_resolution_image():
     model, low = network(), images(3)
-    with torch.no_grad():  # a new network's head is too weak to show what it is given
+    with torch.no_grad():  # at initialisation the head is too weak to show conditioning
         model.conv_out.weight.mul_(30)
     options = {"n_steps": 4, "clip_sample": True}
     found = enlarge(model, low, 0.1, 0, **options)
@@ -73,7 +73,7 @@ def test_an_image_is_enlarged_by_its_own_cond():
         (network(), torch.zeros(1, *LOW), -0.5, r"level is -0\.5; it must be in 0\.\.1"),
     ],
 )
-def test_what_cannot_be_enlarged_is_named(model, low, level, message):
+def test_enlarge_rejects_wrong_model_shape_or_level(model, low, level, message):
     with pytest.raises(ValueError, match=message):
         enlarge(model, low, level)
 
@@ -81,7 +81,7 @@ def test_what_cannot_be_enlarged_is_named(model, low, level, message):
 @pytest.mark.parametrize(
     "change", [{"level": 1.01}, {"level": -0.01}, {"guidance_scale": 0.9}, {"guidance_scale": 101}]
 )
-def test_params_are_in_range(change):
+def test_sample_super_rejects_params_out_of_range(change):
     params = {"n_samples": 2, "n_trajectories": 1, "batch_size": 2, "sampler": "ddim", "n_steps": 3, "spacing": "even"}
     params |= {"clip_sample": True, "guidance_scale": 1.0, "level": 0.1}
     SampleSuper(**params)

@@ -39,8 +39,8 @@ def same(n):
 
 
 @pytest.mark.parametrize("index", [50, 100, 150])
-def test_chains_that_share_xt_have_the_posterior_of_x0_given_it(index):
-    # Gaussian data: x_0 given x_t is Gaussian (Bishop 2006, equations 2.116 and 2.117), the same for every chain.
+def test_decoding_a_shared_xt_follows_posterior_of_x0(index):
+    # For Gaussian data, x_0 given x_t is Gaussian (Bishop 2006, equations 2.116, 2.117), the same for every chain.
     mu, s = 0.4, 0.5
     model = Exact(mu=mu, s=s)
     chain = Chain(model, timesteps(NoiseSchedule(200), 200), "fixed_small")
@@ -55,7 +55,7 @@ def test_chains_that_share_xt_have_the_posterior_of_x0_given_it(index):
 
 
 @pytest.mark.parametrize("variance", ["fixed_large", "fixed_small"])
-def test_chains_that_share_xt_follow_the_recursion_of_a_linear_model(variance):
+def test_decoding_a_shared_xt_follows_recursion_of_linear_model(variance):
     # x_{t-1} = a x_t + b + sigma z, by equations 7 and 15 written out for numbers.
     model, kept, index = Linear(20, b=0.0), timesteps(NoiseSchedule(20), 10), 6
     alpha_bars = [1.0, *model.noise_schedule.alpha_bars.tolist()]
@@ -73,7 +73,7 @@ def test_chains_that_share_xt_follow_the_recursion_of_a_linear_model(variance):
     assert abs(x0.var() / var - 1) < 4.5 * (2 / n) ** 0.5
 
 
-def test_each_chain_has_noise_of_its_own_and_no_other():
+def test_each_chain_uses_its_own_noise():
     chain, xt = Chain(Linear(20), timesteps(NoiseSchedule(20), 10)), torch.stack([image(0)] * 3)
     together = chain.decode(xt, 5, streams(3))
     alone = torch.cat([chain.decode(xt[:1], 5, [generator(0, "image", i)]) for i in range(3)])
@@ -81,7 +81,7 @@ def test_each_chain_has_noise_of_its_own_and_no_other():
     assert min((together[i] - together[j]).abs().max() for i, j in ((0, 1), (0, 2), (1, 2))) > 0.01
 
 
-def test_a_chain_that_is_left_and_entered_again_is_the_same_chain():
+def test_walk_can_be_resumed_by_decode():
     chain = Chain(Linear(20), timesteps(NoiseSchedule(20), 10), "fixed_small")
     drawn = streams(2)
     for index, xt in zip(range(10, -1, -1), chain.walk(drawn), strict=True):
@@ -95,7 +95,7 @@ def test_a_chain_that_is_left_and_entered_again_is_the_same_chain():
 
 
 @pytest.mark.parametrize("depth", [0.25, 1.0])
-def test_interpolation_starts_and_ends_at_the_plain_reconstructions(depth):
+def test_interpolation_ends_match_reconstructions(depth):
     chain = Chain(Linear(20), timesteps(NoiseSchedule(20), 8), "fixed_small", clip_sample=True)
     index = chain.index(depth)
     assert index == 8 * depth
@@ -106,18 +106,18 @@ def test_interpolation_starts_and_ends_at_the_plain_reconstructions(depth):
         assert (chain.decode(xt, index, same(1))[0] - found).abs().max() < 1e-6  # batches may round differently
 
 
-def test_without_noise_it_is_interpolation_of_pixels():
+def test_interpolation_at_depth_0_is_linear_in_pixels():
     chain = Chain(Linear(20), timesteps(NoiseSchedule(20), 8))
     mixed = chain.interpolate(image(0), image(1), LAMBDAS, chain.index(0.0), noise(), same(4))
     expected = torch.stack([(1 - w) * image(0) + w * image(1) for w in LAMBDAS.tolist()])
-    assert (mixed - expected).abs().max() < 1e-6  # lerp rounds otherwise
+    assert (mixed - expected).abs().max() < 1e-6  # lerp rounds differently
     assert torch.equal(mixed[0], image(0))
     assert torch.equal(mixed[-1], image(1))
 
 
-def test_a_mixture_has_the_noise_that_the_model_knows_of_its_step():
-    # As the same noise added to mixed pixels: sqrt(alpha_bar) and sqrt(1 - alpha_bar) by hand. The model's first
-    # look at it is caught.
+def test_interpolated_xt_has_noise_level_of_its_timestep():
+    # Equal to the same noise added to mixed pixels: sqrt(alpha_bar) and sqrt(1 - alpha_bar) by hand. The model's
+    # first input is caught.
     seen = []
     model = Linear(20)
     model.register_forward_hook(lambda _, inputs, __: seen.append(inputs))
@@ -132,7 +132,7 @@ def test_a_mixture_has_the_noise_that_the_model_knows_of_its_step():
 
 
 @pytest.mark.parametrize("clip_sample", [False, True])
-def test_the_estimate_is_equation_15(clip_sample):
+def test_estimate_is_equation_15(clip_sample):
     chain = Chain(Linear(20), timesteps(NoiseSchedule(20), 5), clip_sample=clip_sample)
     xt = 3 * noise()[None]
     alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 20, dtype=torch.float64), 0)[11].item()
@@ -142,7 +142,7 @@ def test_the_estimate_is_equation_15(clip_sample):
 
 
 @pytest.mark.parametrize("clip_sample", [False, True])
-def test_the_last_estimate_is_the_sample(clip_sample):
+def test_last_estimate_equals_sample(clip_sample):
     # Equation 7 at t = 1: the mean is x_0 and there is no variance.
     chain = Chain(Linear(20), timesteps(NoiseSchedule(20), 5), clip_sample=clip_sample)
     *_, before, x0 = chain.walk(streams(2))

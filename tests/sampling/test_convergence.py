@@ -1,4 +1,4 @@
-"""The solvers against the exact probability flow of Gaussian data: how fast the error falls, and that none blows up."""
+"""The solvers against the exact probability flow of Gaussian data: how fast the error falls, and that none diverges."""
 
 import math
 from functools import partial
@@ -19,14 +19,14 @@ def no_noise():
     pytest.fail("the probability flow has no fresh noise")
 
 
-# Every sampler that follows the probability flow. DDIM does with its default, eta = 0.
+# All samplers that follow the probability flow, as DDIM does by default (eta = 0).
 SOLVERS = {name: sampler.steps for name, sampler in SAMPLERS.items() if not sampler.stochastic}
 SOLVERS["ddim"] = partial(SAMPLERS["ddim"].steps, noise=no_noise)
 HIGH_ORDER = {"heun", "dpmpp_2m", "dpmpp_3m", "unipc"}
 
 
 def error(name, n_steps, lam=(3.0, -5.0)):
-    """The largest after n_steps evenly spaced in lam, from nearly pure noise to nearly none; one more step is t = 0."""
+    """The largest after n_steps evenly spaced in lam, from almost pure noise to almost none; one more ends at t = 0."""
     alpha_bar = torch.linspace(*lam, n_steps + 1, dtype=torch.float64).mul(2).sigmoid()
     schedule = NoiseSchedule(n_steps + 1, betas=1 - torch.cat((alpha_bar[:1], alpha_bar[1:] / alpha_bar[:-1])))
     data = Gaussian(schedule)
@@ -34,8 +34,8 @@ def error(name, n_steps, lam=(3.0, -5.0)):
     return (trajectory[-2] - data.flow(1)).abs().max().item()
 
 
-# The published 3M is of second order, for it takes half of its curvature. What starts a solver up, at lam = -5, is of
-# lower order, but there is so little image in x_t that it does not show.
+# The published 3M is of second order, as it uses half of the curvature. A solver's first steps, at lam = -5, are
+# of lower order, but x_t has too little of the image there for it to show.
 @pytest.mark.parametrize(
     ("name", "curvature", "order"),
     [
@@ -47,7 +47,7 @@ def error(name, n_steps, lam=(3.0, -5.0)):
         ("unipc", None, 3),
     ],
 )
-def test_the_order_of_convergence(name, curvature, order, monkeypatch):
+def test_order_of_convergence(name, curvature, order, monkeypatch):
     if curvature:
         monkeypatch.setattr(dpm_solver, "CURVATURE", curvature)
     coarse, fine = error(name, 320), error(name, 640)
@@ -58,7 +58,7 @@ def test_the_order_of_convergence(name, curvature, order, monkeypatch):
 
 
 class ExactV(DiffusionModel):
-    """The v that is best for Gaussian data."""
+    """The optimal v for Gaussian data."""
 
     img_shape = SHAPE
 
@@ -74,7 +74,7 @@ class ExactV(DiffusionModel):
 
 
 def worst(name, schedule, n_steps, dtype):
-    """The largest error at x_0 of a chain of float32 or float64 images, through the whole path of a v-prediction."""
+    """The largest error at x_0 of a chain of images of this dtype, through the whole path of a v-prediction."""
     model = ExactV(schedule)
     kept = timesteps(schedule, n_steps)
     start = model.data.flow(len(schedule)).to(dtype)
@@ -88,7 +88,7 @@ def error_of_ddim(schedule, data):
     """In closed form: each step shrinks the standard deviation by a cosine, and the mean is exact.
 
     With (alpha s, sigma) as a vector at each t, whose length is the standard deviation of x_t, a DDIM step projects the
-    vector on the next one. The flow turns it without loss.
+    vector on the next one. The flow rotates it without loss.
     """
     alpha_bar = schedule.alpha_bar(torch.arange(len(schedule) + 1))
     angles = torch.atan2((1 - alpha_bar).sqrt(), alpha_bar.sqrt() * data.s)
@@ -96,7 +96,7 @@ def error_of_ddim(schedule, data):
 
 
 def check(name, found, n_steps, ddim):
-    """DDIM has its known error. A solver of higher order gains on it at least as n; equal at 5 steps would do."""
+    """DDIM has its known error. A higher-order solver's error is at most 5 / n of DDIM's."""
     if name == "ddim":
         assert abs(found - ddim) < 1e-5  # float32
     else:
@@ -106,7 +106,7 @@ def check(name, found, n_steps, ddim):
 @pytest.mark.parametrize("n_steps", [5, 10, 20])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", SOLVERS)
-def test_the_cosine_schedules_last_step_is_no_trouble(name, dtype, n_steps):
+def test_solvers_are_accurate_on_cosine_schedule(name, dtype, n_steps):
     # alpha_bar_T is 6e-8: the first step spans more of lam than all others but the last together.
     schedule = NoiseSchedule(200, betas=cosine_schedule(200))
     ddim = error_of_ddim(respace(schedule, timesteps(schedule, n_steps)), Gaussian(schedule))
@@ -114,7 +114,7 @@ def test_the_cosine_schedules_last_step_is_no_trouble(name, dtype, n_steps):
 
 
 @pytest.mark.parametrize("name", SOLVERS)
-def test_zero_terminal_snr(name):
+def test_solvers_are_accurate_at_zero_terminal_snr(name):
     # No image at all is left at T (Lin et al. 2023): lam is -inf there.
     whole = NoiseSchedule(200, betas=cosine_schedule(200))
     schedule = respace(whole, timesteps(whole, 10))

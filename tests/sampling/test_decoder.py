@@ -1,4 +1,4 @@
-"""What a decoder draws: each table's cell is what the library draws of its embedding, scale and noise."""
+"""What a decoder draws: noise shared between signals, the chosen signal, its cond, and sweeps."""
 
 import pytest
 import torch
@@ -27,13 +27,13 @@ def network(conditioning):
         config = UnetConfig((1, 4, 4), 8, (1,), 2, 10, heads=2, conditioning=conditioning, n_classes=10)
         model = Unet(config).eval()
     model.noise_schedule, model.prediction = NoiseSchedule(10), "x0"
-    with torch.no_grad():  # a new network's head is too weak to show what it is given
+    with torch.no_grad():  # at initialisation the head is too weak to show conditioning
         model.conv_out.weight.mul_(3)
     return model
 
 
 def found(rows):
-    """What stage sample_prior leaves for some captions."""
+    """Output of stage sample_prior for some captions."""
     stream = torch.Generator().manual_seed(0)
     drawn, text = (on_sphere(torch.randn(len(rows), SIZE, generator=stream)) for _ in range(2))
     return {"tokens": rows, "prior": drawn, "text": text, "none": torch.zeros_like(text)}
@@ -51,7 +51,7 @@ def decoded(signal="prior", model=None, **changes):
     return draw_decoded(StageRun("sample", params, 4, Compute(), Run()), model or network(EMBEDDING), PROMPTS, FIGURES)
 
 
-def test_a_caption_has_the_same_noise_whatever_is_given_and_each_has_an_effect():
+def test_signals_share_noise_and_change_the_image():
     drawn = decoded()
     assert drawn["by_scale"].shape == (2, 2, 2, 1, 4, 4)
     assert drawn["by_signal"].shape == (2, len(SIGNALS), 2, 1, 4, 4)
@@ -59,13 +59,13 @@ def test_a_caption_has_the_same_noise_whatever_is_given_and_each_has_an_effect()
     assert drawn["scales"].tolist() == [1, 2]
     alike = network(EMBEDDING)
     for linear in (alike.conditioning.to_tokens, alike.conditioning.project_embedding):
-        torch.nn.init.zeros_(linear.weight)  # now embeddings have no effect, and all that is left is noise and caption
+        torch.nn.init.zeros_(linear.weight)  # now embeddings have no effect: only noise and caption do
     by_signal = decoded(model=alike)["by_signal"]
     assert torch.equal(by_signal[:, 0], by_signal[:, 1])
     assert torch.equal(by_signal[:, 0], by_signal[:, 2])
 
 
-def test_samples_are_of_the_signal_that_is_asked_for():
+def test_samples_use_the_configured_signal():
     samples = {signal: decoded(signal)["samples"] for signal in SIGNALS}
     assert len(torch.cat(list(samples.values())).unique(dim=0)) == 9
     told = PROMPTS | {"prior": PROMPTS["text"]}
@@ -74,18 +74,18 @@ def test_samples_are_of_the_signal_that_is_asked_for():
     assert torch.equal(other["samples"], samples["text"])
 
 
-def test_the_cond_is_the_embedding_with_its_caption_or_the_caption_alone():
+def test_cond_is_embedding_and_caption_or_caption_alone():
     model = network(EMBEDDING)
     cond = cond_of(model, PROMPTS["prior"], PROMPTS["tokens"])
     assert torch.equal(cond, torch.cat((PROMPTS["prior"], PROMPTS["tokens"].float()), dim=1))
     assert torch.equal(cond_of(network(CAPTION), PROMPTS["prior"], PROMPTS["tokens"]), PROMPTS["tokens"])
     images = sample(model, 3, cond=cond, generator=torch.Generator().manual_seed(0), n_steps=4, clip_sample=True)
-    assert to_uint8(denormalize_img(images)).shape == (3, 1, 4, 4)  # and the public `sample` takes it
+    assert to_uint8(denormalize_img(images)).shape == (3, 1, 4, 4)  # and the public `sample` accepts it
     with pytest.raises(ValueError, match="embeddings have 5 numbers; this model takes 6"):
         cond_of(model, torch.zeros(3, 5), PROMPTS["tokens"])
 
 
-def test_a_sweep_draws_every_signal_at_every_scale():
+def test_sweep_draws_every_signal_at_every_scale():
     values = {"n_samples": 24, "signals": ["none", "prior"], "scales": [1.0, 3.0], "n_halves": 2}
     stage = StageRun("sweep", SweepDecoder(**DRAWING | values), 4, Compute(), Run())
     many = found(tokens(["a bag", "a pale boot", "trousers"] * 10))

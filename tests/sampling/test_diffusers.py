@@ -1,4 +1,4 @@
-"""Every fast sampler, step by step, against diffusers' scheduler of the same name: same noise, same model."""
+"""Every fast sampler, step by step, against diffusers' scheduler of the same name, same noise and model."""
 
 import pytest
 import torch
@@ -22,11 +22,11 @@ T = 200
 NAMES = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
 CASES = [("linear", "eps"), ("rescaled_linear", "x0"), ("cosine", "v")]
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers and numpy 2
-TOLERANCE = 1e-5  # some of diffusers' schedulers compute in float32 whatever they are given; values reach 5
+TOLERANCE = 1e-5  # some of diffusers' schedulers always compute in float32; values reach 5
 
 
 def setting(schedule, prediction, n_steps):
-    """A model, its schedule, x_T, and where the chain stops; all in float64."""
+    """A model with its schedule, x_T, and the timesteps kept; all in float64."""
     model = Linear(T, a=0.4, b=0.002, prediction=prediction).double()
     model.noise_schedule = NoiseSchedule(T, betas=SCHEDULES[schedule](T))
     x = torch.randn(2, *SHAPE, dtype=torch.float64, generator=generator(0, "start"))
@@ -63,10 +63,10 @@ def said(model, x, t):
 
 @pytest.mark.parametrize("variance", ["fixed_large", "fixed_small"])
 @pytest.mark.parametrize("n_steps", [5, 40])
-def test_respaced_ancestral(n_steps, variance, monkeypatch):
+def test_respaced_ancestral_matches_diffusers(n_steps, variance, monkeypatch):
     model, x, kept = setting("linear", "eps", n_steps)
     noise = torch.randn(n_steps, *x.shape, dtype=torch.float64, generator=generator(0, "noise"))
-    noise[-1] = 0  # ours adds none at the last step; theirs would wherever the chain's last stop is not step 1
+    noise[-1] = 0  # ours adds none at the last step; theirs would unless that is timestep 1
     trajectory = ours(SAMPLERS["ancestral"].steps, model, x, kept, variance=variance, noise=iter(noise).__next__)
     theirs = DDPMScheduler(T, variance_type=variance, clip_sample=False, timestep_spacing="trailing")
     theirs = prepare(theirs, model, n_steps)
@@ -78,7 +78,7 @@ def test_respaced_ancestral(n_steps, variance, monkeypatch):
 
 
 class Varied(Linear):
-    """Says a variance too: v of equation 15 is 0.2 + 0.1 x."""
+    """With a variance: v of equation 15 is 0.2 + 0.1 x."""
 
     def with_variance(self, images, num_steps):
         return self(images, num_steps), 0.2 + 0.1 * images
@@ -86,7 +86,7 @@ class Varied(Linear):
 
 @pytest.mark.parametrize(("schedule", "prediction"), CASES)
 @pytest.mark.parametrize("n_steps", [5, T])
-def test_ancestral_with_learned_variance(schedule, prediction, n_steps, monkeypatch):
+def test_ancestral_with_learned_variance_matches_diffusers(schedule, prediction, n_steps, monkeypatch):
     model, x, kept = setting(schedule, prediction, n_steps)
     model.__class__ = Varied
     noise = torch.randn(n_steps, *x.shape, dtype=torch.float64, generator=generator(0, "noise"))
@@ -105,7 +105,7 @@ def test_ancestral_with_learned_variance(schedule, prediction, n_steps, monkeypa
     drawn = iter(noise)
     monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: next(drawn))
     for t, after in zip(theirs.timesteps, trajectory, strict=True):
-        raw = 2 * (0.2 + 0.1 * x) - 1  # theirs is told the variance from -1 to 1, in as many channels again
+        raw = 2 * (0.2 + 0.1 * x) - 1  # theirs takes it in [-1, 1], as additional channels
         x = theirs.step(torch.cat((said(model, x, t), raw), dim=1), t, x).prev_sample
         assert (after - x).abs().max() < TOLERANCE
 
@@ -113,7 +113,7 @@ def test_ancestral_with_learned_variance(schedule, prediction, n_steps, monkeypa
 @pytest.mark.parametrize(("schedule", "prediction"), CASES)
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("clip_sample", [False, True, 0.9])
-def test_ddim(schedule, prediction, eta, clip_sample):
+def test_ddim_matches_diffusers(schedule, prediction, eta, clip_sample):
     model, x, kept = setting(schedule, prediction, 20)
     noise = torch.randn(20, *x.shape, dtype=torch.float64, generator=generator(0, "noise"))
     trajectory = ours(SAMPLERS["ddim"].steps, model, x, kept, clip_sample, eta=eta, noise=iter(noise).__next__)
@@ -123,7 +123,7 @@ def test_ddim(schedule, prediction, eta, clip_sample):
     )
     theirs = prepare(theirs, model, 20)
     for t, after, fresh in zip(theirs.timesteps, trajectory, noise, strict=True):
-        # Clipping changes the noise that an estimate stands for; theirs keeps the unclipped noise unless told.
+        # Clipping changes the noise implied by an estimate; by default theirs keeps the unclipped noise.
         step = theirs.step(said(model, x, t), t, x, eta, use_clipped_model_output=True, variance_noise=fresh)
         x = step.prev_sample
         assert (after - x).abs().max() < TOLERANCE
@@ -138,7 +138,7 @@ def multistep(scheduler, model, x):
 @pytest.mark.parametrize(("schedule", "prediction"), CASES)
 @pytest.mark.parametrize("order", [2, 3])
 @pytest.mark.parametrize("n_steps", [5, 14, 15, 40])  # with fewer than 15 the last steps are of lower order
-def test_dpm_solver(schedule, prediction, order, n_steps):
+def test_dpm_solver_matches_diffusers(schedule, prediction, order, n_steps):
     model, x, kept = setting(schedule, prediction, n_steps)
     trajectory = ours(SAMPLERS[f"dpmpp_{order}m"].steps, model, x, kept)
     theirs = DPMSolverMultistepScheduler(
@@ -150,7 +150,7 @@ def test_dpm_solver(schedule, prediction, order, n_steps):
 @pytest.mark.parametrize(("schedule", "prediction"), CASES)
 @pytest.mark.parametrize("order", [1, 2, 3])
 @pytest.mark.parametrize("n_steps", [5, 10, 40])
-def test_unipc(schedule, prediction, order, n_steps):
+def test_unipc_matches_diffusers(schedule, prediction, order, n_steps):
     model, x, kept = setting(schedule, prediction, n_steps)
     trajectory = ours(unipc, model, x, kept, order=order)
     theirs = UniPCMultistepScheduler(
@@ -159,9 +159,9 @@ def test_unipc(schedule, prediction, order, n_steps):
     assert_same(trajectory, multistep(prepare(theirs, model, n_steps), model, x))
 
 
-@pytest.mark.parametrize(("schedule", "prediction"), CASES[:2])  # on cosine ours leaves the first correction out
+@pytest.mark.parametrize(("schedule", "prediction"), CASES[:2])  # on cosine ours skips the first correction
 @pytest.mark.parametrize("n_steps", [5, 10, 40])
-def test_heun(schedule, prediction, n_steps):
+def test_heun_matches_diffusers(schedule, prediction, n_steps):
     model, x, kept = setting(schedule, prediction, n_steps)
     trajectory = ours(SAMPLERS["heun"].steps, model, x, kept)
     theirs = prepare(

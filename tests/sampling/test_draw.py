@@ -1,4 +1,4 @@
-"""What a sampling stage draws: the params reach the chain, and each image and trajectory is where it should be."""
+"""What a sampling stage draws: the params reach the chain, and images and trajectories are in order."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def drawn(model, **changes):
     return stage, draw_samples(stage, model)
 
 
-def test_samples_and_trajectories_are_those_of_the_params():
+def test_samples_and_trajectories_follow_params():
     model = Linear(20, a=0.6)
     stage, found = drawn(model)
     steps = timesteps(model.noise_schedule, 5, "karras")
@@ -67,7 +67,7 @@ def test_samples_and_trajectories_are_those_of_the_params():
         {"sampler": "ddim", "ddim": {"eta": 0.5}},
     ],
 )
-def test_every_param_has_an_effect(change):
+def test_params_change_samples(change):
     samples = [drawn(Linear(20, a=0.6), **changes)[1]["samples"] for changes in ({}, change)]
     assert not torch.equal(*samples)
     if "ddim" in change:
@@ -75,13 +75,13 @@ def test_every_param_has_an_effect(change):
         assert not torch.equal(plain, samples[1])
 
 
-def test_batches_change_nothing():
+def test_batch_size_does_not_change_samples():
     found = [drawn(Linear(20), batch_size=size)[1]["samples"] for size in (1, 3, 7)]
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
 
 
-def test_classes_are_drawn_round_robin_and_kept_with_the_samples():
+def test_classes_are_drawn_round_robin_and_saved_with_samples():
     conditioning = {"name": "labels", "dropout": 0.1}
     model = Unet(UnetConfig((1, 4, 4), 8, (1,), 2, 20, heads=2, conditioning=conditioning, n_classes=3)).eval()
     model.noise_schedule = NoiseSchedule(20)
@@ -90,7 +90,7 @@ def test_classes_are_drawn_round_robin_and_kept_with_the_samples():
     assert torch.equal(plain["cond"], plain["labels"])
     _, guided = drawn(model, batch_size=2, guidance_scale=4.0)
     assert not torch.equal(plain["samples"], guided["samples"])
-    with torch.no_grad():  # classes 1 and 2 become one: an image depends on its own class
+    with torch.no_grad():  # only class 2 changes: an image depends on its own class
         model.conditioning.embedding.weight[2] = model.conditioning.embedding.weight[1] + 3
     _, other = drawn(model, batch_size=2)
     same = [torch.equal(a, b) for a, b in zip(plain["samples"], other["samples"], strict=True)]
@@ -106,13 +106,13 @@ def test_classes_are_drawn_round_robin_and_kept_with_the_samples():
         ({"spacing": "none such"}, f"'none such' is not a spacing; allowed: {', '.join(SPACINGS)}"),
     ],
 )
-def test_params_that_cannot_be_drawn_say_what_can(change, message):
+def test_sample_model_rejects_invalid_params(change, message):
     with pytest.raises(ValueError, match=message):
         SampleModel(**PARAMS | change)
 
 
-def test_what_is_drawn_is_decoded_at_every_step():
-    """A decoder that halves: samples, steps and estimates are those of the same chain, halved."""
+def test_decoder_is_applied_to_samples_steps_and_last_estimate():
+    """With a decoder that halves, samples, steps and the last estimate are halved."""
     model = Linear(20, a=0.6)
     stage, plain = drawn(model, clip_sample=False)
     found = draw_samples(stage, model, lambda x: x / 2)

@@ -24,22 +24,22 @@ class Exact(DiffusionModel):
 
 
 def error(max_steps, **options):
-    """The largest error of the latents of images that lie within two deviations."""
+    """The largest error of latents of images within two standard deviations."""
     model = Exact(max_steps)
     z = model.data.z.clamp(-2, 2)
     images = (model.data.mu + model.data.s * z).clamp(-1.4, 1.4)
     z = (images - model.data.mu) / model.data.s
-    return (encode(model, images, **options) - z).abs().max().item()  # x_T = z: nothing of the mean is left there
+    return (encode(model, images, **options) - z).abs().max().item()  # x_T = z: the mean has vanished there
 
 
-def test_latents_are_those_of_the_exact_flow():
+def test_encode_converges_to_exact_flow_at_first_order():
     # The explicit Euler method is of first order: half the steps, twice the error.
     assert error(1000) < 0.02
     assert 1.5 < error(250) / error(500) < 2.7
     assert error(1000, n_steps=250) == pytest.approx(error(250), rel=0.2)
 
 
-def test_the_deterministic_sampler_gives_the_images_back():
+def test_ddim_inverts_encode():
     model = Exact(500)
     images = torch.rand(3, *SHAPE, generator=generator(0, "images"), dtype=torch.float64) * 2 - 1
     latents = encode(model, images, batch_size=2)
@@ -47,7 +47,7 @@ def test_the_deterministic_sampler_gives_the_images_back():
     assert torch.equal(latents, encode(model, images))
 
 
-def test_noise_is_that_of_equation_4():
+def test_noise_to_matches_equation_4():
     model = Linear()
     images = torch.full((2000, *SHAPE), 0.5)
     t, alpha_bar = 12, model.noise_schedule.alpha_bar(12).item()
@@ -59,7 +59,7 @@ def test_noise_is_that_of_equation_4():
     assert torch.equal(x[:3], noise_to(model, images[:3], t, generator(0, "noise")))
 
 
-def test_a_chain_goes_on_from_where_it_is_given():
+def test_sample_continues_from_start_at_num_steps():
     """From x_t of Gaussian data, the sampler ends where the exact flow does."""
     model = Exact(500)
     xt = model.data.flow(200)
@@ -87,11 +87,11 @@ def test_a_chain_goes_on_from_where_it_is_given():
         (lambda m, _: sample(m, 2, num_steps=5), "num_steps is 5; it is the t of start, which must be given too"),
     ],
 )
-def test_what_does_not_fit_is_named_with_what_is_allowed(call, said):
+def test_invalid_arguments_are_rejected(call, said):
     with pytest.raises(ValueError, match=said):
         call(Linear(), torch.rand(2, *SHAPE, generator=generator(0, "images")))
 
 
-def test_no_images_are_no_mistake():
+def test_encode_and_noise_to_accept_empty_batch():
     model, none = Linear(), torch.empty(0, *SHAPE)
     assert encode(model, none).shape == noise_to(model, none, 3).shape == (0, *SHAPE)

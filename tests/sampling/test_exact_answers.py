@@ -1,4 +1,4 @@
-"""Every sampler driven by the exact denoiser of the gradients: what it draws must be gradients of uniform colours."""
+"""Every sampler driven by the exact denoiser of the gradients: its samples must be gradients of uniform colours."""
 
 from collections import deque
 from functools import partial
@@ -13,13 +13,13 @@ from ddpm.run.seeding import generator
 from ddpm.sampling.sampler import SAMPLERS
 
 SHAPE = (3, 4, 5)
-LEVEL = 1e-4  # of the chi-square test, for each chain: some 20 chains that are right seldom fail, whatever the seed
+LEVEL = 1e-4  # of the chi-square test, per chain: some 20 correct chains seldom fail, whatever the seed
 FRESH = {"ancestral": {"variance": "fixed_small"}, "ddim": {"eta": 0.0}}
 SOLVERS = [name for name, sampler in SAMPLERS.items() if not sampler.stochastic]
 
 
 def drawn(name, max_steps=50, n=128, off_by=0, noise_scale=1.0, schedule_name="cosine"):
-    """Quality of n images by all steps of a schedule; off_by: how wrong the t is that the denoiser is told."""
+    """Quality of n images by all steps of a schedule; off_by: added to the t passed to the denoiser."""
     schedule = NoiseSchedule(max_steps, betas=SCHEDULES[schedule_name](max_steps))
     model = ExactDenoiser(SHAPE, schedule)
     model.prediction = "x0"
@@ -36,7 +36,7 @@ def drawn(name, max_steps=50, n=128, off_by=0, noise_scale=1.0, schedule_name="c
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_a_sampler_gives_back_the_data(name):
+def test_sampler_reproduces_data_distribution(name):
     quality = drawn(name)
     assert quality.p_value > LEVEL
     # The last estimate is a mean of gradients, at most half a level from the nearest: 1 / 255 in [-1, 1].
@@ -47,8 +47,8 @@ def test_a_sampler_gives_back_the_data(name):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_zero_terminal_snr_mends_the_linear_schedule(name):
-    # At T = 50 the linear schedule's last step keeps 0.77 of the image's strength, and pure noise is no start for it.
+def test_zero_terminal_snr_fixes_linear_schedule(name):
+    # At T = 50 the linear schedule keeps 0.77 of the image's strength at its last step, so pure noise is a wrong start.
     assert drawn(name, n=512, schedule_name="linear").p_value < LEVEL
     mended = drawn(name, schedule_name="linear_zero_snr")
     assert mended.p_value > LEVEL
@@ -56,15 +56,15 @@ def test_zero_terminal_snr_mends_the_linear_schedule(name):
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.7, 1.4])
-def test_noise_that_is_left_out_or_of_the_wrong_size_is_found_out(scale):
+def test_missing_or_misscaled_noise_is_detected(scale):
     # Chi-square grows as n. With 1,024 images it was 238 to 328 in four draws at scale 1.4; at LEVEL it is 59.
     assert drawn("ancestral", n=1024, noise_scale=scale).p_value < LEVEL
 
 
-# In 50 steps a step is too little to be seen. In 8 the solver's own error shows in so many images, so that the right
-# chain, from the same noise, is what a wrong one is compared with.
+# With 50 steps, an error of one is too small to detect. With 8, so many images also show the solver's own error, so
+# a wrong chain is compared with the right one from the same noise.
 @pytest.mark.parametrize("name", SOLVERS)
-def test_a_denoiser_that_is_told_the_wrong_step_is_found_out(name):
+def test_off_by_one_timestep_is_detected(name):
     early, right, late = (drawn(name, 8, 1536, off_by).p_value for off_by in (-1, 0, 1))
     print(name, early, right, late)
     assert max(early, late) < LEVEL * right

@@ -1,4 +1,4 @@
-"""Samples for given conditionings: the same as from the public `sample`, each with its own noise and caption."""
+"""Samples for given conditionings: equal to those of the chain, and each batch steered by its captions."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def drawn(model, cond, scale=2.0, params=PARAMS, steer=None):
     return draw_given(model, cond, scale, params, 5, Compute(), Pieces(None), steer)
 
 
-def test_images_are_those_of_the_chain(model):
+def test_draw_given_matches_chain(model):
     cond = model.conditioning.draw(0, range(5))
     streams = [generator(5, "noise", i) for i in range(5)]
     steps = timesteps(model.noise_schedule, 4, "even")
@@ -42,7 +42,7 @@ def test_images_are_those_of_the_chain(model):
     assert (found.int() - to_uint8(denormalize_img(x)).int()).abs().max() <= 1
 
 
-def test_an_image_has_its_own_noise_and_caption(model):
+def test_prefix_is_unchanged_and_guidance_has_effect(model):
     cond = model.conditioning.draw(0, range(5))
     assert torch.equal(drawn(model, cond)[:4], drawn(model, cond[:4]))
     assert not torch.equal(drawn(model, cond, 1.0), drawn(model, cond, 4.0))
@@ -57,5 +57,5 @@ def test_each_batch_is_steered_by_its_own_captions(model):
 
     steered = drawn(model, cond, 1.0, steer=steer)
     assert torch.equal(torch.cat(seen), cond)
-    # the likelihood grows with every pixel: the images become lighter
+    # the likelihood grows with every pixel, so images become lighter
     assert steered.float().mean() > drawn(model, cond, 1.0).float().mean()

@@ -1,4 +1,4 @@
-"""Samples by caption, scale and clipping: each cell is what the library draws with these values."""
+"""Samples by caption, scale and clipping: each cell is what the library draws for its values."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def network(size, conditioning):
         config = UnetConfig((1, size, size), 8, (1,), 2, 10, heads=2, conditioning=conditioning, n_classes=10)
         model = Unet(config).eval()
     model.noise_schedule, model.prediction = NoiseSchedule(10), "x0"
-    with torch.no_grad():  # a new network's head is too weak to show what it is given
+    with torch.no_grad():  # at initialisation the head is too weak to show conditioning
         model.conv_out.weight.mul_(2)
     return model
 
@@ -41,7 +41,7 @@ def networks():
     return base, network(8, {"name": "low_resolution", "factor": 2, "max_level": 1.0, "dropout": 0.0})
 
 
-def test_each_cell_is_what_the_library_draws():
+def test_each_cell_matches_library_samples():
     base, large = networks()
     stage = StageRun("guide", Guide(**PARAMS), 4, Compute(), Run())
     found = draw_guided(stage, base, large)
@@ -72,6 +72,6 @@ def test_each_cell_is_what_the_library_draws():
         ({"level": 2.0}, "level"),
     ],
 )
-def test_params_that_cannot_be_drawn_are_named(change, message):
+def test_guide_rejects_invalid_params(change, message):
     with pytest.raises(ValueError, match=message):
         Guide(**PARAMS | change)

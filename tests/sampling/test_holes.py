@@ -1,4 +1,4 @@
-"""Holes that are filled by an exact model follow the exact conditional distribution."""
+"""Holes inpainted by an exact model follow the exact conditional distribution."""
 
 import torch
 from scipy.stats import kstest
@@ -9,12 +9,12 @@ from ddpm.exact.denoiser import ExactDenoiser
 from ddpm.run.seeding import generator
 from ddpm.sampling.inpaint import inpaint
 
-LEVEL = 0.01  # of the test: it fails for one correct sampler of a hundred, and the seed is fixed
+LEVEL = 0.01  # of the test: one correct sampler in a hundred fails; the seed is fixed
 T = 60
 
 
 class ExactInpainting(DiffusionModel):
-    """The exact denoiser of gradient images that is given one corner: E[x_0 | x_t, the colour there].
+    """The exact denoiser of gradient images with one known corner: E[x_0 | x_t, the colour there].
 
     With the colour a known, the other colour b is uniform on its levels, and x_t determines its posterior.
     """
@@ -49,7 +49,7 @@ class ExactInpainting(DiffusionModel):
         return self(images, num_steps, cond), None
 
 
-def test_the_other_colour_is_uniform_whatever_the_known_one_is():
+def test_inpainted_colour_is_uniform_and_independent_of_known_one():
     model, n = ExactInpainting(), 400
     images, mask = torch.zeros(n, 1, 3, 4, dtype=torch.float64), torch.ones(3, 4, dtype=torch.bool)
     known = torch.randint(255, (n,), generator=generator(0, "known")).double() / 127.5 - 1
@@ -57,7 +57,7 @@ def test_the_other_colour_is_uniform_whatever_the_known_one_is():
     x = inpaint(model, images, mask, generator(0, "inpaint"))
     assert torch.equal(x[:, 0, 0, 0], known)
     other = x[:, 0, -1, -1]
-    # 255 levels are as good as a continuum for 400 samples; the last step leaves noise of 0.01
+    # for 400 samples, 255 levels are nearly continuous; the last step leaves noise of 0.01
     assert kstest(other.numpy(), "uniform", (-1, 2)).pvalue > LEVEL
     corner = torch.corrcoef(torch.stack((known, other)))[0, 1]
     assert abs(corner) < 3.3 / n**0.5  # independent: a correlation has a standard error of 1 / sqrt(n)

@@ -42,21 +42,21 @@ class Correlated(DiffusionModel):
         return mean, self.cov[UNKNOWN][:, UNKNOWN] - across @ self.cov[KNOWN][:, UNKNOWN]
 
 
-def test_pixels_are_of_the_conditional_distribution():
+def test_inpainted_pixels_follow_conditional_distribution():
     model, n = Correlated(100), 500
-    pixels = torch.tensor([0.5, 7.0, -7.0, -0.4], dtype=torch.float64).clamp(-1, 1)  # what is masked is not read
+    pixels = torch.tensor([0.5, 7.0, -7.0, -0.4], dtype=torch.float64).clamp(-1, 1)  # masked pixels are not read
     images, mask = pixels.expand(n, 1, 1, 4), torch.tensor([[False, True, True, False]])
     x = inpaint(model, images, mask, generator(0, "inpaint")).flatten(1)
     assert torch.equal(x[:, KNOWN], images.flatten(1)[:, KNOWN])
     mean, cov = model.conditional(pixels[KNOWN])
-    # 4.5 standard errors, 0.04, and 0.01 by which ten resamplings leave the mean off (an eighth without them: 0.04).
+    # 4.5 standard errors, 0.04, and 0.01 for the bias of the mean after ten resamplings (without them 0.04).
     assert (x[:, UNKNOWN].mean(0) - mean).abs().max() < 0.05
-    # The lower bound of the variance in 100 steps leaves a fifth out; a sample variance has a deviation of 6 %.
+    # The lower bound of the variance in 100 steps leaves a fifth out; that of a sample varies by 6 %.
     assert ((torch.cov(x[:, UNKNOWN].T) / cov) - 0.8).abs().max() < 0.3
 
 
-def test_the_other_colour_of_a_gradient_stays_uniform():
-    """One corner is known, so that one colour is: the other one is independent of it."""
+def test_unknown_colour_of_gradient_stays_uniform():
+    """A known corner fixes one colour; the other is independent of it."""
     model, n = ExactDenoiser((1, 3, 4), schedule(50), "x0"), 200
     images, mask = torch.zeros(n, 1, 3, 4, dtype=torch.float64), torch.ones(3, 4, dtype=torch.bool)
     images[..., 0, 0], mask[0, 0] = 0.2, False
@@ -70,8 +70,8 @@ def test_the_other_colour_of_a_gradient_stays_uniform():
 
 
 @pytest.mark.parametrize("n_steps", [1, 5])
-def test_the_last_step_adds_no_noise(n_steps):
-    """Lugmayr et al. 2022, Algorithm 1: z = 0 at t = 1. In few steps the noise would be seen as grain."""
+def test_last_step_adds_no_noise(n_steps):
+    """Lugmayr et al. 2022, Algorithm 1: z = 0 at t = 1. In few steps it would show as grain."""
     model, images, mask, seen = Correlated(100), torch.zeros(8, 1, 1, 4), torch.tensor([[False, True, True, False]]), []
     x = inpaint(
         model,
@@ -86,7 +86,7 @@ def test_the_last_step_adds_no_noise(n_steps):
     assert (x - estimate)[..., UNKNOWN].abs().max() < 1e-6
 
 
-def test_it_does_not_depend_on_the_batch_and_masks_may_differ():
+def test_batch_size_does_not_matter_with_one_mask_per_image():
     model = Linear()
     images = torch.rand(3, *SHAPE, generator=generator(0, "images"))
     masks = torch.rand(3, 1, *SHAPE[1:], generator=generator(0, "masks")) > 0.5
@@ -110,13 +110,13 @@ def test_it_does_not_depend_on_the_batch_and_masks_may_differ():
         ({"n_steps": 0}, "n_steps is 0; it must be in 1..20"),
     ],
 )
-def test_what_does_not_fit_is_named_with_what_is_allowed(arguments, said):
+def test_inpaint_rejects_invalid_arguments(arguments, said):
     good = {"images": torch.zeros(2, *SHAPE), "mask": torch.ones(4, 5, dtype=torch.bool)}
     with pytest.raises(ValueError, match=said):
         inpaint(Linear(), **good | arguments)
 
 
-def test_every_step_is_shown_while_the_pixels_are_filled_in():
+def test_on_step_is_called_once_per_timestep():
     images, mask, seen = torch.zeros(2, *SHAPE), torch.ones(4, 5, dtype=torch.bool), []
     filled = inpaint(
         Linear(20), images, mask, generator(0, "a"), n_steps=4, n_resamples=3, on_step=lambda t, x: seen.append((t, x))

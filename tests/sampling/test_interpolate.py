@@ -20,21 +20,21 @@ def exact():
     return ExactDenoiser((1, 3, 4), NoiseSchedule(50, betas=SCHEDULES["cosine"](50)), "x0")
 
 
-def test_with_little_noise_it_is_a_mixture_of_the_pixels():
-    """At t = 1 of 50 next to nothing is lost: the exact denoiser gives back what is mixed, itself a gradient."""
+def test_interpolation_at_t_1_is_linear_in_pixels():
+    """At t = 1 of 50 almost nothing is lost: the exact denoiser returns the mixture, itself a gradient."""
     ends = gradient(-0.8, 0.2), gradient(0.6, 0.4)
     found = interpolate(exact(), *ends, n=5, num_steps=1, generator=generator(0, "noise"))
     for image, weight in zip(found, torch.linspace(0, 1, 5), strict=True):
         assert (image - torch.lerp(*ends, weight.double())).abs().max() < 0.05
 
 
-def test_with_all_noise_nothing_of_the_images_is_left():
+def test_interpolation_at_max_steps_forgets_both_images():
     """At T of a cosine schedule every mixture is the same noise, and becomes the same gradient."""
     found = interpolate(exact(), gradient(-0.8, 0.2), gradient(0.6, 0.4), n=4, num_steps=50)
     assert (found - found[:1]).abs().max() < 0.05
 
 
-def test_defaults():
+def test_interpolate_defaults():
     model, one = Linear(), torch.zeros(SHAPE)
     assert interpolate(model, one, one).shape == (9, *SHAPE)
     half = interpolate(model, one, one, num_steps=10, generator=generator(0, "noise"))
@@ -53,7 +53,7 @@ def test_defaults():
         ({"labels": torch.tensor([0, 1])}, "labels is given; this model is unconditional"),
     ],
 )
-def test_what_does_not_fit_is_named_with_what_is_allowed(arguments, said):
+def test_interpolate_rejects_invalid_arguments(arguments, said):
     good = {"first": torch.zeros(SHAPE), "second": torch.zeros(SHAPE)}
     with pytest.raises(ValueError, match=said):
         interpolate(Linear(), **good | arguments)

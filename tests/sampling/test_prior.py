@@ -1,4 +1,4 @@
-"""Drawing embeddings of captions: the better of two by hand and in closed form, and what the stage keeps."""
+"""Sampling embeddings of captions: the better of two by hand and in closed form, and what is saved."""
 
 from math import pi, sqrt
 
@@ -23,7 +23,7 @@ TEXT = {"size": SIZE, "width": 8, "layers": 1, "heads": 2, "dropout": 0.1}
 
 
 class GaussianPrior(DiffusionModel):
-    """The exact prior of embeddings N(m, s^2 I): its prediction is E[x_0 | x_t]. m is at right angles to the text's."""
+    """The exact prior of embeddings N(m, s^2 I): its prediction is E[x_0 | x_t]. m is orthogonal to the text's."""
 
     def __init__(self, s):
         super().__init__()
@@ -44,26 +44,26 @@ class GaussianPrior(DiffusionModel):
 
 
 @pytest.mark.parametrize(("n_candidates", "highest"), [(1, 0.0), (2, 1 / sqrt(pi)), (3, 1.5 / sqrt(pi))])
-def test_the_better_of_two_lies_where_the_larger_of_two_normals_does(n_candidates, highest):
+def test_best_candidate_lies_at_expected_maximum_of_normals(n_candidates, highest):
     """Along the text embedding a candidate is N(0, s^2); the largest of k has a known mean: s / sqrt(pi) for k = 2."""
     s, n = 0.1, 600
     prior, rows = GaussianPrior(s), tokens(["a dress"] * n)
     found = draw_embeddings(prior, rows, n_candidates, sampler="ddim", n_steps=50)
     torch.testing.assert_close(found.norm(dim=1), torch.full((n,), sqrt(SIZE)))
     along = (found * prior.conditioning.embed(rows)).sum(1).mean().item() / sqrt(SIZE) / s
-    # Its standard deviation is at most s, so five standard errors are 5 / sqrt(n), 0.2. The way to the sphere shortens
-    # embeddings by 0.5 %, and 50 steps of DDIM leave s within a few percent.
+    # Its standard deviation is at most s, so five standard errors are 5 / sqrt(n), 0.2. Projection on the sphere
+    # shortens embeddings by 0.5 %, and 50 steps of DDIM keep s within a few percent.
     assert abs(along - highest) < 5 / sqrt(n) + 0.05 * highest
 
 
-def test_an_embedding_is_of_its_own_caption():
+def test_each_embedding_belongs_to_its_own_caption():
     prior, rows = GaussianPrior(0.01), tokens(["a dress", "a pale boot", "trousers", "a bag"])
     found = draw_embeddings(prior, rows, 2, sampler="ddim", n_steps=50)
-    # 0.01 times a normal for each number: six standard deviations
+    # 0.01 times a normal per number: six standard deviations
     assert (found - prior.mean(rows)).abs().max() < 0.06
 
 
-def test_the_better_of_two_by_hand():
+def test_best_has_largest_dot_product_with_text():
     candidates = torch.tensor([[[1.0, 0.0], [0.0, 2.0]], [[3.0, 1.0], [1.0, 3.0]]])
     text = torch.tensor([[1.0, 0.4], [1.0, 0.0]])  # dot products 1, 0.8 and 3, 1
     assert best(candidates, text).tolist() == [[1.0, 0.0], [3.0, 1.0]]
@@ -92,7 +92,7 @@ PARAMS = {
 }
 
 
-def test_the_stage_keeps_what_the_library_draws_and_what_can_stand_in_its_place():
+def test_draw_signals_matches_library_embeddings():
     prior, stage = network(), StageRun("sample_prior", SamplePrior(**PARAMS), 4, Compute(), Run())
     rows = tokens(["a bag", "a pale boot", "trousers"])
     prompts = Prompts(rows, torch.tensor([True, True, False]), torch.tensor([5, 6, 7]))
@@ -108,11 +108,11 @@ def test_the_stage_keeps_what_the_library_draws_and_what_can_stand_in_its_place(
     assert len(of_figures["prior"].flatten(0, 1).unique(dim=0)) == 6
 
 
-def test_another_network_draws_no_embeddings():
+def test_draw_embeddings_rejects_other_networks():
     with pytest.raises(ValueError, match="this model does not sample embeddings; train one with"):
         draw_embeddings(Unet(UnetConfig((1, 8, 8), 8, (1,), 2, 10, heads=2)), tokens(["a dress"]))
 
 
-def test_a_strip_shows_each_number_as_a_column():
+def test_strip_shows_each_number_as_a_column():
     vectors = torch.tensor([[-3.0, 0.0, 1.5, 3.0]])[:, :, None, None]
     assert torch.equal(as_strips(vectors), torch.tensor([-1.0, 0.0, 0.5, 1.0]).expand(1, 1, STRIP, 4))

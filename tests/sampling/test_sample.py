@@ -1,4 +1,4 @@
-"""Sampling from a model: what it gives back, and what it must leave alone."""
+"""Sampling from a model: what it returns, and what it must not change."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from ddpm.sampling.sampler import SAMPLERS
 from ddpm.sampling.spacing import SPACINGS, timesteps
 
 
-def test_shapes_and_number_of_steps():
+def test_sample_shapes_and_number_of_steps():
     model = Linear()
     steps = sample(model, 5, return_all_steps=True, generator=generator(0, "a"))
     result = sample(model, 5, generator=generator(0, "a"))
@@ -25,14 +25,14 @@ def test_shapes_and_number_of_steps():
     assert sample(model, 0).shape == (0, *SHAPE)
 
 
-def test_it_starts_from_pure_noise():
+def test_sample_starts_from_standard_normal_noise():
     x = sample(Linear(), 400, return_all_steps=True, generator=generator(0, "a"))[0]
     n = x.numel()
     assert abs(x.mean()) < 4.5 / n**0.5
     assert abs(x.var() - 1) < 4.5 * (2 / n) ** 0.5
 
 
-def test_no_noise_at_the_last_step():
+def test_last_step_adds_no_noise():
     model = Linear()
     steps = sample(model, 2, return_all_steps=True, generator=generator(0, "a"))
     with torch.no_grad():
@@ -42,7 +42,7 @@ def test_no_noise_at_the_last_step():
     assert (steps[-1] - expected).abs().max() < 1e-6
 
 
-def test_an_image_does_not_depend_on_its_batch():
+def test_chain_does_not_depend_on_its_batch():
     model = Linear()
     *_, together = sample_steps(model, streams(7))
     for i in range(7):
@@ -50,7 +50,7 @@ def test_an_image_does_not_depend_on_its_batch():
         assert (together[i] - alone[0]).abs().max() < 1e-6
 
 
-def test_mode_and_global_state_are_left_alone():
+def test_sample_keeps_training_mode_and_global_rng_state():
     model = Linear()
     model.dropout = nn.Dropout(0.5)
     model.train()
@@ -63,7 +63,7 @@ def test_mode_and_global_state_are_left_alone():
     assert not model.dropout.training
 
 
-def test_dropout_and_gradients_are_off():
+def test_sample_disables_dropout_and_gradients():
     class Dropped(Linear):
         def forward(self, images, num_steps):
             return nn.functional.dropout(super().forward(images, num_steps), training=self.training)
@@ -73,7 +73,7 @@ def test_dropout_and_gradients_are_off():
     assert not found.requires_grad
 
 
-def test_without_a_generator_the_global_seed_decides():
+def test_sample_without_generator_uses_global_seed():
     model = Linear()
     draws = []
     for seed in (1, 1, 2):
@@ -83,7 +83,7 @@ def test_without_a_generator_the_global_seed_decides():
     assert not torch.equal(draws[0], draws[2])
 
 
-def test_what_cannot_be_sampled_says_why():
+def test_sample_rejects_negative_n_samples_and_missing_schedule():
     model = Linear()
     with pytest.raises(ValueError, match="n_samples is -1"):
         sample(model, -1)
@@ -92,7 +92,7 @@ def test_what_cannot_be_sampled_says_why():
         sample(model, 1)
 
 
-def test_batches_change_nothing():
+def test_batch_size_does_not_change_samples():
     whole, parts = (sample(Linear(), 7, generator=generator(0, "a"), batch_size=size) for size in (256, 3))
     assert (whole - parts).abs().max() < 1e-6  # batches may round differently
     steps = sample(Linear(), 7, True, generator(0, "a"), batch_size=3, n_steps=4)
@@ -100,7 +100,7 @@ def test_batches_change_nothing():
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_every_sampler_draws_in_fewer_steps(name):
+def test_every_sampler_supports_fewer_steps(name):
     model = Linear(20)
     steps = timesteps(model.noise_schedule, 6, "karras")
     seeds = torch.randint(2**63 - 1, (3,), generator=generator(0, "a")).tolist()
@@ -139,13 +139,13 @@ def clustered():
 
 
 @pytest.mark.parametrize("model", [Linear(), conditional(dropout=0.1), clustered()], ids=["none", "labels", "clusters"])
-def test_an_image_depends_on_its_number_alone(model):
+def test_samples_do_not_depend_on_n_samples(model):
     many, few = (sample(model, n, generator=generator(0, "a"), n_steps=4) for n in (9, 4))
     assert many.shape == (9, *model.img_shape)
     assert (many[:4] - few).abs().max() < 1e-5  # batches may round differently
 
 
-def test_the_conditioning_can_be_given():
+def test_each_sample_depends_on_its_own_cond():
     model, cond = clustered(), torch.tensor([3, 0, 3])
     found, other = (sample(model, 3, generator=generator(0, "a"), cond=c, batch_size=2) for c in (cond, cond.flip(0)))
     assert torch.equal(found, other)
@@ -154,12 +154,12 @@ def test_the_conditioning_can_be_given():
     assert (found[2] - changed[2]).abs().max() > 1e-4
 
 
-def test_only_a_model_that_was_trained_for_guidance_is_guided():
+def test_guidance_requires_conditioning_dropout():
     with pytest.raises(ValueError, match="guidance_scale is 2; this model was trained without dropout"):
         sample(conditional(dropout=0.0), 2, guidance_scale=2.0)
 
 
-def test_the_conditioning_is_given_once():
+def test_sample_rejects_cond_with_labels():
     with pytest.raises(ValueError, match="cond and labels are given; only one of them may be"):
         sample(conditional(dropout=0.1), 2, cond=torch.tensor([0, 1]), labels=torch.tensor([0, 1]))
 
@@ -216,7 +216,7 @@ def test_labels_and_guidance_reach_the_network():
         ({"clip_sample": 1.0}, "clip_sample is 1.0; it must be false, true or a number between 0 and 1"),
     ],
 )
-def test_what_is_not_allowed_is_named_with_what_is(arguments, message):
+def test_sample_rejects_invalid_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         sample(Linear(20), 2, **arguments)
 
@@ -229,20 +229,20 @@ def test_what_is_not_allowed_is_named_with_what_is(arguments, message):
         (torch.tensor([0]), "labels has 1 rows; there are 2 images, so it must have as many"),
     ],
 )
-def test_labels_that_do_not_exist_are_named(labels, message):
+def test_sample_rejects_invalid_labels(labels, message):
     with pytest.raises(ValueError, match=message):
         sample(conditional(dropout=0.1), 2, labels=labels)
 
 
 @pytest.mark.parametrize("number", [-1, 4])
-def test_a_cond_that_stands_for_nothing_is_named(number):
+def test_sample_rejects_cond_out_of_range(number):
     model = conditional(dropout=0.1)
-    sample(model, 2, cond=torch.tensor([0, 3]), n_steps=2)  # the classes are 0 to 2, and 3 is none
+    sample(model, 2, cond=torch.tensor([0, 3]), n_steps=2)  # classes are 0 to 2, and 3 means none
     with pytest.raises(ValueError, match=rf"cond is .*{number}.*; allowed: whole numbers 0 to 3, and 3 for none"):
         sample(model, 2, cond=torch.tensor([0, number]), n_steps=2)
 
 
-def test_every_step_is_shown_while_the_images_are_drawn():
+def test_on_step_receives_every_step():
     seen = []
     steps = sample(Linear(20), 3, True, generator(0, "a"), n_steps=6, on_step=lambda t, x: seen.append((t, x)))
     assert [t for t, _ in seen] == timesteps(Linear(20).noise_schedule, 6).flip(0).tolist()

@@ -12,7 +12,7 @@ from ddpm.sampling.sample import sample
 
 SHAPE, LOW, N = (1, 4, 4), (1, 2, 2), 4000
 POOL = pooled(torch.eye(16, dtype=torch.float64).reshape(16, *SHAPE), 2).reshape(16, 4).T  # low = POOL x_0
-# Pixels share something with the whole image, with their block and with nobody.
+# Pixels vary with the whole image, with their block and on their own.
 COVARIANCE = 0.1 + 4 * 0.2 * POOL.T @ POOL * 4 + 0.1 * torch.eye(16, dtype=torch.float64)
 MEAN = torch.linspace(-0.5, 0.5, 16, dtype=torch.float64)
 
@@ -24,7 +24,7 @@ def posterior(observed, of, noise_covariance):
 
 
 class GaussianSuperResolution(DiffusionModel):
-    """E[x_0 | x_t, low-resolution image, its level], when x_0 is Gaussian."""
+    """E[x_0 | x_t, low-resolution image, its level] for Gaussian x_0."""
 
     def __init__(self):
         super().__init__()
@@ -50,7 +50,7 @@ def standard_normal(name, *shape):
 
 
 def low_resolution(level, told=None, n=N):
-    """The cond of low-resolution images of a perfect base model; told: the level that the network is told instead."""
+    """The cond of low-resolution images of a perfect base model; told: the level passed to the network instead."""
     factor = torch.linalg.cholesky(POOL @ COVARIANCE @ POOL.T).float()
     low = (POOL @ MEAN).float() + standard_normal("low", n, 4) @ factor.T
     cond = with_noise(low.reshape(n, *LOW), torch.full((n,), level), standard_normal("augmentation", n, *LOW))
@@ -74,7 +74,7 @@ def agree(found, mean, covariance):
 
 
 @pytest.mark.parametrize("level", [0.1, 0.5])
-def test_samples_follow_the_posterior_given_the_low_resolution_image(level):
+def test_samples_follow_posterior_given_low_resolution_image(level):
     cond = low_resolution(level, n=1).expand(N, -1, -1, -1)
     alpha, sigma = (float(scale) for scale in scales(torch.tensor(level, dtype=torch.float64)))
     noise = sigma**2 * torch.eye(4, dtype=torch.float64)
@@ -82,17 +82,17 @@ def test_samples_follow_the_posterior_given_the_low_resolution_image(level):
     assert agree(drawn(cond), mean, covariance)
 
 
-def test_without_noise_samples_have_the_low_resolution_image_that_was_given():
+def test_noiseless_samples_pool_to_their_low_resolution_image():
     cond = low_resolution(0.0, n=50)
     assert (drawn(cond) @ POOL.T - cond[:, :-1].flatten(1)).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize("level", [0.1, 0.5])
-def test_a_cascade_gives_back_the_data_at_any_level_that_is_told(level):
+def test_cascade_reproduces_data_distribution_at_any_level(level):
     # p(noised low) p(x_0 | noised low), summed over the noised low-resolution image, is p(x_0).
     assert agree(drawn(low_resolution(level)), MEAN, COVARIANCE)
 
 
 @pytest.mark.parametrize(("level", "told"), [(0.5, 0.25), (0.3, 0.0)])
-def test_noise_that_is_not_told_is_found_out(level, told):
+def test_wrong_noise_level_is_detected(level, told):
     assert not agree(drawn(low_resolution(level, told)), MEAN, COVARIANCE)

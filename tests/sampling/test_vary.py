@@ -1,4 +1,4 @@
-"""Variations, interpolation and text differences: where embeddings go, and which noise their images have."""
+"""Variations, interpolation and text differences: edited embeddings, and the noise of the images."""
 
 from math import cos, pi, sin
 
@@ -31,9 +31,9 @@ def at(*angles):
     return torch.tensor([[2**0.5 * cos(angle), 2**0.5 * sin(angle)] for angle in angles])
 
 
-def test_an_edit_moves_along_the_arc_towards_the_difference_of_the_texts():
+def test_edit_moves_along_arc_towards_text_difference():
     before, after = at(0.2), at(1.4)
-    goal = 0.8 + pi / 2  # the chord between two points of a circle is at right angles to their middle
+    goal = 0.8 + pi / 2  # a chord of a circle is orthogonal to the direction of its midpoint
     for share in (0.0, 0.25, 1.0):
         expected = at(0.3 + share * (goal - 0.3))
         torch.testing.assert_close(edited(at(0.3), before, after, share), expected)
@@ -47,7 +47,7 @@ def model():
         config = UnetConfig((1, 4, 4), 8, (1,), 2, 10, heads=2, conditioning=conditioning, n_classes=10)
         model = Unet(config).eval()
     model.noise_schedule, model.prediction = NoiseSchedule(10), "x0"
-    with torch.no_grad():  # a new network's head is too weak to show what it is given
+    with torch.no_grad():  # at initialisation the head is too weak to show conditioning
         model.conv_out.weight.mul_(3)
     return model
 
@@ -60,22 +60,22 @@ def editing(model):
     return Varied(StageRun("edit", Edit(**EDIT), 4, Compute(), Run()), model)
 
 
-def test_variations_have_noise_of_their_own(model):
+def test_each_variation_has_its_own_noise(model):
     drawn = varied(model).variations(at(0.0, 0.0, 2.0))
     assert drawn.shape == (3, 3, 1, 4, 4)
     assert len(drawn.flatten(0, 1).unique(dim=0)) == 9
 
 
-def test_a_row_between_two_images_has_one_noise_and_ends_in_both(model):
+def test_interpolation_row_shares_noise_and_is_symmetric(model):
     drawn = varied(model).between(at(0.0, 1.0), at(2.0, 1.0))
     assert drawn.shape == (2, 5, 1, 4, 4)
     assert len(drawn[0].unique(dim=0)) == 5
-    assert len(drawn[1].unique(dim=0)) == 1  # from an image to itself: nothing but the noise could differ
+    assert len(drawn[1].unique(dim=0)) == 1  # from an image to itself: only the noise could differ
     back = varied(model).between(at(2.0, 1.0), at(0.0, 1.0))
-    assert (back.flip(1).int() - drawn.int()).abs().max() <= 1  # by as little as a rounding of the arc
+    assert (back.flip(1).int() - drawn.int()).abs().max() <= 1  # the arc rounds differently
 
 
-def test_an_edit_by_nothing_leaves_the_image_as_the_decoder_draws_it(model):
+def test_edit_with_share_0_ignores_text_difference(model):
     images, before, after = at(0.3, 2.0), at(0.2, 0.2), at(1.4, 1.4)
     drawn = editing(model).edits("dark to light", images, before, after)
     assert drawn.shape == (2, 2, 1, 4, 4)
@@ -98,6 +98,6 @@ def test_an_edit_by_nothing_leaves_the_image_as_the_decoder_draws_it(model):
         (Vary, {"n_pairs": 3}, "n_pairs is 3; it cannot exceed half of n_images, 2"),
     ],
 )
-def test_what_cannot_be_varied_is_refused(section, changes, message):
+def test_vary_and_edit_reject_invalid_params(section, changes, message):
     with pytest.raises(ValidationError, match=message):
         section(**(PARAMS if section is Vary else EDIT) | changes)

@@ -1,4 +1,4 @@
-"""Stage bound: which images, params and weights arrive, and that its tables are those of the bound."""
+"""Stage bound: the images, params and weights it uses, and that its tables match the bound."""
 
 import csv
 import json
@@ -36,7 +36,7 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("clip_sample", [True, False])
-def test_both_splits_are_measured_with_the_params(clip_sample):
+def test_bound_of_both_splits_matches_variational_bound(clip_sample):
     stage = run("bound", FEW | {"clip_sample": clip_sample})
     metrics = json.loads((REPORTS / "metrics.json").read_text())
     model = load_model("models/unet.safetensors")
@@ -57,7 +57,7 @@ def test_both_splits_are_measured_with_the_params(clip_sample):
             next(iter(expected.values())).distortion.tolist(), rel=1e-5
         )
     known = json.loads((REPORTS / "bound.json").read_text())
-    # The rows are now those of the test split; the first of `variances` is fixed_small.
+    # `rows` are now those of the test split; the first of `variances` is fixed_small.
     assert [row["t"] for row in known["rate_distortion"]][:: len(known["rate_distortion"]) - 1] == [25, 1]
     for row in known["rate_distortion"]:
         assert (row["rate"], row["distortion"]) == (
@@ -74,7 +74,7 @@ def test_both_splits_are_measured_with_the_params(clip_sample):
 
 
 class Grey(DiffusionModel):
-    """Predicts an image of the grey that its class stands for."""
+    """Predicts an image of the grey of its class."""
 
     def __init__(self):
         super().__init__()
@@ -86,7 +86,7 @@ class Grey(DiffusionModel):
         return (cond / 9 * 2 - 1)[:, None, None, None].expand_as(images)
 
 
-def test_the_model_is_given_the_conditioning_of_each_image():
+def test_model_receives_each_images_label():
     for split in ("train", "test"):
         labels = torch.arange(20) % 10
         greys = (labels / 9 * 255).round().to(torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 1, 28, 28)
@@ -97,8 +97,8 @@ def test_the_model_is_given_the_conditioning_of_each_image():
     assert max(errors) < 0.51  # levels: the rounding of the greys
 
 
-def test_the_smaller_split_says_how_many_images_there_are():
-    """Twelve are asked for and one split has eleven: as if eleven had been asked for."""
+def test_n_images_is_capped_by_the_smaller_split():
+    """Asking for twelve when one split has eleven is like asking for eleven."""
     save_split("test", noise(0, 11))
     run("bound", FEW | {"n_images": 12})
     facts = json.loads((REPORTS / "bound.json").read_text())
@@ -107,7 +107,7 @@ def test_the_smaller_split_says_how_many_images_there_are():
     assert json.loads((REPORTS / "bound.json").read_text()) == facts
 
 
-def test_images_of_another_shape_are_refused():
+def test_images_of_another_shape_are_rejected():
     save_split("train", torch.zeros(30, 3, 8, 8, dtype=torch.uint8))
     with pytest.raises(UserError, match=r"makes images of shape \(1, 28, 28\); the train split has \(3, 8, 8\)"):
         run("bound", FEW)

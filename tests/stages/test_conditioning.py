@@ -1,4 +1,4 @@
-"""A conditional U-Net from training to scores, one stage after the other, on images whose class can be seen."""
+"""A conditional U-Net from training to scores, stage by stage, on images whose class is visible."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from ddpm.run.seeding import generator
 SHAPE = (1, 8, 8)
 N = 300
 TRAIN = {"max_steps": 20, "epochs": 6, "n_eval_per_step": 2, "n_eval": 5, "muon_lr": 0.02, "warmup_steps": 0}
-TRAIN |= {"prediction": "x0", "batch_size": 64}  # learns the most in so few steps
+TRAIN |= {"prediction": "x0", "batch_size": 64}  # learns most in few steps
 UNET = {"channels": 8, "dim_mults": [1, 2], "groups": 2, "heads": 2}
 SAMPLE = {"n_samples": 258, "n_trajectories": 2, "batch_size": 258, "n_steps": 4, "guidance_scale": 1.5}
 SAMPLE |= {"sampler": "dpmpp_2m"}
@@ -34,12 +34,12 @@ def grey(images):
     return images.float().mean((1, 2, 3))
 
 
-def test_images_of_a_class_are_drawn_in_turn_and_scored_by_it():
+def test_label_samples_cycle_classes_and_are_scored():
     run("train_unet", TRAIN | {"unet": UNET, "conditioning": "labels"})
     run("sample_unet", SAMPLE)
     made = load_tensors(Path("samples/unet.safetensors"))
     assert made["labels"].tolist() == [i % 10 for i in range(258)]
-    # Classes lie 25 greys apart; a network that ignores them would draw the same of each.
+    # Classes lie 25 greys apart; one that ignores them would draw the same for each.
     by_class = torch.stack([grey(made["samples"][made["labels"] == label]).mean() for label in range(10)])
     assert torch.corrcoef(torch.stack((by_class, torch.arange(10.0))))[0, 1] > 0.9
     run("train_classifier", {"epochs": 2})
@@ -49,7 +49,7 @@ def test_images_of_a_class_are_drawn_in_turn_and_scored_by_it():
     assert 0 <= scores["floor"]["value"] <= 1
 
 
-def test_images_of_clusters_are_drawn_by_frequency_and_have_no_labels():
+def test_cluster_samples_have_no_labels():
     run("train_unet", TRAIN | {"unet": UNET, "conditioning": "clusters", "clusters": {"n_clusters": 6, "dropout": 0.1}})
     run("sample_unet", SAMPLE)
     made = load_tensors(Path("samples/unet.safetensors"))

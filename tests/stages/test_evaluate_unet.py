@@ -1,4 +1,4 @@
-"""Stage evaluate_unet: which images are compared with which, and what is wrong in one line before it works."""
+"""Stage evaluate_unet: which images are compared, and one-line errors before any work."""
 
 import csv
 import json
@@ -39,7 +39,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
-    """A folder in which the stage has run, once for all tests that only read; its run, and what it has said."""
+    """A folder in which the stage has run, once for all tests that only read; its run and its log messages."""
     folder, said = tmp_path_factory.mktemp("scored"), []
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())
@@ -56,7 +56,7 @@ def scored(tmp_path_factory):
 
 
 def write_inputs():
-    """Splits and samples of noise, each from its own seed, and an untrained classifier that sees several classes."""
+    """Splits and samples of noise, each from its own seed, and an untrained classifier with varied predictions."""
     for seed, (split, n) in enumerate(SIZES.items()):
         save_split(split, noise(seed, n), torch.randint(10, (n,), generator=generator(seed, "labels")).to(torch.uint8))
     SAMPLES.parent.mkdir()
@@ -73,7 +73,7 @@ def split(name):
 
 
 @pytest.mark.parametrize(("reference", "floor"), [("test", "held_out"), ("held_out", "test")])
-def test_samples_and_unseen_images_are_held_against_the_whole_reference(reference, floor):
+def test_samples_and_floor_are_compared_with_whole_reference(reference, floor):
     stage = run("evaluate_unet", FEW | {"reference": reference})
     model, extractor = load_classifier(WEIGHTS)
     chosen = torch.randperm(SIZES[floor], generator=generator(stage.seed, "floor"))[:258]
@@ -97,19 +97,19 @@ def test_samples_and_unseen_images_are_held_against_the_whole_reference(referenc
     }
 
 
-def test_null_takes_as_many_samples_as_there_are_real_images_beside_them():
+def test_n_samples_null_uses_as_many_as_floor_images():
     run("evaluate_unet", FEW | {"n_samples": None})
     scores = json.loads((REPORTS / "scores.json").read_text())
     assert scores["n_samples"] == SIZES["held_out"] < 300
 
 
-def test_few_samples_have_every_score_but_those_that_need_a_covariance():
+def test_few_samples_omit_frechet_distances():
     run("evaluate_unet", FEW | {"n_samples": 24})
     found = json.loads((REPORTS / "scores.json").read_text())["metrics"]
     assert METRICS.keys() - found.keys() == {"fid_classifier", "fid_inception", "label_accuracy_classifier"}
 
 
-def test_the_headline_is_the_worst_of_the_networks_with_the_floor_of_the_same_view(scored, monkeypatch):
+def test_headline_is_worst_auc_with_its_own_floor(scored, monkeypatch):
     monkeypatch.chdir(scored[0])
     scores = json.loads((REPORTS / "scores.json").read_text())
     values = {name: found["samples"]["value"] for name, found in scores["metrics"].items() if name.startswith("auc_")}
@@ -119,14 +119,14 @@ def test_the_headline_is_the_worst_of_the_networks_with_the_floor_of_the_same_vi
     assert metrics["worst_auc_floor"] == scores["metrics"][scores["headline"]]["floor"]["value"]
 
 
-def test_every_metric_that_applies_is_written_with_its_direction(scored, monkeypatch):
+def test_every_applicable_metric_is_written_with_direction(scored, monkeypatch):
     monkeypatch.chdir(scored[0])
     metrics = json.loads((REPORTS / "scores.json").read_text())["metrics"]
     assert metrics.keys() == METRICS.keys() - {"fid_inception", "label_accuracy_classifier"}
     assert all((found["better"], found["sees"]) == (METRICS[n].better, METRICS[n].sees) for n, found in metrics.items())
 
 
-def test_copies_are_looked_for_among_the_training_images():
+def test_copies_of_training_images_are_found():
     copied = noise(9, 300)
     copied[:40] = split("train").images[torch.arange(40) * 7]
     save_file({"samples": copied}, SAMPLES)
@@ -138,10 +138,10 @@ def test_copies_are_looked_for_among_the_training_images():
     nearest = neighbours(*(images.flatten(1) / 255 for images in (copied[:258], split("train").images)))
     assert [float(row[1]) for row in rows] == pytest.approx(nearest.distance.tolist(), rel=1e-4)
     rate = json.loads((REPORTS / "metrics.json").read_text())["duplicates_pixel"]
-    assert rate == pytest.approx(40 / 258, abs=0.02)  # a few more by chance: 1 % of the reference counts as such
+    assert rate == pytest.approx(40 / 258, abs=0.02)  # a few more by chance: 1 % of the reference are duplicates
 
 
-def test_what_counts_as_a_duplicate_is_set_by_the_reference():
+def test_duplicate_threshold_is_quantile_of_the_reference():
     run("evaluate_unet", FEW | {"duplicate_quantile": 0.5})
     scores = json.loads((REPORTS / "scores.json").read_text())
     reference, train = (split(name).images.flatten(1) / 255 for name in ("test", "train"))
@@ -150,14 +150,14 @@ def test_what_counts_as_a_duplicate_is_set_by_the_reference():
     assert scores["metrics"]["duplicates_pixel"]["floor"]["value"] == pytest.approx(0.5, abs=0.17)  # 4 standard errors
 
 
-def test_the_histogram_has_the_shares_of_samples_and_reference(scored, monkeypatch):
+def test_class_histogram_matches_samples_and_reference(scored, monkeypatch):
     monkeypatch.chdir(scored[0])
     model, _ = load_classifier(WEIGHTS)
     with (REPORTS / "class_histogram.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == list(CLASS_NAMES)
     shown = {column: [float(row[column]) for row in rows] for column in rows[0] if column != "class"}
-    assert len(set(map(tuple, shown.values()))) == len(shown)  # columns that can be told apart
+    assert len(set(map(tuple, shown.values()))) == len(shown)  # the columns all differ
     for column, classes in (
         ("samples", describe(model, noise(9, 300)[:258]).classes),
         ("reference_seen", describe(model, split("test").images).classes),
@@ -166,7 +166,7 @@ def test_the_histogram_has_the_shares_of_samples_and_reference(scored, monkeypat
         assert shown[column] == pytest.approx(frequencies(classes, 10).tolist())
 
 
-def test_classes_that_were_asked_for_are_scored():
+def test_label_accuracy_uses_requested_classes():
     model, _ = load_classifier(WEIGHTS)
     asked = describe(model, noise(9, 300)).classes
     asked[:100] = (asked[:100] + 1) % 10  # misses
@@ -181,7 +181,7 @@ def test_classes_that_were_asked_for_are_scored():
     )
 
 
-def test_inceptions_features_are_used_where_its_weights_are(monkeypatch):
+def test_inception_fid_uses_inception_features(monkeypatch):
     seen = []
 
     def describe_inception(network, images, compute):  # noqa: ARG001
@@ -201,14 +201,14 @@ def test_inceptions_features_are_used_where_its_weights_are(monkeypatch):
     assert scores["extractor_inception"] == WEIGHTS_SHA256[:12]
 
 
-def test_weights_of_inception_that_are_not_there_stop_before_any_work(monkeypatch):
+def test_missing_inception_weights_are_rejected_before_any_work(monkeypatch):
     monkeypatch.setattr(evaluate, "LEAST_INCEPTION_SAMPLES", 10)
     with pytest.raises(UserError, match=r"inception_weights is .*gone.pth: No such file or directory; use the"):
         run("evaluate_unet", FEW | {"inception_weights": "gone.pth"})
     assert not REPORTS.exists()
 
 
-def test_every_value_is_logged_with_what_it_was_measured_with(scored, monkeypatch):
+def test_every_score_is_logged_with_its_settings(scored, monkeypatch):
     folder, stage, said = scored
     monkeypatch.chdir(folder)
     scores = json.loads((REPORTS / "scores.json").read_text())
@@ -239,7 +239,7 @@ def other_shape():
         (lambda: save_file({"weight": torch.zeros(3)}, WEIGHTS), f"{WEIGHTS}: not a classifier of this version"),
     ],
 )
-def test_what_cannot_be_scored_is_one_line(break_it, message):
+def test_invalid_inputs_are_rejected_in_one_line(break_it, message):
     break_it()
     with pytest.raises(UserError, match=re.escape(message)) as caught:
         run("evaluate_unet", FEW)

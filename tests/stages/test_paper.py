@@ -1,4 +1,4 @@
-"""Stage paper: what it writes is what it says, for unconditional and for conditional networks."""
+"""Stage paper: its files and reports agree, for unconditional and conditional networks."""
 
 import csv
 import json
@@ -56,7 +56,7 @@ def folder(tmp_path, monkeypatch):
     save_model(Path("models/unet.safetensors"), model, {"step": 1, "seed": 0})
 
 
-def test_what_it_writes_fits_together():
+def test_outputs_and_reports_are_consistent():
     stage = run("paper", FEW)
     made = load_file("samples/paper.safetensors")
     test = load_dataset(Path("data/images/test.safetensors")).images
@@ -65,13 +65,13 @@ def test_what_it_writes_fits_together():
     assert made["split_t"].tolist() == [kept[5], kept[4], kept[2], kept[1]]
     assert torch.equal(made["sources"].flatten(0, 1), test[:4])
     branches = made["branches"][:, :3].flatten(0, 2)
-    assert len(branches.unique(dim=0)) == len(branches)  # each has noise of its own; the last step has none
-    # Figure 9 at t = 0 mixes pixels; its halves may round either way.
+    assert len(branches.unique(dim=0)) == len(branches)  # each has its own noise; the last step has none
+    # Figure 9 at t = 0 mixes pixels; halves may round either way.
     first, second = test[:2].float()
     assert made["coarse_t"].tolist() == [0, 25]
     assert torch.equal(made["coarse"][0, [0, 2]], test[:2])
     assert (made["coarse"][0, 1].float() - (first + second) / 2).abs().max() <= 0.5
-    # At t = T of this schedule nothing of a pair is left, and every mixture has the same noise.
+    # At t = T nothing of a pair is left, and every mixture has the same noise.
     assert (made["coarse"][1].float() - made["coarse"][1, :1].float()).abs().max() <= 1
     with Path("reports/paper/x0_quality.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -81,7 +81,7 @@ def test_what_it_writes_fits_together():
     assert (facts["n_samples"], facts["reference"], facts["extractor"]) == (258, "test", extractor)
     held_out = load_dataset(Path("data/images/held_out.safetensors")).images[-258:]
     floor = fid(*(describe(classifier, images).features for images in (test, held_out)))
-    assert abs(facts["fid_classifier_floor"]["value"] / floor - 1) < 1e-3  # other batches round otherwise
+    assert abs(facts["fid_classifier_floor"]["value"] / floor - 1) < 1e-3  # rounding differs by batch
     assert stage.log.tags == {
         "metric": "fid_classifier",
         "n_samples": "258",
@@ -91,12 +91,12 @@ def test_what_it_writes_fits_together():
     last = min(rows, key=lambda row: int(row["num_steps"]))
     assert stage.log.metrics["x0_estimates/fid_classifier"] == pytest.approx(float(last["fid_classifier"]))
     assert stage.log.metrics["real/fid_classifier"] == facts["fid_classifier_floor"]["value"]
-    # An untrained network is further from the images, which are noise here, than they are from one another.
+    # An untrained network is further from the images, noise here, than they are from each other.
     assert all(float(row["low"]) > facts["fid_classifier_floor"]["high"] for row in rows)
 
 
-def test_as_many_samples_as_held_out_images_at_most():
-    """More are asked for than there are: as if so many had been asked for."""
+def test_n_samples_is_capped_by_held_out_images():
+    """Asking for more than there are is like asking for all."""
     run("paper", FEW | {"n_samples": 1000})
     facts = json.loads(Path("reports/paper/x0_quality.json").read_text())
     assert facts["n_samples"] == 300
@@ -104,7 +104,7 @@ def test_as_many_samples_as_held_out_images_at_most():
     assert json.loads(Path("reports/paper/x0_quality.json").read_text()) == facts
 
 
-def test_a_sample_is_the_same_whatever_the_batch():
+def test_samples_do_not_depend_on_batch_size():
     found = []
     for size in (256, 1):
         run("paper", FEW | {"batch_size": size})
@@ -112,7 +112,7 @@ def test_a_sample_is_the_same_whatever_the_batch():
     assert (found[0] - found[1]).abs().max() <= 1  # 8 bits, rounded
 
 
-def test_images_that_do_not_fit_are_refused_before_any_work():
+def test_unsuitable_test_split_is_rejected_before_any_work():
     save_split("test", noise(2, 3))
     with pytest.raises(UserError, match=r"paper.n_pairs is 2; the test split has 3 images"):
         run("paper", FEW)
@@ -132,7 +132,7 @@ def unscored(*_):
 
 
 class Oracle(DiffusionModel):
-    """Predicts an image of one grey, which says what it was given."""
+    """Predicts a uniform grey that shows its condition."""
 
     def __init__(self, conditioning):
         super().__init__()
@@ -146,7 +146,7 @@ class Oracle(DiffusionModel):
 
 
 def drawn_with(model, monkeypatch, params=FEW):
-    """The samples of the stage with another model, and the stage's seed; nothing is scored."""
+    """The stage's samples with another model, and its seed; nothing is scored."""
     monkeypatch.setattr(progressive, "load_classifier", lambda _: (torch.nn.Identity(), "none"))
     monkeypatch.setattr(progressive, "describe", unseeing)
     monkeypatch.setattr(progressive, "fid_classifier", unscored)
@@ -155,7 +155,7 @@ def drawn_with(model, monkeypatch, params=FEW):
 
 
 @pytest.mark.parametrize("change", [{}, {"variance": "fixed_large"}, {"clip_sample": False}, {"n_steps": 8}])
-def test_each_chain_is_that_of_its_stream_and_the_params(change, monkeypatch):
+def test_chains_match_their_stream_and_params(change, monkeypatch):
     model = load_model(Path("models/unet.safetensors"))
     for parameter in model.parameters():
         parameter.data *= 4  # so that its estimates leave [-1, 1]
@@ -166,13 +166,13 @@ def test_each_chain_is_that_of_its_stream_and_the_params(change, monkeypatch):
     for i in range(2):
         *_, x1, _ = chain.walk([generator(seed, "chain", i)])
         expected = to_uint8(denormalize_img(chain.estimate(x1, 1))).int()
-        assert (made["estimates"][-1, i].int() - expected[0]).abs().max() <= 1  # other batches round otherwise
+        assert (made["estimates"][-1, i].int() - expected[0]).abs().max() <= 1  # rounding differs by batch
         # Branches of this depth have one step left, which adds no noise.
         assert (made["branches"][i, -1].int() - expected[0]).abs().max() <= 1
 
 
-def test_each_pair_is_noised_by_noise_of_its_own(monkeypatch):
-    """Two pairs of equal images, mixed where one step is left, which adds no noise: what differs was noised."""
+def test_each_pair_has_its_own_noise(monkeypatch):
+    """Two equal pairs, mixed where one step is left, which adds no noise: differences come from the noise."""
     images = load_dataset(Path("data/images/test.safetensors")).images.clone()
     images[2:4] = images[:2]
     save_split("test", images)
@@ -186,7 +186,7 @@ def grey(classes):
     return (torch.as_tensor(classes) / 9 * 255).round()
 
 
-def test_a_chain_has_one_class_and_a_mixture_that_of_the_nearer_image(monkeypatch):
+def test_chain_has_one_class_and_mixture_that_of_nearer_image(monkeypatch):
     params = FEW | {"n_split": 3, "n_trajectories": 12, "batch_size": 5}
     made, _ = drawn_with(Oracle(Labels((1, 28, 28), 10, 4, 0.1).eval()), monkeypatch, params)
     classes = [i % 10 for i in range(12)]
@@ -196,10 +196,10 @@ def test_a_chain_has_one_class_and_a_mixture_that_of_the_nearer_image(monkeypatc
     labels = load_dataset(Path("data/images/test.safetensors")).labels[:4].reshape(2, 2)
     expected = grey(labels[:, [0, 0, 1]])  # lambda 0, 1/2 and 1
     assert torch.equal(made["interpolation"].float()[..., 0, 0, 0], expected)
-    assert torch.equal(made["coarse"].float()[1, :, 0, 0, 0], expected[0])  # the one that is not at t = 0
+    assert torch.equal(made["coarse"].float()[1, :, 0, 0, 0], expected[0])  # not the one at t = 0
 
 
-def test_a_mixture_of_images_is_given_a_mixture_of_their_clusters_means(monkeypatch):
+def test_image_mixture_uses_mixture_of_cluster_means(monkeypatch):
     clusters = Clusters((1, 28, 28), 10, 4, 2, 0.0).eval()
     clusters.means.copy_(torch.tensor([0.5, -0.5]).reshape(2, 1, 1, 1).expand(2, 1, 28, 28))
     clusters.frequencies.fill_(0.5)

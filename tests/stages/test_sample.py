@@ -1,4 +1,4 @@
-"""Stages sample_tiny and sample_unet: which model, params and noise arrive, and what is written."""
+"""Stages sample_tiny and sample_unet: the model, params and noise used, and the output."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def models(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["tiny", "unet"])
-def test_each_stage_draws_from_its_own_model_by_its_own_params(name):
+def test_stages_sample_from_their_own_model_and_params(name):
     assert declared(f"sample_{name}")[0].key == f"sample.{name}"
     run(f"sample_{name}", PARAMS, root_seed=3)
     found, model = load_tensors(Path(f"samples/{name}.safetensors")), load_model(f"models/{name}.safetensors")
@@ -60,12 +60,12 @@ def test_each_stage_draws_from_its_own_model_by_its_own_params(name):
     assert [path.name for path in Path("samples").iterdir()] == [f"{name}.safetensors"]
 
 
-def test_null_takes_every_step():
+def test_n_steps_null_takes_every_step():
     run("sample_tiny", PARAMS | {"n_steps": None})
     assert load_tensors(Path("samples/tiny.safetensors"))["num_steps"].tolist() == list(range(20, -1, -1))
 
 
-def test_more_steps_than_the_model_was_trained_on_are_refused():
+def test_more_steps_than_trained_are_rejected():
     with pytest.raises(ValueError, match=r"n_steps is 21; it must be in 1\.\.20"):
         run("sample_tiny", PARAMS | {"n_steps": 21})
     assert not Path("samples").exists()

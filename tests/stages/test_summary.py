@@ -32,7 +32,7 @@ def folder(tmp_path, monkeypatch):
     return values
 
 
-def test_each_headline_is_from_its_report(folder):
+def test_headline_metrics_come_from_their_reports(folder):
     stage = run("summary")
     metrics = json.loads(Path("metrics.json").read_text())
     assert metrics.keys() == SHORT | {"auc_real", "bits_dim", "loss", "missed", "excess"}
@@ -46,7 +46,7 @@ def test_each_headline_is_from_its_report(folder):
 
 
 @pytest.mark.usefixtures("folder")
-def test_the_model_is_logged_with_the_settings_of_its_samples():
+def test_model_is_logged_with_sampling_settings():
     changes = {"sampler": "ddim", "n_steps": 7, "spacing": "karras", "clip_sample": False, "ddim": {"eta": 0.5}}
     path, about = run("summary", changes).log.model
     assert path == Path("models/unet.safetensors")
@@ -59,14 +59,14 @@ def test_the_model_is_logged_with_the_settings_of_its_samples():
     assert about["judged_by"] == judged | {"evaluate_unet.reference": "held_out", "evaluate_unet.n_samples": "77"}
 
 
-def test_a_score_that_does_not_apply_is_left_out(folder):
+def test_inapplicable_score_is_left_out(folder):
     del folder["fid_classifier"]
     write_json(Path("reports/evaluate_unet/metrics.json"), folder)
     run("summary")
     assert "fid" not in json.loads(Path("metrics.json").read_text())
 
 
-def test_every_headline_is_documented():
+def test_every_headline_metric_is_documented():
     page = (REPO / "docs/evaluation.md").read_text()
     assert {metric.headline for metric in METRICS.values()} - {""} == SHORT
     for name in SHORT | {"auc_real", "bits_dim", "loss", "missed", "excess"}:

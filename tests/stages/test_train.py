@@ -1,4 +1,4 @@
-"""Stages train_tiny and train_unet: which images, params and seeds arrive, and which files are written."""
+"""Stages train_tiny and train_unet: the images, params and seeds used, and the files written."""
 
 from pathlib import Path
 
@@ -24,12 +24,12 @@ CHANGES = {
     },
 }
 
-RESUME = Resume("train", {}, 60.0, Path("nowhere"))  # is only handed over
+RESUME = Resume("train", {}, 60.0, Path("nowhere"))  # only passed on
 
 
 @pytest.fixture(autouse=True)
 def data(tmp_path, monkeypatch):
-    """Every split has greys of its own."""
+    """Every split has its own greys."""
     monkeypatch.chdir(tmp_path)
     for folder, first in (("gradients", 0), ("images", 128)):
         save_split("train", greys(first, 40, SHAPE), folder=folder)
@@ -38,11 +38,11 @@ def data(tmp_path, monkeypatch):
 
 
 class Stop(Exception):
-    """Ends a stage after what is looked at."""
+    """Ends a stage once `fit` is called."""
 
 
 def arriving(name, **changes):
-    """What reaches `fit`."""
+    """Arguments of `fit`."""
     found = {}
 
     def fit(model, params, train, held_out, seed, compute, log, resume):
@@ -55,7 +55,7 @@ def arriving(name, **changes):
 
 
 @pytest.mark.parametrize(("name", "first"), [("tiny", 0), ("unet", 128)])
-def test_training_and_held_out_images_arrive_and_no_others(name, first):
+def test_fit_receives_training_and_held_out_images(name, first):
     found = arriving(name)
     assert torch.equal(found["train"].images, greys(first, 40, SHAPE))
     held_out = greys(first + 75, 5, SHAPE) / 127.5 - 1  # the last 5
@@ -65,7 +65,7 @@ def test_training_and_held_out_images_arrive_and_no_others(name, first):
 
 
 @pytest.mark.parametrize("name", ["tiny", "unet"])
-def test_params_seed_device_and_state_arrive(name):
+def test_fit_receives_params_seed_device_and_resume(name):
     found = arriving(name, lr=0.0123)
     assert (found["params"].lr, found["params"].max_steps, found["params"].batch_size) == (0.0123, 20, 16)
     assert found["seed"] == derive_seed(3, f"train_{name}")
@@ -76,14 +76,14 @@ def test_params_seed_device_and_state_arrive(name):
     assert found["model"].img_shape == SHAPE
 
 
-def test_initial_weights_come_from_the_seed_of_the_stage():
+def test_initial_weights_come_from_the_stage_seed():
     found = arriving("unet", conditioning=None)["model"]
     with global_stream(derive_seed(3, "train_unet"), "init"):
         expected = type(found)(found.config)
     assert all(torch.equal(a, b) for a, b in zip(found.parameters(), expected.parameters(), strict=True))
 
 
-def test_conditioning_knows_the_training_images_alone():
+def test_clusters_are_fitted_on_training_images_only():
     found = arriving("unet")
     conditioning = found["model"].conditioning
     greys_of_means = (conditioning.means.mean((1, 2, 3)) + 1) * 127.5
@@ -93,7 +93,7 @@ def test_conditioning_knows_the_training_images_alone():
     assert torch.equal(found["held_out"].cond, conditioning.encode(found["held_out"].images, None))
 
 
-def test_labels_keep_step_with_their_images():
+def test_labels_stay_aligned_with_images():
     found = arriving("unet", conditioning="labels")
     assert found["train"].cond.tolist() == [i % 10 for i in range(40)]
     assert found["held_out"].cond.tolist() == [i % 10 for i in range(15, 20)]
@@ -101,7 +101,7 @@ def test_labels_keep_step_with_their_images():
 
 
 @pytest.mark.parametrize("name", ["tiny", "unet"])
-def test_every_output_is_written_and_says_where_it_comes_from(name):
+def test_only_declared_outputs_are_written_with_model_facts(name):
     stage = run(f"train_{name}", CHANGES[name], root_seed=3)
     declaration, _ = declared(f"train_{name}")
     assert all(path.is_file() for path in declaration.outputs)
@@ -120,7 +120,7 @@ def test_every_output_is_written_and_says_where_it_comes_from(name):
     assert len(model.noise_schedule) == 20
 
 
-def test_gradients_are_float_images_and_train_too():
+def test_float_gradient_images_can_be_trained_on():
     gradients = torch.rand(40, 3, 4, 5, generator=torch.Generator().manual_seed(0))
     for split in ("train", "held_out"):
         save_dataset(Path(f"data/gradients/{split}.safetensors"), ImageDataset(gradients))

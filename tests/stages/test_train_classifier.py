@@ -1,4 +1,4 @@
-"""Stage train_classifier: which images it learns from, which it is tested on, and which params reach it."""
+"""Stage train_classifier: images for training and testing, and params."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def splits(tmp_path, monkeypatch):
     save_split("test", greys(120, 30))
 
 
-def test_it_learns_from_the_training_split_and_is_tested_on_the_test_split():
+def test_fits_training_split_and_reports_test_accuracy():
     seen = {}
 
     def fit(model, params, dataset, seed, compute, resume):  # noqa: ARG001
@@ -45,10 +45,10 @@ def test_it_learns_from_the_training_split_and_is_tested_on_the_test_split():
     assert metrics["train_loss"] == 0.5
 
 
-def test_its_bits_follow_from_the_seed_alone():
+def test_weights_depend_on_the_seed_only():
     weights = []
     for root_seed in (0, 0, 1):
-        torch.randn(1)  # moves torch's global state
+        torch.randn(1)  # changes the global state
         run("train_classifier", FEW, root_seed)
         weights.append(Path("models/classifier.safetensors").read_bytes())
     assert weights[0] == weights[1] != weights[2]
@@ -57,7 +57,7 @@ def test_its_bits_follow_from_the_seed_alone():
 @pytest.mark.parametrize(
     "change", [{"weight_decay": 0.5}, {"label_smoothing": 0.9}, {"lr": 0.01}, {"max_shift": 5}, {"batch_size": 30}]
 )
-def test_every_param_has_an_effect(change):
+def test_params_change_the_weights(change):
     save_split("train", noise(0, 60))
     weights = []
     for changes in (FEW, FEW | change):
@@ -66,7 +66,7 @@ def test_every_param_has_an_effect(change):
     assert not torch.equal(*weights)
 
 
-def test_colour_images_of_an_odd_size_and_two_classes_are_learnt():
+def test_classifier_accepts_odd_sized_colour_images():
     for split, n in (("train", 60), ("test", 30)):
         save_split(split, noise(0, n, (3, 9, 13)), (torch.arange(n) % 2).to(torch.uint8))
     run("train_classifier", FEW)

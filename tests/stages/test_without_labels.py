@@ -1,4 +1,4 @@
-"""A few images without labels: every stage that judges does its work, without a classifier."""
+"""A few images without labels: evaluation stages work without a classifier."""
 
 import csv
 import json
@@ -43,7 +43,7 @@ def judged(tmp_path_factory):
     return folder / "reports"
 
 
-def test_metrics_that_need_a_classifier_are_left_out_and_no_others(judged):
+def test_only_classifier_metrics_are_omitted(judged):
     scores = json.loads((judged / "evaluate_unet/scores.json").read_text())
     expected = {name for name in METRICS if not name.endswith("_classifier")} - {"fid_inception"}
     assert scores["metrics"].keys() == expected
@@ -61,7 +61,7 @@ def test_copies_are_found_among_few_images(judged):
     assert (judged / "evaluate_unet/neighbours_classifier.csv").read_text().splitlines() == ["index,distance,closeness"]
 
 
-def test_the_papers_figure_10_is_of_patches(judged):
+def test_paper_x0_quality_uses_patches_metric(judged):
     facts = json.loads((judged / "paper/x0_quality.json").read_text())
     assert (facts["metric"], facts["n_samples"]) == ("patches_fine", N)
     assert facts["patches_fine_floor"]["value"] > 0

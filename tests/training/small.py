@@ -27,7 +27,7 @@ class Scale(DiffusionModel):
 
 
 class Watching(Scale):
-    """Remembers the x_t and t of each step."""
+    """Records the x_t and t of each step."""
 
     def __init__(self):
         super().__init__()
@@ -39,7 +39,7 @@ class Watching(Scale):
 
 
 class Recorder:
-    """A log that remembers what it gets, and uses torch's global random state, as nothing else may."""
+    """A log that stores what it receives, and uses torch's global RNG, as nothing else may."""
 
     def __init__(self):
         self.metrics, self.images = [], []
@@ -76,6 +76,6 @@ def weights(model):
 
 
 def train(model, own, data, seed=0, cond=None):
-    """All steps, and the state that they leave."""
+    """All steps, and the state after them."""
     state = start_training(model, own, Compute())
     return list(training_steps(state, own, Examples(data, cond), seed)), state

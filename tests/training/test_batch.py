@@ -12,7 +12,7 @@ from ddpm.training import loop
 from ddpm.training.loop import losses_of_batch, noised_batch
 
 
-def test_losses_of_a_batch_are_of_its_own_noise():
+def test_batch_losses_use_noise_of_each_image():
     # w = 0 predicts no noise: the loss of an image is the mean square of its noise.
     model, x0 = Scale(0.0), images(6, shape=(1, 2, 2))
     model.noise_schedule = NoiseSchedule(50)
@@ -26,7 +26,7 @@ def test_losses_of_a_batch_are_of_its_own_noise():
         assert (losses - eps[part].square().mean((1, 2, 3))).abs().max() < 1e-6
 
 
-def test_consistency_tuning_is_told_how_far_the_training_is(monkeypatch):
+def test_consistency_loss_receives_training_progress(monkeypatch):
     told = []
 
     def recorded(predict, prediction, x0, eps, xt, num_steps, schedule, progress):
@@ -42,13 +42,13 @@ def test_consistency_tuning_is_told_how_far_the_training_is(monkeypatch):
     assert len(steps) == 6
 
 
-def test_each_part_of_a_batch_keeps_its_conditioning():
+def test_batch_part_keeps_its_conditioning():
     batch = noised_batch(images(6), torch.arange(6), NoiseSchedule(50), params(), generator(0, "noise"))
     assert batch.part(slice(2, 5)).cond.tolist() == [2, 3, 4]
 
 
 class Moved(Watching):
-    """Is told how its images were moved, and remembers it."""
+    """Takes the moves of its images, and records them."""
 
     takes_moves = True
 
@@ -57,21 +57,21 @@ class Moved(Watching):
         return self(images, num_steps), None
 
 
-def test_a_network_that_takes_them_is_told_the_moves_of_its_own_images():
+def test_network_receives_augmentation_of_its_own_images():
     # With T = 1 of the linear schedule the noise has a standard deviation of 0.01. The left half is black.
     model, halves = Moved(), torch.tensor([-1.0, -1, 1, 1]).expand(20, 1, 4, 4)
     train(model, params(max_steps=1, flip=True, max_shift=1, micro_batches=2), halves)
     told = torch.cat(model.told)
     for row, (mirrored, _, across) in zip(torch.cat([xt for xt, _ in model.seen])[:, 0, 0], told, strict=True):
-        bright = 2 + across if mirrored else 2 - across  # columns, when the picture moves to the right
+        bright = 2 + across if mirrored else 2 - across  # columns, if the image moves to the right
         assert (row > 0).sum() == bright
     assert len(told.unique(dim=0)) > 10  # of 18
     train(Watching(), params(flip=True), halves)  # others are not
 
 
 @pytest.mark.parametrize("micro_batches", [2, 4])
-def test_micro_batches_train_as_the_whole_batch(micro_batches):
-    """Adam's first steps are as large as lr wherever a gradient is rounded to another sign, so losses are compared."""
+def test_micro_batches_match_whole_batch(micro_batches):
+    """Adam's first steps are of size lr even where rounding flips a gradient's sign, so losses are compared."""
     losses = [
         [step.loss for step in train(tiny(), params(micro_batches=n), images(24), 1)[0]] for n in (1, micro_batches)
     ]

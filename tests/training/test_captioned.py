@@ -1,4 +1,4 @@
-"""Images with captions, from a door's folder: which are trained on, and which are evaluated on."""
+"""Images with captions, from a door's folder: which are used to train and which to evaluate."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from ddpm.data.dataset import ImageDataset, save_dataset
 from ddpm.training.captioned import CAPTIONS, IMAGES, load_captioned
 
 
-def test_withheld_images_are_left_out_and_the_last_held_out_ones_are_evaluated_on(tmp_path, monkeypatch):
+def test_load_captioned_excludes_withheld_and_keeps_last_held_out(tmp_path, monkeypatch):
     door = tmp_path / "doors/glide"
     door.mkdir(parents=True)
     monkeypatch.chdir(door)

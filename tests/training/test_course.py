@@ -1,4 +1,4 @@
-"""Each example of the course text, as a check: what its reader sees must be so."""
+"""Each example of the course text as a test: it must behave as described."""
 
 from contextlib import contextmanager
 
@@ -19,13 +19,13 @@ pytestmark = pytest.mark.usefixtures("own_store")
 
 @pytest.fixture
 def own_store(tmp_path, monkeypatch):
-    """MLflow in a folder of the test's own, and pictures that open no window."""
+    """MLflow in a folder of its own, and plots that open no window."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("MPLBACKEND", "agg")
 
 
-def test_everything_the_course_teaches_is_there():
+def test_every_course_name_is_exported():
     names = (
         "gradient_images plot_img normalize_img denormalize_img linear_schedule q_eq2 q_eq4 NoiseSchedule noise_img "
     )
@@ -34,7 +34,7 @@ def test_everything_the_course_teaches_is_there():
     assert all(getattr(ddpm, name) is not None for name in names.split())
 
 
-def test_a_few_gradients():
+def test_gradient_images_are_linear_and_in_range():
     images = ddpm.gradient_images(5, (3, 16, 16))
     assert images.shape == (5, 3, 16, 16)
     assert images.min() >= 0
@@ -45,13 +45,13 @@ def test_a_few_gradients():
     ddpm.plot_img(images[0], "a gradient")
 
 
-def test_normalised_and_back():
+def test_denormalize_inverts_normalize():
     images = ddpm.gradient_images(5, (3, 16, 16))
     assert ddpm.normalize_img(images).min() >= -1
     assert (ddpm.denormalize_img(ddpm.normalize_img(images)) - images).abs().max() < 1e-6
 
 
-def test_two_hundred_steps_of_noise_hide_the_gradient():
+def test_forward_process_of_200_steps_hides_the_gradient():
     betas = ddpm.linear_schedule(max_steps=200)
     assert betas.shape == (200,)
     x = ddpm.normalize_img(ddpm.gradient_images(1, (3, 16, 16), torch.Generator().manual_seed(0))[0])
@@ -66,7 +66,7 @@ def test_two_hundred_steps_of_noise_hide_the_gradient():
         assert kept[-1] < 0.5
 
 
-def test_noise_and_reconstruction():
+def test_reconstruct_inverts_noise_img():
     schedule = ddpm.NoiseSchedule(max_steps=200, device="cpu")
     img = ddpm.gradient_images(1, (3, 16, 16))
     num_steps, noise, noised = ddpm.noise_img(ddpm.normalize_img(img), schedule, max_steps=10)
@@ -75,14 +75,14 @@ def test_noise_and_reconstruction():
     assert (ddpm.denormalize_img(reconstructed) - img).abs().max() < 1e-5
 
 
-def test_the_untrained_model_predicts_something_of_the_right_shape():
+def test_untrained_model_output_has_image_shape():
     imgs = ddpm.gradient_images(5, (3, 4, 5))
     model = ddpm.TinyDiffuser(ddpm.TinyDiffuserConfig((3, 4, 5), 16, 100))
     assert model.noise_schedule is None
     assert model(imgs, torch.zeros(imgs.size(0))).shape == imgs.shape
 
 
-def test_diffusion_model_asks_for_a_forward():
+def test_diffusion_model_requires_forward():
     class Forgetful(ddpm.DiffusionModel):
         pass
 
@@ -105,7 +105,7 @@ CONFIG = {
 }
 
 
-def test_training_logs_to_mlflow_and_sampling_follows():
+def test_train_logs_to_mlflow_and_model_can_be_sampled():
     sets = [TensorDataset(ddpm.normalize_img(ddpm.gradient_images(10, (3, 4, 5)))) for _ in range(2)]
     model = ddpm.TinyDiffuser(ddpm.TinyDiffuserConfig((3, 4, 5), 128, 100))
     before = [p.clone() for p in model.parameters()]
@@ -130,7 +130,7 @@ def test_training_logs_to_mlflow_and_sampling_follows():
             ddpm.plot_img(ddpm.denormalize_img(step[0]), f"Step {i}")
 
 
-def test_a_misspelt_key_is_an_error_before_training():
+def test_misspelled_key_is_rejected():
     model = ddpm.TinyDiffuser(ddpm.TinyDiffuserConfig((3, 4, 5), 16, 100))
     with pytest.raises(UserError, match="config_dict: bach_size is not a parameter"):
         ddpm.train(model, {**CONFIG, "bach_size": 3}, TensorDataset(torch.zeros(1, 3, 4, 5)))
@@ -144,7 +144,7 @@ def test_untracked_training_writes_nothing(tmp_path, monkeypatch, capfd):
     assert "logs to" not in capfd.readouterr().err
 
 
-def test_tracked_training_says_where_it_logs(untracked, capfd):
+def test_tracked_training_reports_tracking_uri(untracked, capfd):
     ddpm.train(tiny(), CONFIG, TensorDataset(ddpm.normalize_img(ddpm.gradient_images(10, (3, 4, 5)))))
     assert capfd.readouterr().err.splitlines()[0] == f"train: logs to {tracking_uri()}"
     assert len(untracked) == 1
@@ -165,13 +165,13 @@ def test_tracked_training_says_where_it_logs(untracked, capfd):
         (torch.zeros(0, 3, 4, 5), {}, "trainset has no images; it must have at least one"),
     ],
 )
-def test_what_does_not_fit_is_named_before_training(images, changes, said, untracked):
+def test_train_rejects_invalid_input_before_tracking(images, changes, said, untracked):
     with pytest.raises(UserError, match=said):
         ddpm.train(tiny(), {**CONFIG, **changes}, TensorDataset(images))
     assert untracked == []
 
 
-def test_a_set_without_images_or_tensors_is_named(untracked):
+def test_train_rejects_empty_sets(untracked):
     images = torch.zeros(4, 3, 4, 5)
     with pytest.raises(UserError, match="testset has no images"):
         ddpm.train(tiny(), CONFIG, TensorDataset(images), TensorDataset(images[:0]))
@@ -180,8 +180,8 @@ def test_a_set_without_images_or_tensors_is_named(untracked):
     assert untracked == []
 
 
-def test_images_take_the_precision_of_the_weights():
-    """Images that numpy has made are float64."""
+def test_images_are_cast_to_precision_of_weights():
+    """Images made by numpy are float64."""
     images = ddpm.normalize_img(ddpm.gradient_images(10, (3, 4, 5)))
     single, double = (
         ddpm.train(tiny(), CONFIG, *[TensorDataset(images.to(dtype))] * 2, track=False).state_dict()
@@ -190,7 +190,7 @@ def test_images_take_the_precision_of_the_weights():
     assert all(torch.equal(single[name], double[name]) for name in single)
 
 
-def test_a_network_of_ones_own_needs_no_config():
+def test_custom_network_needs_no_config():
     class Own(ddpm.DiffusionModel):
         def __init__(self):
             super().__init__()
@@ -205,7 +205,7 @@ def test_a_network_of_ones_own_needs_no_config():
 
 
 @pytest.mark.usefixtures("untracked")
-def test_a_class_conditional_network_is_trained_with_the_labels(monkeypatch):
+def test_labels_of_the_sets_become_conditioning(monkeypatch):
     images, labels = torch.zeros(6, 1, 4, 4), torch.tensor([1, 0, 1, 1, 0, 0])
     config = {"img_shape": (1, 4, 4), "max_steps": 20, "channels": 8, "dim_mults": (1, 2), "groups": 2, "heads": 1}
     model = ddpm.Unet(ddpm.UnetConfig(**config, conditioning={"name": "labels", "dropout": 0.0}, n_classes=2))
@@ -225,7 +225,7 @@ def test_a_class_conditional_network_is_trained_with_the_labels(monkeypatch):
 
 @pytest.fixture
 def untracked(monkeypatch):
-    """What `train` tells MLflow, without MLflow."""
+    """The runs `train` starts, without MLflow."""
     told = []
 
     @contextmanager
@@ -243,11 +243,11 @@ def tiny():
 
 
 @pytest.mark.parametrize("seed", [0, 7])
-def test_training_is_plain_adam_on_the_papers_schedule(untracked, seed):
+def test_train_matches_plain_adam_on_linear_schedule(untracked, seed):
     images = ddpm.normalize_img(ddpm.gradient_images(20, (3, 4, 5), torch.Generator().manual_seed(0)))
     given = {"lr": 0.01, "epochs": 2, "max_steps": 100, "batch_size": 8} | ({"seed": seed} if seed else {})
     ours = ddpm.train(tiny(), given, TensorDataset(images))
-    # The loop of the course, with torch's own Adam.
+    # The course's loop, with torch's own Adam.
     model, schedule = tiny(), ddpm.NoiseSchedule(100)
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
     for step, chosen in zip(range(1, 7), batches(20, 8, seed), strict=False):
@@ -261,7 +261,7 @@ def test_training_is_plain_adam_on_the_papers_schedule(untracked, seed):
     assert untracked == [("train", given)]
 
 
-def test_the_test_set_is_evaluated(untracked):
+def test_testset_is_evaluated(untracked):
     seen = set()
 
     class Seeing(ddpm.TinyDiffuser):
@@ -271,5 +271,5 @@ def test_the_test_set_is_evaluated(untracked):
 
     sets = [TensorDataset(torch.zeros(n, 3, 4, 5)) for n in (8, 5)]
     ddpm.train(Seeing(ddpm.TinyDiffuserConfig((3, 4, 5), 16, 100)), CONFIG, *sets)
-    assert seen == {(True, 8), (False, 5), (False, 3)}  # batches, the test set, and its images that are shown
+    assert seen == {(True, 8), (False, 5), (False, 3)}  # batches, the test set, and its previews
     assert len(untracked) == 1

@@ -15,7 +15,7 @@ from ddpm.training.divergence import DIVERGED, diverged, is_diverged, loss_at
         *((loss, 1.0, True) for loss in (float("nan"), float("inf"), float("-inf"))),
     ],
 )
-def test_a_loss_diverges_when_it_is_not_finite_or_a_million_times_the_first(loss, first, expected):
+def test_loss_diverges_if_not_finite_or_a_million_times_the_first(loss, first, expected):
     assert is_diverged(loss, first) == expected
 
 
@@ -23,10 +23,10 @@ def test_a_loss_diverges_when_it_is_not_finite_or_a_million_times_the_first(loss
     ("step", "place"),
     [(1, "batch 1 of 3 in epoch 1"), (3, "batch 3 of 3 in epoch 1"), (4, "batch 1 of 3 in epoch 2")],
 )
-def test_a_step_is_found_in_its_epoch(step, place):
+def test_loss_at_locates_step_in_epoch(step, place):
     assert loss_at(step, 12, 3, 1234.5678) == f"the loss at step {step} of 12, {place}, is 1.23e+03"
 
 
-def test_the_error_says_what_to_try():
+def test_divergence_error_suggests_smaller_lr():
     expected = "training diverged: the loss is nan, with lr 0.00123 and 8 images; try a smaller lr"
     assert str(diverged("the loss is nan", 0.0012345, 8)) == expected

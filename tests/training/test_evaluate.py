@@ -1,4 +1,4 @@
-"""Held-out losses against closed forms, and which images, timesteps and noise they are of."""
+"""Held-out losses against closed forms, and the images, timesteps and noise they use."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from ddpm.run.seeding import generator
 from ddpm.training.evaluate import BATCH, loss_by_timestep, simple_loss
 from ddpm.training.loop import Examples
 
-ERRORS = norm.isf(0.5e-6 / 30)  # standard errors that one of 30 means exceeds once in a million
+ERRORS = norm.isf(0.5e-6 / 30)  # standard errors: one of 30 means exceeds it once in a million
 
 
 def scale(w, max_steps, prediction="eps"):
@@ -22,12 +22,12 @@ def scale(w, max_steps, prediction="eps"):
 
 
 @pytest.mark.parametrize("w", [0.0, 0.7])
-def test_held_out_losses_have_their_closed_form(w):
+def test_held_out_losses_match_closed_form(w):
     # For x_0 = 0 the input is sqrt(1 - alpha_bar_t) eps, so the loss at t is (w sqrt(1 - alpha_bar_t) - 1)^2 E[eps^2].
     model = scale(w, 30)
     losses = loss_by_timestep(model, Examples(torch.zeros(10, 1, 2, 2)), n_images=4000, seed=0)
     expected = (w * (1 - model.noise_schedule.alpha_bars).sqrt() - 1) ** 2
-    # eps^2 has variance 2, of 16,000 values at each t
+    # eps^2 has variance 2; 16,000 values at each t
     assert ((torch.tensor(losses) - expected).abs() <= ERRORS * expected * (2 / 16_000) ** 0.5).all()
     # 36,000 values; the factors are at most 1
     mean = simple_loss(model, Examples(torch.zeros(9000, 1, 2, 2)), seed=0)
@@ -35,7 +35,7 @@ def test_held_out_losses_have_their_closed_form(w):
 
 
 class Asked(Scale):
-    """Remembers the images and timesteps of each call."""
+    """Records the images and timesteps of each call."""
 
     def __init__(self, max_steps):
         super().__init__()
@@ -47,7 +47,7 @@ class Asked(Scale):
         return super().forward(images, num_steps)
 
 
-def test_the_timesteps_of_the_mean_loss_are_spread_evenly():
+def test_simple_loss_spreads_timesteps_evenly():
     model = Asked(7)
     simple_loss(model, Examples(torch.zeros(19, 1, 2, 2)), seed=0)
     [(_, num_steps)] = model.seen
@@ -55,7 +55,7 @@ def test_the_timesteps_of_the_mean_loss_are_spread_evenly():
     assert num_steps.tolist() == [1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 5, 6, 6, 6, 7, 7]
 
 
-def test_the_noise_is_the_streams_and_the_loss_is_that_of_equation_14():
+def test_simple_loss_is_equation_14_with_noise_of_the_seed():
     held_out, model = images(BATCH + 9, shape=(1, 2, 2)), scale(0.6, 30)
     num_steps = torch.linspace(1, 30, len(held_out)).round().long()
     stream = generator(4, "eval")
@@ -66,12 +66,12 @@ def test_the_noise_is_the_streams_and_the_loss_is_that_of_equation_14():
     assert simple_loss(model, Examples(held_out), seed=5) != pytest.approx(expected, rel=1e-6)
 
 
-def test_the_loss_by_timestep_is_of_the_first_images_at_every_timestep():
-    # The network predicts x_0 = 0, so the loss is the images' mean square, whatever t: of 1, 2, 3, ...
+def test_loss_by_timestep_uses_first_images_at_every_timestep():
+    # The network predicts x_0 = 0, so at any t the loss is the mean square of 1, 2, 3, ...
     held_out = torch.arange(1.0, 11).reshape(10, 1, 1, 1).expand(10, 1, 2, 2)
     model = scale(0.0, 7, "x0")
     assert loss_by_timestep(model, Examples(held_out), n_images=3, seed=0) == pytest.approx(7 * [14 / 3])
-    # 12 of 10 images: the first two come again
+    # 12 of 10 images: the first two repeat
     assert loss_by_timestep(model, Examples(held_out), n_images=12, seed=0) == pytest.approx(7 * [(385 + 5) / 12])
 
 
@@ -85,7 +85,7 @@ def test_each_timestep_has_its_own_noise():
 
 
 class Tell(DiffusionModel):
-    """Predicts as x_0 the number that is its cond."""
+    """Predicts its cond as x_0."""
 
     def __init__(self):
         super().__init__()
@@ -95,14 +95,14 @@ class Tell(DiffusionModel):
         return cond.reshape(-1, 1, 1, 1).expand_as(images)
 
 
-def test_conditioning_keeps_step_with_the_images():
+def test_conditioning_stays_aligned_with_images():
     numbers = torch.linspace(-1, 1, BATCH + 9)
     held_out = Examples(numbers.reshape(-1, 1, 1, 1).expand(-1, 1, 2, 2), numbers)
     assert simple_loss(Tell(), held_out, seed=0) == 0
     assert loss_by_timestep(Tell(), held_out, n_images=2 * BATCH + 30, seed=0) == [0] * 5
 
 
-def test_evaluation_is_in_eval_mode_without_gradients_and_leaves_the_mode_alone():
+def test_evaluation_uses_eval_mode_without_gradients():
     class Mode(Scale):
         def forward(self, images, num_steps):
             modes.append((self.training, torch.is_grad_enabled()))
@@ -116,6 +116,6 @@ def test_evaluation_is_in_eval_mode_without_gradients_and_leaves_the_mode_alone(
     assert model.training
 
 
-def test_a_network_without_a_schedule_is_refused():
+def test_simple_loss_requires_noise_schedule():
     with pytest.raises(ValueError, match="no noise_schedule"):
         simple_loss(Scale(), Examples(torch.zeros(2, 1, 2, 2)), seed=0)

@@ -1,4 +1,4 @@
-"""A training run: what is recorded, evaluated, shown and kept, and when."""
+"""A training run: what is recorded, evaluated, previewed and kept, and when."""
 
 import pytest
 import torch
@@ -22,13 +22,13 @@ def data(n=20, name="data"):
 
 
 def steps_by_hand(own, seed=5):
-    """(step, model, EMA model) after each step of the loop itself, of which nothing is recorded."""
+    """(step, model, EMA model) after each step of the bare loop, without recording."""
     state = start_training(Scale(), own, Compute())
     for step in training_steps(state, own, data(), seed):
         yield step, state.modules["model"], state.modules["average"].module
 
 
-def test_the_training_loss_is_the_mean_since_the_row_before():
+def test_training_loss_is_mean_since_previous_row():
     own = params(log_interval=4)
     losses = [step.loss for step, *_ in steps_by_hand(own)]
     history = fit(Scale(), own, data(), seed=5)
@@ -38,7 +38,7 @@ def test_the_training_loss_is_the_mean_since_the_row_before():
     assert [loss for _, loss in history.train_loss] == pytest.approx(means, rel=1e-12)
 
 
-def test_the_loss_by_quartile_splits_the_loss_by_the_timesteps_drawn():
+def test_quartile_loss_groups_losses_by_timestep():
     history = fit(Scale(), params(log_interval=3, lr=1e-9), data(), seed=5)
     schedule, quartiles = NoiseSchedule(50), (range(1, 14), range(14, 26), range(26, 39), range(39, 51))
     drawn, expected = [], []
@@ -55,14 +55,14 @@ def test_the_loss_by_quartile_splits_the_loss_by_the_timesteps_drawn():
 
 
 @pytest.mark.parametrize(("warmup_steps", "said"), [(6, 0), (7, 1)])
-def test_a_training_that_ends_before_its_warm_up_says_so(warmup_steps, said, caplog):
+def test_training_shorter_than_warmup_logs_a_warning(warmup_steps, said, caplog):
     fit(Scale(), params(warmup_steps=warmup_steps), data(), seed=5)  # 20 images in batches of 8, twice: 6 steps
     lines = [line for line in caplog.messages if line.startswith("training takes 6 steps, fewer than warmup_steps, 7")]
     assert len(lines) == said == len(caplog.messages)
 
 
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
-def test_the_ema_weights_are_evaluated_and_kept(ema_decay):
+def test_ema_weights_are_evaluated_and_kept(ema_decay):
     own, held_out = params(ema_decay=ema_decay, img_log_interval=4, lr=0.1), data(9, "held out")
     model = Scale()
     history = fit(model, own, data(), held_out, seed=5)
@@ -70,7 +70,7 @@ def test_the_ema_weights_are_evaluated_and_kept(ema_decay):
     for step, raw, average in steps_by_hand(own):
         if step.number in (4, 6):
             expected.append((step.number, simple_loss(average, held_out, 5)))
-            # A tenth of a percent of the loss apart, else this test would not tell one from the other.
+            # The losses differ by over 0.1 %, else this test could not tell the models apart.
             assert (abs(expected[-1][1] / simple_loss(raw, held_out, 5) - 1) > 1e-3) == bool(ema_decay)
     assert dict(history.eval_loss) == pytest.approx(dict(expected), rel=1e-6)
     assert [step for step, _ in history.eval_loss] == [4, 6]
@@ -78,14 +78,14 @@ def test_the_ema_weights_are_evaluated_and_kept(ema_decay):
     assert history.preview_steps == [4, 6]
 
 
-def test_without_held_out_images_nothing_is_evaluated():
+def test_fit_without_held_out_images_evaluates_nothing():
     history = fit(Scale(), params(), data())
     assert history.eval_loss == []
     assert history.preview_steps == []
     assert len(history.previews) == 0
 
 
-def test_training_on_training_images_and_evaluating_on_held_out_ones():
+def test_training_and_evaluation_use_their_own_split():
     class Seeing(Scale):
         def forward(self, images, num_steps):
             found = images.mean((1, 2, 3)).add(1).mul(255 / 2 / 10).round()  # noise of 0.01, greys 0.08 apart
@@ -99,7 +99,7 @@ def test_training_on_training_images_and_evaluating_on_held_out_ones():
 
 
 class Echo(DiffusionModel):
-    """Predicts as x_0 the grey that is its cond, from 0 to 1."""
+    """Predicts its cond, a grey from 0 to 1, as x_0."""
 
     def __init__(self):
         super().__init__()
@@ -110,7 +110,7 @@ class Echo(DiffusionModel):
         return (2 * cond - 1).reshape(-1, 1, 1, 1).expand_as(images) + 0 * self.w
 
 
-def test_previews_are_of_the_first_held_out_images_with_their_conditioning():
+def test_previews_show_first_held_out_images_with_their_cond():
     held_out = Examples(to_x0_range(greys(7, 100)), 20 * torch.arange(7) / 255)
     train = Examples(images(8, shape=(1, 2, 2)), torch.full((8,), 0.5))
     own = params(prediction="x0", n_images_to_log=3, img_log_interval=1, epochs=3.0)
@@ -124,7 +124,7 @@ def test_previews_are_of_the_first_held_out_images_with_their_conditioning():
     assert torch.equal(history.previews[0], history.previews[2])  # the same timesteps and noise
 
 
-def test_a_preview_shows_what_the_network_saw_and_predicted():
+def test_preview_shows_inputs_and_predictions():
     model, x0 = Scale(0.5), images(3, shape=(1, 2, 2))
     model.noise_schedule = NoiseSchedule(50)
     t, noise, noised = noise_img(x0, model.noise_schedule, generator=generator(5, "preview"))
@@ -136,7 +136,7 @@ def test_a_preview_shows_what_the_network_saw_and_predicted():
     assert (preview(model, x0, 5) - expected).abs().max() < 1e-5  # float32
 
 
-def test_global_state_and_tracking_do_not_change_the_weights():
+def test_global_rng_and_logging_do_not_change_weights():
     results = []
     for log in (None, Recorder()):
         torch.manual_seed(123 if log else 7)
@@ -146,7 +146,7 @@ def test_global_state_and_tracking_do_not_change_the_weights():
     assert torch.equal(*results)
 
 
-def test_everything_recorded_is_logged():
+def test_history_is_logged():
     log, own = Recorder(), params(img_log_interval=4, log_interval=3, lr_decay="linear")
     history = fit(tiny(), own, Examples(images(40)), Examples(images(8, "eval")), log=log)
 
@@ -162,13 +162,13 @@ def test_everything_recorded_is_logged():
         assert logged(f"train/loss_q{quartile + 1}") == expected
     assert [(step, key) for step, key, _ in log.images] == [(step, "reconstructions") for step in (4, 8, 10)]
     for (*_, image), previews in zip(log.images, history.previews, strict=True):
-        assert image.shape == (3, 3 * 8, 15)  # one below the other
+        assert image.shape == (3, 3 * 8, 15)  # stacked vertically
         assert torch.equal(to_uint8(image), torch.cat(list(previews), dim=-2))
 
 
-def test_the_model_learns_to_tell_noise():
-    # A constant image c leaves nothing to guess: eps = (x_t - sqrt(alpha_bar) c) / sqrt(1 - alpha_bar) exactly. The
-    # error of predicting no noise is 1; this run gets to about 0.17.
+def test_model_learns_to_predict_noise():
+    # For a constant image c the noise is known: eps = (x_t - sqrt(alpha_bar) c) / sqrt(1 - alpha_bar) exactly. The
+    # error of predicting no noise is 1; this run reaches about 0.17.
     constant = torch.full((256, *SHAPE), 0.5)
     model = tiny()
     own = params(batch_size=32, epochs=20.0, schedule="rescaled_linear")

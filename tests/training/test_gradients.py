@@ -40,7 +40,7 @@ def learnt(micro_batches, seen=None):
 
 
 @pytest.mark.parametrize("micro_batches", [1, 2, 3, 8, 11, 50])
-def test_it_is_the_gradient_of_the_mean_loss(micro_batches):
+def test_gradient_is_that_of_the_mean_loss(micro_batches):
     model, x = network().double(), data().double()
     losses = model(x).square()
     losses.mean().backward()
@@ -50,12 +50,12 @@ def test_it_is_the_gradient_of_the_mean_loss(micro_batches):
     found = gradient(N_IMAGES, micro_batches, lambda _, part: model(x[part].float()).square())
     torch.testing.assert_close(found.double(), losses, rtol=1e-4, atol=1e-4)
     for weight, expected in zip(model.parameters(), wanted, strict=True):
-        assert weight.grad.stride() == weight.stride()  # as the fused Adam takes for granted
+        assert weight.grad.stride() == weight.stride()  # as fused Adam assumes
         largest = expected.abs().max()
         torch.testing.assert_close(weight.grad.double() / largest, expected / largest, rtol=0, atol=1e-5)  # float32
 
 
-def test_no_step_is_left_in_the_next():
+def test_gradients_do_not_accumulate_across_steps():
     model, x = network(), data()
     gradient = BatchGradient(model.parameters(), N_IMAGES)
     first, second = (
@@ -69,7 +69,7 @@ def test_no_step_is_left_in_the_next():
 
 
 @pytest.mark.parametrize("micro_batches", [4, 7, 8])
-def test_the_bits_are_the_same_for_any_number_of_processes(micro_batches):
+def test_same_bits_for_any_number_of_processes(micro_batches):
     alone = learnt(micro_batches)
     for n in (2, 3, 4, 8):
         if n <= micro_batches:
@@ -85,21 +85,21 @@ def test_each_micro_batch_is_computed_once():
     assert in_processes(3, work) == [[0, 1], [2, 3, 4], [5, 6, 7]]
 
 
-def test_the_order_of_a_sum_can_be_seen_here():
+def test_number_of_micro_batches_changes_the_bits():
     """Otherwise equal bits would prove nothing."""
     assert learnt(8) != learnt(7)
 
 
 @settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 12))
-def test_nodes_of_all_processes_cover_each_micro_batch_once(n, n_processes):
+def test_nodes_cover_each_micro_batch_once(n, n_processes):
     n_processes = min(n, n_processes)
     found = [node for which in range(n_processes) for node in nodes((0, n), range(n)[share(n, which, n_processes)])]
     assert sorted(k for first, end in found for k in range(first, end)) == list(range(n))
 
 
 @given(st.integers(1, 1000), st.integers(1, 50))
-def test_shares_are_whole_and_equal(n, of):
+def test_shares_are_balanced_and_cover_everything(n, of):
     sizes = [len(range(n)[share(n, which, of)]) for which in range(of)]
     assert fsum(sizes) == n
     assert max(sizes) - min(sizes) <= 1

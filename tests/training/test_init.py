@@ -1,4 +1,4 @@
-"""Training from given weights: it starts from these, they must fit, and the result depends on them."""
+"""Training from given weights: it starts there, they must fit, and the result depends on them."""
 
 import json
 import runpy
@@ -51,14 +51,14 @@ def folder(tmp_path, monkeypatch):
 
 
 def first_stage():
-    """The weights of a finished training of the tiny model, as weights to start from."""
+    """The weights of a trained tiny model, saved as initial weights."""
     run("train_tiny", SMALL)
     START.parent.mkdir()
     shutil.copy("models/tiny.safetensors", START)
     return load_model(START)
 
 
-def test_a_stage_starts_from_the_weights_of_the_file_and_says_so_in_its_own():
+def test_stage_starts_from_init_weights_and_records_their_hash():
     start, met = first_stage(), []
 
     def watched(model, *rest):
@@ -75,7 +75,7 @@ def test_a_stage_starts_from_the_weights_of_the_file_and_says_so_in_its_own():
     assert label_of(trained) == f"{label_of(start)}, from given weights"
 
 
-def test_a_stage_from_given_weights_that_is_killed_goes_on_to_the_same_bits(tmp_path):
+def test_killed_stage_with_init_ends_with_the_same_bits(tmp_path):
     class Kill(BaseException):
         pass
 
@@ -95,8 +95,8 @@ def test_a_stage_from_given_weights_that_is_killed_goes_on_to_the_same_bits(tmp_
     assert Path("models/tiny.safetensors").read_bytes() == expected
 
 
-def test_the_plan_of_the_stage_alone_changes_with_the_file():
-    """DVC then runs it again (tests/run/test_stage.py: a stopped stage does not go on with other weights)."""
+def test_init_file_changes_only_the_plan_of_its_stage():
+    """DVC then runs it again (tests/run/test_stage.py: no stage resumes with other weights)."""
     START.parent.mkdir()
     for name in ("src", "stages"):
         Path(name).symlink_to(REPO / name)
@@ -124,7 +124,7 @@ def test_the_plan_of_the_stage_alone_changes_with_the_file():
         ({"prediction": "v"}, "its prediction is eps, and this training's is v; they must be equal"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused_by_name(changes, said):
+def test_load_init_rejects_weights_that_do_not_match(changes, said):
     model, path = tiny(), saved(tiny())
     config = replace(model.config, **{key: value for key, value in changes.items() if hasattr(model.config, key)})
     own = params(**{key: value for key, value in changes.items() if key in ("schedule", "prediction", "max_steps")})
@@ -132,7 +132,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(changes, said):
         load_init(path, type(model), config, own)
 
 
-def test_another_network_and_a_file_that_is_no_model_are_refused():
+def test_load_init_rejects_other_networks_and_unreadable_files():
     other = type("Other", (type(tiny()),), {})
     with pytest.raises(UserError, match="its network is TinyDiffuser, and this training's is Other"):
         load_init(saved(tiny()), other, tiny().config, params())
@@ -143,7 +143,7 @@ def test_another_network_and_a_file_that_is_no_model_are_refused():
         load_init(Path("init/gone.safetensors"), type(tiny()), tiny().config, params())
 
 
-def test_the_library_goes_on_from_a_file_as_from_the_network_itself():
+def test_train_from_init_file_matches_train_from_model():
     given = TensorDataset(images(20))
     once = train(tiny(), CONFIG, given, track=False)
     path = saved(once)

@@ -1,4 +1,4 @@
-"""Algorithm 1: against optimisation done by hand, for its order of draws, and for failing loudly."""
+"""Algorithm 1: against hand-computed optimisation, its order of draws, and its errors."""
 
 import math
 from itertools import islice
@@ -36,7 +36,7 @@ def adam_by_hand(w, data, own, seed, factors):
         grad = (2 * (w * xt - eps) * xt).mean().item()
         m, v = beta1 * m + (1 - beta1) * grad, beta2 * v + (1 - beta2) * grad**2
         w -= own.lr * factor * (m / (1 - beta1**step)) / (math.sqrt(v / (1 - beta2**step)) + 1e-8)
-        n = step - 1  # averages so far
+        n = step - 1  # earlier averages
         decay = min(own.ema_decay, (1 + n) / (10 + n))
         average = w if average is None else decay * average + (1 - decay) * w
         yield loss, w, average
@@ -44,8 +44,8 @@ def adam_by_hand(w, data, own, seed, factors):
 
 @pytest.mark.parametrize("n_steps", [20, 300, 8000])
 @pytest.mark.parametrize("decay", [0.9, 0.999, 0.9999])
-def test_the_ema_weights_are_young_however_short_the_run(n_steps, decay):
-    """Of weights that grow by 1 a step, the average is younger than a fifth of the run."""
+def test_ema_lags_by_less_than_a_fifth_of_the_run(n_steps, decay):
+    """For weights that grow by 1 per step, the EMA lags by less than a fifth of the run."""
     update, average = ema_with_warmup(decay), [torch.zeros(1, dtype=torch.float64)]
     for n in range(1, n_steps + 1):
         update(average, [torch.full((1,), float(n), dtype=torch.float64)], n)
@@ -79,8 +79,8 @@ def test_training_is_adam_on_equation_14(ema_decay, adam_betas, shape, factors):
 
 
 @pytest.mark.parametrize("most", [None, 1e6, 1e-2])
-def test_gradients_are_scaled_down_to_their_largest_norm_and_never_up(most, monkeypatch):
-    """Of all weights together, as in Pascanu et al. 2013, algorithm 1."""
+def test_gradients_are_clipped_by_global_norm(most, monkeypatch):
+    """By their global norm, as in Pascanu et al. 2013, algorithm 1."""
     norms = {True: [], False: []}
     for clipped in (False, True):
         monkeypatch.setattr(
@@ -98,14 +98,14 @@ def test_gradients_are_scaled_down_to_their_largest_norm_and_never_up(most, monk
 
 
 @pytest.mark.parametrize(("n_images", "epochs", "expected"), [(20, 2.0, 6), (24, 2.0, 6), (20, 0.4, 1), (20, 0.01, 1)])
-def test_total_steps_are_whole_and_at_least_one(n_images, epochs, expected):
+def test_total_steps_is_rounded_and_at_least_one(n_images, epochs, expected):
     assert total_steps(n_images, params(epochs=epochs)) == expected
     steps, _ = train(Scale(), params(epochs=epochs), images(n_images, shape=(1, 2, 2)))
     assert [step.number for step in steps] == list(range(1, expected + 1))
     assert [step.last for step in steps] == [False] * (expected - 1) + [True]
 
 
-def test_each_step_sees_its_own_images_timesteps_and_noise():
+def test_each_step_uses_its_own_images_timesteps_and_noise():
     data = images(20, shape=(1, 2, 2))
     model = Watching()
     train(model, params(schedule="cosine"), data, seed=5)
@@ -117,7 +117,7 @@ def test_each_step_sees_its_own_images_timesteps_and_noise():
     assert len(model.seen) == 6
 
 
-def test_every_image_comes_once_an_epoch_in_a_shuffled_order():
+def test_each_epoch_visits_every_image_once_in_shuffled_order():
     # With T = 1 of the linear schedule the noise has a standard deviation of 0.01, and the greys lie 0.08 apart.
     model = Watching()
     train(model, params(max_steps=1), greys(20) * 10)
@@ -129,14 +129,14 @@ def test_every_image_comes_once_an_epoch_in_a_shuffled_order():
 
 
 class Told(Watching):
-    """Takes a `cond`, and remembers it."""
+    """Takes a `cond`, and records it."""
 
     def with_variance(self, images, num_steps, cond):
         self.told = [*getattr(self, "told", []), cond]
         return self(images, num_steps), None
 
 
-def test_conditioning_keeps_step_with_the_images():
+def test_conditioning_stays_aligned_with_images():
     model = Told()
     train(model, params(max_steps=1), greys(20) * 10, cond=torch.arange(20))
     for (xt, _), cond in zip(model.seen, model.told, strict=True):
@@ -146,7 +146,7 @@ def test_conditioning_keeps_step_with_the_images():
 @pytest.mark.parametrize("step_sampling", ["uniform", "stratified"])
 @pytest.mark.parametrize("weighting", ["simple", "x0", "min_snr", "bound"])
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v", "mean"])
-def test_the_loss_is_that_of_weighting_prediction_and_step_sampling(prediction, weighting, step_sampling):
+def test_loss_matches_weighting_prediction_and_step_sampling(prediction, weighting, step_sampling):
     own = params(prediction=prediction, weighting=weighting, step_sampling=step_sampling, lr=1e-9, batch_size=16)
     data = (images(16, shape=(1, 2, 2)) * 127).round() / 127.5
     steps, _ = train(Scale(0.7), own, data, seed=3)
@@ -158,7 +158,7 @@ def test_the_loss_is_that_of_weighting_prediction_and_step_sampling(prediction, 
         assert step.loss == pytest.approx(expected.item(), rel=1e-5)  # float32
 
 
-def test_stratified_steps_meet_every_step_once_in_a_batch_of_as_many():
+def test_stratified_sampling_draws_every_timestep_once_per_batch():
     for step_sampling, all_once in (("stratified", True), ("uniform", False)):
         model = Watching()
         train(model, params(step_sampling=step_sampling, batch_size=50), torch.zeros(100, 1, 2, 2))
@@ -168,7 +168,7 @@ def test_stratified_steps_meet_every_step_once_in_a_batch_of_as_many():
 
 
 class Sure(DiffusionModel):
-    """Predicts x_0 = 0 for every image, and a variance for each t that training may choose."""
+    """Predicts x_0 = 0 for every image, and a trainable variance for each t."""
 
     def __init__(self, max_steps):
         super().__init__()
@@ -183,8 +183,8 @@ class Sure(DiffusionModel):
 
 
 @pytest.mark.parametrize("weighting", ["simple", "bound"])
-def test_training_finds_the_best_variance(weighting):
-    # Every pixel is -1 or 1, so the estimate 0 is wrong by 1 at every t, and the best variance from t = 2 on is
+def test_training_finds_the_optimal_variance(weighting):
+    # Every pixel is -1 or 1, so the estimate 0 is off by 1 at every t, and the best variance from t = 2 on is
     # beta_tilde + (the factor of x_0 in equation 7)^2, whatever the noise.
     data = torch.randint(2, (16, 1, 2, 2), generator=generator(0, "coins")).float() * 2 - 1
     shape = {"schedule": "cosine", "prediction": "x0", "lr_decay": "linear", "step_sampling": "stratified"}
@@ -195,15 +195,15 @@ def test_training_finds_the_best_variance(weighting):
     beta, before, after = betas[1:], bars[1:-1], bars[2:]
     small, x0_weight = beta * (1 - before) / (1 - after), before.sqrt() * beta / (1 - after)
     best = ((small + x0_weight**2) / small).log() / (beta / small).log()
-    assert (model.v.detach()[1:] / best - 1).abs().max() < 0.01  # 150 steps of Adam with a falling rate
+    assert (model.v.detach()[1:] / best - 1).abs().max() < 0.01  # 150 steps of Adam with a decaying lr
 
 
-def test_prediction_mean_is_refused_in_bf16():
+def test_mean_prediction_rejects_bf16():
     with pytest.raises(UserError, match="prediction is mean, which bf16 is too coarse for; precision must be fp32"):
         start_training(Scale(), params(prediction="mean"), Compute(precision="bf16"))
 
 
-def test_the_model_gets_its_schedule_and_prediction():
+def test_start_training_sets_schedule_and_prediction():
     model = Scale().eval()
     state = start_training(model, params(max_steps=30, schedule="cosine", prediction="v"), Compute())
     for network in (model, state.modules["average"].module):
@@ -212,7 +212,7 @@ def test_the_model_gets_its_schedule_and_prediction():
     assert model.training
 
 
-def test_same_seed_same_weights_and_another_seed_others():
+def test_weights_depend_on_the_seed():
     trained = []
     for seed in (1, 1, 2):
         model = tiny()
@@ -222,7 +222,7 @@ def test_same_seed_same_weights_and_another_seed_others():
     assert not torch.equal(trained[0], trained[2])
 
 
-def test_dropout_comes_from_seed_and_step_and_not_from_the_global_state():
+def test_dropout_depends_on_seed_and_step_not_on_global_rng():
     class Dropping(Scale):
         def __init__(self):
             super().__init__(1.0)
@@ -247,13 +247,13 @@ def test_dropout_comes_from_seed_and_step_and_not_from_the_global_state():
     assert len({tuple(mask.flatten().tolist()) for mask in masks}) == len(masks)  # and each micro-batch
 
 
-def test_eight_bit_images_train_like_their_floats():
+def test_uint8_images_train_like_floats():
     x = torch.randint(0, 256, (24, *SHAPE), dtype=torch.uint8, generator=generator(0, "bytes"))
     losses = [[step.loss for step in train(tiny(), params(), data, 1)[0]] for data in (x, x.float() / 255 * 2 - 1)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 
 
-def test_a_diverging_loss_names_step_rate_and_batch_and_leaves_the_state_before_it():
+def test_divergence_reports_step_lr_and_batch_and_keeps_state():
     message = r"diverged: the loss at step \d+ of 12, batch \d of 3 in epoch \d, is \S+, with lr 10 and 8 images; try"
     own = params(lr=10.0, epochs=4.0)
     state = start_training(Scale(), own, Compute())
@@ -263,7 +263,7 @@ def test_a_diverging_loss_names_step_rate_and_batch_and_leaves_the_state_before_
     assert state.modules["model"].w.isfinite()
 
 
-def test_weights_that_are_not_finite_after_the_last_step_are_noticed():
+def test_non_finite_final_weights_raise():
     own = params(epochs=1.0, batch_size=24)
     state = start_training(Scale(), own, Compute())
     steps = training_steps(state, own, Examples(images(24, shape=(1, 2, 2))))

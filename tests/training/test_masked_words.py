@@ -1,4 +1,4 @@
-"""The text encoder on languages whose next word is known: no guess can be better, and training gets near it."""
+"""The text encoder on languages with a known best guess for a masked word: training gets close to it."""
 
 import pytest
 import torch
@@ -22,32 +22,32 @@ def rows_of(words):
 
 
 def paired(n=600):
-    """The second half of a caption says the first again, by other words: either word gives the other away."""
+    """The second half of a caption repeats the first in other words, so that each word determines another."""
     first = torch.randint(1, 9, (n, 4), generator=generator(0, "words"))
     return rows_of(torch.cat((first, first + 8), dim=1))
 
 
 def coins(n=600):
-    """Each word is 1 with probability 3/4, else 2: a guess is right in 3/4 of the cases, at most."""
+    """Each word is 1 with probability 3/4, else 2: a guess is right at most 3/4 of the time."""
     return rows_of(1 + (torch.rand(n, 8, generator=generator(0, "coins")) < 0.25).long())
 
 
-def test_what_other_words_say_is_learnt():
+def test_training_learns_what_other_words_determine():
     model = new()
     losses = fit_masked_words(model, TrainText(**QUICK), paired(1500))
     assert losses[-1][1] < losses[0][1] / 2
-    # A masked word's partner is masked too with probability 0.2, and then the guess is right one time in eight: 0.825.
+    # A masked word's partner is also masked with probability 0.2; then one guess in eight is right: 0.825 in all.
     # Some 2,400 words are masked: five standard errors are 0.04.
     assert abs(guessed(model, paired(1500), 1) - 0.825) < 0.04
 
 
-def test_what_no_word_says_is_not_learnt():
+def test_training_does_not_beat_chance_on_independent_words():
     model = new()
     fit_masked_words(model, TrainText(**QUICK | {"epochs": 5}), coins())
     assert abs(guessed(model, coins(4000), 1) - 0.75) < 0.03  # 6,400 masked words: five standard errors
 
 
-def test_a_share_of_the_words_is_masked_and_no_padding():
+def test_mask_covers_its_share_of_words_and_no_padding():
     rows = paired(5000)
     masked = masks(rows, generator(0, "mask"))
     assert not masked[rows == PADDING].any()
@@ -55,7 +55,7 @@ def test_a_share_of_the_words_is_masked_and_no_padding():
     assert abs(masked[rows != PADDING].double().mean() - MASKED) < 0.01
 
 
-def test_a_masked_word_cannot_be_seen():
+def test_masked_word_does_not_affect_output():
     model = new().eval()
     rows = paired(2)
     masked = torch.zeros_like(rows, dtype=torch.bool)
@@ -65,7 +65,7 @@ def test_a_masked_word_cannot_be_seen():
     assert torch.equal(model(rows, masked), model(other, masked))
 
 
-def test_the_same_seed_gives_the_same_bits():
+def test_same_seed_gives_the_same_bits():
     few = TrainText(batch_size=64, epochs=1, lr=0.01)
     models = [new() for _ in range(3)]
     for model, seed in zip(models, (0, 0, 1), strict=True):
@@ -75,7 +75,7 @@ def test_the_same_seed_gives_the_same_bits():
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_a_diverged_training_is_one_line():
+def test_divergence_raises_user_error():
     model = new()
     model.guess.bias.data[3] = float("nan")
     with pytest.raises(UserError, match=r"training diverged: the loss at step 1 of 20, .* is nan, with lr 0.01"):

@@ -12,7 +12,7 @@ from ddpm.training.muon import Muon, orthogonalize
 
 @settings(max_examples=30, deadline=None)
 @given(rows=st.integers(2, 40), columns=st.integers(2, 40), seed=st.integers(0, 1000))
-def test_singular_vectors_stay_and_singular_values_go_to_one(rows, columns, seed):
+def test_orthogonalize_keeps_singular_vectors(rows, columns, seed):
     matrix = torch.randn(rows, columns, generator=generator(seed, "muon"), dtype=torch.float64)
     u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
     inside = u.T @ orthogonalize(matrix) @ vt.T
@@ -23,7 +23,7 @@ def test_singular_vectors_stay_and_singular_values_go_to_one(rows, columns, seed
 
 
 @pytest.mark.parametrize("shape", [(64, 576), (128, 128), (96, 32)])
-def test_small_singular_values_are_right_in_single_precision(shape):
+def test_small_singular_values_are_accurate_in_float32(shape):
     u, _, vt = torch.linalg.svd(torch.randn(shape, generator=generator(0, "muon")).double(), full_matrices=False)
     s = torch.logspace(0, -6, min(shape), dtype=torch.float64)
     value = s / s.norm()
@@ -35,7 +35,7 @@ def test_small_singular_values_are_right_in_single_precision(shape):
 
 
 @pytest.mark.parametrize("shape", [(6, 20), (20, 6)])
-def test_agrees_with_torch(shape):
+def test_muon_matches_torch(shape):
     start = torch.randn(shape, generator=generator(0, "start"))
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
     pairs = [(ours, Muon([ours], 0.02)), (theirs, torch.optim.Muon([theirs], lr=0.02, weight_decay=0.0))]
@@ -44,12 +44,12 @@ def test_agrees_with_torch(shape):
             parameter.grad = torch.randn(shape, generator=generator(0, "grad", step))
             optimizer.step()
     moved = (theirs - start).abs().max()
-    # torch orthogonalises in bf16, whose three digits leave a few percent of a step's length
+    # torch orthogonalises in bf16, accurate to a few percent of a step's length
     assert (ours - theirs).abs().max() < 0.06 * moved
 
 
 @pytest.mark.parametrize("momentum", [0.95, 0.5])
-def test_the_step_is_the_orthogonalised_nesterov_momentum(momentum):
+def test_step_is_orthogonalized_nesterov_momentum(momentum):
     start, *grads = torch.randn(4, 5, 7, generator=generator(0, "grads"), dtype=torch.float64)
     weight = nn.Parameter(start.clone())
     optimizer = Muon([weight], 0.1, momentum)
@@ -63,7 +63,7 @@ def test_the_step_is_the_orthogonalised_nesterov_momentum(momentum):
 
 
 @pytest.mark.parametrize(("shape", "factor"), [((4, 16), 1), ((16, 4), 2), ((8, 2, 1, 1), 2)])
-def test_the_step_of_a_matrix_higher_than_wide_is_longer(shape, factor):
+def test_step_grows_with_height_to_width_ratio(shape, factor):
     # Singular values of about 1, so that the norm of a step is about lr sqrt(rank), times sqrt(height / width).
     weight = nn.Parameter(torch.zeros(shape, dtype=torch.float64))
     weight.grad = torch.eye(shape[0], weight[0].numel(), dtype=torch.float64).reshape(shape)
@@ -72,13 +72,13 @@ def test_the_step_of_a_matrix_higher_than_wide_is_longer(shape, factor):
     assert 0.67 * factor < weight.norm() / (0.1 * rank**0.5) < 1.21 * factor  # bounds of `orthogonalize`
 
 
-def test_weights_without_a_gradient_stay():
+def test_weights_without_gradient_do_not_change():
     weight = nn.Parameter(torch.ones(2, 2))
     Muon([weight], 0.1).step()
     assert (weight == 1).all()
 
 
-def test_a_kernel_is_one_row_an_output_channel_in_either_memory_format():
+def test_kernels_are_flattened_in_any_memory_format():
     kernel = torch.randn(8, 3, 3, 3, generator=generator(0, "kernel"))
     grad = torch.randn(8, 3, 3, 3, generator=generator(0, "grad"))
     results = []
@@ -95,7 +95,7 @@ def test_a_kernel_is_one_row_an_output_channel_in_either_memory_format():
     assert (results[0] - results[2]).abs().max() < 1e-6
 
 
-def test_it_finds_the_least_squares_solution():
+def test_muon_solves_least_squares():
     wanted = torch.randn(5, 7, generator=generator(0, "wanted"), dtype=torch.float64)
     weight = nn.Parameter(torch.zeros(5, 7, dtype=torch.float64))
     optimizer = Muon([weight], 0.1)

@@ -1,4 +1,4 @@
-"""Which optimiser gets which weights, and with which learning rate."""
+"""Which optimiser gets which weights, at which learning rate."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ class Mixed(Scale):
         self.kernel = nn.Parameter(torch.ones(2, 3, 3, 3))
 
 
-def test_adam_gets_every_weight_without_muon():
+def test_adam_gets_all_weights_without_muon():
     model = tiny()
     [adam] = make_optimizers(model, params(lr=0.02, adam_betas=[0.7, 0.8]))
     assert isinstance(adam, torch.optim.Adam)
@@ -27,7 +27,7 @@ def test_adam_gets_every_weight_without_muon():
     assert [id(p) for p in group["params"]] == [id(p) for p in model.parameters()]
 
 
-def test_muon_gets_matrices_and_kernels_at_its_own_rate():
+def test_muon_gets_matrices_and_kernels_with_its_own_lr():
     model = Mixed()
     adam, muon = make_optimizers(model, params(lr=0.02, muon_lr=0.3, adam_betas=[0.7, 0.8]))
     assert isinstance(muon, Muon)
@@ -38,7 +38,7 @@ def test_muon_gets_matrices_and_kernels_at_its_own_rate():
     assert {id(p) for p in of_muon["params"]} == {id(model.matrix), id(model.kernel)}
 
 
-def test_each_rate_is_a_factor_of_what_the_optimiser_was_made_with():
+def test_set_lr_scales_the_initial_rates():
     optimizers = make_optimizers(Mixed(), params(lr=0.02, muon_lr=0.3))
     for factor in (0.5, 0.25, 1.0):
         set_lr(optimizers, factor)
@@ -46,7 +46,7 @@ def test_each_rate_is_a_factor_of_what_the_optimiser_was_made_with():
         assert rates == pytest.approx([0.02 * factor, 0.3 * factor], rel=1e-12)
 
 
-def test_learning_rate_shapes():
+def test_lr_factor_with_warmup_and_decay():
     assert [lr_factor(done, 10, lr_decay="none") for done in (0, 5, 9)] == [1, 1, 1]
     expected = [0.25 * 1.0, 0.5 * 0.9, 0.75 * 0.8, 1.0 * 0.7, 0.6, 0.5]
     assert [lr_factor(done, 10, 4) for done in range(6)] == pytest.approx(expected, rel=1e-12)

@@ -1,4 +1,4 @@
-"""The hyper-parameters of Algorithm 1: which go together, and what is said of those that do not."""
+"""The hyper-parameters of Algorithm 1: valid combinations, and the errors for invalid ones."""
 
 import re
 
@@ -21,7 +21,7 @@ def refusal(**changes):
 
 
 @pytest.mark.parametrize("key", REQUIRED)
-def test_what_is_required_is_missing(key):
+def test_missing_required_params_are_rejected(key):
     values = {name: value for name, value in REQUIRED.items() if name != key}
     with pytest.raises(UserError, match=f"config_dict: {key} is missing"):
         validated(Training, COURSE_DEFAULTS | values, "config_dict")
@@ -68,7 +68,7 @@ def test_what_is_required_is_missing(key):
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
 )
-def test_what_cannot_be_trained_is_refused_with_what_is_allowed(changes, message):
+def test_invalid_params_are_rejected(changes, message):
     assert refusal(**changes) == f"params.yaml: {message}"
 
 
@@ -91,7 +91,7 @@ def test_limits_are_allowed(changes):
 
 @pytest.mark.parametrize("max_steps", [100, 1000, 3500, 4000, 10_000])
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_a_schedule_may_be_as_long_as_its_signal_can_be_told_from_none(name, max_steps):
+def test_schedule_without_measurable_signal_is_rejected(name, max_steps):
     alpha_bar = NoiseSchedule(max_steps, betas=SCHEDULES[name](max_steps)).alpha_bars[-1].item()
     if alpha_bar > 0 and 1 - alpha_bar == 1:  # in float64
         assert (name, max_steps > 3500) == ("linear", True)

@@ -9,7 +9,7 @@ from ddpm.training.quartiles import means, named, tally
 @pytest.mark.parametrize(
     ("max_steps", "lasts"), [(4, [1, 2, 3, 4]), (8, [2, 4, 6, 8]), (50, [13, 25, 38, 50]), (2, [1, None, 2, None])]
 )
-def test_quartiles_are_quarters_of_the_timesteps(max_steps, lasts):
+def test_quartiles_are_quarters_of_timesteps(max_steps, lasts):
     num_steps = torch.arange(1, max_steps + 1)
     table = tally(num_steps.double(), num_steps, max_steps)
     counts = table[4:].long().tolist()
@@ -27,5 +27,5 @@ def test_means_are_over_all_images_of_several_steps():
     assert means([first, second]) == [3.0, None, None, 9.0]
 
 
-def test_metrics_are_numbered_from_1_and_leave_out_what_is_not_there():
+def test_metric_names_start_at_1_and_skip_empty_quartiles():
     assert named([0.5, None, 0.25, None]) == {"train/loss_q1": 0.5, "train/loss_q3": 0.25}

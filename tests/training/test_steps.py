@@ -18,7 +18,7 @@ RATES = [0.5, 0.4, 0.3, 0.2, 0.1, 0.05]
 
 
 class Point(nn.Module):
-    """One number, which learns to be near its examples."""
+    """One number, trained to be near its examples."""
 
     def __init__(self):
         super().__init__()
@@ -44,7 +44,7 @@ def learn(targets, batch_size=3, epochs=2, seed=0, resume=None, log_interval=Non
 
 
 def by_hand(targets, batch_size, n_steps, seed, rates=RATES):
-    """The losses, and where the point ends: each step takes it to a weighted mean of itself and the batch's mean."""
+    """The losses and the final place: each step moves to a weighted mean of the place and the batch's mean."""
     place, losses = 0.0, []
     for rate, chosen in zip(rates[:n_steps], batches(len(targets), batch_size, seed), strict=False):
         batch = targets[chosen].tolist()
@@ -57,16 +57,16 @@ TARGETS = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0], dtype=torch.float
 
 
 @pytest.mark.parametrize("seed", [0, 5])
-def test_descent_by_hand(seed):
+def test_take_steps_matches_hand_computed_descent(seed):
     losses, place = by_hand(TARGETS, 3, 6, seed)
     curve, found = learn(TARGETS, seed=seed)
-    assert found == pytest.approx(place, rel=1e-12)  # the same sums, added in another order
-    assert [step for step, _ in curve] == [3, 6]  # a row an epoch
+    assert found == pytest.approx(place, rel=1e-12)  # same sums in another order
+    assert [step for step, _ in curve] == [3, 6]  # one an epoch
     assert [loss for _, loss in curve] == pytest.approx([sum(losses[:3]) / 3, sum(losses[3:]) / 3], rel=1e-12)
 
 
 @pytest.mark.parametrize(("interval", "rows"), [(1, [1, 2, 3, 4, 5, 6]), (4, [4, 6]), (100, [6])])
-def test_rows_of_the_curve(interval, rows):
+def test_curve_rows_are_means_per_log_interval(interval, rows):
     losses, _ = by_hand(TARGETS, 3, 6, 0)
     curve, _ = learn(TARGETS, log_interval=interval)
     assert [step for step, _ in curve] == rows
@@ -77,7 +77,7 @@ def test_rows_of_the_curve(interval, rows):
 
 @settings(max_examples=6, deadline=None)
 @given(at=st.integers(1, 5))
-def test_killed_and_resumed(tmp_path_factory, at):
+def test_killed_and_resumed_run_matches_uninterrupted_run(tmp_path_factory, at):
     class Killed(Resume):
         def after_step(self, state, last=False):
             super().after_step(state, last)
@@ -91,7 +91,7 @@ def test_killed_and_resumed(tmp_path_factory, at):
         assert learn(TARGETS, resume=resume) == learn(TARGETS)
 
 
-def test_diverging_keeps_the_state_before_the_step(tmp_path):
+def test_divergence_keeps_state_before_the_step(tmp_path):
     rates = [0.5, 1e9, *RATES]
     message = r"step 3 of 6.*epoch 1.*with lr 0\.5 and 1 images"
     with pytest.raises(UserError, match=message), Resume("stage", {}, 3600.0, tmp_path) as resume:
@@ -105,13 +105,13 @@ def test_diverging_keeps_the_state_before_the_step(tmp_path):
     assert point.place.item() == pytest.approx(place, rel=1e-12)
 
 
-def test_weights_that_are_not_finite_at_the_end():
+def test_non_finite_final_weights_raise():
     with pytest.raises(UserError, match="the weights after step 6, the last, are not finite"):
         learn(TARGETS, rates=[*RATES[:5], float("inf")])
 
 
 @given(n=st.integers(1, 1000), batch_size=st.integers(1, 100), epochs=st.integers(1, 5))
-def test_whole_epochs_see_every_example_so_often(n, batch_size, epochs):
+def test_total_steps_cover_every_example_once_per_epoch(n, batch_size, epochs):
     steps = total_steps(n, SimpleNamespace(batch_size=batch_size, epochs=epochs))
     seen = torch.zeros(n, dtype=torch.int64)
     for chosen, _ in zip(batches(n, batch_size, 0), range(steps), strict=False):

@@ -1,4 +1,4 @@
-"""From params and data to a model and its files: which images, seeds and options arrive, and what is written."""
+"""From params and data to a model and its files: the images, seeds and options used, and the outputs."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ SMALL = {"channels": 8, "dim_mults": [1, 2], "groups": 2, "heads": 2, "n_cluster
 
 
 def small_options(registry, name):
-    """Options of any entry: small ones, 8 for what has no default, and else the defaults."""
+    """Options of any entry: those of SMALL, 8 if required, else the defaults."""
     fields = registry[name].Options.model_fields
     required = {key: 8 for key, field in fields.items() if field.is_required()}
     return required | {key: value for key, value in SMALL.items() if key in fields}
@@ -52,7 +52,7 @@ def dataset(n=24, first=0):
 
 
 def takes_vectors(own):
-    """What a network says that is for vectors alone, and has tests of its own; "" if it takes images."""
+    """The error of a network for vectors only (tested elsewhere); "" if it takes images."""
     try:
         own.config(SHAPE, 3)
     except ValueError as error:
@@ -62,7 +62,7 @@ def takes_vectors(own):
 
 @pytest.mark.parametrize("conditioning", [None, *CONDITIONINGS])
 @pytest.mark.parametrize("network", list(NETWORKS))
-def test_a_model_is_built_trained_saved_and_loaded_whole(network, conditioning, tmp_path):
+def test_model_is_trained_saved_and_loaded(network, conditioning, tmp_path):
     own, train = train_params(network, conditioning, epochs=1.0), dataset()
     if refusal := takes_vectors(own):
         assert f"network {network} takes vectors" in refusal
@@ -75,7 +75,7 @@ def test_a_model_is_built_trained_saved_and_loaded_whole(network, conditioning, 
     before = [p.clone() for p in model.parameters()]
     history = fit(model, own, examples(model, train), held_out_examples(model, train, 4))
     assert any(not torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
-    model.to(memory_format=torch.contiguous_format)  # as a loaded one is: the order of sums depends on it
+    model.to(memory_format=torch.contiguous_format)  # as when loaded: the order of sums depends on it
     save_model(tmp_path / "m.safetensors", model, {"step": history.steps})
     loaded = load_model(tmp_path / "m.safetensors")
     assert (loaded.config, loaded.facts) == (model.config, {"step": history.steps})
@@ -172,16 +172,16 @@ def new_files(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("new_files")
 @pytest.mark.parametrize(("network", "conditioning"), [("gain", None), ("unet", "brightness")])
-def test_a_new_network_or_conditioning_is_one_file(network, conditioning, tmp_path):
+def test_new_network_or_conditioning_takes_one_file(network, conditioning, tmp_path):
     assert "gain" in list(NETWORKS)
     assert "brightness" in list(CONDITIONINGS)
-    test_a_model_is_built_trained_saved_and_loaded_whole(network, conditioning, tmp_path)
+    test_model_is_trained_saved_and_loaded(network, conditioning, tmp_path)
     own = train_params("gain")
     assert own.model_dump()["gain"] == {"gain": 8}
     assert build_model(own, dataset(), 0).gain == 8
 
 
-def test_a_new_model_depends_on_its_seed_alone():
+def test_initial_weights_depend_only_on_the_seed():
     one, same, other = (torch.cat([p.flatten() for p in build(seed).parameters()]) for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
@@ -191,18 +191,18 @@ def test_a_new_model_depends_on_its_seed_alone():
 
 
 def build(seed, conditioning=None, train=None):
-    torch.manual_seed(seed + 100)  # of the global state, which does not matter
+    torch.manual_seed(seed + 100)  # the global RNG must not matter
     return build_model(train_params(conditioning=conditioning), train or dataset(), seed)
 
 
-def test_the_network_is_for_the_images_and_classes_of_the_data():
+def test_network_matches_images_and_classes_of_the_data():
     model = build(0, "labels")
     assert (model.img_shape, model.config.n_classes, model.config.max_steps) == (SHAPE, 3, 30)
     assert model.config.conditioning == {"name": "labels", "dropout": 0.2}
     assert model.conditioning.n_classes == 3
 
 
-def test_conditioning_is_fitted_to_the_training_images_with_a_seed_of_its_own():
+def test_conditioning_is_fitted_to_training_images_with_its_own_seed():
     train = dataset()
     model = build(7, "clusters", train)
     expected = CONDITIONINGS["clusters"](img_shape=SHAPE, n_classes=3, embedding_size=32, n_clusters=3, dropout=0.2)
@@ -212,7 +212,7 @@ def test_conditioning_is_fitted_to_the_training_images_with_a_seed_of_its_own():
     assert train.x0.min() <= model.conditioning.means.min() <= model.conditioning.means.max() <= train.x0.max()
 
 
-def test_training_examples_are_the_whole_split_with_its_conditioning():
+def test_training_examples_are_the_whole_split():
     train = dataset()
     images, cond = examples(build(0), train)
     assert torch.equal(images, train.images)  # 8-bit
@@ -225,7 +225,7 @@ def test_training_examples_are_the_whole_split_with_its_conditioning():
 
 
 @pytest.mark.parametrize(("n_eval", "first"), [(4, 20), (1, 23), (24, 0), (None, 0)])
-def test_held_out_examples_are_the_last_of_the_split_with_their_conditioning(n_eval, first):
+def test_held_out_examples_are_the_last_of_the_split(n_eval, first):
     held_out = dataset()
     images, cond = held_out_examples(build(0, "labels"), held_out, n_eval)
     assert torch.equal(images, to_x0_range(greys(24 - first, first, SHAPE) * 5))
@@ -244,7 +244,7 @@ class Log(Run):
 
 
 @pytest.mark.parametrize(("ema_decay", "kept"), [(0.0, "raw"), (0.9, "EMA 0.9")])
-def test_what_a_training_stage_writes(ema_decay, kept, tmp_path, monkeypatch):
+def test_training_stage_outputs(ema_decay, kept, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     changes = {"weighting": "min_snr", "prediction": "x0", "log_interval": 2, "img_log_interval": 2, "epochs": 5 / 3}
     own = train_params(ema_decay=ema_decay, **changes)

@@ -1,4 +1,4 @@
-"""Data sets `npz` and `idx`: arrays of a user's own, with and without labels and test images."""
+"""Data sets `npz` and `idx`: a user's own arrays, with and without labels and test images."""
 
 import gzip
 
@@ -42,7 +42,7 @@ def pairs(splits):
 
 
 @pytest.mark.parametrize("layout", ["nhw", "nhwc", "nchw", "floats"])
-def test_npz_takes_images_as_people_keep_them(tmp_path, layout):
+def test_npz_accepts_common_image_layouts(tmp_path, layout):
     colours = RANDOM.integers(0, 256, (100, 5, 6, 3), dtype=np.uint8)
     images = {"nhw": X, "nhwc": colours, "nchw": np.moveaxis(colours, 3, 1), "floats": X / 255}[layout]
     splits = loaded("npz", npz(tmp_path, x_train=images, y_train=Y, class_names=["a", "b", "c"]))
@@ -52,7 +52,7 @@ def test_npz_takes_images_as_people_keep_them(tmp_path, layout):
     assert splits["test"].class_names == ("a", "b", "c")
 
 
-def test_given_test_images_stay_the_test_split(tmp_path):
+def test_given_test_images_become_the_test_split(tmp_path):
     arrays = {"x_train": X, "x_test": X[:40] // 2, "y_train": Y, "y_test": Y[:40]}
     splits = loaded("npz", npz(tmp_path, **arrays))
     assert np.array_equal(splits["test"].images[:, 0].numpy(), X[:40] // 2)
@@ -67,7 +67,7 @@ def test_given_test_images_stay_the_test_split(tmp_path):
     assert all(np.array_equal(again[name].labels, part.labels) for name, part in splits.items())
 
 
-def test_without_labels_there_are_no_classes(tmp_path):
+def test_unlabelled_images_have_no_classes(tmp_path):
     splits = loaded("idx", idx_file(tmp_path / "idx", "train-images-idx3-ubyte", X))
     assert pairs(splits) == {(image.tobytes(), None) for image in X}
     assert splits["train"].class_names == ()
@@ -92,7 +92,7 @@ def test_without_labels_there_are_no_classes(tmp_path):
         ({"x_train": np.array([None] * 100)}, "hold Python objects, which are not read"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused_in_a_line(tmp_path, arrays, reason):
+def test_npz_rejects_invalid_arrays(tmp_path, arrays, reason):
     path = npz(tmp_path, **arrays)
     with pytest.raises(UserError, match=rf"^params\.yaml: data\.path is {path}; .*{reason}"):
         loaded("npz", path)
@@ -106,12 +106,12 @@ def test_arrays_that_do_not_fit_are_refused_in_a_line(tmp_path, arrays, reason):
         (bytes((0, 0, 8, 2)), X, "it holds .* numbers; its header says 100 x 5"),
     ],
 )
-def test_files_that_are_no_idx_are_refused_in_a_line(tmp_path, header, content, reason):
+def test_idx_rejects_invalid_headers(tmp_path, header, content, reason):
     with pytest.raises(UserError, match=reason):
         loaded("idx", idx_file(tmp_path / "idx", "train-images-idx3-ubyte", content, header))
 
 
-def test_missing_and_damaged_files_are_refused_in_a_line(tmp_path):
+def test_missing_and_damaged_files_are_rejected(tmp_path):
     for name, path, reason in (
         ("npz", tmp_path / "none.npz", "there is no such file"),
         ("idx", tmp_path / "none", "there is no such folder"),

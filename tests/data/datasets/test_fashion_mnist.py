@@ -1,4 +1,4 @@
-"""FashionMNIST: its content against torchvision's, every source in its turn, and every fault of a user's folder."""
+"""FashionMNIST: content against torchvision's, each source in turn, and faults of a user's folder."""
 
 import gzip
 import hashlib
@@ -26,7 +26,7 @@ LABELS = "t10k-labels-idx1-ubyte"
 
 @pytest.fixture
 def no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new repository, a mirror and a package that fail."""
+    """A new repository; mirror and package fail."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
 
     def fail(name: str, *_: object) -> None:
@@ -38,7 +38,7 @@ def no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder(fashion_mnist_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's folder, with good files; to go to another source is a mistake."""
+    """A user's folder with good files; using another source fails."""
     monkeypatch.setattr(fashion_mnist, "_fetch", lambda _: pytest.fail("went to another source"))
     return shutil.copytree(fashion_mnist_raw, tmp_path / "mine")
 
@@ -49,13 +49,13 @@ def serve_from(source: Path, folder: Path) -> None:
         shutil.copy(path, folder)
 
 
-def test_the_contents_are_those_of_torchvisions_files(fashion_mnist_raw: Path) -> None:
+def test_files_match_torchvision_checksums(fashion_mnist_raw: Path) -> None:
     files = published(fashion_mnist_raw)
     assert {name: hashlib.md5(data).hexdigest() for name, data in files.items()} == dict(FashionMNIST.resources)
     assert {name: hashlib.md5(gzip.decompress(files[f"{name}.gz"])).hexdigest() for name in FILES} == FILES
 
 
-def test_what_is_declared_is_what_is_loaded(fashion_mnist_raw: Path) -> None:
+def test_loaded_data_match_the_declaration(fashion_mnist_raw: Path) -> None:
     source = DATASETS["fashion_mnist"]
     train, test = source.load(fashion_mnist_raw)
     assert (len(train), len(test)) == (source.n_train, source.n_test) == (60_000, 10_000)
@@ -65,17 +65,17 @@ def test_what_is_declared_is_what_is_loaded(fashion_mnist_raw: Path) -> None:
         assert dataset.images.dtype == dataset.labels.dtype == torch.uint8
 
 
-def test_images_and_labels_are_those_of_their_own_split(folder: Path) -> None:
+def test_splits_match_their_idx_files(folder: Path) -> None:
     for dataset, split in zip(load(folder), ("train", "t10k"), strict=True):
         images, labels = (
             np.frombuffer(gzip.decompress((folder / f"{split}-{kind}-ubyte.gz").read_bytes()), np.uint8)
             for kind in ("images-idx3", "labels-idx1")
         )
-        assert np.array_equal(dataset.images.numpy().ravel(), images[16:])  # behind the headers of the IDX format
+        assert np.array_equal(dataset.images.numpy().ravel(), images[16:])  # after the headers of the IDX format
         assert np.array_equal(dataset.labels.numpy(), labels[8:])
 
 
-def test_the_mirror_serves_and_its_files_are_kept(
+def test_mirror_download_is_cached(
     fashion_mnist_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
@@ -97,7 +97,7 @@ def test_the_mirror_serves_and_its_files_are_kept(
 
 
 @pytest.mark.usefixtures("no_source")
-def test_debians_package_serves_where_the_mirror_fails(
+def test_debian_package_is_the_fallback_for_the_mirror(
     fashion_mnist_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def from_debian(package: str, folder: Path) -> None:
@@ -114,7 +114,7 @@ def test_debians_package_serves_where_the_mirror_fails(
 
 
 @pytest.mark.usefixtures("no_source")
-def test_kept_files_that_are_damaged_are_downloaded_again(
+def test_damaged_cache_is_downloaded_again(
     fashion_mnist_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = tmp_path / "repository/.data/fashion_mnist"
@@ -130,7 +130,7 @@ def test_kept_files_that_are_damaged_are_downloaded_again(
 
 
 @pytest.mark.usefixtures("no_source")
-def test_a_mirror_that_serves_other_files_is_not_believed(
+def test_mirror_files_with_wrong_content_are_rejected(
     fashion_mnist_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def from_torchvision(name: str, folder: Path, _: int) -> None:
@@ -144,7 +144,7 @@ def test_a_mirror_that_serves_other_files_is_not_believed(
 
 
 @pytest.mark.usefixtures("no_source")
-def test_no_source_lists_each_with_its_reason_and_the_way_out() -> None:
+def test_error_without_source_lists_reasons_and_remedy() -> None:
     with pytest.raises(UserError) as caught:
         load()
     message = str(caught.value)
@@ -154,7 +154,7 @@ def test_no_source_lists_each_with_its_reason_and_the_way_out() -> None:
     assert message.endswith("name it in params.yaml: data.path")
 
 
-def test_a_folder_may_hold_the_files_uncompressed(folder: Path) -> None:
+def test_uncompressed_files_are_loaded(folder: Path) -> None:
     expected = load(folder)[1]
     for path in folder.iterdir():
         (folder / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
@@ -202,7 +202,7 @@ def bomb(path: Path) -> None:
     ],
     ids=["missing", "truncated", "text", "flipped bit", "other label", "bomb", "train and t10k swapped"],
 )
-def test_a_broken_folder_is_the_users_to_mend(
+def test_broken_folder_is_rejected_without_fallback(
     folder: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], object], reason: str
 ) -> None:
     damage(folder / f"{LABELS}.gz")
@@ -217,4 +217,4 @@ def test_a_broken_folder_is_the_users_to_mend(
     monkeypatch.setattr(gzip.GzipFile, "read", noted)
     with pytest.raises(UserError, match=rf"^params\.yaml: data\.path is {re.escape(str(folder))}; ({reason})"):
         load(folder)
-    assert longest <= fashion_mnist.LARGEST + 1  # no more is unpacked than there should be
+    assert longest <= fashion_mnist.LARGEST + 1  # unpacks no more than expected

@@ -1,4 +1,4 @@
-"""A folder of pictures: classes, splits, copies and broken files; the same data set for the same pictures."""
+"""A folder of pictures: classes, splits, copies, broken files; equal pictures give equal data sets."""
 
 import os
 import re
@@ -43,7 +43,7 @@ def loaded(path, **options):
 
 
 def refused(path, **options):
-    """The one line of the refusal."""
+    """The one-line error message."""
     with pytest.raises(UserError) as caught:
         loaded(path, **options)
     assert str(caught.value).startswith(f"params.yaml: data.path is {path}; ")
@@ -51,7 +51,7 @@ def refused(path, **options):
     return str(caught.value)
 
 
-def test_subfolders_are_classes_and_every_picture_is_in_one_split(pictures):
+def test_subfolders_are_classes_and_splits_are_a_partition(pictures):
     splits = loaded(pictures)
     assert {name: len(part) for name, part in splits.items()} == {"train": 42, "held_out": 24, "test": 24}
     found = {}
@@ -65,7 +65,7 @@ def test_subfolders_are_classes_and_every_picture_is_in_one_split(pictures):
     assert found == drawn
 
 
-def test_without_subfolders_there_are_no_labels(pictures, tmp_path):
+def test_flat_folder_has_no_labels(pictures, tmp_path):
     flat = tmp_path / "flat"
     flat.mkdir()
     for i, path in enumerate(sorted(pictures.rglob("*.png"))):
@@ -79,7 +79,7 @@ def test_without_subfolders_there_are_no_labels(pictures, tmp_path):
     assert any("There are no classes" in note for note in findings(splits, found.source.notes)["notes"])
 
 
-def test_names_and_order_of_the_files_do_not_matter(pictures, tmp_path):
+def test_digest_ignores_file_names_but_not_classes(pictures, tmp_path):
     expected = findings(loaded(pictures))["digest"]
     other = tmp_path / "other" / "place"
     paths = sorted(pictures.rglob("*.png"), reverse=True)
@@ -92,7 +92,7 @@ def test_names_and_order_of_the_files_do_not_matter(pictures, tmp_path):
     assert findings(loaded(other))["digest"] != expected
 
 
-def test_copies_are_left_out_and_told(pictures):
+def test_duplicates_are_dropped_and_reported(pictures):
     shutil.copy(pictures / "rot/0.png", pictures / "rot/again.png")
     Image.open(pictures / "rot/3.png").save(pictures / "grün/again.bmp")
     found = data(pictures)
@@ -103,7 +103,7 @@ def test_copies_are_left_out_and_told(pictures):
     assert "1 of these copies are in a different class" in told
 
 
-def test_broken_files_are_named_and_refused_or_left_out(pictures):
+def test_broken_files_are_rejected_or_left_out_by_option(pictures):
     (pictures / "rot/bad.png").write_text("no picture")
     picture(1, (6, 6, 3)).save(pictures / "grün/1.png")
     (pictures / "grün/1.png").write_bytes((pictures / "grün/1.png").read_bytes()[:-40])  # its header is whole
@@ -120,7 +120,7 @@ def test_broken_files_are_named_and_refused_or_left_out(pictures):
     assert "grün/1.png" in told
 
 
-def test_sizes_and_channels_follow_the_pictures_unless_params_say(pictures):
+def test_image_shape_is_inferred_unless_configured(pictures):
     shape = lambda **options: find(pictures, FolderOptions(**options)).img_shape  # noqa: E731
     assert shape() == (3, 6, 5)
     assert shape(size=8, channels=1) == (1, 8, 8)
@@ -153,18 +153,18 @@ def test_sizes_and_channels_follow_the_pictures_unless_params_say(pictures):
     ],
     ids=["none", "empty", "text", "one", "stray", "small", "large", "dangling", "all the same"],
 )
-def test_a_folder_that_cannot_be_taken_is_refused_in_a_line(pictures, make, reason):
+def test_unusable_folders_are_rejected_in_one_line(pictures, make, reason):
     make(pictures)
     assert re.search(reason, refused(pictures))
 
 
-def test_a_loop_of_links_ends(pictures):
+def test_loading_terminates_on_symlink_loop(pictures):
     (pictures / "rot/loop").symlink_to(pictures, target_is_directory=True)
     assert sum(map(len, loaded(pictures).values())) == N
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_without_the_right_to_read(pictures):
+def test_unreadable_folder_is_rejected(pictures):
     (pictures / "rot").chmod(0)
     try:
         assert "Permission denied" in refused(pictures)
@@ -172,7 +172,7 @@ def test_a_folder_without_the_right_to_read(pictures):
         (pictures / "rot").chmod(0o755)
 
 
-def test_a_picture_that_changes_while_it_is_read_is_told(pictures, monkeypatch):
+def test_file_removed_during_loading_is_reported(pictures, monkeypatch):
     decode, changed = module.decode, []
 
     def removed(*arguments):
@@ -185,7 +185,7 @@ def test_a_picture_that_changes_while_it_is_read_is_told(pictures, monkeypatch):
     assert "rot/87.png (No such file or directory)" in refused(pictures)
 
 
-def test_params_decide_how_many_are_held_out(pictures):
+def test_params_set_split_sizes_and_require_a_path(pictures):
     splits = split(data(pictures, n_held_out=30, n_train=20))
     assert [len(splits[name]) for name in ("train", "held_out", "test")] == [20, 30, 24]
     with pytest.raises(ValueError, match="n_train is None and n_held_out 66; folder has 66 images"):

@@ -1,4 +1,4 @@
-"""Topic data: toy data and noised gradients stand where their headings say."""
+"""Topic data: toy data and noised gradients are under the right headings."""
 
 from dataclasses import replace
 
@@ -21,13 +21,13 @@ def inputs() -> data.Inputs:
     return data.load(stage_run("render_data"))
 
 
-def test_gradients_are_the_first_held_out_ones_in_reading_order(inputs):
+def test_gradients_are_the_first_held_out_images_in_order(inputs):
     held_out = load_file("data/gradients/held_out.safetensors")["images"]
     assert_shows(data.gradients(inputs), [list(held_out[:8]), list(held_out[8:10])])
     assert f"{TINY[1]} by {TINY[2]} pixels" in data.gradients(inputs).texts[1].get_text()
 
 
-def test_each_equation_noises_the_first_image_to_each_number_of_steps(inputs):
+def test_each_equation_noises_the_first_image_at_each_step(inputs):
     stage = stage_run("render_data")
     betas, stream = NoiseSchedule(max(inputs.forward_steps)).betas, generator(stage.seed, "forward_process")
     for q, shown in ((q_eq2, inputs.eq2), (q_eq4, inputs.eq4)):
@@ -35,7 +35,7 @@ def test_each_equation_noises_the_first_image_to_each_number_of_steps(inputs):
             assert torch.equal(image, q(inputs.x0[0], t, betas, stream))
 
 
-def test_the_normalised_row_is_clipped_and_the_denormalised_row_is_the_original(inputs, caplog):
+def test_normalization_shows_original_clipped_and_restored_rows(inputs, caplog):
     x = random_images(3, 3, 4, 4)
     clipped = torch.where(x < 0.5, torch.zeros(()), 2 * x - 1)
     assert_shows(data.normalization(replace_images(inputs, x)), [list(x), list(clipped), list(x)])
@@ -51,7 +51,7 @@ def replace_images(inputs: data.Inputs, pixels: torch.Tensor) -> data.Inputs:
     )
 
 
-def test_the_forward_process_has_a_row_for_each_equation_between_image_and_noise(inputs):
+def test_forward_process_has_a_row_per_equation(inputs):
     x = random_images(9, 3, 4, 4)
     made = replace_images(inputs, x[:1])
     made = replace(made, eq2=signed(x[1:4]), eq4=signed(x[4:7]), pure_noise=signed(x[7:9]))
@@ -62,7 +62,7 @@ def test_the_forward_process_has_a_row_for_each_equation_between_image_and_noise
     assert [heading[-5:] for heading in headings[1:4]] == ["0.900", "0.500", "0.100"]  # square roots
 
 
-def test_noising_goes_from_fewest_steps_to_most_and_states_the_largest_error(inputs):
+def test_noising_is_sorted_by_step_and_states_max_error(inputs):
     x = random_images(12, 3, 4, 4).reshape(4, 3, 3, 4, 4)
     x0, eps, xt, back = (signed(images) for images in x)
     back = x0.clone()
@@ -76,7 +76,7 @@ def test_noising_goes_from_fewest_steps_to_most_and_states_the_largest_error(inp
     assert "max abs error 1.5e+00, 100 steps" in figure.get_suptitle()
 
 
-def test_what_is_loaded_is_noised_as_it_says(inputs):
+def test_loaded_inputs_have_the_stated_noise(inputs):
     params, schedule = SECTIONS["render_data"], NoiseSchedule(20)
     assert inputs.seed == SEED
     assert inputs.x0.shape == (params.n_noised, *params.forward_img_shape)
@@ -86,7 +86,7 @@ def test_what_is_loaded_is_noised_as_it_says(inputs):
     assert torch.allclose(inputs.xt, signal.sqrt() * inputs.x0 + (1 - signal).sqrt() * inputs.eps, atol=1e-5)
     assert torch.allclose(inputs.reconstructed, inputs.x0, atol=1e-4)
     for noised in (inputs.eq2, inputs.eq4):
-        # What is left over is noise of the variance 1 - alpha_bar: within five standard errors over all pixels.
+        # The remainder is noise of variance 1 - alpha_bar, up to five standard errors over all pixels.
         kept = torch.tensor(inputs.alpha_bars).float().reshape(-1, 1, 1, 1)
         noise = ((noised - kept.sqrt() * inputs.x0[0]) / (1 - kept).sqrt()).flatten()
         assert abs(noise.square().mean() - 1) < 5 * (2 / len(noise)) ** 0.5

@@ -1,4 +1,4 @@
-"""Topic exact: every sampler, schedule and bar is there, and each floor is its own."""
+"""Topic exact: every sampler, schedule and bar is shown, with its own floor."""
 
 import csv
 from dataclasses import replace
@@ -24,7 +24,7 @@ def table(path: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_every_sampler_has_its_curve_in_each_panel_and_its_own_colour(inputs):
+def test_every_sampler_has_a_curve_and_colour_in_each_panel(inputs):
     found = table("reports/study_samplers/sampler_error.csv")
     figure = exact.sampler_error(inputs)
     for axes, schedule in zip(figure.axes, SCHEDULES, strict=True):
@@ -37,7 +37,7 @@ def test_every_sampler_has_its_curve_in_each_panel_and_its_own_colour(inputs):
     assert set(SAMPLERS) < set(legend(figure))
 
 
-def test_a_sampler_that_one_schedule_lacks_keeps_its_colour(inputs):
+def test_sampler_colours_do_not_change_if_one_is_missing(inputs):
     first, *others = SAMPLERS
     errors = {**inputs.errors, "cosine": {name: inputs.errors["cosine"][name] for name in others}}
     whole, partial = (
@@ -48,7 +48,7 @@ def test_a_sampler_that_one_schedule_lacks_keeps_its_colour(inputs):
     assert {name: whole[name] for name in others} == {name: partial[name] for name in others}
 
 
-def test_chance_is_that_of_the_study_and_the_star_has_its_own(inputs):
+def test_chance_line_and_network_marker_match_their_reports(inputs):
     study, tiny = (table_of(Path(f"reports/{name}/metrics.json")) for name in ("study_samplers", "evaluate_tiny"))
     figure = exact.sampler_error(inputs)
     for axes in figure.axes:
@@ -61,12 +61,12 @@ def test_chance_is_that_of_the_study_and_the_star_has_its_own(inputs):
     assert stars[0][0].get_label() == f"network (chance: {tiny['tiny_samples_floor']:.2f})"
 
 
-def test_the_bars_of_a_bound_are_its_parts(inputs):
+def test_bound_bars_stack_the_reported_terms(inputs):
     study, tiny = (table(f"reports/{name}/bound.csv") for name in ("study_samplers", "evaluate_tiny"))
     own = str(MAX_STEPS["tiny"])
     figure = exact.tiny_bound(inputs)
     for axes, schedule in zip(figure.axes, SCHEDULES, strict=True):
-        # On the tiny model's own schedule and T, the exact denoiser is the one that it is compared with.
+        # On the tiny model's own schedule and T, the exact denoiser is from the model's own report.
         chosen = {
             (row["max_steps"], row["variance"]): row
             for row in (*study, *(row for row in tiny if row["denoiser"] == "exact"))

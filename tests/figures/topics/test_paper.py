@@ -1,4 +1,4 @@
-"""Topic paper: the counterparts of the paper's figures show each image and number where their headings say."""
+"""Topic paper: the counterparts of the paper's figures show images and numbers under the right headings."""
 
 import csv
 import re
@@ -31,7 +31,7 @@ def table(path: str) -> dict[str, list[float]]:
     return {key: [float(row[key]) for row in found] for key in found[0]}
 
 
-def test_titles_name_the_papers_figures_and_notes_the_length_of_the_chain(inputs):
+def test_titles_cite_paper_figures_and_notes_state_chain_length(inputs):
     for name, entry in TOPICS["paper"].figures.items():
         figure = entry.draw(inputs)
         assert re.match(r"Figures? \d", figure.get_suptitle())
@@ -39,13 +39,13 @@ def test_titles_name_the_papers_figures_and_notes_the_length_of_the_chain(inputs
         assert re.search(length, note(figure))
 
 
-def test_estimates_have_a_row_a_sample_and_a_column_a_moment(inputs, made):
+def test_estimates_have_a_row_per_sample_and_a_column_per_step(inputs, made):
     figure = paper.paper_06_14(inputs)
     assert_shows(figure, [[moment[i] for moment in made["estimates"]] for i in (0, 1)])
     assert columns(figure) == ["16", "8", "1"]
 
 
-def test_samples_that_share_a_latent_stand_beside_it(inputs, made):
+def test_samples_from_a_shared_latent_are_beside_it(inputs, made):
     figure = paper.paper_07(inputs)
     expected = [
         [made["latents"][chain, depth], *made["branches"][chain, depth]] for chain in (0, 1) for depth in (0, 1)
@@ -54,7 +54,7 @@ def test_samples_that_share_a_latent_stand_beside_it(inputs, made):
     assert rows(figure) == ["1: t = 16", "1: t = 4", "2: t = 16", "2: t = 4"]
 
 
-def test_interpolations_stand_between_their_pair(inputs, made):
+def test_interpolations_are_between_their_sources(inputs, made):
     figure = paper.paper_08(inputs)
     pairs = zip(made["sources"], made["interpolation"], strict=True)
     assert_shows(figure, [[first, *mixed, second] for (first, second), mixed in pairs])
@@ -62,14 +62,14 @@ def test_interpolations_stand_between_their_pair(inputs, made):
     assert "t = 7" in note(figure)
 
 
-def test_every_row_from_fine_to_coarse_is_of_the_first_pair(inputs, made):
+def test_coarse_interpolations_use_the_first_pair(inputs, made):
     figure = paper.paper_09(inputs)
     first, second = made["sources"][0]
     assert_shows(figure, [[first, *mixed, second] for mixed in made["coarse"]])
     assert rows(figure) == ["0", "8", "16"]
 
 
-def test_rate_and_distortion_are_drawn_against_step_and_each_other(inputs):
+def test_rate_distortion_curves_match_the_bound_table(inputs):
     found = table("reports/bound/test.csv")
     figure = paper.paper_05(inputs)
     by_step, rate_by_step, by_rate = figure.axes
@@ -85,7 +85,7 @@ def test_rate_and_distortion_are_drawn_against_step_and_each_other(inputs):
     assert "321 test images" in note(figure)
 
 
-def test_the_quality_of_the_estimates_runs_from_all_noise_to_none_over_its_floor(inputs):
+def test_x0_quality_figure_shows_curve_interval_and_floor(inputs):
     found, floor = table("reports/paper/x0_quality.csv"), table_of(Path("reports/paper/x0_quality.json"))
     figure = paper.paper_10(inputs)
     axes = figure.axes[0]

@@ -1,4 +1,4 @@
-"""Topic quality: bars are the shares of the table, and neighbours stand under their samples."""
+"""Topic quality: bars are the shares of the table, and neighbours are below their samples."""
 
 import numpy
 import pytest
@@ -16,7 +16,7 @@ def inputs() -> quality.Inputs:
     return quality.load(stage_run("render_quality"))
 
 
-def test_class_bars_are_the_shares_and_their_lines_the_interval(inputs):
+def test_class_bars_show_shares_and_intervals(inputs):
     figure = quality.unet_classes(inputs)
     axes, rows = figure.axes[0], inputs.classes
     bars = {
@@ -33,7 +33,7 @@ def test_class_bars_are_the_shares_and_their_lines_the_interval(inputs):
     assert "the test split" in note(figure)
 
 
-def test_neighbours_stand_under_their_samples(inputs):
+def test_neighbours_are_below_their_samples(inputs):
     samples = load_file("samples/unet.safetensors")["samples"] / 255
     train = load_file("data/images/train.safetensors")["images"] / 255
     # The first two, and the three of the lowest closeness; sample i has the neighbours 11 + i and 3 + i.

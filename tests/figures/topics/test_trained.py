@@ -1,4 +1,4 @@
-"""Topics tiny and unet: each figure shows the file that it names, and says what samples come from."""
+"""Topics tiny and unet: each figure shows the right file, and states how samples were drawn."""
 
 import csv
 from dataclasses import replace
@@ -37,7 +37,7 @@ def pixels(path: str, name: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_loss_curves_are_those_of_the_reports(name):
+def test_loss_curves_match_reports(name):
     axes = drawn(name, "loss").axes[0]
     lines = [points(line) for line in axes.lines]
     assert lines[:2] == [curve(f"reports/train_{name}/{file}.csv") for file in ("loss", "eval_loss")]
@@ -50,7 +50,7 @@ def test_the_loss_curves_are_those_of_the_reports(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_losses_by_timestep_are_those_of_the_reports(name):
+def test_losses_by_timestep_match_reports(name):
     lines = [points(line) for line in drawn(name, "loss_by_timestep").axes[0].lines]
     expected = [curve(f"reports/train_{name}/loss_by_timestep.csv")]
     if name == "tiny":
@@ -59,7 +59,7 @@ def test_the_losses_by_timestep_are_those_of_the_reports(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_losses_by_quartile_are_those_of_the_reports(name):
+def test_losses_by_quartile_match_reports(name):
     figure = drawn(name, "loss_by_quartile")
     with Path(f"reports/train_{name}/loss_by_quartile.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -69,7 +69,7 @@ def test_the_losses_by_quartile_are_those_of_the_reports(name):
 
 
 @pytest.mark.parametrize(("name", "shape", "moments"), [("tiny", TINY, (0, 4)), ("unet", UNET, (0, 2, 4))])
-def test_previews_are_those_of_the_chosen_moments(name, shape, moments):
+def test_previews_show_the_chosen_steps(name, shape, moments):
     previews = pixels(f"models/{name}_previews.safetensors", "images")
     _, h, w = shape
     cells = [
@@ -81,7 +81,7 @@ def test_previews_are_those_of_the_chosen_moments(name, shape, moments):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_samples_stand_under_images_that_the_network_was_not_trained_on(name):
+def test_samples_are_below_images_not_used_in_training(name):
     params = SECTIONS[f"render_{name}"]
     made = pixels(f"samples/{name}.safetensors", "samples")[: params.grid_rows * params.grid_columns]
     if name == "tiny":
@@ -101,7 +101,7 @@ def test_trajectories_run_from_noise_to_image(name, moments):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_titles_name_the_network_its_training_and_the_seed(name):
+def test_titles_state_network_training_steps_and_seed(name):
     topic = TOPICS[name]
     inputs = topic.load(stage_run(f"render_{name}"))
     for figure in topic.figures.values():
@@ -118,7 +118,7 @@ def test_titles_name_the_network_its_training_and_the_seed(name):
         ("labels", "from pure noise, given a class label"),
     ],
 )
-def test_samples_of_a_conditional_network_are_said_to_be_given_something(tmp_path, monkeypatch, conditioning, origin):
+def test_captions_and_notes_state_the_conditioning(tmp_path, monkeypatch, conditioning, origin):
     monkeypatch.chdir(tmp_path)
     write_outputs(tmp_path, conditioning)
     inputs = unet.load(stage_run("render_unet"))
@@ -133,7 +133,7 @@ def test_samples_of_a_conditional_network_are_said_to_be_given_something(tmp_pat
     assert origin in paper.figures["paper_06_14"].caption.format(inputs=made)
 
 
-def test_samples_that_were_given_classes_are_shown_class_by_class(tmp_path, monkeypatch):
+def test_labelled_samples_are_grouped_by_class(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_outputs(tmp_path, "labels", labelled=True)
     made, test = load_file("samples/unet.safetensors"), load_file("data/images/test.safetensors")
@@ -145,7 +145,7 @@ def test_samples_that_were_given_classes_are_shown_class_by_class(tmp_path, monk
     assert rows(figure) == list(CLASSES)
 
 
-def test_a_class_without_images_is_black():
+def test_first_of_each_class_is_black_for_empty_classes():
     images, labels = random_images(3, 1, 2, 2), torch.tensor([2, 0, 2], dtype=torch.uint8)
     found = first_of_each_class(ImageDataset(images, labels, CLASSES))
     assert list(found) == list(CLASSES)
@@ -153,7 +153,7 @@ def test_a_class_without_images_is_black():
     assert all(torch.equal(image, other) for image, other in zip(found.values(), expected, strict=True))
 
 
-def test_the_untrained_prediction_stands_under_what_is_wanted_and_states_its_error():
+def test_untrained_prediction_is_below_its_target_with_error():
     inputs = tiny.load(stage_run("render_tiny"))
     xt, wanted = random_images(2, 3, 4, 5), random_images(2, 3, 4, 5, seed=1) / 2
     untrained = replace(
@@ -169,7 +169,7 @@ def test_the_untrained_prediction_stands_under_what_is_wanted_and_states_its_err
     assert "Mean squared error 0.25" in note(figure)
 
 
-def test_the_untrained_network_has_other_weights_and_is_asked_for_the_held_out_images():
+def test_untrained_network_differs_and_sees_held_out_images():
     found = tiny.load(stage_run("render_tiny")).untrained
     held_out = load_file("data/gradients/held_out.safetensors")["images"][: len(found.xt)]
     assert len(found.xt) == SECTIONS["render_tiny"].n_noised

@@ -1,4 +1,4 @@
-"""A diverging training is stopped, and leaves the last good state."""
+"""Diverging training is stopped and leaves the last good state."""
 
 import re
 
@@ -15,7 +15,7 @@ from ddpm.training.fit import fit
 from ddpm.training.loop import Examples
 
 
-def test_the_last_good_state_is_kept_where_the_loss_is_not_finite(tmp_path):
+def test_non_finite_loss_keeps_last_good_state(tmp_path):
     order = [chosen.tolist() for chosen, _ in zip(batches(40, 8, 3), range(5), strict=False)]
     data = images()
     data[order[3][0]] = torch.inf  # an image of the first epoch's fourth batch
@@ -29,7 +29,7 @@ def test_the_last_good_state_is_kept_where_the_loss_is_not_finite(tmp_path):
         assert all(file.get_tensor(name).float().isfinite().all() for name in file.keys())  # noqa: SIM118, not a dict
 
 
-def test_a_loss_that_explodes_is_stopped_though_it_is_finite(tmp_path):
+def test_exploding_finite_loss_stops_training(tmp_path):
     # Adam moves each weight by about lr, so that the outputs of two layers grow as its square.
     params = PARAMS.model_copy(update={"lr": 1e4, "warmup_steps": 0})
     message = r"the loss at step (\d+) of 10, batch \d of 5 in epoch [12], is \d\S+, with lr \S+ and 8 images; try"
@@ -38,7 +38,7 @@ def test_a_loss_that_explodes_is_stopped_though_it_is_finite(tmp_path):
     assert read_about(resume.path)[1] == int(re.search(message, str(error.value))[1]) - 1
 
 
-def test_a_state_that_is_not_finite_does_not_replace_a_good_one(tmp_path, monkeypatch):
+def test_non_finite_state_does_not_replace_good_one(tmp_path, monkeypatch):
     # The loss of a step is finite and its update is not; the state is written after every step.
     backward = torch.Tensor.backward
 

@@ -23,11 +23,11 @@ N = 6
 
 
 class Kill(BaseException):
-    """What no `except Exception` stops."""
+    """Not caught by `except Exception`."""
 
 
 class Stage:
-    """Six pieces of two tensors each, one of them empty; `act` happens in the middle of making piece `at`."""
+    """Six pieces of two tensors each, one of them empty; `act` is called while piece `at` is made."""
 
     def __init__(self, at=None, act=None):
         self.at, self.act, self.made = at, act, []
@@ -57,7 +57,7 @@ def kept(folder):
 
 @settings(max_examples=8, deadline=None)
 @given(stops=st.lists(st.integers(0, N - 1), min_size=1, max_size=3).map(sorted))
-def test_killed_anywhere_any_number_of_times(tmp_path_factory, stops):
+def test_killed_work_resumes_without_repeating_pieces(tmp_path_factory, stops):
     folder = tmp_path_factory.mktemp("state")
     made = []
     for at in stops:
@@ -72,7 +72,7 @@ def test_killed_anywhere_any_number_of_times(tmp_path_factory, stops):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_breaks_the_piece_off_and_keeps_those_that_are_finished(tmp_path, number):
+def test_signal_interrupts_piece_and_keeps_finished_ones(tmp_path, number):
     before = signal.signal(number, signal.SIG_DFL)
     stage = Stage(4, lambda: os.kill(os.getpid(), number))
     try:
@@ -85,12 +85,12 @@ def test_a_signal_breaks_the_piece_off_and_keeps_those_that_are_finished(tmp_pat
     assert kept(tmp_path) == (ABOUT, 4)
 
 
-def test_nothing_samples_on_once_its_dvc_is_gone(tmp_path, monkeypatch):
+def test_work_stops_when_dvc_has_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(context, "LOOK_SECONDS", 0.01)
 
     def gone():
         monkeypatch.setattr(context, "dvc_process", lambda: "gone")
-        time.sleep(60)  # a signal breaks it off
+        time.sleep(60)  # a signal interrupts it
 
     stage = Stage(2, gone)
     with pytest.raises(SystemExit):
@@ -99,14 +99,14 @@ def test_nothing_samples_on_once_its_dvc_is_gone(tmp_path, monkeypatch):
     assert kept(tmp_path) == (ABOUT, 2)
 
 
-def test_between_two_writings_nothing_is_written(tmp_path):
+def test_state_is_not_written_before_it_is_due(tmp_path):
     stage = Stage(3, lambda: written.extend(tmp_path.glob("*.safetensors")))
     written = []
     stage.run(tmp_path, every=3600.0)
     assert written == []
 
 
-def test_damaged_pieces_are_made_again(tmp_path, caplog):
+def test_damaged_state_is_discarded_and_pieces_recomputed(tmp_path, caplog):
     with pytest.raises(Kill):
         Stage(4, kill).run(tmp_path)
     [path] = tmp_path.glob("*.safetensors")
@@ -120,7 +120,7 @@ def test_damaged_pieces_are_made_again(tmp_path, caplog):
     assert "damaged state" in caplog.text
 
 
-def test_a_full_disk_costs_the_state_and_not_the_work(tmp_path, monkeypatch, caplog):
+def test_full_disk_prevents_saving_state_but_not_work(tmp_path, monkeypatch, caplog):
     def full(*_):
         raise OSError(28, "No space left on device")
 

@@ -27,12 +27,12 @@ SMALL_BATCHES = {"sample": {"tiny": {"batch_size": 10}, "unet": {"batch_size": 6
 
 
 class Kill(BaseException):
-    """What no `except Exception` stops."""
+    """Not caught by `except Exception`."""
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """What the stages before leave: untrained networks, a classifier and a few images of noise."""
+    """Outputs of earlier stages: untrained networks, a classifier and a few images of noise."""
     folder = tmp_path_factory.mktemp("prepared")
     (folder / "params.yaml").write_text((REPO / "params.yaml").read_text())
     write_params(folder, TINY)
@@ -71,7 +71,7 @@ def folder(prepared, tmp_path, monkeypatch):
 
 
 def run(name, most=None):
-    """Run a stage in this process, killed when it has made so many pieces; the names of those that it has made."""
+    """Run a stage in this process, killed after `most` pieces; returns the names of the pieces made."""
     made, real = [], Pieces.__call__
 
     def make_or_die(piece, make):
@@ -95,7 +95,7 @@ def run(name, most=None):
 @pytest.mark.usefixtures("folder")
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("name", ["sample_tiny", "sample_unet", "paper", "bound", "evaluate_tiny", "study_samplers"])
-def test_a_killed_stage_makes_nothing_twice(name, caplog):
+def test_killed_stage_resumes_without_repeating_pieces(name, caplog):
     outputs = stages()[name].stage.outputs
     expected = run(name)
     files = {path: path.read_bytes() for path in outputs}
@@ -114,14 +114,14 @@ def test_a_killed_stage_makes_nothing_twice(name, caplog):
     assert list(Path(".resume").iterdir()) == []
 
 
-def test_batches_of_1_and_of_64_start_from_the_same_noise_and_end_in_the_same_images(folder):
+def test_samples_match_across_batch_sizes(folder):
     made = []
     for size in (1, 64):
         write_params(folder, {"sample": {"unet": {"batch_size": size, "n_trajectories": 3}}})
         run("sample_unet")
         made.append(load_file("samples/unet.safetensors"))
     alone, together = made
-    # Sums of 64 products are taken in another order: below 1e-5 of a value in [0, 255], so at most a rounding apart.
+    # Sums of 64 products differ in order: by less than 1e-5 of a value in [0, 255], so by at most one rounding.
     assert torch.equal(alone["steps"][0], together["steps"][0])
     assert (alone["samples"].int() - together["samples"].int()).abs().max() <= 1
     assert (alone["samples"] != together["samples"]).float().mean() < 1e-3

@@ -28,11 +28,11 @@ from ddpm.run.seeding import generator, global_stream
 
 
 class Kill(BaseException):
-    """What no `except Exception` stops."""
+    """Not caught by `except Exception`."""
 
 
 class Saboteur:
-    """A log that does something at a step."""
+    """A log that calls `act` at a step."""
 
     def __init__(self, step, act):
         self.step, self.act = step, act
@@ -64,7 +64,7 @@ def assert_same(result, expected):
 
 
 def stop(folder, step, act=kill, kind="tiny", about=ABOUT):
-    """Train until `act` ends it when the row of the training loss at `step` is logged."""
+    """Train until `act` ends it as the training loss at `step` is logged."""
     ending = Kill if act is kill else SystemExit
     with pytest.raises(ending) as caught, Resume("stage", about, 0.0, folder) as resume:
         train(kind, resume, Saboteur(step, act))
@@ -78,7 +78,7 @@ def go_on(folder, kind="tiny", about=ABOUT):
 
 @settings(max_examples=8, deadline=None)
 @given(stops=st.lists(st.sampled_from([3, 6, 9, STEPS]), min_size=1, max_size=3).map(sorted))
-def test_killed_anywhere_any_number_of_times(undisturbed, tmp_path_factory, stops):
+def test_killed_training_resumes_identically(undisturbed, tmp_path_factory, stops):
     folder = tmp_path_factory.mktemp("state")
     for step in stops:
         resume, _ = stop(folder, step)
@@ -88,7 +88,7 @@ def test_killed_anywhere_any_number_of_times(undisturbed, tmp_path_factory, stop
 
 
 @pytest.mark.parametrize("at", [1, 4, 6, 8])
-def test_the_classifier_too(tmp_path, at):
+def test_killed_classifier_training_resumes_identically(tmp_path, at):
     # BatchNorm's running means and SGD's momentum; three epochs of three batches.
     params = TrainClassifier(
         batch_size=8, micro_batches=2, epochs=3, lr=0.1, weight_decay=1e-3, label_smoothing=0.1, max_shift=1
@@ -116,7 +116,7 @@ def test_the_classifier_too(tmp_path, at):
     assert all(torch.equal(weights[key], expected[key]) for key in expected)
 
 
-def test_killed_while_the_outputs_are_written(undisturbed, tmp_path):
+def test_training_killed_while_writing_outputs_resumes(undisturbed, tmp_path):
     with suppress(Kill), Resume("stage", ABOUT, 3600.0, tmp_path) as resume:
         train(resume=resume)
         raise Kill
@@ -124,15 +124,15 @@ def test_killed_while_the_outputs_are_written(undisturbed, tmp_path):
     assert_same(go_on(tmp_path), undisturbed["tiny"])
 
 
-def test_the_u_net_too(undisturbed, tmp_path):
-    # Its weights lie channels last, a file's tensors do not.
+def test_killed_unet_training_resumes_identically(undisturbed, tmp_path):
+    # Its weights are channels-last; those in a file are not.
     stop(tmp_path, 6, kind="unet")
     assert_same(go_on(tmp_path, "unet"), undisturbed["unet"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_ends_the_step_writes_the_state_and_exits(undisturbed, tmp_path, number):
-    # Not what this process was started with: in the background a shell may have it ignore SIGINT and SIGHUP.
+def test_signal_completes_step_saves_state_and_exits(undisturbed, tmp_path, number):
+    # Not the inherited handler: a shell's background processes may ignore SIGINT and SIGHUP.
     before = signal.signal(number, signal.SIG_DFL)
     try:
         resume, ending = stop(tmp_path, 6, lambda: os.kill(os.getpid(), number))
@@ -144,7 +144,7 @@ def test_a_signal_ends_the_step_writes_the_state_and_exits(undisturbed, tmp_path
     assert_same(go_on(tmp_path), undisturbed["tiny"])
 
 
-def test_nothing_trains_on_once_its_dvc_is_gone(tmp_path, monkeypatch):
+def test_training_stops_when_dvc_has_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(context, "LOOK_SECONDS", 0.01)
     signalled, on_signal = [], Resume._on_signal
 
@@ -161,7 +161,7 @@ def test_nothing_trains_on_once_its_dvc_is_gone(tmp_path, monkeypatch):
     assert read_about(resume.path) == (ABOUT, 6)
 
 
-def test_between_two_writings_nothing_is_written(tmp_path):
+def test_state_is_not_written_before_it_is_due(tmp_path):
     with pytest.raises(Kill), Resume("stage", ABOUT, 3600.0, tmp_path) as resume:
         train(resume=resume, log=Saboteur(9, kill))
     assert not resume.path.exists()
@@ -177,7 +177,7 @@ def test_between_two_writings_nothing_is_written(tmp_path):
     ],
     ids=["cut short", "a bit flipped in a tensor", "the header changed", "empty"],
 )
-def test_a_damaged_state_is_discarded(undisturbed, tmp_path, caplog, damage):
+def test_damaged_state_is_discarded(undisturbed, tmp_path, caplog, damage):
     resume, _ = stop(tmp_path, 6)
     resume.path.write_bytes(damage(resume.path.read_bytes()))
     with caplog.at_level(logging.INFO):
@@ -186,7 +186,7 @@ def test_a_damaged_state_is_discarded(undisturbed, tmp_path, caplog, damage):
     assert "damaged state" in caplog.text
 
 
-def test_anything_changed_starts_afresh_and_says_what(undisturbed, tmp_path, caplog):
+def test_changed_determinants_restart_training_and_are_logged(undisturbed, tmp_path, caplog):
     kept, _ = stop(tmp_path, 6, about={"lr": "0.02", "only then": "1", "same": "2"})
     with caplog.at_level(logging.INFO):
         assert_same(go_on(tmp_path, about={"lr": "0.01", "same": "2"}), undisturbed["tiny"])
@@ -195,7 +195,7 @@ def test_anything_changed_starts_afresh_and_says_what(undisturbed, tmp_path, cap
     assert kept.path.exists()
 
 
-def test_a_second_process_is_refused(tmp_path, monkeypatch):
+def test_concurrent_resume_of_same_run_is_rejected(tmp_path, monkeypatch):
     monkeypatch.setattr(context, "LOCK_SECONDS", 0)
     with Resume("stage", ABOUT, 0.0, tmp_path):
         with pytest.raises(UserError, match="another process is already doing this run"):
@@ -206,14 +206,14 @@ def test_a_second_process_is_refused(tmp_path, monkeypatch):
         pass
 
 
-def test_half_written_states_are_swept_up(tmp_path):
+def test_half_written_states_are_deleted(tmp_path):
     left = tmp_path / f".{Resume('stage', ABOUT, 0.0, tmp_path).path.name}.abc.safetensors"
     left.touch()
     go_on(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_costs_the_state_and_not_the_training(undisturbed, tmp_path, monkeypatch, caplog):
+def test_full_disk_prevents_saving_state_but_not_training(undisturbed, tmp_path, monkeypatch, caplog):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -222,7 +222,7 @@ def test_a_full_disk_costs_the_state_and_not_the_training(undisturbed, tmp_path,
     assert "cannot be saved: [Errno 28] No space left on device" in caplog.text
 
 
-def test_any_list_of_optimizers(tmp_path):
+def test_state_restores_several_optimizers(tmp_path):
     # Adam keeps a step and two moments for each tensor, Muon one momentum, SGD without momentum nothing.
     def build():
         with global_stream(0, "init"):
@@ -251,7 +251,7 @@ def test_any_list_of_optimizers(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(descend(second, 2), whole, strict=True))
 
 
-def test_what_decides_a_result_and_what_does_not(tmp_path):
+def test_determinants_cover_params_data_code_and_precision(tmp_path):
     data, elsewhere = tmp_path / "train.safetensors", tmp_path / "gone.safetensors"
     data.write_text("images")
 
@@ -268,7 +268,7 @@ def test_what_decides_a_result_and_what_does_not(tmp_path):
     assert changed == {"train_tiny.lr", str(data), "ddpm.a", "resolved precision"}
 
 
-def test_an_experiments_copy_keeps_its_state_in_the_main_repository(tmp_path, monkeypatch):
+def test_experiment_copy_keeps_state_in_main_repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(REPO))
     assert Resume("stage", ABOUT, 0.0).path.parent == REPO / ".resume"

@@ -11,7 +11,7 @@ from ddpm.run.resume.context import Resume
 
 
 class Slow:
-    """A training's state; it takes `seconds` of a clock that stands still otherwise to write."""
+    """A training's state; writing it advances an otherwise stopped clock by `seconds`."""
 
     unit, breakable = "step", False
 
@@ -30,7 +30,7 @@ class Slow:
 
 
 @pytest.mark.parametrize(("seconds", "between"), [(0.3, 60), (0.6, 60), (3, 300)])
-def test_states_take_at_most_a_hundredth_of_the_time(tmp_path, monkeypatch, seconds, between):
+def test_saving_state_takes_at_most_1_percent_of_time(tmp_path, monkeypatch, seconds, between):
     state = Slow(seconds)
     with Resume("stage", {}, 60.0, tmp_path) as resume:
         monkeypatch.setattr(context.time, "monotonic", lambda: state.now)
@@ -45,8 +45,8 @@ def test_states_take_at_most_a_hundredth_of_the_time(tmp_path, monkeypatch, seco
 
 
 @pytest.mark.parametrize("steps_since_the_start", [0, 1])
-def test_a_signal_after_the_last_step_stops_at_once(tmp_path, steps_since_the_start):
-    """Also where that step was made before the stage was stopped, so that no other follows."""
+def test_signal_after_last_step_stops_immediately(tmp_path, steps_since_the_start):
+    """Also if that step was made before the interruption, so that no other follows."""
 
     def stage(resume, state):
         resume.start(state)
@@ -58,7 +58,7 @@ def test_a_signal_after_the_last_step_stops_at_once(tmp_path, steps_since_the_st
     assert stopped(stage, tmp_path).step == 0
 
 
-def test_a_signal_between_two_steps_of_a_training_waits_for_the_second(tmp_path):
+def test_signal_during_training_step_waits_for_its_end(tmp_path):
     def stage(resume, state):
         resume.start(state)
         resume.after_step(state)
@@ -74,7 +74,7 @@ def test_a_signal_between_two_steps_of_a_training_waits_for_the_second(tmp_path)
 
 def stopped(stage, folder):
     """The state of a stage that has ended by SIGTERM."""
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not what this process was started with
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the inherited handler
     state = Slow()
     try:
         with pytest.raises(SystemExit) as ending, Resume("stage", {}, 60.0, folder) as resume:

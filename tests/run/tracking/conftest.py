@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 @pytest.fixture(scope="session")
 def tables(tmp_path_factory):
-    """An SQLite file with MLflow's tables and no experiment of ours: making them takes seconds, copying nothing."""
+    """An SQLite file with MLflow's tables and no experiment of ours: making them takes seconds, copying none."""
     path = tmp_path_factory.mktemp("tables") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path

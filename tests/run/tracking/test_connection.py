@@ -35,7 +35,7 @@ def contents(root):
 
 
 @pytest.mark.parametrize("how", ["moved", "copied"])
-def test_a_folder_that_was_moved_or_copied_keeps_its_artifacts_and_takes_new_ones(how, repository, monkeypatch):
+def test_moved_or_copied_store_keeps_and_accepts_artifacts(how, repository, monkeypatch):
     log("first")
     other = repository.with_name("another (place)")
     if how == "moved":
@@ -51,7 +51,7 @@ def test_a_folder_that_was_moved_or_copied_keeps_its_artifacts_and_takes_new_one
         assert contents(repository) == ["first"]
 
 
-def test_artifacts_that_are_elsewhere_and_not_here_stay(tmp_path):
+def test_relocate_keeps_paths_of_artifacts_left_behind(tmp_path):
     log("first")
     (tmp_path / "new").mkdir()
     shutil.copy("mlflow.db", tmp_path / "new/mlflow.db")
@@ -60,7 +60,7 @@ def test_artifacts_that_are_elsewhere_and_not_here_stay(tmp_path):
     assert contents(tmp_path / "new") == ["first"]
 
 
-def test_a_store_without_its_folder_begins_a_new_one_beside_it(repository, tmp_path, monkeypatch):
+def test_store_without_artifact_folder_creates_new_one(repository, tmp_path, monkeypatch):
     log("first")
     other = tmp_path / "other"
     (other / ".dvc").mkdir(parents=True)
@@ -72,7 +72,7 @@ def test_a_store_without_its_folder_begins_a_new_one_beside_it(repository, tmp_p
     assert contents(other) == ["first", "second"]
 
 
-def test_nothing_is_changed_in_a_store_that_is_where_it_was(repository):
+def test_relocate_does_not_change_unmoved_store(repository):
     log("first")
     before = (repository / "mlflow.db").read_bytes()
     assert relocate(repository / "mlflow.db", repository / "mlartifacts") == 0
@@ -94,11 +94,11 @@ def test_nothing_is_changed_in_a_store_that_is_where_it_was(repository):
         ("", ""),
     ],
 )
-def test_only_addresses_of_files_in_such_a_folder_are_moved(place, expected):
+def test_moved_rewrites_only_file_uris_in_artifact_folder(place, expected):
     assert moved(place, Path("/new x/mlartifacts")) == expected
 
 
-def test_the_experiment_has_the_users_name_and_opens_on_its_runs(monkeypatch):
+def test_experiment_has_configured_name_and_opens_on_runs(monkeypatch):
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "team-a")
     client, identity = connect()
     assert connect()[1] == identity
@@ -112,7 +112,7 @@ def test_the_experiment_has_the_users_name_and_opens_on_its_runs(monkeypatch):
 
 @pytest.fixture
 def changed():
-    """params.yaml with values that are not as they are committed, and a picture of 400 x 300 pixels."""
+    """params.yaml with uncommitted values, and a picture of 400 x 300 pixels."""
     committed = {"seed": 0, "train_unet": {"lr": 0.1, "epochs": 2}, "unet": {"dim_mults": [1]}, "n": 3, "same": 1}
     Path("params.yaml").write_text(json.dumps(committed))
     git("init", "--quiet")
@@ -123,7 +123,7 @@ def changed():
 
 
 @pytest.mark.usefixtures("changed")
-def test_the_parent_has_headlines_params_and_a_description_with_a_picture(repository):
+def test_summary_gives_parent_metrics_params_and_description(repository):
     with stage_run("summary", {}) as run:
         run.summarize({"auc": 0.7, "recall": 0.8}, Path("samples.png"))
     _, (child,) = runs()
@@ -146,7 +146,7 @@ def test_the_parent_has_headlines_params_and_a_description_with_a_picture(reposi
 
 
 @pytest.mark.usefixtures("changed")
-def test_a_parent_without_a_summary_has_params_and_says_what_it_lacks():
+def test_parent_without_summary_has_params_and_explanation():
     with pytest.raises(ValueError, match="broke off"), stage_run("train_unet", {}):
         raise ValueError("broke off")
     (parent,), _ = runs()
@@ -158,7 +158,7 @@ def test_a_parent_without_a_summary_has_params_and_says_what_it_lacks():
 
 
 @pytest.mark.usefixtures("changed")
-def test_a_second_summary_in_one_parent_brings_its_metrics(monkeypatch):
+def test_second_summary_replaces_metrics_of_parent(monkeypatch):
     under_dvc(monkeypatch, "one")
     for auc, lr in ((0.9, 0.5), (0.7, 0.2)):
         Path("params.yaml").write_text(json.dumps({"train_unet": {"lr": lr}}))
@@ -169,7 +169,7 @@ def test_a_second_summary_in_one_parent_brings_its_metrics(monkeypatch):
     assert parent.data.params["train_unet.lr"] == "0.5"  # MLflow keeps the first value of a param
 
 
-def test_make_ui_says_where_a_server_is_and_what_is_wrong_with_it():
+def test_ui_reports_unreachable_server_without_password():
     def ui(uri):
         environment = os.environ | {"MLFLOW_TRACKING_URI": uri}
         command = [sys.executable, "-m", "ddpm.run.tracking", "ui"]

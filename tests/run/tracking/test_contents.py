@@ -18,7 +18,7 @@ from ddpm.run.tracking.record import log_images, stage_run
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
 
 
-def test_params_and_tags_arrive_as_given():
+def test_params_and_tags_are_logged_unchanged():
     tiny = {f"p{i}": i for i in range(150)}  # a request takes 100
     with stage_run("train_tiny", {"tiny": tiny, "flag": None}) as run:
         run.set_tags({"sampler": "ddim"})
@@ -27,7 +27,7 @@ def test_params_and_tags_arrive_as_given():
     assert child.data.params == {f"tiny.p{i}": str(i) for i in range(150)} | {"flag": "None"}
 
 
-def test_metrics_come_back_by_step_and_travel_in_batches(monkeypatch):
+def test_metrics_are_logged_by_step_and_sent_in_batches(monkeypatch):
     requests = []
     real = MlflowClient.log_batch
 
@@ -47,10 +47,10 @@ def test_metrics_come_back_by_step_and_travel_in_batches(monkeypatch):
     assert history[-1].step == 1301
     assert history[-1].value != history[-1].value
     assert sum(requests) == 2601
-    assert len(requests) < 20  # far from one a step, also on a machine that takes a minute for the 1301 of them
+    assert len(requests) < 20  # far fewer than steps, even on a machine that takes a minute for all 1301
 
 
-def test_inputs_outputs_and_images(tmp_path):
+def test_inputs_outputs_and_images_are_logged(tmp_path):
     Path("data").mkdir()
     Path("data/train+.bin").write_bytes(b"abc")
     elsewhere = tmp_path / "weights.bin"
@@ -84,9 +84,9 @@ def test_inputs_outputs_and_images(tmp_path):
 
 
 @pytest.mark.parametrize("inside_another", [False, True])
-def test_code_version_is_the_commit_and_whether_code_differs_from_it(inside_another, monkeypatch):
+def test_code_version_is_commit_and_dirty_flag(inside_another, monkeypatch):
     git("init", "--quiet")
-    if inside_another:  # the project is a folder of a repository that has code of its own
+    if inside_another:  # the project is a subfolder of a repository with its own code
         Path("src").mkdir()
         Path("src/theirs.py").touch()
         Path("project/.dvc").mkdir(parents=True)
@@ -107,7 +107,7 @@ def test_code_version_is_the_commit_and_whether_code_differs_from_it(inside_anot
     assert parents[0].info.run_name.endswith(f" {commit[:7]}")
 
 
-def test_log_images_shows_truth_above_guess():
+def test_log_images_shows_targets_above_predictions():
     shades = torch.tensor([0.0, 0.2, 0.4, 0.6, 0.8]).view(5, 1, 1, 1, 1).expand(5, 4, 3, 2, 2)
     noised, noise, img, noise_pred, reconstructed = normalize_img(shades)
     grid = reconstruction_grid(img, noised, noise, noise_pred, reconstructed)
@@ -121,13 +121,13 @@ def test_log_images_shows_truth_above_guess():
     assert torch.equal(torch.tensor(list(images[0].to_pil().getdata(1))).view(4, 6), pixels)
 
 
-def test_pictures_of_noise_stay_in_range():
+def test_reconstruction_grid_is_clamped_to_unit_range():
     noise = 5 * torch.randn(2, 1, 3, 3, generator=torch.Generator().manual_seed(0))
     grid = reconstruction_grid(*[noise] * 5)
     assert (grid.min(), grid.max()) == (0, 1)
 
 
-def test_a_run_of_the_callers_own_is_left_alone(tmp_path, tables):
+def test_stage_run_does_not_affect_callers_active_run(tmp_path, tables):
     shutil.copy(tables, tmp_path / "own.db")
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'own.db'}")

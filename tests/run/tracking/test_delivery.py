@@ -34,7 +34,7 @@ def work():
 
 
 def broken_after(calls, monkeypatch):
-    """Let MLflow take `calls` calls and the next one too, and lose its answer to that."""
+    """Let MLflow process `calls` calls and one more, whose answer is lost."""
     left = [calls]
 
     def lossy(method):
@@ -51,8 +51,8 @@ def broken_after(calls, monkeypatch):
         monkeypatch.setattr(MlflowClient, name, lossy(getattr(MlflowClient, name)))
 
 
-def test_what_is_sent_late_and_in_pieces_is_what_is_sent_at_once(monkeypatch, capfd):
-    """Each attempt is cut off one call later than the one before, after MLflow has done what was asked."""
+def test_interrupted_late_delivery_matches_direct_delivery(monkeypatch, capfd):
+    """Each attempt breaks off one call later than the last, after MLflow has processed that call."""
     monkeypatch.setattr(store, "LINES", 100)
     work()
     assert waiting() == []
@@ -85,7 +85,7 @@ def test_what_is_sent_late_and_in_pieces_is_what_is_sent_at_once(monkeypatch, ca
     assert (parent.info.status, parent.info.end_time) == ("FINISHED", info.end_time)
 
 
-def test_stages_that_mlflow_missed_join_those_that_it_saw(monkeypatch):
+def test_late_stages_join_parent_of_delivered_ones(monkeypatch):
     under_dvc(monkeypatch, "host 10 1.00")
     uri = tracking_uri()
     for stage, store_uri in (("one", uri), ("two", closed_port()), ("three", uri)):
@@ -112,13 +112,13 @@ with stage_run("train_tiny", {"lr": 1}) as run:
 """
 
 
-def test_a_killed_stage_is_sent_as_killed_and_a_running_one_is_left_alone(capfd):
+def test_send_marks_killed_stages_and_skips_running_ones(capfd):
     environment = {**os.environ, "MLFLOW_TRACKING_URI": closed_port()}
     environment["PYTHONPATH"] = str(Path(ddpm.__file__).parents[1])
     subprocess.run([sys.executable, "-c", KILLED], env=environment, check=False)
     [killed] = waiting()
     with (killed / outbox.JOURNAL).open("a") as journal:
-        journal.write('{"time": 1, "metrics": {"lo')  # as a process leaves it that dies in mid-line
+        journal.write('{"time": 1, "metrics": {"lo')  # as left by a process that dies in mid-line
     with stage_run("sample", {}):
         [running] = filter(is_running, waiting())
         assert delivery.send() == 0
@@ -131,7 +131,7 @@ def test_a_killed_stage_is_sent_as_killed_and_a_running_one_is_left_alone(capfd)
     assert [parent.info.status for parent in runs()[0]] == ["FAILED", "FINISHED"]
 
 
-def test_two_senders_at_once_make_one_run(monkeypatch):
+def test_concurrent_deliveries_create_one_run(monkeypatch):
     uri = tracking_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", closed_port())
     work()
@@ -150,7 +150,7 @@ def test_two_senders_at_once_make_one_run(monkeypatch):
     assert len(content(child)["metrics"]["loss"]) == 149
 
 
-def test_what_mlflow_refuses_does_not_hold_up_the_rest(capfd):
+def test_rejected_metrics_do_not_block_the_rest(capfd):
     with stage_run("train_tiny", {}) as run:
         run.log_metrics({"loss": 1.0}, 1)
         run.log_metrics({"not a name!": 2.0}, 1)
@@ -161,7 +161,7 @@ def test_what_mlflow_refuses_does_not_hold_up_the_rest(capfd):
     assert "warning: MLflow rejected a part of this stage" in capfd.readouterr().err
 
 
-def test_a_damaged_line_costs_that_line(monkeypatch, capfd):
+def test_damaged_journal_lines_are_reported(monkeypatch, capfd):
     uri = tracking_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", closed_port())
     for _ in range(2):
@@ -182,7 +182,7 @@ def test_a_damaged_line_costs_that_line(monkeypatch, capfd):
     assert child.data.metrics == {"loss": 2.0}
 
 
-def test_a_store_that_is_begun_anew_gets_the_run_from_its_start():
+def test_recreated_store_receives_run_from_start():
     with stage_run("train_tiny", {}) as run:
         run.log_metrics({"loss": 1.0}, 1)
         [folder] = waiting()
@@ -190,7 +190,7 @@ def test_a_store_that_is_begun_anew_gets_the_run_from_its_start():
         sender.deliver(folder, over=False)
         [child] = runs()[1]
         assert child.data.metrics == {"loss": 1.0}
-        sender._progress[folder].run = "0" * 32  # what a new store knows nothing of
+        sender._progress[folder].run = "0" * 32  # unknown to a new store
         MlflowClient(tracking_uri()).delete_run(child.info.run_id)
         run.log_metrics({"loss": 2.0}, 2)
         with pytest.raises(MlflowException, match="not found"):
@@ -200,7 +200,7 @@ def test_a_store_that_is_begun_anew_gets_the_run_from_its_start():
     assert len(MlflowClient(tracking_uri()).get_metric_history(child.info.run_id, "loss")) == 2
 
 
-def test_a_full_disk_costs_a_warning_and_what_did_not_fit(capfd):
+def test_full_disk_warns_and_loses_only_what_does_not_fit(capfd):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with stage_run("train_tiny", {}) as run:
         [folder] = waiting()

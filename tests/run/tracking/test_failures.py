@@ -21,7 +21,7 @@ from ddpm.run.tracking.record import stage_run
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
 
 
-def test_a_failed_stage_is_failed_in_mlflow_and_stays_so(monkeypatch):
+def test_failed_stage_and_its_parent_stay_failed(monkeypatch):
     under_dvc(monkeypatch, "host 10 1.00")
 
     def stopped():
@@ -40,7 +40,7 @@ def test_a_failed_stage_is_failed_in_mlflow_and_stays_so(monkeypatch):
 
 
 @pytest.mark.parametrize("store", ["no server", "silent server", "not a database", "a folder", "unknown scheme"])
-def test_without_a_store_the_work_goes_on_after_one_warning(store, tmp_path, monkeypatch, capfd):
+def test_unavailable_store_gives_one_warning_and_keeps_logs(store, tmp_path, monkeypatch, capfd):
     (tmp_path / "bad.db").write_bytes(b"not a database" * 100)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never answers
         uris = {
@@ -66,7 +66,7 @@ def test_without_a_store_the_work_goes_on_after_one_warning(store, tmp_path, mon
     assert len(read(folder, 0, 9999)) == 2003  # the run, its parent's params, its metrics and its end
 
 
-def test_the_stages_own_error_survives_a_dead_store(monkeypatch, capfd):
+def test_unavailable_store_does_not_hide_stage_error(monkeypatch, capfd):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", closed_port())
     with pytest.raises(ValueError, match="mine"), stage_run("train_tiny", {}):
         raise ValueError("mine")
@@ -77,7 +77,7 @@ def test_the_stages_own_error_survives_a_dead_store(monkeypatch, capfd):
     ("words", "status", "said"),
     [([], 1, "must be ui or send"), (["send"], 0, "nothing to send\n"), (["sned"], 1, "the command is 'sned'")],
 )
-def test_the_command_line(words, status, said):
+def test_cli_requires_a_known_command(words, status, said):
     command = [sys.executable, "-m", "ddpm.run.tracking", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == status
@@ -96,7 +96,7 @@ with stage_run(sys.argv[1], {}) as run:
 
 
 def errors_of_a_stage(name):
-    """In a process of its own, with a sender of its own, which has not seen the store before."""
+    """In its own process, with its own sender, which has not seen the store before."""
     environment = os.environ | {"PYTHONPATH": str(REPO / "src")}
     command = [sys.executable, "-c", STAGE, name]
     errors = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stderr
@@ -137,7 +137,7 @@ def read_only_database(_):
         (read_only_database, "readonly"),
     ],
 )
-def test_a_store_that_takes_nothing_says_the_remedy_and_nothing_is_lost(harm, said):
+def test_unwritable_store_suggests_remedy_and_loses_nothing(harm, said):
     if harm is read_only_database and os.geteuid() == 0:
         pytest.skip("root writes everywhere")
     client = MlflowClient(tracking_uri())
@@ -152,7 +152,7 @@ def test_a_store_that_takes_nothing_says_the_remedy_and_nothing_is_lost(harm, sa
 
 
 @pytest.mark.parametrize("lost", ["mlartifacts", "mlflow.db"])
-def test_a_store_that_lost_a_part_goes_on_with_the_rest(lost):
+def test_store_works_after_losing_database_or_artifacts(lost):
     errors_of_a_stage("first")
     Path(lost).rename("elsewhere")
     errors_of_a_stage("second")

@@ -1,4 +1,4 @@
-"""A pipeline's run says of every stage which run made its outputs, also where DVC restored them."""
+"""A pipeline's run records which run made each stage's outputs, also where DVC restored them."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +17,7 @@ from ddpm.run.yaml import dump_yaml, load_yaml
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
 
-# Each stage reads what the one before has written; `c` has a param too.
+# Each stage reads what the previous one wrote; `c` also has a param.
 STAGES = {"check": "plan/p.json", "a": "a.txt", "b": "b.txt", "c": "c.txt"}
 READS = {"check": [], "a": ["plan/p.json"], "b": ["a.txt"], "c": ["b.txt"]}
 
@@ -33,7 +33,7 @@ def pipeline(repository):
 
 
 def write(stage, text):
-    """What dvc does once a stage has ended: its outputs are there, and dvc.lock says so."""
+    """What dvc does after a stage: its outputs exist, and dvc.lock records them."""
     Path(STAGES[stage]).write_text(text)
     lock = Path("dvc.lock")
     entries = load_yaml(lock)["stages"] if lock.exists() else {}
@@ -45,7 +45,7 @@ def write(stage, text):
 
 
 def run(stage, text):
-    """A stage that runs, and writes `text`."""
+    """Run a stage that writes `text`."""
     with stage_run(stage, {}) as log:
         Path(STAGES[stage]).write_text(text)
         log.log_artifact(Path(STAGES[stage]))
@@ -59,7 +59,7 @@ def table(parent):
     return {row.stage: (row.state, row.run) for row in found.itertuples()}
 
 
-def test_a_stage_that_dvc_restored_leads_to_the_run_that_made_its_outputs(monkeypatch):
+def test_restored_stage_links_to_run_that_made_its_outputs(monkeypatch):
     """a is made twice, b and c in two ways; then dvc takes the first b from its cache and runs c alone."""
     for key, texts in (("1", ("a", "b 1", "c 1")), ("2", ("a", "b 2", "c 2"))):
         under_dvc(monkeypatch, key)
@@ -78,20 +78,20 @@ def test_a_stage_that_dvc_restored_leads_to_the_run_that_made_its_outputs(monkey
     assert table(parents[2]) == {"a": ("restored", of[0]["a"]), "b": ("restored", of[0]["b"]), "c": ("run", of[2]["c"])}
 
 
-def test_outputs_that_no_run_of_this_store_has_made_are_restored_from_elsewhere(monkeypatch):
+def test_outputs_of_unknown_runs_are_restored_without_run(monkeypatch):
     under_dvc(monkeypatch, "1")
     run("b", "b 1")
     [parent], [child] = runs()
     assert table(parent) == {"a": ("restored", ""), "b": ("run", child.info.run_id), "c": ("out of date", "")}
 
 
-def test_a_stage_that_has_never_run_is_out_of_date_until_it_has():
+def test_stages_that_never_ran_are_out_of_date():
     entries = load_yaml(Path("dvc.lock"))["stages"]
     Path("dvc.lock").write_text(dump_yaml({"stages": {"check": entries["check"]}}))
     assert outputs_of_stages("a", {"a.txt": "1"}) == {"a": {"a.txt": "1"}, "b": None, "c": None}
 
 
-def test_what_fails_puts_all_that_reads_it_out_of_date(monkeypatch):
+def test_failed_stage_makes_dependents_out_of_date(monkeypatch):
     under_dvc(monkeypatch, "1")
     with suppress(UserError), stage_run("a", {}) as log:
         log.log_artifact(Path("a.txt"))
@@ -110,7 +110,7 @@ def test_what_fails_puts_all_that_reads_it_out_of_date(monkeypatch):
         ("c", {"c.txt": "another"}, "c: {lr: 2.0e-3}\n", set()),
     ],
 )
-def test_a_stage_is_out_of_date_if_what_it_has_read_or_its_params_are(stage, own, text, out_of_date):
+def test_stage_is_out_of_date_if_inputs_or_params_changed(stage, own, text, out_of_date):
     Path("params.yaml").write_text(text or Path("params.yaml").read_text())
     own = {path: digest if isinstance(digest, str) else digest(Path(path)) for path, digest in own.items()}
     found = outputs_of_stages(stage, own)
@@ -119,7 +119,7 @@ def test_a_stage_is_out_of_date_if_what_it_has_read_or_its_params_are(stage, own
     assert {name for name, outputs in found.items() if outputs is None} == out_of_date
 
 
-def test_a_door_names_the_stages_of_the_main_pipeline_too(pipeline, monkeypatch):
+def test_door_includes_stages_of_main_pipeline(pipeline, monkeypatch):
     door = pipeline / "doors/toy"
     door.mkdir(parents=True)
     (door / "params.yaml").write_text("{}\n")

@@ -51,7 +51,7 @@ def network():
 
 
 def log(network, auc, monkeypatch, key, n_samples="1024"):
-    """A pipeline whose network has this AUC, as this many samples show."""
+    """A pipeline whose network has this AUC on this many samples."""
     under_dvc(monkeypatch, key)
     about = {"name": "unet", "img_shape": (3, 8, 10), "settings": SETTINGS}
     judged = {"metrics": {"auc": auc}, "headline": "auc", "judged_by": {"data.name": "a", "n_samples": n_samples}}
@@ -60,14 +60,14 @@ def log(network, auc, monkeypatch, key, n_samples="1024"):
 
 
 def registered():
-    """(version, run's name, auc) of all versions, and the champion's number."""
+    """The AUCs of all versions, and the number of the champion."""
     client = MlflowClient(tracking_uri())
     versions = sorted(client.search_model_versions(f"name='{NAME}'"), key=lambda version: int(version.version))
     champion = client.get_model_version_by_alias(NAME, "champion")
     return [float(version.tags["auc"]) for version in versions], int(champion.version)
 
 
-def test_each_run_is_a_version_and_the_best_is_the_champion(network, monkeypatch):
+def test_each_run_adds_a_version_and_best_is_champion(network, monkeypatch):
     found = []
     for key, auc in enumerate((0.9, 0.7, 0.8)):
         log(network, auc, monkeypatch, str(key))
@@ -82,7 +82,7 @@ def test_each_run_is_a_version_and_the_best_is_the_champion(network, monkeypatch
     assert registered()[1] == 4
 
 
-def test_a_champion_is_compared_with_what_was_judged_by_the_same(network, monkeypatch):
+def test_champion_is_compared_only_under_same_evaluation(network, monkeypatch):
     for key, (auc, n_samples) in enumerate(((0.9, "1024"), (0.5, "96"), (0.8, "1024"))):
         log(network, auc, monkeypatch, str(key), n_samples)
     assert registered() == ([0.9, 0.5, 0.8], 3)
@@ -93,7 +93,7 @@ def test_a_champion_is_compared_with_what_was_judged_by_the_same(network, monkey
     assert not said[2]
 
 
-def test_what_is_delivered_again_after_it_broke_off_is_one_version(network, monkeypatch):
+def test_interrupted_delivery_creates_one_model_version(network, monkeypatch):
     create, calls = MlflowClient.create_model_version, []
 
     def breaks_off(self, *args, **kwargs):
@@ -113,13 +113,13 @@ def test_what_is_delivered_again_after_it_broke_off_is_one_version(network, monk
 
 
 @pytest.mark.parametrize(("clip_sample", "kind"), [(True, "boolean"), (0.995, "double")])
-def test_a_request_may_clip_as_the_run_does(clip_sample, kind):
+def test_signature_default_of_clip_sample_matches_run(clip_sample, kind):
     said = model_registry.signature((3, 8, 10), SETTINGS | {"clip_sample": clip_sample}).params.to_dict()
     (found,) = [param for param in said if param["name"] == "clip_sample"]
     assert (found["type"], found["default"]) == (kind, clip_sample)
 
 
-def test_a_server_that_knows_no_models_takes_the_rest(network, monkeypatch, capsys):
+def test_server_without_logged_models_receives_the_rest(network, monkeypatch, capsys):
     def unknown(*_, **__):
         raise MlflowException("API request failed with error code 404", ENDPOINT_NOT_FOUND)
 
@@ -136,8 +136,8 @@ def as_the_library(network, n, seed, **options):
     return to_uint8(denormalize_img(images)).permute(0, 2, 3, 1).numpy()
 
 
-def test_a_model_answers_as_the_library_does(network, monkeypatch, repository):
-    """`mlflow models serve` in a folder without the project, asked over HTTP; and the same model in Python."""
+def test_served_model_matches_library(network, monkeypatch, repository):
+    """`mlflow models serve` outside the project, queried over HTTP; and the same model in Python."""
     log(network, 0.9, monkeypatch, "one")
     environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri()}
     environment.pop("PYTHONPATH", None)
@@ -168,7 +168,7 @@ def test_a_model_answers_as_the_library_does(network, monkeypatch, repository):
         with suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGKILL)
         server.wait()
-    # In a process of its own: MLflow keeps the store that this one has used first.
+    # In its own process: MLflow keeps the store that a process used first.
     subprocess.run([sys.executable, "-c", LOADED], env=environment, check=True, capture_output=True)
     expected = as_the_library(network, 3, 7, sampler="ddim", n_steps=4, eta=0.5)
     assert np.array_equal(np.load("loaded.npy"), expected)
@@ -212,8 +212,8 @@ print(*{name for module in list(sys.modules) for name in found.get(module.partit
 
 
 @pytest.mark.usefixtures("network")
-def test_it_asks_for_what_sampling_imports():
-    """Of the packages that the project asks for; others come with these."""
+def test_model_requirements_include_imports_of_sampling():
+    """Only packages that the project requires; others come with them."""
     command = [sys.executable, "-c", SAMPLING, *SAMPLERS]
     imported = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     asked = {

@@ -22,7 +22,7 @@ from ddpm.run.tracking.record import stage_run
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
 
 
-def test_root_is_dvc_root_then_nearest_dvc_folder_then_working_folder(repository, tmp_path, monkeypatch):
+def test_repo_root_prefers_dvc_root_then_nearest_dvc_folder(repository, tmp_path, monkeypatch):
     below = repository / "src" / "deep"
     below.mkdir(parents=True)
     monkeypatch.chdir(below)
@@ -43,14 +43,14 @@ def test_root_is_dvc_root_then_nearest_dvc_folder_then_working_folder(repository
         ("http://localhost:5000", "http://localhost:5000"),
     ],
 )
-def test_uri_honours_the_environment(given, expected, monkeypatch):
+def test_tracking_uri_honours_environment(given, expected, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", "/main")
     if given is not None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
     assert tracking_uri() == expected
 
 
-def test_an_experiments_copy_leaves_everything_in_the_main_repository(repository, monkeypatch):
+def test_experiment_copy_logs_to_main_repository(repository, monkeypatch):
     copy = repository / ".dvc" / "tmp" / "exps" / "standalone" / "tmp1"
     (copy / ".dvc").mkdir(parents=True)
     monkeypatch.chdir(copy)
@@ -67,13 +67,13 @@ def test_an_experiments_copy_leaves_everything_in_the_main_repository(repository
     assert Path(kept).read_bytes() == b"abc"
 
 
-def test_stages_of_one_dvc_share_a_parent_and_two_dvcs_do_not(monkeypatch):
+def test_each_dvc_command_has_one_parent_run(monkeypatch):
     under_dvc(monkeypatch, "host 10 1.00")
     for stage in ("generate_gradients", "train_tiny"):
         with stage_run(stage, {}):
             pass
         assert [parent.info.status for parent in runs()[0]] == ["FINISHED"]
-    under_dvc(monkeypatch, "host 10 2.00")  # the same process id, used again later
+    under_dvc(monkeypatch, "host 10 2.00")  # the same process id, reused later
     monkeypatch.setenv("DVC_EXP_NAME", "bold-fish")
     monkeypatch.setenv("DVC_STAGE", "sample@tiny")
     with stage_run("sample", {}):
@@ -110,7 +110,7 @@ def test_stages_started_by_hand_do_not_share_a_parent(monkeypatch):
         ([], False),
     ],
 )
-def test_a_pipeline_run_is_known_by_the_nearest_dvc_above(command, is_dvc, monkeypatch):
+def test_invocation_is_nearest_dvc_ancestor(command, is_dvc, monkeypatch):
     def process(pid, argv):
         return Mock(psutil.Process, pid=pid, cmdline=lambda: argv, create_time=lambda: 5.0)
 
@@ -147,8 +147,8 @@ sys.exit(subprocess.run([sys.executable, "stage.py", *sys.argv[1:]]).returncode 
 """
 
 
-def test_real_processes_started_at_once_on_a_fresh_store(repository):
-    """Two pipelines; what the second logs arrives while its stage runs, and its sender says that it was killed."""
+def test_concurrent_pipelines_share_a_fresh_store(repository):
+    """Two pipelines; logs of the second arrive while its stage runs, and its sender reports that it was killed."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     environment["PYTHONPATH"] = str(Path(ddpm.__file__).parents[1])
     (repository / "mlflow.db").unlink()
@@ -161,7 +161,7 @@ def test_real_processes_started_at_once_on_a_fresh_store(repository):
     for process, status in zip(started, (0, 1), strict=True):
         errors = process.communicate()[1]
         assert process.returncode == status
-        assert "warning" not in errors  # MLflow itself says there that it makes the tables
+        assert "warning" not in errors  # MLflow itself reports there that it makes tables
     deadline = time.monotonic() + 120  # for three imports of mlflow on a busy machine
     while waiting() and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -38,14 +38,14 @@ for stage in sys.argv[1:]:
 
 @pytest.fixture
 def temporary():
-    """A folder with a short path, as the path of a socket must be."""
+    """A folder with a short path, as sockets need."""
     with TemporaryDirectory(dir="/tmp") as folder:
         yield folder
 
 
 @pytest.fixture
 def start(repository, monkeypatch, temporary):
-    """Start `dvc` or `stage.py` with stages, one that waits among them; the process, once that one waits."""
+    """Start `dvc` or `stage.py` with stages that include `waits`; returns the process once it waits."""
     (repository / "stage.py").write_text(STAGE)
     (repository / "dvc").write_text(DVC)
     monkeypatch.setenv("PYTHONPATH", str(Path(ddpm.__file__).parents[1]))
@@ -83,7 +83,7 @@ def end(process):
 
 
 @pytest.mark.parametrize("script", ["dvc", "stage.py"])
-def test_stages_share_one_sender_which_ends_with_their_dvc(start, script):
+def test_stages_of_one_command_share_a_sender(start, script):
     process = start(script, "one", "waits")
     [first] = senders()
     assert first.nice() == 10
@@ -95,21 +95,21 @@ def test_stages_share_one_sender_which_ends_with_their_dvc(start, script):
     }
 
 
-def test_another_takes_the_place_of_a_sender_that_died(start):
+def test_killed_sender_is_replaced(start):
     process = start("dvc", "waits", "two")
     [first] = senders()
     first.send_signal(signal.SIGKILL)
     errors = end(process)
     assert errors.count("MLflow failed, so this stage is kept") == 1
     assert "its sender has ended" in errors
-    _, children = runs()  # the next sender brings what the first had left
+    _, children = runs()  # the next sender delivers what the first left
     assert {run.info.status for run in children} == {"FINISHED"}
     assert len(children) == 2
     assert waiting() == []
 
 
 @pytest.mark.parametrize("reads", [True, False], ids=["has read all", "has read nothing, which breaks the line"])
-def test_a_sender_that_has_ended_is_told_from_one_that_delivered(reads, monkeypatch, temporary, repository):
+def test_finish_reports_sender_that_has_ended(reads, monkeypatch, temporary, repository):
     address = Path(temporary) / "socket"
     monkeypatch.setattr(sender, "_address", lambda _: address)
     with socket(AF_UNIX) as listener:
@@ -124,7 +124,7 @@ def test_a_sender_that_has_ended_is_told_from_one_that_delivered(reads, monkeypa
 
 
 def loads():
-    """How often the load of the CPU was logged, by the stage's name."""
+    """How often CPU utilization was logged, by stage name."""
     client = MlflowClient(tracking_uri())
     key = "system/cpu_utilization_percentage"
     if not client.get_experiment_by_name("ddpm"):
@@ -132,7 +132,7 @@ def loads():
     return {run.info.run_name: len(client.get_metric_history(run.info.run_id, key)) for run in runs()[1]}
 
 
-def test_the_load_of_the_machine_is_logged_while_a_stage_works(start, monkeypatch):
+def test_system_metrics_are_logged_while_stage_runs(start, monkeypatch):
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
     process = start("dvc", "waits", "short")
     deadline = time.monotonic() + 60
@@ -144,7 +144,7 @@ def test_the_load_of_the_machine_is_logged_while_a_stage_works(start, monkeypatc
     assert loads()["waits"] - found < 20  # it ends with its stage
 
 
-def test_mlflows_own_switch_turns_the_load_off(repository, monkeypatch):
+def test_mlflow_variable_disables_system_metrics(repository, monkeypatch):
     store = Store(3)
     folder = repository / "a journal"
     store._progress[folder] = Progress(store._client.create_run(store._experiment).info.run_id, "")
@@ -152,13 +152,13 @@ def test_mlflows_own_switch_turns_the_load_off(repository, monkeypatch):
     assert store.monitor(folder) is None
 
 
-def test_another_users_folder_is_not_used(monkeypatch, repository, temporary):
+def test_sender_rejects_folder_of_another_user(monkeypatch, repository, temporary):
     monkeypatch.setattr(sender.os, "getuid", lambda: 12345)
     monkeypatch.setattr(sender, "gettempdir", lambda: temporary)
     with pytest.raises(PermissionError, match="belongs to another user"):
         sender.Sender(repository)
 
 
-def test_a_long_path_to_temporary_files_is_none_for_a_socket(monkeypatch):
+def test_socket_path_is_short_with_long_temporary_folder(monkeypatch):
     monkeypatch.setattr(sender, "gettempdir", lambda: f"/tmp/{'x' * 100}")
     assert len(str(sender._address(psutil.Process()))) < 104

@@ -36,7 +36,7 @@ SMALL = {"max_steps": 20, "lr": 0.01, "batch_size": 8, "epochs": 3.0, "log_inter
 class Server:
     """MLflow's server on loopback, in threads of this process.
 
-    answered: how many requests so far, also badly; delay: seconds before each answer; broken: it answers 500 to all.
+    answered: how many requests, errors included; delay: seconds before each answer; broken: it answers 500 to all.
     """
 
     def __init__(self):
@@ -66,7 +66,7 @@ class Server:
         return app(environ, start_response)
 
     def has_answered(self, more):
-        """Wait until the sender has had that many answers more; importing mlflow takes it seconds."""
+        """Wait for that many more answers; the sender takes seconds to import mlflow."""
         wanted, deadline = self.answered + more, time.monotonic() + 100
         while self.answered < wanted:
             assert time.monotonic() < deadline
@@ -101,7 +101,7 @@ def train(log=None):
 
 
 def stage(in_the_middle=lambda: None):
-    """A stage that trains, with what stages log around it; its weights."""
+    """Run a training stage with its usual logs; returns the weights."""
     save_tensors(Path("images.safetensors"), images=torch.zeros(1))
     with stage_run("train_tiny", {"lr": 0.01, "tiny": {"n": 3}}) as run:
         run.log_input(Path("images.safetensors"))
@@ -112,7 +112,7 @@ def stage(in_the_middle=lambda: None):
 
 
 class Interrupted:
-    """A stage's run, as the training's log; at step 7 something happens."""
+    """A stage's run as the training's log; calls `something` at step 7."""
 
     def __init__(self, run, something):
         self._run, self._something = run, something
@@ -127,7 +127,7 @@ class Interrupted:
 
 
 @pytest.mark.parametrize("fault", ["answers 500", "is slow", "dies in mid-training"])
-def test_a_training_beside_an_ill_server(server, fault, monkeypatch, capfd):
+def test_failing_server_delays_logs_but_not_training(server, fault, monkeypatch, capfd):
     untracked = train()
     stage()
     _, [direct] = runs()
@@ -137,7 +137,7 @@ def test_a_training_beside_an_ill_server(server, fault, monkeypatch, capfd):
     opened, connect = [], socket.connect
 
     def watched(self, address):
-        opened.extend([address] if isinstance(address, tuple) else [])  # its own sender's is a path
+        opened.extend([address] if isinstance(address, tuple) else [])  # the sender's own is a path
         return connect(self, address)
 
     def in_the_middle():
@@ -151,12 +151,12 @@ def test_a_training_beside_an_ill_server(server, fault, monkeypatch, capfd):
         patch.setattr(socket, "connect", watched)
         patch.setenv("MLFLOW_TRACKING_URI", server.uri)
         weights = stage(in_the_middle)
-    assert opened == []  # so no answer was waited for
+    assert opened == []  # so it waited for no answer
     assert all(torch.equal(weights[name], untracked[name]) for name in untracked)
     assert weights.keys() == untracked.keys()
     [warning] = [
         line for line in capfd.readouterr().err.splitlines() if line.startswith("warning")
-    ]  # the server talks too
+    ]  # the server logs too
     assert warning.startswith("warning: MLflow failed, so this stage is kept")
     assert len(waiting()) == 1
 

@@ -39,7 +39,7 @@ sys.exit(max(process.wait() for process in started))
 
 
 class Clone:
-    """A repository with stages, and what it has said."""
+    """A repository with stages, and its output."""
 
     def __init__(self, folder, uri):
         (folder / ".dvc").mkdir(parents=True)
@@ -63,7 +63,7 @@ class Clone:
         return self.finish(self.start("-m", "ddpm.run.tracking", "send"))
 
 
-def test_two_clones_write_at_once_and_nothing_is_lost_doubled_or_told(tmp_path):
+def test_concurrent_clones_lose_duplicate_and_leak_nothing(tmp_path):
     with team(tmp_path) as server:
         clones = [Clone(tmp_path / name, server.uri) for name in ("one", "two")]
         for stages in (range(N), range(N, N + 1)):  # at once; then without the server
@@ -72,7 +72,7 @@ def test_two_clones_write_at_once_and_nothing_is_lost_doubled_or_told(tmp_path):
                 clone.finish(process)
             if len(names) > 1:
                 for clone in clones:
-                    clone.send()  # what ten seconds were too short for
+                    clone.send()  # what did not fit in ten seconds
                 server.stop()
         for clone in clones:
             assert "MLflow failed, so this stage is kept" in clone.said
