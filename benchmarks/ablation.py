@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, get_args
 
-from benchmarks.core.experiments import Experiment, Metrics, Values, collect, reproduce, settings
+from benchmarks.core.experiments import Cell, Experiment, Metrics, Values, collect, reproduce, settings
 from benchmarks.core.ledger import Ledger, Row, groups, latest, numbers
 from benchmarks.core.options import add_work, parser
 from benchmarks.core.report import figure, insert, real_images, summary
@@ -66,7 +66,7 @@ def experiment(about: str, recipe: Values, prediction: str, weighting: str, vari
     return Experiment(cell, recipes.merged(recipe, changes))
 
 
-def measures(metrics: Metrics) -> Mapping[str, float]:
+def measures(_: Cell, metrics: Metrics) -> Mapping[str, float]:
     """Every metric of the samples, the bound for the variance they were drawn with, and the held-out loss."""
     (bound,) = metrics["bound"].values()
     bits = {"bits_per_dim": bound["test"]["bits_per_dim"]}

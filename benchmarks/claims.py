@@ -6,11 +6,11 @@ Runs each variant of doors/NAME/claims.yaml with each seed, as DVC experiments o
 Ctrl-C and resumed. Writes benchmarks/results/claims/ and the verdicts in the door's README.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.core.claims import Claims, Result, judge, load_claims
-from benchmarks.core.experiments import Experiment, Metrics, collect, params_with, reproduce, settings
+from benchmarks.core.experiments import Cell, Experiment, Measures, Metrics, collect, params_with, reproduce, settings
 from benchmarks.core.ledger import Ledger
 from benchmarks.core.options import add_work, parser
 from benchmarks.core.report import insert, spread, table
@@ -66,14 +66,15 @@ def experiments(door: str, claims: Claims) -> list[Experiment]:
     ]
 
 
-def measures(claims: Claims) -> Callable[[Metrics], Mapping[str, float]]:
-    """The contents of a row: every measure used by a claim."""
+def measures(claims: Claims) -> Measures:
+    """The contents of a row: every measure that a claim uses of its variant."""
 
-    def chosen(metrics: Metrics) -> Mapping[str, float]:
+    def chosen(cell: Cell, metrics: Metrics) -> Mapping[str, float]:
+        needed = claims.measures(str(cell["variant"]))
         flat = {f"{stage}/{key}": value for stage, found in metrics.items() for key, value in found.items()}
-        if missing := [name for name in claims.measures if name not in flat]:
+        if missing := [name for name in needed if name not in flat]:
             raise UserError(f"{missing[0]} was not measured; choose from: {', '.join(sorted(flat))}")
-        return {name: flat[name] for name in claims.measures}
+        return {name: flat[name] for name in needed}
 
     return chosen
 

@@ -53,7 +53,7 @@ def main() -> None:
     about = settings(STAGES, recipes.merged(BASE, {"seed": 0, "sample": {"unet": dict.fromkeys(LEDGER.key[1:5])}}))
     wanted = [experiment(about, asked.guidance_scale, *cell, seed) for cell, seed in product(cells, asked.seeds)]
     try:
-        collect(LEDGER, STAGES, wanted, lambda metrics: metrics["evaluate_unet"], asked.jobs, sharing=asked.remote)
+        collect(LEDGER, STAGES, wanted, lambda _, metrics: metrics["evaluate_unet"], asked.jobs, sharing=asked.remote)
     finally:
         report()
 

@@ -75,10 +75,9 @@ class Claims(Section):
                 raise ValueError(f"measure {side.measure!r} is not from one of the stages {', '.join(self.stages)}")
         return self
 
-    @property
-    def measures(self) -> list[str]:
-        """All distinct measures."""
-        return sorted({side.measure for claim in self.claims for side in claim.sides})
+    def measures(self, variant: str) -> list[str]:
+        """The distinct measures that claims need of a variant."""
+        return sorted({side.measure for claim in self.claims for side in claim.sides if side.variant == variant})
 
 
 class Result(NamedTuple):

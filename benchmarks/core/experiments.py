@@ -40,12 +40,14 @@ LOOK_SECONDS = 0.2
 SETTING_UP = Lock()
 Metrics = Mapping[str, Mapping[str, Any]]  # stage: its metrics.json
 Values = Mapping[str, Any]  # parameters by section
+Cell = Mapping[str, object]  # the key of a row in a ledger
+Measures = Callable[[Cell, Metrics], Mapping[str, Any]]  # the other columns of the row
 
 
 class Experiment(NamedTuple):
     """A run of the pipeline: the key of its row in a ledger, and its changes to the parameters."""
 
-    cell: Mapping[str, object]
+    cell: Cell
     changes: Values
 
     def name(self, prefix: str) -> str:
@@ -102,7 +104,7 @@ def collect(
     ledger: Ledger,
     stages: Sequence[str],
     experiments: Iterable[Experiment],
-    measures: Callable[[Metrics], Mapping[str, Any]],
+    measures: Measures,
     jobs: int,
     folder: Path = Path(),
     sharing: Alone | None = None,
@@ -115,7 +117,7 @@ def collect(
         ledger: Receives the rows. Its name is the prefix of the experiments' names.
         stages: The stages to run; outputs of others are used as they are in the workspace.
         experiments: The experiments to run.
-        measures: Computes the columns of a row, besides its cell, from the stages' metrics.
+        measures: Computes the columns of a row, besides its cell, from the cell and the stages' metrics.
         jobs: Number of experiments run at a time.
         folder: The pipeline's folder: the top of the repository, or a door.
         sharing: Shares the work with other clones; None: with nobody.
@@ -142,7 +144,7 @@ def collect(
             found = outcome(name, stages, wanted[name].changes, stopped, folder) if mine else ""
             if isinstance(found, str) and "diverged" not in found:
                 return found
-            sharing.add(name, row_of(found, measures))
+            sharing.add(name, row_of(found, wanted[name].cell, measures))
         return ""
 
     take_rows()
@@ -167,11 +169,11 @@ def collect(
         raise UserError("\n".join((f"{len(broken)} runs failed; start again to retry them", *broken.values())))
 
 
-def row_of(found: Metrics | str, measures: Callable[[Metrics], Mapping[str, Any]]) -> dict[str, Any]:
+def row_of(found: Metrics | str, cell: Cell, measures: Measures) -> dict[str, Any]:
     """The row of a finished experiment: its measures, or the message that it diverged."""
     if isinstance(found, str):
         return {"failure": found}
-    values = measures(found)
+    values = measures(cell, found)
     return {"failure": "; ".join(f"{key} is {value}" for key, value in values.items() if not isfinite(value)), **values}
 
 

@@ -55,7 +55,7 @@ def race(
     params = params_with(base)
     judge = digest([params.evaluate_unet.model_dump(), *map(md5, (CLASSIFIER, *DATA.values()))])
     wanted = list(experiments(rates, ours, seeds, base, judge, len(train), asked.minutes))
-    collect(ledger, STAGES, wanted, lambda metrics: metrics["evaluate_unet"], asked.jobs, sharing=asked.remote)
+    collect(ledger, STAGES, wanted, lambda _, metrics: metrics["evaluate_unet"], asked.jobs, sharing=asked.remote)
     for each in wanted:
         keep_output(each.name(ledger.path.stem), SAMPLES, samples_of(each.cell))
     for peer in peers:

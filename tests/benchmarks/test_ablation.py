@@ -30,7 +30,7 @@ ROWS = [
 @pytest.mark.parametrize(
     "cell", [("eps", "simple", "learned", 1), ("mean", "bound", "fixed_small", 0), ("v", "bound", "learned", 2)]
 )
-def test_a_cell_changes_what_it_names(cell):
+def test_cell_sets_its_params(cell):
     experiment = ablation.experiment("settings", ablation.recipes.load("ablation"), *cell)
     assert tuple(experiment.cell.values()) == ("settings", *cell)
     params = params_with(experiment.changes)  # every key is known, every value allowed
@@ -40,15 +40,15 @@ def test_a_cell_changes_what_it_names(cell):
     assert training.options("network").learn_variance == (variance == "learned")
     assert (params.sample.unet.sampler, params.sample.unet.options("sampler").variance) == ("ancestral", variance)
     assert params.bound.variances == [variance]
-    assert params.evaluate_unet.reference == "held_out"  # the test split is not searched on
+    assert params.evaluate_unet.reference == "held_out"  # no search on the test split
 
 
-def test_a_row_has_every_metric_and_the_bound_of_its_own_variance():
+def test_measures_include_the_bound_of_the_trained_variance():
     expected = {"fid_classifier": 4.0, "fid_classifier_floor": 0.25, "bits_per_dim": 3.0, "eval_loss": 0.5}
-    assert ablation.measures(METRICS) == expected
+    assert ablation.measures({}, METRICS) == expected
 
 
-def test_the_table_keeps_failures_and_means_of_what_is_left():
+def test_table_lists_failures_and_averages_the_rest():
     lines = ablation.markdown(ROWS).splitlines()
     assert "| eps | simple | learned | 2 | 3 ± 1.4 | 3 | 0.6 ± 0.14 |" in lines
     assert "2 of 4 runs failed." in lines
@@ -56,7 +56,7 @@ def test_the_table_keeps_failures_and_means_of_what_is_left():
     assert f"- mean, bound, fixed_small, seed 0: {DIVERGED}" in lines
 
 
-def test_the_figure_is_of_the_latest_settings_and_of_runs_that_did_not_fail(tmp_path, monkeypatch):
+def test_report_uses_latest_settings_and_successful_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ledger = Ledger(tmp_path / "ablation.csv", ablation.LEDGER.key)
     for each in ({**ROWS[0], "settings": "old", "fid_classifier": "99"}, *ROWS):

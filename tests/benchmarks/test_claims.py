@@ -44,7 +44,7 @@ def rows(small, large, failure=""):
     ]
 
 
-def test_the_interval_is_that_of_scipys_t_test():
+def test_interval_matches_scipy_ttest_1samp():
     values = [0.3, 1.4, 0.9, 2.2]
     expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert interval(values) == pytest.approx((expected.low, expected.high))
@@ -57,10 +57,10 @@ def test_the_interval_is_that_of_scipys_t_test():
         ([1.0, 1.1, 0.9], [2.0, 2.2, 2.1], "higher", "reversed"),
         ([2.0, 2.2, 2.1], [1.0, 1.1, 0.9], "lower", "reversed"),
         ([1.0, 2.0, 3.0], [2.0, 2.2, 2.1], "lower", "not confirmed"),
-        ([1.0, 9.0, 5.0], [1.1, 9.11, 5.1], "lower", "confirmed"),  # seed by seed: what they share does not count
+        ([1.0, 9.0, 5.0], [1.1, 9.11, 5.1], "lower", "confirmed"),  # paired by seed: shared variation cancels
     ],
 )
-def test_a_verdict_is_by_the_interval_of_the_difference_seed_by_seed(small, large, direction, verdict):
+def test_verdict_matches_scipy_paired_ttest(small, large, direction, verdict):
     claims = stated(claims=[STATED["claims"][0] | {"direction": direction}])
     result = judge(claims.claims[0], rows(small, large), claims.seeds)
     assert result.verdict == verdict
@@ -71,13 +71,13 @@ def test_a_verdict_is_by_the_interval_of_the_difference_seed_by_seed(small, larg
     assert (expected.pvalue < 0.05) == (verdict != "not confirmed")
 
 
-def test_without_all_runs_there_is_no_verdict():
+def test_incomplete_runs_give_no_verdict():
     claims = stated()
     for found in ([], rows([1.0, 1.0], [2.0, 2.0, 2.0]), rows([1.0] * 3, [2.0] * 3, failure="train: diverged")):
         assert judge(claims.claims[0], found, claims.seeds).verdict == "not run yet"
 
 
-def test_a_measure_that_was_not_taken_is_named():
+def test_judge_rejects_rows_without_the_measure():
     with pytest.raises(UserError, match="small, seed 0: no number under evaluate/fid"):
         judge(stated().claims[0], [{**row, "evaluate/fid": ""} for row in rows([1.0] * 3, [2.0] * 3)], [0, 1, 2])
 
@@ -97,7 +97,7 @@ def test_a_measure_that_was_not_taken_is_named():
         (("claim",), [], "claim is not a parameter"),
     ],
 )
-def test_a_file_that_states_nonsense_is_refused_by_name(path, value, message, tmp_path):
+def test_invalid_claims_files_are_rejected(path, value, message, tmp_path):
     values = deepcopy(STATED)
     node = values
     for key in path[:-1]:
@@ -110,7 +110,7 @@ def test_a_file_that_states_nonsense_is_refused_by_name(path, value, message, tm
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_the_variants_of_a_door_are_allowed_and_its_stages_are_there(door, monkeypatch):
+def test_door_claims_use_valid_params_and_existing_stages(door, monkeypatch):
     monkeypatch.chdir(REPO)
     claims = load_claims(REPO / f"doors/{door}/claims.yaml")
     for changes in claims.variants.values():
@@ -120,7 +120,7 @@ def test_the_variants_of_a_door_are_allowed_and_its_stages_are_there(door, monke
 
 @pytest.fixture
 def door(tmp_path, monkeypatch):
-    """A door whose stages are not run, but have rows."""
+    """A door whose stages are not run but have rows."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "doors/toy").mkdir(parents=True)
     (tmp_path / "doors/toy/claims.yaml").write_text(dump_yaml(STATED))
@@ -129,7 +129,7 @@ def door(tmp_path, monkeypatch):
     return "toy"
 
 
-def test_the_report_tells_rows_of_other_settings_apart(door, tmp_path):
+def test_report_ignores_rows_of_other_settings(door, tmp_path):
     claims, kept = stated(), command.ledger(door)
     command.report(door, claims)
     assert "not run yet" in (tmp_path / "doors/toy/README.md").read_text()
@@ -146,7 +146,7 @@ def test_the_report_tells_rows_of_other_settings_apart(door, tmp_path):
     assert line.endswith("| confirmed |")
 
 
-def test_each_variant_is_run_with_each_seed(door):
+def test_experiments_cross_variants_and_seeds(door):
     wanted = command.experiments(door, stated())
     assert [(each.cell["variant"], each.cell["seed"]) for each in wanted] == [
         (name, seed) for seed in (0, 1, 2) for name in ("small", "large")
@@ -155,8 +155,12 @@ def test_each_variant_is_run_with_each_seed(door):
     assert len({each.name("toy") for each in wanted}) == 6
 
 
-def test_a_row_holds_what_the_claims_are_about():
-    measures = command.measures(stated())
-    assert measures({"evaluate": {"fid": 2.0, "auc": 0.5}, "train": {"loss": 1.0}}) == {"evaluate/fid": 2.0}
-    with pytest.raises(UserError, match="evaluate/fid was not measured; choose from: evaluate/auc"):
-        measures({"evaluate": {"auc": 0.5}})
+def test_measures_select_claimed_metrics_and_require_them():
+    other = STATED["claims"][0] | {"than": {"variant": "small", "measure": "train/loss"}}
+    measures = command.measures(stated(claims=[*STATED["claims"], other]))
+    metrics = {"evaluate": {"fid": 2.0, "auc": 0.5}}
+    assert measures({"variant": "large"}, metrics) == {"evaluate/fid": 2.0}  # no claim needs its loss
+    with pytest.raises(UserError, match="train/loss was not measured; choose from: evaluate/auc, evaluate/fid"):
+        measures({"variant": "small"}, metrics)
+    metrics["train"] = {"loss": 1.0}
+    assert measures({"variant": "small"}, metrics) == {"evaluate/fid": 2.0, "train/loss": 1.0}

@@ -1,4 +1,4 @@
-"""DVC experiments: a toy pipeline with one stage, whose parameters determine how it ends."""
+"""DVC experiments: a toy pipeline with one stage, whose parameters determine its outcome."""
 
 import json
 import os
@@ -93,7 +93,7 @@ def experiment(lr):
     return Experiment({"name": f"{lr:g}", "seed": 0}, recipes.merged(BASE, {"train": {"lr": lr}}))
 
 
-def test_settings_are_what_decides_the_stages_and_nothing_else(project):
+def test_settings_depend_only_on_deps_and_params_of_the_stages(project):
     before = settings(("train",), BASE)
     (project / "params.yaml").write_text("seed: 0\nother: 2\ntrain: {base: 7.0, lr: 1.0}\n")  # base is changed anyway
     (project / "plan/train.json").write_text('{"another": "digest"}')
@@ -104,7 +104,7 @@ def test_settings_are_what_decides_the_stages_and_nothing_else(project):
     assert settings(("train",), BASE) != before
 
 
-def test_another_cell_is_another_experiment_with_a_name_that_git_takes():
+def test_experiment_names_are_unique_valid_git_refs():
     names = {Experiment({"lead": "v, loss of x0", "seed": seed}, {}).name("leads") for seed in range(3)}
     names.add(Experiment({"lead": "v", "seed": 0}, {}).name("leads"))
     assert len(names) == 4
@@ -112,31 +112,31 @@ def test_another_cell_is_another_experiment_with_a_name_that_git_takes():
         subprocess.run(["git", "check-ref-format", f"refs/exps/{name}"], check=True)
 
 
-def test_the_reason_is_the_stages_own_line():
+def test_reason_is_the_error_line_of_the_stage():
     log = "Running stage 'train':\ntrain: training diverged\n\nERROR: failed to reproduce 'train': exited with 2\n"
     assert reason(log, ("train", "sample")) == "train: training diverged"
     assert reason("a\n\nERROR: no space left\n", ("train",)) == "ERROR: no space left"
     assert reason("\n", ("train",)) == "no output"
 
 
-def test_each_run_is_a_row_once_and_its_end_is_told_apart(repository, capsys):
-    """One run that ends well, one with a measure that is no number, one that diverges, one that breaks off."""
+def test_collect_records_each_outcome_once(repository, capsys):
+    """One run that succeeds, one with a measure of NaN, one that diverges, one that fails."""
     ledger = Ledger(repository / "rows.csv", ("name", "seed"))
     wanted = [experiment(lr) for lr in (2.0, 7.5, 10.0, 9.0)]
     with pytest.raises(UserError, match=r"1 runs failed[\s\S]*train: no room"):
-        collect(ledger, ("train",), wanted, lambda metrics: metrics["train"], jobs=2)
+        collect(ledger, ("train",), wanted, lambda _, metrics: metrics["train"], jobs=2)
     rows = {row["name"]: (row["failure"], row["fid"]) for row in ledger.rows()}
     assert rows["2"] == ("", "102.0")
     assert rows["7.5"] == ("fid is nan", "nan")
     assert rows["10"] == ("train: training diverged: the loss is nan", "")
     assert rows.keys() == {"2", "7.5", "10"}
     assert sorted((repository / "runs").read_text().split()) == ["10.0", "2.0", "7.5", "9.0"]
-    assert (repository / "params.yaml").read_text().endswith("{lr: 1.0, base: 0.0}\n")  # the workspace is left alone
+    assert (repository / "params.yaml").read_text().endswith("{lr: 1.0, base: 0.0}\n")  # the workspace is unchanged
 
-    collect(ledger, ("train",), wanted[:3], lambda metrics: metrics["train"], jobs=2)
+    collect(ledger, ("train",), wanted[:3], lambda _, metrics: metrics["train"], jobs=2)
     assert "3 of 3 rows already exist" in capsys.readouterr().out
-    ledger.path.unlink()  # as if it had been killed before it wrote the row of a run that has ended
-    collect(ledger, ("train",), wanted[:1], lambda metrics: metrics["train"], jobs=2)
+    ledger.path.unlink()  # as if it had been killed before it wrote the row of a finished run
+    collect(ledger, ("train",), wanted[:1], lambda _, metrics: metrics["train"], jobs=2)
     assert [row["fid"] for row in ledger.rows()] == ["102.0"]
     assert len((repository / "runs").read_text().split()) == 4  # nothing ran again
     assert _ref(wanted[0].name("rows")).startswith("refs/exps/")
@@ -147,8 +147,8 @@ def test_each_run_is_a_row_once_and_its_end_is_told_apart(repository, capsys):
     assert not (repository / "never-run").exists()
 
 
-def test_ctrl_c_ends_the_stages_and_leaves_the_workspace_as_it_was(repository, request):
-    """Of three runs that sleep, one is at work, one is being set up and one waits when the signal comes."""
+def test_ctrl_c_stops_stages_and_keeps_the_workspace(repository, request):
+    """Of three sleeping runs, one is at work, one is being set up and one waits at the signal."""
     started_with = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, started_with))
     ledger, before = Ledger(repository / "rows.csv", ("name", "seed")), (repository / "params.yaml").read_bytes()
@@ -163,9 +163,9 @@ def test_ctrl_c_ends_the_stages_and_leaves_the_workspace_as_it_was(repository, r
 
     Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        collect(ledger, ("train",), wanted, lambda metrics: metrics["train"], jobs=2)
+        collect(ledger, ("train",), wanted, lambda _, metrics: metrics["train"], jobs=2)
     assert os.getsid(0) not in sessions  # a terminal's Ctrl-C does not reach dvc
-    ran = (repository / "runs").read_text().split()  # which of the two workers is first is chance
+    ran = (repository / "runs").read_text().split()  # either of the two workers may be first
     assert ran
     assert set(ran) <= {"0.2", "0.4"}  # the second was being set up, or about to be
     assert (repository / "params.yaml").read_bytes() == before
@@ -174,7 +174,7 @@ def test_ctrl_c_ends_the_stages_and_leaves_the_workspace_as_it_was(repository, r
 
 
 @pytest.mark.parametrize("name", ["course", "ablation"])
-def test_params_are_those_that_dvc_makes_of_the_same_changes(name, tmp_path, monkeypatch):
+def test_merged_params_match_dvc_overrides(name, tmp_path, monkeypatch):
     monkeypatch.chdir(REPO)
     changes = recipes.load(name)
     yaml = YAML(typ="safe")
@@ -184,7 +184,7 @@ def test_params_are_those_that_dvc_makes_of_the_same_changes(name, tmp_path, mon
     assert params_with(changes).train_unet.batch_size == changes["train_unet"]["batch_size"]
 
 
-def test_the_pipeline_of_a_door_is_run_and_read_in_its_folder(repository):
+def test_door_pipeline_runs_in_its_folder(repository):
     """The toy pipeline as a door, one of whose files is the main pipeline's."""
     door = repository / "doors/toy"
     door.mkdir(parents=True)
@@ -196,14 +196,14 @@ def test_the_pipeline_of_a_door_is_run_and_read_in_its_folder(repository):
     folder = Path("doors/toy")
     before = settings(("train",), BASE, folder)
     ledger = Ledger(repository / "rows.csv", ("name", "seed"))
-    collect(ledger, ("train",), [experiment(2.0)], lambda metrics: metrics["train"], jobs=1, folder=folder)
+    collect(ledger, ("train",), [experiment(2.0)], lambda _, metrics: metrics["train"], jobs=1, folder=folder)
     assert [row["fid"] for row in ledger.rows()] == ["102.0"]
     (repository / "data.txt").write_text("other data")
     assert settings(("train",), BASE, folder) != before
 
 
 @pytest.mark.torture
-def test_what_dvc_has_run_in_one_clone_is_a_row_in_another(repository, tmp_path_factory, monkeypatch):
+def test_clones_share_results_without_rerunning(repository, tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("clones")
     subprocess.run(["git", "clone", "--quiet", "--bare", ".", folder / "remote"], check=True)
     for name, lrs in (("one", (2.0, 10.0)), ("two", (2.0, 10.0, 3.0))):
@@ -213,14 +213,14 @@ def test_what_dvc_has_run_in_one_clone_is_a_row_in_another(repository, tmp_path_
         subprocess.run(["git", "config", "user.name", "t"], check=True)
         ledger, wanted = Ledger(Path("rows.csv"), ("name", "seed")), [experiment(lr) for lr in lrs]
         sharing = Sharing("origin")
-        collect(ledger, ("train",), wanted, lambda metrics: metrics["train"], jobs=2, sharing=sharing)
+        collect(ledger, ("train",), wanted, lambda _, metrics: metrics["train"], jobs=2, sharing=sharing)
     rows = {row["name"]: (row["failure"], row["fid"]) for row in ledger.rows()}
     assert (rows["2"], rows["3"]) == (("", "102.0"), ("", "103.0"))
     assert "diverged" in rows["10"][0]
     assert sorted((repository / "runs").read_text().split()) == ["10.0", "2.0", "3.0"]
 
 
-def test_a_stage_that_fails_before_the_experiments_is_one_line(repository):
+def test_reproduce_reports_failed_stage_in_one_line(repository):
     reproduce("train")
     assert (repository / "weights").read_text() == "1.0"
     (repository / "params.yaml").write_text("train: {lr: 8.5, base: 0.0}\nseed: 0\n")
