@@ -14,29 +14,34 @@ from ruamel.yaml import YAML
 
 from ddpm.run.files import md5
 
-# Runs stages as `dvc repro` does, each in a child of one process that has imported the libraries already: for stages
-# as small as these, importing takes most of the time. It is called dvc, so that stages take it for theirs.
+# Runs the stages of pipelines and what they need as `dvc repro` does, each in a child of one process that has imported
+# the libraries already: for stages as small as these, importing takes most of the time. It is called dvc, so that
+# stages recognise it.
 FORKING_DVC = """
 import os, runpy, shlex, sys
-import matplotlib.figure, scipy.stats, torch, torchmetrics.image.kid, torchvision, yaml
+import matplotlib.figure, networkx, scipy.stats, torch, torchmetrics.image.kid, torchvision
+from dvc.repo import Repo
 
-with open("dvc.yaml") as file:
-    stages = yaml.safe_load(file)["stages"]
-for name in sys.argv[1:]:
+with Repo() as repo:
+    graph = repo.index.graph
+    wanted = [stage for target in sys.argv[1:] for stage in repo.stage.collect(target)]
+    ordered = dict.fromkeys(each for stage in wanted for each in networkx.dfs_postorder_nodes(graph, stage))
+for stage in ordered:
     if child := os.fork():
         if os.waitpid(child, 0)[1]:
-            sys.exit(f"{name} failed")
+            sys.exit(f"{stage.addressing} failed")
         continue
-    os.environ["DVC_STAGE"] = name
-    sys.argv = shlex.split(stages[name]["cmd"])[2:]  # without PYTHONPATH=src python
+    os.chdir(stage.wdir)
+    os.environ["DVC_STAGE"] = stage.addressing
+    sys.argv = shlex.split(stage.cmd)[2:]  # without PYTHONPATH=src python
     runpy.run_path(sys.argv[0], run_name="__main__")
     break
 """
-N_IMAGES = 600  # of either split: to classify 10,000 test images, as four stages do, takes longer than all else
+N_IMAGES = 600  # per split: classifying 10,000 test images, as four stages do, takes longer than all else
 
 
 def stages_run(output: str) -> list[str]:
-    """The stages that a dvc has run, by what it printed."""
+    """The stages that dvc has run, from its output."""
     return [stage for stage in STAGES if f"Running stage '{stage}'" in output]
 
 
@@ -52,7 +57,7 @@ def write_images(path: Path, raw: Path) -> None:
 
 
 class Clone:
-    """A copy of the project in a folder, which may be there from before.
+    """A copy of the project in a folder, which may exist already.
 
     Args:
         folder: Where it is.

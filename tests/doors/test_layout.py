@@ -1,6 +1,6 @@
-"""Every folder of doors/ is a pipeline: declared, checked, repeatable and resumable as the main one is.
+"""Every folder of doors/ is a pipeline: declared, checked, reproducible and resumable.
 
-A door needs no change here, but tests/doors/tiny/NAME.yaml: params with which each of its stages takes a second.
+A new door needs only tests/doors/tiny/NAME.yaml: params with which each of its stages takes a second.
 """
 
 import json
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from clone import FORKING_DVC
 from project import REPO, make_small, write_params
 
 from ddpm.errors import UserError
@@ -28,7 +29,7 @@ from ddpm.run.stage import run_stage
 from ddpm.run.yaml import dump_yaml, load_yaml
 
 DOORS = sorted(path.parent.name for path in REPO.glob("doors/*/stages"))
-MOST_KILLS = 3  # of each stage
+MOST_KILLS = 3  # per stage
 
 each_door = pytest.mark.parametrize("door", DOORS)
 
@@ -39,7 +40,7 @@ def stages(door):
 
 
 @each_door
-def test_make_deps_leaves_nothing_to_write(door):
+def test_dvc_yaml_and_diagram_are_up_to_date(door):
     folder, declared = REPO / "doors" / door, stages(door)
     with chdir(folder):
         written = dvc_yaml(declared)
@@ -50,14 +51,14 @@ def test_make_deps_leaves_nothing_to_write(door):
 
 
 @each_door
-def test_its_page_and_its_tiny_params_are_there(door):
+def test_door_is_documented_and_has_tiny_params(door):
     assert f"dvc repro doors/{door}/dvc.yaml" in (REPO / f"doors/{door}/README.md").read_text()
     assert f"doors/{door}" in (REPO / "docs/doors.md").read_text()
     assert (REPO / f"tests/doors/tiny/{door}.yaml").exists()
 
 
 @each_door
-def test_each_stage_waits_for_its_plan_and_reads_its_own_params(door):
+def test_stages_depend_on_their_plan_and_their_own_params(door):
     keys = {"seed", "device", "precision"}
     for name, entry in load_yaml(REPO / f"doors/{door}/dvc.yaml")["stages"].items():
         assert name == CHECK or entry["deps"][0] == f"plan/{name}.json"
@@ -66,8 +67,8 @@ def test_each_stage_waits_for_its_plan_and_reads_its_own_params(door):
 
 
 @each_door
-def test_it_goes_through_the_main_pipelines_files_alone(door):
-    """So `dvc repro` makes what is missing: a file of another pipeline is an output there."""
+def test_stage_deps_are_outputs_or_existing_files(door):
+    """So `dvc repro` makes what is missing: files of other pipelines are outputs there."""
     made = {}
     for pipeline in (REPO, *(REPO / "doors" / other for other in DOORS)):
         for entry in load_yaml(pipeline / "dvc.yaml")["stages"].values():
@@ -81,7 +82,7 @@ def test_it_goes_through_the_main_pipelines_files_alone(door):
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory, fashion_mnist_raw, stage_environment):
-    """A clone with small params, in which dvc has run every door and what they need of the main pipeline."""
+    """A clone with small params, in which dvc has run every door and its deps in the main pipeline."""
     folder = tmp_path_factory.mktemp("doors") / "clone"
     folder.mkdir()
     make_small(folder, fashion_mnist_raw)
@@ -89,7 +90,10 @@ def clone(tmp_path_factory, fashion_mnist_raw, stage_environment):
         write_params(folder / "doors" / door, load_yaml(REPO / f"tests/doors/tiny/{door}.yaml"))
     run(folder, stage_environment, "git", "add", "-A")
     run(folder, stage_environment, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "small")
-    run(folder, stage_environment, "dvc", "repro", *(f"doors/{door}/dvc.yaml" for door in DOORS))
+    (folder / ".git/dvc").write_text(FORKING_DVC)
+    targets = [f"doors/{door}/dvc.yaml" for door in DOORS]
+    run(folder, stage_environment | {"PYTHONPATH": str(folder / "src")}, sys.executable, ".git/dvc", *targets)
+    run(folder, stage_environment, "dvc", "commit", "--force", "--with-deps", *targets)
     return folder
 
 
@@ -102,19 +106,19 @@ def run(folder, environment, *command, status=0):
 
 
 def outputs(folder, door):
-    """The hash of each file that a door's stages have written, as dvc.lock has it."""
+    """The hash of each file that a door's stages have written, from dvc.lock."""
     lock = load_yaml(folder / f"doors/{door}/dvc.lock")["stages"]
     return {stage: {out["path"]: out["md5"] for out in entry["outs"]} for stage, entry in lock.items()}
 
 
 @each_door
-def test_dvc_has_run_all_of_it(door, clone):
+def test_repro_runs_every_stage_and_locks_its_outputs(door, clone):
     assert outputs(clone, door).keys() == stages(door).keys()
     for name, declared in stages(door).items():
         assert {*map(str, declared.stage.outputs)} == {*outputs(clone, door)[name]} or name == CHECK
 
 
-def test_a_second_repro_runs_nothing_and_the_main_pipeline_is_not_theirs(clone, stage_environment):
+def test_second_repro_runs_nothing(clone, stage_environment):
     before = {door: outputs(clone, door) for door in DOORS}
     said = run(clone, stage_environment, "dvc", "repro", *(f"doors/{door}/dvc.yaml" for door in DOORS))
     assert "Running stage" not in said
@@ -122,7 +126,7 @@ def test_a_second_repro_runs_nothing_and_the_main_pipeline_is_not_theirs(clone, 
     assert "doors" not in run(clone, stage_environment, "dvc", "stage", "list", "--name-only")
 
 
-def test_mlflow_names_the_door(clone):
+def test_mlflow_runs_are_named_after_the_door(clone):
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{clone / 'mlflow.db'}")
@@ -135,8 +139,8 @@ def test_mlflow_names_the_door(clone):
 
 @each_door
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_door_that_is_stopped_and_goes_on_ends_in_the_same_bits(door, clone, tmp_path, monkeypatch):
-    """Its stages in this process, each killed up to `MOST_KILLS` times as soon as its state is on disk."""
+def test_killed_stages_resume_to_the_same_bits(door, clone, tmp_path, monkeypatch):
+    """Run in this process; each stage is killed up to `MOST_KILLS` times once its state is saved."""
     folder = tmp_path / "copy"
     ignored = shutil.ignore_patterns(".git", "mlflow.db", "mlartifacts", ".resume", "cache", "tmp")
     shutil.copytree(clone, folder, ignore=ignored, symlinks=True)
@@ -159,11 +163,11 @@ def test_a_door_that_is_stopped_and_goes_on_ends_in_the_same_bits(door, clone, t
 
 
 class Kill(BaseException):
-    """What no `except Exception` stops."""
+    """Not caught by `except Exception`."""
 
 
 def until_it_ends(name, stage):
-    """Run a stage; how often it was killed."""
+    """Run a stage; return how many kills."""
     kills, real = 0, Resume.after_step
 
     def die_after(self, state, last=False):
@@ -184,8 +188,8 @@ def until_it_ends(name, stage):
 
 
 @each_door
-def test_a_plan_lists_what_a_stage_imports(door, clone):
-    """As the script's own imports lead to it: with the package two folders up."""
+def test_plan_lists_the_code_that_a_stage_imports(door, clone):
+    """Including imports from the package two folders up."""
     with chdir(clone / "doors" / door):
         for name, declared in stages(door).items():
             if name != CHECK:
@@ -195,8 +199,8 @@ def test_a_plan_lists_what_a_stage_imports(door, clone):
 
 
 @each_door
-def test_every_bad_value_is_refused_by_name(door, clone):
-    """Of each key of params.yaml, by stage `check`, in the door's folder: its rules may read other files."""
+def test_check_rejects_bad_values_of_every_key(door, clone):
+    """For each key of params.yaml, in the door's folder: its rules may read other files."""
     with chdir(clone / "doors" / door):
         values = load_yaml(Path("params.yaml"))
         stage, path = stages(door)[CHECK].stage, Path("params.yaml")
@@ -220,7 +224,7 @@ def changed(values, keys, value):
 
 
 @each_door
-def test_a_mistake_is_one_line_before_any_work(door, tmp_path):
+def test_check_reports_unknown_key_and_writes_nothing(door, tmp_path):
     (tmp_path / ".dvc").mkdir()
     (tmp_path / "src").symlink_to(REPO / "src")
     shutil.copy(REPO / "params.yaml", tmp_path)
@@ -238,7 +242,7 @@ def test_a_mistake_is_one_line_before_any_work(door, tmp_path):
     assert {path for path in tmp_path.rglob("*") if "__pycache__" not in path.parts} == before
 
 
-def test_an_experiment_takes_a_bad_value_back_and_a_good_one_runs(clone, stage_environment):
+def test_exp_run_restores_bad_params_and_runs_good_ones(clone, stage_environment):
     door = DOORS[0]
     commit = ("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--allow-empty", "-qam", "ran")
     run(clone, stage_environment, *commit)

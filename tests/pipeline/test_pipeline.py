@@ -14,13 +14,13 @@ from project import NOWHERE, STAGES, write_params
 from ddpm.run.plan import is_neutral
 from ddpm.run.yaml import load_yaml
 
-# Starts a command with a terminal to write to, wide enough for progress bars, and passes on what it says.
+# Runs a command in a terminal wide enough for progress bars, and passes on its output.
 IN_A_TERMINAL = """
 import os, pty, sys
 command = ["sh", "-c", 'stty cols 120 rows 40 && exec "$0" "$@"', *sys.argv[1:]]
 sys.exit(os.waitstatus_to_exitcode(pty.spawn(command)))
 """
-# Python imports it before a stage: it writes down which modules of this project the stage has imported in the end.
+# Python imports it before a stage: it records which modules of this project the stage has imported at its end.
 RECORDER = """
 import atexit, json, os, pathlib, sys
 
@@ -37,12 +37,12 @@ TRACKED = [stage for stage in STAGES if stage != "check"]
 @pytest.fixture(scope="module")
 def clones(request, tmp_path_factory, images, stage_environment):
     """Two clones, each run once: the first by dvc; the second without it, in a terminal, without an MLflow server, and
-    with a recorder of imports. What the second has made is then given to dvc."""
+    with a recorder of imports. The outputs of the second are then committed."""
     other = {"MLFLOW_TRACKING_URI": NOWHERE, "RECORD_TO": str(tmp_path_factory.mktemp("records"))}
     second = Clone(tmp_path_factory.mktemp("clones") / "two", stage_environment | other, images)
     (second.folder / "src/sitecustomize.py").write_text(RECORDER)
     (second.folder / ".git/dvc").write_text(FORKING_DVC)
-    command = "env", "PYTHONPATH=src", sys.executable, ".git/dvc", *STAGES
+    command = "env", "PYTHONPATH=src", sys.executable, ".git/dvc", "dvc.yaml"
     process = second.start(sys.executable, "-c", IN_A_TERMINAL, *command)
     folder = request.getfixturevalue("repro")
     first = Clone(folder / "one", stage_environment, images)
@@ -51,7 +51,7 @@ def clones(request, tmp_path_factory, images, stage_environment):
     return first, second
 
 
-def test_two_clones_end_with_the_same_hashes(clones):
+def test_two_clones_produce_identical_hashes(clones):
     first, second = (clone.lock() for clone in clones)
     assert set(first) == set(STAGES)
     for stage in STAGES:
@@ -59,25 +59,25 @@ def test_two_clones_end_with_the_same_hashes(clones):
         assert outs[0] == outs[1]
 
 
-def test_bars_are_shown_in_a_terminal_and_nowhere_else(clones):
+def test_progress_bars_appear_only_in_terminal(clones):
     for bar in ("train:", "train classifier:", "sample unet:"):
         assert f"{bar} 100%" in clones[1].output
         assert bar not in clones[0].output
 
 
-def test_force_runs_a_stage_again_to_the_same_hashes(clones):
+def test_forced_repro_produces_same_hashes(clones):
     before = clones[0].lock()
     output = clones[0].run("dvc", "repro", "--force", "--single-item", "train_tiny")
     assert stages_run(output) == ["train_tiny"]
     assert clones[0].lock() == before
 
 
-def test_tracking_that_fails_says_so_once_a_stage(clones):
+def test_tracking_failure_is_reported_once_per_stage(clones):
     assert clones[1].output.count("MLflow failed, so this stage is kept") == len(TRACKED)
     assert "MLflow failed" not in clones[0].output
 
 
-def test_one_parent_run_and_a_child_a_stage(clones):
+def test_repro_logs_one_parent_and_a_child_per_stage(clones):
     runs = clones[0].runs()
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
@@ -101,16 +101,16 @@ def test_one_parent_run_and_a_child_a_stage(clones):
 
 
 def stages_of(parent):
-    """The rows of a pipeline's table of its stages."""
+    """The rows of a pipeline's table of stages."""
     path = Path(urlsplit(parent.info.artifact_uri).path, "stages.json")
     return json.loads(path.read_text())["data"]
 
 
-def test_a_second_repro_runs_nothing(clones):
+def test_second_repro_runs_no_stages(clones):
     assert stages_run(clones[0].run("dvc", "repro")) == []
 
 
-def test_another_clone_pulls_what_one_has_pushed(clones, tmp_path, stage_environment, images):
+def test_another_clone_pulls_pushed_outputs(clones, tmp_path, stage_environment, images):
     first = clones[0]
     first.run("dvc", "remote", "add", "--default", "team", str(tmp_path / "store"))
     first.run("dvc", "push", "dvc.yaml")
@@ -126,7 +126,7 @@ def test_another_clone_pulls_what_one_has_pushed(clones, tmp_path, stage_environ
     first.commit()
 
 
-def test_metrics_and_plots_say_something(clones):
+def test_dvc_metrics_and_plots_show_results(clones):
     shown = clones[0].run("dvc", "metrics", "show")
     header, values = (line.split() for line in shown.splitlines())
     assert dict(zip(header, values, strict=True))["Path"] == "metrics.json"
@@ -139,8 +139,8 @@ def test_metrics_and_plots_say_something(clones):
         assert text in page
 
 
-def test_a_stage_imports_what_its_plan_lists_and_what_cannot_change_a_result(clones):
-    """Beside those: what the runner imports for stages that have a device, and the topics that render.py declares."""
+def test_stages_import_only_planned_or_neutral_modules(clones):
+    """Besides those: what the runner imports for stages with a device, and the topics that render.py declares."""
     clone, run = clones[1], {"ddpm.images", "ddpm.run.compute", "ddpm.run.files", "ddpm.run.seeding"}
     is_package = {path.parent for path in (clone.folder / "src/ddpm").rglob("__init__.py")}
     for stage in TRACKED:
@@ -155,14 +155,14 @@ def test_a_stage_imports_what_its_plan_lists_and_what_cannot_change_a_result(clo
 
 
 def change(clone, name, old, new):
-    """Replace text in a file of a clone; what was there before."""
+    """Replace text in a file of a clone; returns the old text."""
     text = (clone.folder / name).read_text()
     assert old in text
     (clone.folder / name).write_text(text.replace(old, new, 1))
     return text
 
 
-def test_code_runs_the_stages_that_use_it_and_words_run_the_check_alone(clones):
+def test_only_functional_code_changes_invalidate_their_users(clones):
     clone = clones[1]
     for name, old, new in (
         ("src/ddpm/training/loop.py", '"""', '"""Well: '),
@@ -182,10 +182,10 @@ def test_code_runs_the_stages_that_use_it_and_words_run_the_check_alone(clones):
     assert set(json.loads(clone.run("dvc", "status", "dvc.yaml", "--json"))) == set().union(*users.values())
     for name, text in before.items():
         (clone.folder / name).write_text(text)
-    assert stages_run(clone.run("dvc", "repro")) == ["check"]  # and the words are still changed
+    assert stages_run(clone.run("dvc", "repro")) == ["check"]  # the cosmetic changes remain
 
 
-def test_a_change_runs_what_it_touches(clones):
+def test_param_changes_rerun_only_affected_stages(clones):
     clone = clones[0]
     repro = "env", f"MLFLOW_TRACKING_URI={NOWHERE}", "dvc", "repro"
     sampled = {"sample_tiny", "evaluate_tiny", "render_tiny", "render_exact", "summary"}
@@ -204,7 +204,7 @@ def test_a_change_runs_what_it_touches(clones):
         assert set(stages_run(clone.run(*repro))) == {"check", *stages}
 
 
-def test_an_experiment_in_a_temporary_folder_is_its_own_run(clones):
+def test_temporary_experiment_is_tracked_as_its_own_run(clones):
     clone = clones[0]
     clone.commit()
     before = {run.info.run_id for run in clone.runs()}
@@ -237,11 +237,11 @@ def test_an_experiment_in_a_temporary_folder_is_its_own_run(clones):
     assert max(map(len, beside.splitlines())) <= 120
 
 
-def test_an_experiment_that_fails_says_how_to_go_back_and_that_works(clones):
+def test_failed_experiment_prints_command_that_restores_files(clones):
     clone = clones[0]
     clone.commit()
     before = clone.files()
-    changes = "train_tiny.epochs=1", "data.name=fashion_mnist", "data.path=gone"  # which no check looks for
+    changes = "train_tiny.epochs=1", "data.name=fashion_mnist", "data.path=gone"  # which no check detects
     output = clone.run("dvc", "exp", "run", *(word for change in changes for word in ("-S", change)), status=255)
     assert "data.path is" in output
     assert "Traceback" not in output
@@ -262,7 +262,7 @@ def test_an_experiment_that_fails_says_how_to_go_back_and_that_works(clones):
         ),
     ],
 )
-def test_mistakes_in_params_stop_the_pipeline_in_one_line_before_any_work(clones, command, message):
+def test_invalid_params_stop_pipeline_before_any_work(clones, command, message):
     clone = clones[1]
     params = clone.folder / "params.yaml"
     kept, before = params.read_text(), clone.files()
@@ -280,7 +280,7 @@ def test_mistakes_in_params_stop_the_pipeline_in_one_line_before_any_work(clones
     assert clone.files() == before
 
 
-def test_unwritable_and_damaged_files_end_in_one_line(clones):
+def test_unwritable_and_damaged_files_are_reported(clones):
     clone = clones[1]
     clone.environment["PYTHONPATH"] = "src"
     out = clone.folder / "samples"
