@@ -28,6 +28,7 @@ def page(result, captions={}):  # noqa: B006, never changed
         "Toy <door>",
         "About it.",
         "dvc repro doors/toy/dvc.yaml",
+        {},
         [Picture("data:image/webp;base64,AAAA", "data:image/webp;base64,BBBB", 40, 30, "A caption.", "An alt text")],
         {"samples": report(2.5), "reconstructions": report(1.75)},
         captions,

@@ -16,8 +16,9 @@ MODELS, SAMPLES = ({name: f"{kind}/{name}.safetensors" for name in ("base", "sup
 
 def sample_base(stage: StageRun) -> None:
     model = load_model(MODELS["base"]).to(stage.compute.device)
-    cond = cond_of_rows(model.conditioning, load_tensors(Path(PROMPTS))["tokens"][: stage.params.n_samples])
-    save_tensors(Path(SAMPLES["base"]), **draw_samples(stage, model, cond=cond))
+    rows = load_tensors(Path(PROMPTS))["tokens"][: stage.params.n_samples]
+    drawn = draw_samples(stage, model, cond=cond_of_rows(model.conditioning, rows))
+    save_tensors(Path(SAMPLES["base"]), **drawn, filmed=rows[: stage.params.n_trajectories])
 
 
 def sample_super(stage: StageRun) -> None:

@@ -10,8 +10,9 @@ ABOUT = (
     "An autoencoder compresses images to latents; a diffusion model is trained on the latents, and the decoder maps "
     "its samples to images (Rombach et al. 2022)."
 )
+FILMS = {"Diffusion model": Path("samples/latent.safetensors")}
 SCORES = {name: Path(f"reports/evaluate/{name}.json") for name in ("samples", "reconstructions")}
-STAGES = page_stage("latent", ABOUT, TOPIC, SCORES)
+STAGES = page_stage("latent", ABOUT, TOPIC, FILMS, SCORES)
 
 if __name__ == "__main__":
     run(STAGES)

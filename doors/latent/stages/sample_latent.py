@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+from ddpm.conditioning.captioned import ReadsCaptions
 from ddpm.latent.autoencoder import decode_latents, load_autoencoder
 from ddpm.networks.checkpoint import load_model
 from ddpm.run.files import save_tensors
@@ -15,7 +16,10 @@ WEIGHTS, MODEL, SAMPLES = "models/autoencoder.safetensors", "models/latent.safet
 def main(stage: StageRun) -> None:
     device = stage.compute.device
     model, autoencoder = load_model(MODEL).to(device), load_autoencoder(Path(WEIGHTS)).to(device)
-    save_tensors(Path(SAMPLES), **draw_samples(stage, model, partial(decode_latents, autoencoder)))
+    drawn = draw_samples(stage, model, partial(decode_latents, autoencoder))
+    if isinstance(model.conditioning, ReadsCaptions):
+        drawn["filmed"] = drawn["cond"][: stage.params.n_trajectories]
+    save_tensors(Path(SAMPLES), **drawn)
 
 
 STAGES = {

@@ -167,7 +167,7 @@ def render(
 
 
 def template(path: Path) -> Template:
-    """A page's template, with autoescaping; it can include `style.html`, which all pages share."""
+    """A page's template, with autoescaping; all pages share `style.html` and `macros.html`."""
     environment = Environment(
         loader=FileSystemLoader([path.parent, HERE]),
         autoescape=True,

@@ -14,7 +14,7 @@ from ddpm.diffusion.model import DiffusionModel
 from ddpm.run.resume.pieces import Pieces
 from ddpm.run.seeding import derive_seed
 from ddpm.run.stage import StageRun
-from ddpm.sampling.given import Drawing, draw_given
+from ddpm.sampling.given import Drawing, draw_film, draw_given
 
 # The decoder's image embedding: sampled from the prior, replaced by the caption's text embedding, or left out.
 Signal = Literal["prior", "text", "none"]
@@ -69,7 +69,8 @@ def draw_decoded(
 
     Returns:
         samples: of the prompts. by_scale: (captions, scales, n_each, c, h, w). by_signal: the same by SIGNALS; a
-        caption's samples have the same noise throughout. scales: of guidance. tokens, seen, images: of the prompts.
+        caption's samples have the same noise throughout. scales: of guidance. steps, estimates, num_steps: `draw_film`
+        of the figures' captions, filmed. tokens, seen, images: of the prompts.
     """
     params, pieces = stage.params, Pieces(stage.resume)
     shown, sizes = {name: rows.flatten(0, 1) for name, rows in figures.items()}, figures["tokens"].shape[:2]
@@ -82,6 +83,10 @@ def draw_decoded(
     def table(columns: list[Tensor]) -> UInt8[Tensor, "captions columns n_each c h w"]:
         return torch.stack([images.unflatten(0, sizes) for images in columns], dim=1)
 
+    def film(filmed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        cond, seed = cond_of(decoder, filmed[params.signal], filmed["tokens"]), derive_seed(stage.seed, "film")
+        return draw_film(decoder, cond, params.guidance_scale, params, seed, stage.compute, pieces.within("film"))
+
     scales = [drawn(shown, params.signal, scale, "scales") for scale in params.scales]
     signals = [drawn(shown, signal, params.guidance_scale, "signals") for signal in SIGNALS]
     return {
@@ -89,6 +94,8 @@ def draw_decoded(
         "by_scale": table(scales),
         "by_signal": table(signals),
         "scales": torch.tensor(params.scales),
+        **film({name: rows[:, 0] for name, rows in figures.items()}),
+        "filmed": figures["tokens"][:, 0],
         **{name: prompts[name] for name in ("tokens", "seen", "images")},
     }
 

@@ -1,5 +1,6 @@
 """Sampling stages: draw samples in batches, and keep the trajectories of the first few."""
 
+from collections.abc import Iterator
 from functools import partial
 from math import ceil
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from ddpm.conditioning.guidance import draw_cond, given
 from ddpm.diffusion.model import DiffusionModel, schedule_of
-from ddpm.images import Decode, as_it_is, denormalize_img, to_uint8
+from ddpm.images import Decode, as_it_is
 from ddpm.registry import Registry
 from ddpm.run.params import Chooses, Count
 from ddpm.run.progress import hidden
@@ -23,6 +24,7 @@ from ddpm.run.stage import StageRun
 from ddpm.sampling.chain import sample_steps
 from ddpm.sampling.clipping import ClipSample
 from ddpm.sampling.denoiser import NetworkDenoiser
+from ddpm.sampling.recording import record
 from ddpm.sampling.sampler import SAMPLERS
 from ddpm.sampling.spacing import check_spacing, timesteps
 
@@ -111,20 +113,18 @@ def _draw_batch(
     first: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The batch of samples from index `first` on, and the trajectories and x_0 estimates of those to keep."""
-    params, trajectory, estimates = stage.params, list[Tensor](), list[Tensor]()
+    params, options = stage.params, stage.params.options("sampler")
     images = range(first, min(first + params.batch_size, params.n_samples))
     kept = images[: max(0, params.n_trajectories - first)]
     batch, few = (given(model, cond, slice(i.start, i.stop), params.guidance_scale) for i in (images, kept))
-    denoise = NetworkDenoiser(few, steps, params.clip_sample, stage.compute) if kept else None
+    denoise = NetworkDenoiser(few, steps, params.clip_sample, stage.compute)
     streams = [generator(stage.seed, "noise", i) for i in images]
-    options, left = params.options("sampler"), len(steps)
-    for x in sample_steps(batch, streams, steps, params.sampler, options, params.clip_sample, stage.compute):
-        left, xt = left - 1, x[: len(kept)]
-        trajectory.append(_pixels(decode(xt)))
-        estimates.append(_pixels(decode(denoise(xt, left) if denoise and left else xt)))
+    chain = sample_steps(batch, streams, steps, params.sampler, options, params.clip_sample, stage.compute)
+    return record(_counted(chain, progress), len(steps) - 1, denoise, len(kept), decode)
+
+
+def _counted(chain: Iterator[Tensor], progress: "tqdm[Any]") -> Iterator[Tensor]:
+    """The chain; each of its steps advances the progress bar."""
+    for x in chain:
+        yield x
         progress.update()
-    return _pixels(decode(x)), torch.stack(trajectory), torch.stack(estimates)
-
-
-def _pixels(images: Tensor) -> Tensor:
-    return to_uint8(denormalize_img(images))

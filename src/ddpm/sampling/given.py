@@ -19,6 +19,8 @@ from ddpm.run.params import Chooses, Count
 from ddpm.run.resume.pieces import Piece
 from ddpm.run.seeding import generator
 from ddpm.sampling.chain import sample_steps
+from ddpm.sampling.denoiser import NetworkDenoiser
+from ddpm.sampling.recording import record
 from ddpm.sampling.sampler import SAMPLERS
 from ddpm.sampling.spacing import check_spacing, timesteps
 
@@ -79,3 +81,30 @@ def draw_given(
     firsts = range(0, len(cond), params.batch_size)
     rows = [slice(first, min(first + params.batch_size, len(cond))) for first in firsts]
     return torch.cat([images for (images,) in pieces({f"from {each.start}": partial(batch, each) for each in rows})])
+
+
+def draw_film(
+    model: DiffusionModel,
+    cond: Shaped[Tensor, "k *rest"],
+    guidance_scale: float,
+    params: Drawing,
+    seed: int,
+    compute: Compute,
+    pieces: Make,
+) -> dict[str, Tensor]:
+    """Draw an image for each row of `cond`, and record every step. The arguments are those of `draw_given`.
+
+    Returns:
+        steps, estimates, num_steps: as from `draw_samples`.
+    """
+    steps, options = timesteps(schedule_of(model), params.n_steps, params.spacing), params.options("sampler")
+
+    def film() -> Piece:
+        network = given(model, cond, guidance_scale=guidance_scale)
+        streams = [generator(seed, "noise", i) for i in range(len(cond))]
+        chain = sample_steps(network, streams, steps, params.sampler, options, params.clip_sample, compute)
+        denoise = NetworkDenoiser(network, steps, params.clip_sample, compute)
+        return record(chain, len(steps) - 1, denoise, len(cond))[1:]
+
+    [(trajectories, estimates)] = pieces({"film": film})
+    return {"steps": trajectories, "estimates": estimates, "num_steps": steps.flip(0)}

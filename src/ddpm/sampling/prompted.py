@@ -13,7 +13,7 @@ from ddpm.diffusion.model import DiffusionModel
 from ddpm.run.resume.pieces import Pieces
 from ddpm.run.seeding import derive_seed
 from ddpm.run.stage import StageRun
-from ddpm.sampling.given import Drawing, draw_given
+from ddpm.sampling.given import Drawing, draw_film, draw_given
 
 
 class SampleCaptions(Drawing):
@@ -39,7 +39,8 @@ def draw_prompts(stage: StageRun, model: DiffusionModel, prompts: Prompts) -> di
 
     Returns:
         samples: (n, c, h, w) of the prompts. grid: (captions, scales, n, c, h, w) of `params.grid`; its columns have
-        the same noise. tokens, seen: of the prompts.
+        the same noise. tokens, seen: of the prompts. steps, estimates, num_steps: `draw_film` of the grid's captions,
+        filmed.
     """
     params, pieces = stage.params, Pieces(stage.resume)
     own = params, stage.seed, stage.compute, pieces.within("prompts")
@@ -52,4 +53,7 @@ def draw_prompts(stage: StageRun, model: DiffusionModel, prompts: Prompts) -> di
             for scale in grid.scales
         ]
         rows.append(torch.stack(drawn))
-    return {"samples": samples, "grid": torch.stack(rows), **prompts._asdict()}
+    filmed = tokens(grid.captions)
+    own = params, derive_seed(stage.seed, "film"), stage.compute, pieces.within("film")
+    film = draw_film(model, filmed, params.guidance_scale, *own) | {"filmed": filmed}
+    return {"samples": samples, "grid": torch.stack(rows), **film, **prompts._asdict()}
