@@ -1,5 +1,6 @@
 """The losses of a model against those of the exact denoiser: metrics by definition, error bars by many draws."""
 
+from operator import mul
 from statistics import fmean, pvariance
 
 import pytest
@@ -71,8 +72,10 @@ def test_eps_error_converts_loss_to_noise_loss(prediction):
     weights = eps_error(prediction, torch.arange(1, T + 1), schedule).flatten().tolist()
     weighted = torch.tensor([weight * loss for weight, loss in zip(weights, own, strict=True)])
     assert (weighted / torch.tensor(of_noise) - 1).abs().max() < 1e-3  # float32 near t = 1, where the weight is 1,000
-    found = comparison(own, [0.5 * loss for loss in own], weights)
-    assert found["excess_noise_loss_relative"] == pytest.approx(1)
+    shares = [t / T for t in range(1, T + 1)]  # of the loss that is unavoidable
+    found = comparison(own, list(map(mul, shares, own)), weights)
+    excess = sum(of_noise) / sum(map(mul, shares, of_noise)) - 1
+    assert found["excess_noise_loss_relative"] == pytest.approx(excess, rel=1e-3)
     assert found["noise_loss"] == pytest.approx(sum(of_noise) / T, rel=1e-3)
     assert compare(model, held_out(5), 5, 0).eps_errors == weights
 

@@ -43,8 +43,8 @@ def outputs(folder):
 
 def test_resume_with_fewer_processes_matches_single_process(folder):
     alone = start(folder, 1)
-    assert alone.communicate()[1] is not None
-    assert alone.returncode == 0
+    _, err = alone.communicate()
+    assert alone.returncode == 0, err
     expected = outputs(folder)
     assert len(expected) == 7
     for path in expected:

@@ -9,10 +9,12 @@ from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.images import denormalize_img, to_uint8
 from ddpm.networks.architectures.unet import Unet, UnetConfig
 from ddpm.run.compute import Compute
-from ddpm.run.seeding import global_stream
+from ddpm.run.resume.pieces import Pieces
+from ddpm.run.seeding import derive_seed, global_stream
 from ddpm.run.stage import StageRun
 from ddpm.run.tracking.record import Run
 from ddpm.sampling.decoder import SIGNALS, SampleDecoder, SweepDecoder, cond_of, draw_decoded, draw_scales
+from ddpm.sampling.given import draw_given
 from ddpm.sampling.sample import sample
 
 SIZE = 6
@@ -46,23 +48,38 @@ PROMPTS = found(tokens(["a bag", "a pale boot", "trousers"])) | {
 FIGURES = {name: rows.unflatten(0, (2, 2)) for name, rows in found(tokens(["a dress"] * 2 + ["a boot"] * 2)).items()}
 
 
-def decoded(signal="prior", model=None, **changes):
+def stage_of(signal, **changes):
     params = SampleDecoder(**DRAWING | {"signal": signal, "guidance_scale": 2.0, "scales": [1.0, 2.0]} | changes)
-    return draw_decoded(StageRun("sample", params, 4, Compute(), Run()), model or network(EMBEDDING), PROMPTS, FIGURES)
+    return StageRun("sample", params, 4, Compute(), Run())
+
+
+def decoded(signal="prior", model=None, **changes):
+    return draw_decoded(stage_of(signal, **changes), model or network(EMBEDDING), PROMPTS, FIGURES)
 
 
 def test_signals_share_noise_and_change_the_image():
     drawn = decoded()
-    assert drawn["by_scale"].shape == (2, 2, 2, 1, 4, 4)
     assert drawn["by_signal"].shape == (2, len(SIGNALS), 2, 1, 4, 4)
     assert len(drawn["by_signal"].flatten(0, 2).unique(dim=0)) == 12
-    assert drawn["scales"].tolist() == [1, 2]
     alike = network(EMBEDDING)
     for linear in (alike.conditioning.to_tokens, alike.conditioning.project_embedding):
         torch.nn.init.zeros_(linear.weight)  # now embeddings have no effect: only noise and caption do
     by_signal = decoded(model=alike)["by_signal"]
     assert torch.equal(by_signal[:, 0], by_signal[:, 1])
     assert torch.equal(by_signal[:, 0], by_signal[:, 2])
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_scales_share_noise_and_use_the_configured_signal(signal):
+    model, stage, drawn = network(EMBEDDING), stage_of(signal), decoded(signal, scales=[1.0, 3.0])
+    assert drawn["scales"].tolist() == [1, 3]
+    cond, seed = cond_of(model, *(FIGURES[name].flatten(0, 1) for name in (signal, "tokens"))), stage.seed
+    expected = [
+        draw_given(model, cond, scale, stage.params, derive_seed(seed, "scales"), Compute(), Pieces(None))
+        for scale in (1.0, 3.0)
+    ]
+    assert torch.equal(drawn["by_scale"].transpose(0, 1).flatten(1, 2), torch.stack(expected))
+    assert not torch.equal(*expected)
 
 
 def test_samples_use_the_configured_signal():

@@ -111,22 +111,18 @@ def test_sample_model_rejects_invalid_params(change, message):
         SampleModel(**PARAMS | change)
 
 
-def test_decoder_is_applied_to_samples_steps_and_last_estimate():
-    """With a decoder that halves, samples, steps and the last estimate are halved."""
+def test_decoder_is_applied_to_samples_steps_and_estimates():
+    """With a decoder that halves, all of them are halved."""
     model = Linear(20, a=0.6)
-    stage, plain = drawn(model, clip_sample=False)
+    stage, _ = drawn(model, clip_sample=False)
     found = draw_samples(stage, model, lambda x: x / 2)
+    steps = timesteps(model.noise_schedule, 5, "karras")
+    denoise = NetworkDenoiser(model, steps)
     for i in range(2):
-        chain = list(
-            sample_steps(
-                model,
-                [generator(stage.seed, "noise", i)],
-                timesteps(model.noise_schedule, 5, "karras"),
-                options=AncestralOptions(variance="fixed_small"),
-            )
-        )
+        streams, options = [generator(stage.seed, "noise", i)], AncestralOptions(variance="fixed_small")
+        chain = list(sample_steps(model, streams, steps, options=options))
+        estimates = [*(denoise(x, left) for x, left in zip(chain, range(5, 0, -1), strict=False)), chain[-1]]
         pixels = [to_uint8(denormalize_img(x[0] / 2)) for x in chain]
         assert torch.equal(found["samples"][i], pixels[-1])
         assert torch.equal(found["steps"][:, i], torch.stack(pixels))
-        assert torch.equal(found["estimates"][-1, i], pixels[-1])
-    assert not torch.equal(found["estimates"], plain["estimates"])
+        assert torch.equal(found["estimates"][:, i], to_uint8(denormalize_img(torch.cat(estimates) / 2)))

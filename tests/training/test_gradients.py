@@ -85,9 +85,18 @@ def test_each_micro_batch_is_computed_once():
     assert in_processes(3, work) == [[0, 1], [2, 3, 4], [5, 6, 7]]
 
 
-def test_number_of_micro_batches_changes_the_bits():
+def test_order_of_the_sum_changes_the_bits(monkeypatch):
     """Otherwise equal bits would prove nothing."""
-    assert learnt(8) != learnt(7)
+
+    def all_but_last_and_last(node):
+        first, end = node
+        return (first, end - 1), (end - 1, end)
+
+    along_a_tree = learnt(8)
+    monkeypatch.setattr("ddpm.training.gradients._halves", all_but_last_and_last)
+    one_by_one = learnt(8)
+    assert one_by_one[0] != along_a_tree[0]
+    assert one_by_one[1] == along_a_tree[1]  # the losses, which are not summed
 
 
 @settings(deadline=None)

@@ -1,9 +1,10 @@
 """Training from given weights: it starts there, they must fit, and the result depends on them."""
 
 import json
+import logging
 import runpy
 import shutil
-from contextlib import suppress
+from contextlib import nullcontext
 from dataclasses import replace
 from hashlib import md5
 from pathlib import Path
@@ -75,7 +76,7 @@ def test_stage_starts_from_init_weights_and_records_their_hash():
     assert label_of(trained) == f"{label_of(start)}, from given weights"
 
 
-def test_killed_stage_with_init_ends_with_the_same_bits(tmp_path):
+def test_killed_stage_with_init_resumes_with_the_same_bits(tmp_path, caplog):
     class Kill(BaseException):
         pass
 
@@ -89,9 +90,11 @@ def test_killed_stage_with_init_ends_with_the_same_bits(tmp_path):
     run("train_tiny", changes)
     expected = Path("models/tiny.safetensors").read_bytes()
     Path("models/tiny.safetensors").unlink()
-    for log in (Killer(), None):
-        with suppress(Kill), Resume("train_tiny", {}, 0.0, tmp_path / "states") as resume:
+    caplog.set_level(logging.INFO)
+    for log, end in ((Killer(), pytest.raises(Kill)), (None, nullcontext())):
+        with end, Resume("train_tiny", {}, 0.0, tmp_path / "states") as resume:
             run("train_tiny", changes, resume=resume, fit=lambda *args, log=log: fit(*args[:6], log, args[7]))
+    assert "train_tiny: resumes after step 1" in caplog.text
     assert Path("models/tiny.safetensors").read_bytes() == expected
 
 

@@ -87,8 +87,9 @@ def test_killed_and_resumed_run_matches_uninterrupted_run(tmp_path_factory, at):
     folder = tmp_path_factory.mktemp("state")
     with pytest.raises(KeyboardInterrupt), Killed("stage", {}, 0.0, folder) as resume:
         learn(TARGETS, resume=resume)
+    rest = [float("nan")] * at + RATES[at:]  # a step taken twice would make the weights NaN
     with Resume("stage", {}, 0.0, folder) as resume:
-        assert learn(TARGETS, resume=resume) == learn(TARGETS)
+        assert learn(TARGETS, resume=resume, rates=rest) == learn(TARGETS)
 
 
 def test_divergence_keeps_state_before_the_step(tmp_path):

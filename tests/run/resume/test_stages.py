@@ -93,7 +93,6 @@ def run(name, most=None):
 
 
 @pytest.mark.usefixtures("folder")
-@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("name", ["sample_tiny", "sample_unet", "paper", "bound", "evaluate_tiny", "study_samplers"])
 def test_killed_stage_resumes_without_repeating_pieces(name, caplog):
     outputs = stages()[name].stage.outputs

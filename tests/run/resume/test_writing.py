@@ -39,6 +39,8 @@ def test_saving_state_takes_at_most_1_percent_of_time(tmp_path, monkeypatch, sec
             state.now += 0.5
             resume.after_step(state)
         monkeypatch.undo()
+    assert 60 <= state.written[0] <= 60.5
+    assert len(state.written) >= 3600 // (between + seconds + 0.51)
     assert seconds * len(state.written) <= 0.01 * state.now
     gaps = [later - earlier for earlier, later in pairwise(state.written)]
     assert all(between - 0.01 <= gap - seconds <= between + 0.51 for gap in gaps)  # a step more at most, and rounding

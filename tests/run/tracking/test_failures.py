@@ -55,9 +55,7 @@ def test_unavailable_store_gives_one_warning_and_keeps_logs(store, tmp_path, mon
         with stage_run("train_tiny", {"lr": 1}) as run:
             for step in range(2000):
                 run.log_metrics({"loss": 1.0}, step)
-            worked = True
         took = time.monotonic() - started
-    assert worked
     assert took < 10  # twice the 3 s timeout, and room for a busy machine
     errors = capfd.readouterr().err.splitlines()
     assert len(errors) == 1
