@@ -1,13 +1,22 @@
 """A folder is a registry: listing it imports nothing, and using an entry imports that one."""
 
 import importlib
+import re
 import sys
 
 import pytest
+from project import REPO
 
 from ddpm.errors import UserError
 from ddpm.registry import Registry
 from ddpm.run.params import NoOptions, Section
+
+# (module, name) of each registry of the package
+REGISTRIES = [
+    (".".join(path.relative_to(REPO / "src").with_suffix("").parts), name)
+    for path in sorted(REPO.glob("src/**/*.py"))
+    for name in re.findall(r"^(\w+)\b.* = Registry\(", path.read_text(), re.MULTILINE)
+]
 
 
 @pytest.fixture
@@ -66,18 +75,7 @@ def test_file_that_registers_nothing_is_rejected(kinds):
         _ = kinds["silent"]
 
 
-@pytest.mark.parametrize(
-    "registry",
-    [
-        ("ddpm.sampling.sampler", "SAMPLERS"),
-        ("ddpm.networks.network", "NETWORKS"),
-        ("ddpm.conditioning.conditioning", "CONDITIONINGS"),
-        ("ddpm.data.dataset", "DATASETS"),
-        ("ddpm.evaluation.metric", "METRICS"),
-        ("ddpm.figures.topic", "TOPICS"),
-    ],
-    ids=lambda registry: registry[1],
-)
+@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry[1])
 def test_every_registry_file_registers_an_entry(registry):
     module, name = registry
     entries: Registry = getattr(importlib.import_module(module), name)

@@ -63,9 +63,9 @@ def test_steering_by_exact_likelihood_gives_the_posterior(prediction):
     model, (xt, num_steps, labels) = Mixture(prediction), noised()
     found = Steered(model, model.log_label(labels), 1.0)(xt, num_steps)
     torch.testing.assert_close(found, model(xt, num_steps, labels), rtol=1e-9, atol=1e-9)  # float64
-    assert torch.equal(Steered(model, model.log_label(labels), 0.0)(xt, num_steps), model(xt, num_steps)) or (
-        prediction != "eps"
-    )
+    found = Steered(model, model.log_label(labels), 0.0)(xt, num_steps)
+    exact = prediction != "v"  # which is computed from the noise and the image
+    torch.testing.assert_close(found, model(xt, num_steps), rtol=0, atol=0 if exact else 1e-9)
 
 
 @PREDICTIONS
@@ -84,7 +84,7 @@ def test_both_guidances_follow_the_sharpened_posterior_score(prediction, scale):
 
 def test_steering_works_under_no_grad():
     model, (xt, num_steps, labels) = Mixture("v"), noised()
-    steered = Steered(model, model.log_label(labels), 2.0)
+    steered = Steered(model, model.log_label(labels), 1.0)
     with torch.no_grad():
-        assert torch.equal(steered(xt, num_steps), steered.with_variance(xt, num_steps)[0])
+        torch.testing.assert_close(steered(xt, num_steps), model(xt, num_steps, labels), rtol=1e-9, atol=1e-9)
     assert (steered.img_shape, steered.prediction, steered.conditioning) == ((1, 1, 2), "v", None)

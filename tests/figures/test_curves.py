@@ -11,6 +11,19 @@ from ddpm.figures import curves
 from ddpm.figures.names import run_label
 
 LABEL = run_label("Unet", 1234, 42)
+OF_PREDICTION = {  # in the notes by training step and by timestep
+    "eps": ("the predicted noise", "the noise is hard to tell"),
+    "x0": ("the predicted image", "the image is clearly visible"),
+    "v": ("the predicted v", "v is the noise"),
+    "mean": ("the predicted posterior mean", "the mean is close to the image"),
+}
+OF_WEIGHTING = {
+    "simple": "Equation 14, the mean squared error",
+    "bound": "Training: the variational bound",
+    "x0": "Training: the mean squared error of the image",
+    "min_snr": "weighted by the signal-to-noise ratio",
+    "consistency": "the distance between the estimates",
+}
 
 
 def test_loss_curves_plot_given_losses_on_log_scale() -> None:
@@ -51,11 +64,13 @@ def test_loss_by_quartile_skips_empty_cells() -> None:
 
 @pytest.mark.parametrize("weighting", [*get_args(Weighting), "consistency"])
 @pytest.mark.parametrize("prediction", get_args(Prediction))
-def test_notes_are_legible_for_each_prediction_and_weighting(prediction: Prediction, weighting: str) -> None:
+def test_notes_name_prediction_and_weighting_legibly(prediction: Prediction, weighting: str) -> None:
     curve = [(50, 0.9), (1234, 0.04)]
     by_step = curves.loss_curves(curve, curve, prediction, LABEL, 0.01, weighting)
     by_timestep = curves.loss_by_timestep(curve, prediction, LABEL, curve)
-    assert curves.PREDICTED[prediction] in note(by_step)
-    assert note(by_timestep)
+    words, by_timestep_words = OF_PREDICTION[prediction]
+    assert words in note(by_step)
+    assert OF_WEIGHTING[weighting] in note(by_step)
+    assert by_timestep_words in note(by_timestep)
     for figure in (by_step, by_timestep):
         assert_legible(figure)

@@ -5,6 +5,7 @@ import json
 import numpy
 import pytest
 import torch
+from figures.drawn import points
 from PIL import Image
 
 from ddpm.figures.canvas import save
@@ -35,11 +36,11 @@ def inputs():
     }
     edited = {"dark to light": flat(3, 2), "dark to light/of": flat(3)}
     rows = [
-        {"method": method, "scale": str(scale), "recall": str(scale / 4), "precision": str(1 - scale / 4)}
-        for method in ("prior", "none")
+        {"method": method, "scale": str(scale), "recall": str(scale / n), "precision": str(1 - scale / n)}
+        for method, n in (("prior", 4), ("none", 8))
         for scale in (1.0, 2.0)
     ]
-    texts, losses = ["a dress", "a bag"], [[(1, 1.0), (2, 0.5)]] * 4
+    texts, losses = ["a dress", "a bag"], [[(1, 1.0), (2, i / 8)] for i in range(1, 5)]
     return Dalle2(
         Render(n_columns=2),
         texts,
@@ -89,10 +90,15 @@ def test_figures_place_every_image_and_heading(name, expected, rows, columns, in
 def test_guidance_figure_labels_curves_by_decoder_input(inputs):
     [axes] = TOPIC.figures["guidance"].draw(inputs).axes
     assert labels(axes.get_legend().get_texts()) == ["prior's embedding", "caption only"]
-    assert axes.lines[0].get_xydata().tolist() == [[0.25, 0.75], [0.5, 0.5]]
+    curves = [[(0.25, 0.75), (0.5, 0.5)], [(0.125, 0.875), (0.25, 0.75)]]
+    assert [points(line) for line in axes.lines] == curves
 
 
-@pytest.mark.parametrize("name", ["prior_loss", "decoder_loss"])
-def test_loss_figures_have_curves(name, inputs):
+@pytest.mark.parametrize(("name", "train", "evaluation"), [("prior_loss", 0.125, 0.25), ("decoder_loss", 0.375, 0.5)])
+def test_loss_figures_plot_training_and_evaluation_loss(name, train, evaluation, inputs):
     [axes] = TOPIC.figures[name].draw(inputs).axes
-    assert axes.lines
+    assert [points(line) for line in axes.lines] == [[(1, 1.0), (2, last)] for last in (train, evaluation)]
+    assert labels(axes.get_legend().get_texts()) == [
+        f"training: {train:.4f} at the end",
+        f"evaluation: {evaluation:.4f} at the end",
+    ]

@@ -1,18 +1,18 @@
 """Diagrams of the doors' parts: texts are legible, and arrows end at boxes."""
 
+from importlib import import_module
 from itertools import combinations
+from pkgutil import iter_modules
 
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from ddpm.figures import glide, imagen, latent
+from ddpm import figures
 from ddpm.figures.parts import Flow, Part, parts_diagram
 
-DIAGRAMS = {
-    "glide": glide.glide_parts,
-    "imagen": imagen.imagen_parts,
-    "latent": latent.latent_parts,
-}
+MODULES = [import_module(f"ddpm.figures.{module.name}") for module in iter_modules(figures.__path__)]
+FIGURES = [entry for module in MODULES if hasattr(module, "TOPIC") for entry in module.TOPIC.figures.values()]
+DIAGRAMS = {entry.name: entry.draw for entry in FIGURES if entry.name.endswith("_parts")}
 
 
 def boxes(figure):
@@ -22,9 +22,9 @@ def boxes(figure):
     return {text: (text.get_bbox_patch() or text).get_window_extent() for text in axes.texts if text.get_text()}
 
 
-@pytest.mark.parametrize("door", DIAGRAMS)
-def test_texts_do_not_overlap_or_leave_the_diagram(door):
-    figure = DIAGRAMS[door](None)
+@pytest.mark.parametrize("name", DIAGRAMS)
+def test_texts_do_not_overlap_or_leave_the_diagram(name):
+    figure = DIAGRAMS[name](None)
     found = boxes(figure)
     assert len(found) > 5
     for (one, its), (other, theirs) in combinations(found.items(), 2):

@@ -8,7 +8,6 @@ from safetensors import safe_open
 
 from ddpm.data.dataset import ImageDataset, to_x0_range
 from ddpm.errors import UserError
-from ddpm.images import to_uint8
 from ddpm.latent.autoencoder import (
     Autoencoder,
     AutoencoderConfig,
@@ -143,7 +142,9 @@ def test_config_rejects_invalid_values(changes, message):
         AutoencoderConfig(**values | {"bottleneck": {"name": "kl", "weight": 0.0}} | changes)
 
 
-def test_reconstructions_are_uint8():
-    made = reconstructed(autoencoder(), pictures(), seed=0)
+def test_reconstructions_are_rounded_to_8_bits():
+    model, images = autoencoder(), pictures()
+    made = reconstructed(model, images, seed=0)
+    exact = 127.5 * (decode_latents(model, encode_images(model, images, seed=0)).clamp(-1, 1) + 1)
     assert made.dtype == torch.uint8
-    assert torch.equal(to_uint8(made / 255), made)
+    assert (made - exact).abs().max() <= 0.5 + 1e-4  # float32 rounding of values up to 255

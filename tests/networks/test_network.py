@@ -52,17 +52,18 @@ def test_options_keep_types_bounds_and_defaults_of_config():
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"dim_mults": []}, "dim_mults"),
-        ({"dim_mults": [0]}, "dim_mults"),
-        ({"dim_mults": [1] * 7}, "dim_mults"),
-        ({"dropout": 1.0}, "dropout"),
-        ({"heads": 0}, "heads"),
-        ({"max_attention_size": 0}, "max_attention_size"),
-        ({"learn_variance": 1}, "learn_variance"),
+        ({"dim_mults": []}, "at least 1 item"),
+        ({"dim_mults": [0]}, "greater than or equal to 1"),
+        ({"dim_mults": [1] * 7}, "at most 6 items"),
+        ({"dropout": 1.0}, "less than 1"),
+        ({"heads": 0}, "greater than or equal to 1"),
+        ({"max_attention_size": 0}, "greater than or equal to 1"),
+        ({"learn_variance": 1}, "valid boolean"),
     ],
 )
 def test_unet_options_reject_invalid_values(values, reason):
-    with pytest.raises(ValidationError, match=reason):
+    [name] = values
+    with pytest.raises(ValidationError, match=rf"\n{name}.*\n.*{reason}"):
         Unet.Options(**values)
 
 
