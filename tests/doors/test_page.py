@@ -1,13 +1,18 @@
 """A door's page shows all of its numbers, and works offline."""
 
+import json
 import re
 from html import unescape
 
-from page_reader import Page
+import pytest
+import torch
+from page_reader import Page, decoded
 from project import REPO
+from safetensors.torch import save_file
 
 from benchmarks.core.claims import Claims, Result
-from ddpm.doors.page import TEMPLATES, render
+from ddpm.captions.vocabulary import tokens
+from ddpm.doors.page import TEMPLATES, load_film, render
 from ddpm.figures.page import Picture
 
 SIDES = {"better": {"variant": "f4", "measure": "evaluate/fid"}, "than": {"variant": "f1", "measure": "evaluate/auc"}}
@@ -21,7 +26,7 @@ def report(value):
     return {"reference": "test", "n_samples": 99, "headline": "auc", "metrics": {"fid": fid}}
 
 
-def page(result, captions={}):  # noqa: B006, never changed
+def page(result, captions={}, films={}):  # noqa: B006, never changed
     claims = Claims.model_validate(
         {"stages": ["evaluate"], "seeds": [0, 1], "variants": {"f4": {}, "f1": {}}, "claims": [CLAIM]}
     )
@@ -29,7 +34,7 @@ def page(result, captions={}):  # noqa: B006, never changed
         "Toy <door>",
         "About it.",
         "dvc repro doors/toy/dvc.yaml",
-        {},
+        films,
         [Picture("data:image/webp;base64,AAAA", "data:image/webp;base64,BBBB", 40, 30, "A caption.", "An alt text")],
         {"samples": report(2.5), "reconstructions": report(1.75)},
         captions,
@@ -76,6 +81,25 @@ def test_page_shows_captions_only_when_given():
         "0.5625",
     ):
         assert has(text, word), word
+
+
+@pytest.mark.parametrize("captioned", [True, False])
+def test_film_has_the_frames_and_captions_of_its_file(captioned, tmp_path):
+    draw = torch.Generator().manual_seed(0)
+    steps, estimates = (torch.randint(256, (3, 2, 1, 4, 5), dtype=torch.uint8, generator=draw) for _ in range(2))
+    said = ["a dark bag", "trousers"]
+    tensors = {"steps": steps, "estimates": estimates, "num_steps": torch.tensor([10, 5, 0])}
+    save_file(tensors | ({"filmed": tokens(said)} if captioned else {}), tmp_path / "drawn.safetensors")
+    text = page(Result([], []), films={"Base model": load_film(tmp_path / "drawn.safetensors")})
+    [chain] = [json.loads(a["data-chain"]) for a, _ in Page(text).all("figure") if "data-chain" in a]
+    shown = [[torch.tensor(decoded(uri)) for uri in uris] for uris in chain["shown"]]
+    for found, expected in zip(shown, [*steps.unbind(1), *estimates.unbind(1)], strict=True):
+        assert torch.equal(torch.stack(found), expected[:, 0])
+    assert chain["steps"] == [10, 5, 0]
+    assert ("From left to right: a dark bag; trousers." in text) == captioned
+    alts = [a["alt"] for a, _ in Page(text).all("img") if a.get("class") == "pixels"]
+    assert len(alts) == 4
+    assert all(alt.endswith(f": {caption}") == captioned for alt, caption in zip(alts, said * 2, strict=True))
 
 
 def test_untested_claim_is_marked_not_run_yet():

@@ -12,7 +12,7 @@ from ddpm.run.compute import Compute
 from ddpm.run.resume.pieces import Pieces
 from ddpm.run.seeding import generator
 from ddpm.sampling.chain import sample_steps
-from ddpm.sampling.given import Drawing, draw_given
+from ddpm.sampling.given import Drawing, draw_film, draw_given
 from ddpm.sampling.spacing import timesteps
 
 PARAMS = Drawing(batch_size=2, sampler="ddim", n_steps=4, spacing="even", clip_sample=True)
@@ -47,6 +47,30 @@ def test_prefix_is_unchanged_and_guidance_has_effect(model):
     few = drawn(model, cond[:3])  # the second batch is cut: its sums may round to the neighbouring level
     assert (drawn(model, cond)[:3].int() - few.int()).abs().max() <= 1
     assert not torch.equal(drawn(model, cond, 1.0), drawn(model, cond, 4.0))
+
+
+def test_film_runs_from_noise_to_the_images_of_draw_given(model):
+    cond = model.conditioning.draw(0, range(2))  # as many as in a batch, so the images are equal
+    film = draw_film(model, cond, 2.0, PARAMS, 5, Compute(), Pieces(None))
+    noise = torch.stack([torch.randn(1, 4, 4, generator=generator(5, "noise", i)) for i in range(2)])
+    assert torch.equal(film["steps"][0], to_uint8(denormalize_img(noise)))
+    assert torch.equal(film["steps"][-1], drawn(model, cond))
+    assert film["num_steps"].tolist() == timesteps(model.noise_schedule, 4, "even").tolist()[::-1]
+
+
+def test_estimates_of_a_film_are_those_of_an_ideal_network(model, monkeypatch):
+    image = torch.linspace(-1, 1, 16).reshape(1, 1, 4, 4)  # the only one in its training set: eps follows from x_t
+    alpha_bars = model.noise_schedule.alpha_bars
+
+    def eps(x, num_steps, *_):
+        a = alpha_bars[num_steps - 1].reshape(-1, 1, 1, 1)
+        return (x - a.sqrt() * image) / (1 - a).sqrt(), None
+
+    monkeypatch.setattr(model, "with_variance", eps)
+    film = draw_film(model, model.conditioning.draw(0, range(2)), 1.0, PARAMS, 5, Compute(), Pieces(None))
+    assert film["estimates"].shape == film["steps"].shape == (5, 2, 1, 4, 4)
+    # 8-bit: rounding errors of t = T, where little of the image is left, may reach the neighbouring level
+    assert (film["estimates"].int() - to_uint8(denormalize_img(image)).int()).abs().max() <= 1
 
 
 def test_each_batch_is_steered_by_its_own_captions(model):

@@ -18,7 +18,7 @@ def sample_base(stage: StageRun) -> None:
     model = load_model(MODELS["base"]).to(stage.compute.device)
     rows = load_tensors(Path(PROMPTS))["tokens"][: stage.params.n_samples]
     drawn = draw_samples(stage, model, cond=cond_of_rows(model.conditioning, rows))
-    save_tensors(Path(SAMPLES["base"]), **drawn, filmed=rows[: stage.params.n_trajectories])
+    save_tensors(Path(SAMPLES["base"]), **drawn, filmed=rows[: stage.params.n_trajectories].clone())
 
 
 def sample_super(stage: StageRun) -> None:

@@ -18,7 +18,7 @@ def main(stage: StageRun) -> None:
     model, autoencoder = load_model(MODEL).to(device), load_autoencoder(Path(WEIGHTS)).to(device)
     drawn = draw_samples(stage, model, partial(decode_latents, autoencoder))
     if isinstance(model.conditioning, ReadsCaptions):
-        drawn["filmed"] = drawn["cond"][: stage.params.n_trajectories]
+        drawn["filmed"] = drawn["cond"][: stage.params.n_trajectories].clone()
     save_tensors(Path(SAMPLES), **drawn)
 
 
