@@ -169,6 +169,8 @@ def report(found: dict[Mutant, bool]) -> str:
 if __name__ == "__main__":
     every = list(load())
     chosen = [m for m in every if all(word in f"{m.file} {m.what}" for word in sys.argv[1:])]
+    if not chosen:
+        sys.exit(f"mutate: no mutant has {' and '.join(sys.argv[1:])} in its file or text")
     results = run(chosen)
     print(report(results))
     if chosen == every:
