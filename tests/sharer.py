@@ -25,4 +25,4 @@ def work(clone: Path, n: int) -> None:
     experiments.outcome = outcome
     with chdir(clone):
         ledger = Ledger(Path("rows.csv"), ("lead", "seed"))
-        collect(ledger, ("train",), wanted, lambda found: found["train"], 1, sharing=Sharing("origin", RENEW, DEAD))
+        collect(ledger, ("train",), wanted, lambda _, found: found["train"], 1, sharing=Sharing("origin", RENEW, DEAD))

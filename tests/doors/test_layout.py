@@ -96,6 +96,7 @@ def clone(tmp_path_factory, fashion_mnist_raw, stage_environment):
     targets = [f"doors/{door}/dvc.yaml" for door in DOORS]
     run(folder, stage_environment | {"PYTHONPATH": str(folder / "src")}, sys.executable, ".git/dvc", *targets)
     run(folder, stage_environment, "dvc", "commit", "--force", "--with-deps", *targets)
+    run(folder, stage_environment, "git", "add", "-A")  # as dvc repro does with its lock files
     return folder
 
 

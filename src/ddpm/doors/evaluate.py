@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ddpm.captions.prompts import Prompts
 from ddpm.data.dataset import SPLITS, load_dataset
 from ddpm.evaluation.captioned import evaluate_captioned
 from ddpm.evaluation.evaluate import EvaluateUnet
@@ -21,7 +22,7 @@ REPORTS = {name: f"reports/evaluate/{name}.json" for name in ("adherence", "scor
 def samples_and_prompts(_: EvaluateUnet) -> tuple[Tensor, Mapping[str, Tensor]]:
     """The samples and their prompts, from the file that holds both."""
     drawn = load_tensors(Path(SAMPLES))
-    return drawn["samples"], drawn
+    return drawn["samples"], {name: drawn[name] for name in Prompts._fields}
 
 
 def evaluate_stage(
