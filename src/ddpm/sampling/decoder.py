@@ -83,19 +83,18 @@ def draw_decoded(
     def table(columns: list[Tensor]) -> UInt8[Tensor, "captions columns n_each c h w"]:
         return torch.stack([images.unflatten(0, sizes) for images in columns], dim=1)
 
-    def film(filmed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        cond, seed = cond_of(decoder, filmed[params.signal], filmed["tokens"]), derive_seed(stage.seed, "film")
-        return draw_film(decoder, cond, params.guidance_scale, params, seed, stage.compute, pieces.within("film"))
-
     scales = [drawn(shown, params.signal, scale, "scales") for scale in params.scales]
     signals = [drawn(shown, signal, params.guidance_scale, "signals") for signal in SIGNALS]
+    signal, filmed = figures[params.signal][:, 0], figures["tokens"][:, 0]
+    own = params, derive_seed(stage.seed, "film"), stage.compute, pieces.within("film")
+    film = draw_film(decoder, cond_of(decoder, signal, filmed), params.guidance_scale, *own)
     return {
         "samples": drawn(prompts, params.signal, params.guidance_scale, "prompts"),
         "by_scale": table(scales),
         "by_signal": table(signals),
         "scales": torch.tensor(params.scales),
-        **film({name: rows[:, 0] for name, rows in figures.items()}),
-        "filmed": figures["tokens"][:, 0],
+        **film,
+        "filmed": filmed,
         **{name: prompts[name] for name in ("tokens", "seen", "images")},
     }
 
