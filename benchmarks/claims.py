@@ -34,8 +34,8 @@ def main() -> None:
         raise UserError(f"{unknown[0]!r} is not a door with claims; choose from: {', '.join(known)}")
     stated = {door: load_claims(DOORS / door / CLAIMS) for door in asked.doors or known}
     for door, claims in stated.items():  # check everything before any work
-        for changes in claims.variants.values():
-            params_with(changes, DOORS / door)
+        for name in claims.variants:
+            params_with(claims.changes(name), DOORS / door)
     for door, claims in stated.items():
         try:
             if not asked.report:
@@ -53,16 +53,19 @@ def ledger(door: str) -> Ledger:
 
 def current_settings(door: str, claims: Claims) -> dict[str, str]:
     """The settings digest of each variant, which distinguishes rows with other parameters or data."""
-    return {name: settings(claims.stages, changes, DOORS / door) for name, changes in claims.variants.items()}
+    return {name: settings(claims.stages, claims.changes(name), DOORS / door) for name in claims.variants}
 
 
 def experiments(door: str, claims: Claims) -> list[Experiment]:
     """The runs that the claims need: each variant with each seed, seed by seed."""
     about = current_settings(door, claims)
     return [
-        Experiment({"settings": about[name], "variant": name, "seed": seed}, recipes.merged(changes, {"seed": seed}))
+        Experiment(
+            {"settings": about[name], "variant": name, "seed": seed},
+            recipes.merged(claims.changes(name), {"seed": seed}),
+        )
         for seed in claims.seeds
-        for name, changes in claims.variants.items()
+        for name in claims.variants
     ]
 
 

@@ -7,7 +7,6 @@ and the median is reported. The autoencoder is excluded: it is trained once, and
 docs/results/compression.md.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -56,14 +55,17 @@ Measure = Callable[[Variant, Compute], float]
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--rounds", type=count, default=5)
-    options.add_argument("--steps", type=count, default=10, help="training steps in each round")
+    options.add_argument("--steps", type=count, default=10, help="training and sampling steps in each round")
     asked = options.parse_args()
-    changes = load_claims(DOOR / CLAIMS).variants
+    claims = load_claims(DOOR / CLAIMS)
     shape = params_with({}).data.source.img_shape
-    variants = {name: variant(changes[name], shape) for name in VARIANTS}
+    variants = {name: variant(claims.changes(name), shape) for name in VARIANTS}
     general = variants["f4"].params
     compute = set_up(general.device, general.precision)
-    measures: dict[str, Measure] = {"training": partial(training, n_steps=asked.steps), "sampling": sampling}
+    measures: dict[str, Measure] = {
+        "training": partial(training, n_steps=asked.steps),
+        "sampling": partial(sampling, n_steps=asked.steps),
+    }
     found: dict[tuple[str, str], list[float]] = {(name, kind): [] for name in variants for kind in measures}
     for number in range(asked.rounds):
         for (name, kind), rates in found.items():
@@ -99,17 +101,17 @@ def training(each: Variant, compute: Compute, n_steps: int) -> float:
     return n_steps * params.batch_size / sum(clock.laps[WARM_UP:])
 
 
-def sampling(each: Variant, compute: Compute) -> float:
-    """Sampling speed in images per second, as in stage sample_latent but without the decoder."""
+def sampling(each: Variant, compute: Compute, n_steps: int) -> float:
+    """Sampling speed in images per second, after a warm-up, from the mean time of a step of stage sample_latent."""
     own = each.params.sample_latent
     model, n = given(each.model, each.examples.cond, slice(own.batch_size), own.guidance_scale), own.batch_size
     assert each.model.noise_schedule is not None
     steps = timesteps(each.model.noise_schedule, own.n_steps, own.spacing)
     streams = [generator(0, "noise", i) for i in range(n)]
-    began = time.perf_counter()
-    for _ in sample_steps(model, streams, steps, own.sampler, own.options("sampler"), False, compute):
-        pass
-    return n / (time.perf_counter() - began)
+    clock = Clock(sample_steps(model, streams, steps, own.sampler, own.options("sampler"), False, compute))
+    for _ in range(WARM_UP + n_steps):
+        next(clock)
+    return n * n_steps / sum(clock.laps[WARM_UP:]) / own.n_steps
 
 
 def row(each: Variant, rates: list[float]) -> tuple[object, ...]:
@@ -126,7 +128,7 @@ def row(each: Variant, rates: list[float]) -> tuple[object, ...]:
         latent,
         f"{weights:,}",
         operations,
-        *(f"{rate:.0f}" for rate in rates),
+        *(f"{rate:.3g}" for rate in rates),
     )
 
 

@@ -10,10 +10,11 @@ from statistics import mean, stdev
 from typing import Annotated, Any, Literal, NamedTuple
 
 from annotated_types import Ge, Len, MinLen
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from scipy.stats import t as student
 
 from benchmarks.core.ledger import Row
+from ddpm import recipes
 from ddpm.errors import UserError
 from ddpm.run.params import Section, validated
 from ddpm.run.yaml import load_yaml
@@ -58,11 +59,13 @@ class Claims(Section):
     """A door's claims.yaml.
 
     stages: those that are run for each variant; outputs of other stages are used as they are. seeds: for each variant.
-    variants: changes to the door's params.yaml, by name. claims: the claims to test.
+    common: changes to the door's params.yaml in every variant. variants: further changes, by name. claims: the claims
+    to test.
     """
 
     stages: Annotated[list[str], MinLen(1)]
     seeds: Annotated[list[Annotated[int, Ge(0)]], Len(2, 100)]
+    common: dict[str, Any] = Field(default_factory=dict)
     variants: Annotated[dict[str, dict[str, Any]], MinLen(1)]
     claims: Annotated[list[Claim], MinLen(1)]
 
@@ -74,6 +77,10 @@ class Claims(Section):
             if side.measure.partition("/")[0] not in self.stages:
                 raise ValueError(f"measure {side.measure!r} is not from one of the stages {', '.join(self.stages)}")
         return self
+
+    def changes(self, variant: str) -> dict[str, Any]:
+        """All changes of a variant to the door's params.yaml."""
+        return recipes.merged(self.common, self.variants[variant])
 
     def measures(self, variant: str) -> list[str]:
         """The distinct measures that claims need of a variant."""

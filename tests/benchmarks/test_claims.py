@@ -113,8 +113,8 @@ def test_invalid_claims_files_are_rejected(path, value, message, tmp_path):
 def test_door_claims_use_valid_params_and_existing_stages(door, monkeypatch):
     monkeypatch.chdir(REPO)
     claims = load_claims(REPO / f"doors/{door}/claims.yaml")
-    for changes in claims.variants.values():
-        params_with(changes, command.DOORS / door)
+    for name in claims.variants:
+        params_with(claims.changes(name), command.DOORS / door)
     assert set(claims.stages) <= set(load_yaml(REPO / f"doors/{door}/dvc.yaml")["stages"])
 
 
@@ -134,7 +134,7 @@ def test_report_ignores_rows_of_other_settings(door, tmp_path):
     command.report(door, claims)
     assert "not run yet" in (tmp_path / "doors/toy/README.md").read_text()
     for row in (*rows([1.0, 1.1, 0.9], [2.0, 2.2, 2.1]), *rows([5.0] * 3, [4.0] * 3)):
-        about = command.settings(claims.stages, claims.variants[row["variant"]], None)
+        about = command.settings(claims.stages, claims.changes(row["variant"]), None)
         cell = {"settings": about if float(row["evaluate/fid"]) < 3 else "old"}
         kept.add(cell | {key: row[key] for key in kept.key[1:]}, {k: row[k] for k in ("failure", "evaluate/fid")})
     command.report(door, claims)
@@ -153,6 +153,13 @@ def test_experiments_cross_variants_and_seeds(door):
     ]
     assert wanted[2].changes == {"train": {"lr": 0.1}, "seed": 1}
     assert len({each.name("toy") for each in wanted}) == 6
+
+
+def test_variants_override_common_changes(door):
+    claims = stated(common={"seed": 5, "train": {"lr": 0.3, "epochs": 2.0}})
+    small, large = (each.changes for each in command.experiments(door, claims)[2:4])
+    assert small == {"train": {"lr": 0.1, "epochs": 2.0}, "seed": 1}
+    assert large == {"train": {"lr": 0.3, "epochs": 2.0}, "seed": 1}
 
 
 def test_measures_select_claimed_metrics_and_require_them():
