@@ -72,7 +72,8 @@ def main() -> None:
             rates.append(measures[kind](variants[name], compute))
             print(f"round {number + 1} of {asked.rounds}: {name} {kind} {rates[-1]:.1f} images/s", flush=True)
     lines = [row(each, [median(found[name, kind]) for kind in measures]) for name, each in variants.items()]
-    about = f"{machine(compute.device)}, {compute.precision}. Sampling takes {general.sample_latent.n_steps} steps."
+    about = f"{machine(compute.device)}, {compute.precision}; one process"
+    about += f". Sampling takes {general.sample_latent.n_steps} steps."
     insert(DOC, f"{about}\n\n{table(COLUMNS, lines)}")
 
 

@@ -73,8 +73,8 @@ def main() -> None:
 
 
 def report() -> None:
-    """Write the table of the available rows."""
-    if rows := current(LEDGER):
+    """Write the table of the available rows, without those of leads that no longer exist."""
+    if rows := [row for row in current(LEDGER) if row["contender"] in LEADS]:
         speeds = {row["contender"]: 1 / float(row["seconds_per_image"]) for row in RATES.rows()}
         insert(DOC, markdown(rows, speeds))
 
@@ -100,7 +100,7 @@ def verdict(scores: Sequence[float], default: Sequence[float]) -> str:
     if min(len(scores), len(default)) < 2:
         return ""
     t = ttest_ind(scores, default, equal_var=False).statistic
-    return " (the same)" if abs(t) < 3 else " (better)" if t < 0 else " (worse)"
+    return " (no clear difference)" if abs(t) < 3 else " (better)" if t < 0 else " (worse)"
 
 
 if __name__ == "__main__":

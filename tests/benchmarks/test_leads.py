@@ -32,7 +32,7 @@ def test_leads_are_unique():
 def test_verdict_requires_difference_beyond_seed_spread():
     default = [3.0, 3.1, 3.2]  # standard deviation 0.1, so standard error of a difference 0.082 with as much beside it
     assert leads.verdict([2.6, 2.7, 2.8], default) == " (better)"  # t = -4.9
-    assert leads.verdict([2.9, 3.0, 3.1], default) == " (the same)"  # t = -1.2
+    assert leads.verdict([2.9, 3.0, 3.1], default) == " (no clear difference)"  # t = -1.2
     assert leads.verdict([3.4, 3.5, 3.6], default) == " (worse)"
     assert leads.verdict([9.0], default) == ""
 

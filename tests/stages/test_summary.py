@@ -55,8 +55,12 @@ def test_model_is_logged_with_sampling_settings():
     settings = {key: about["settings"][key] for key in changes if key != "ddim"}
     assert settings == {key: value for key, value in changes.items() if key != "ddim"}
     assert about["settings"]["options"] == {"eta": 0.5}
-    judged = {"data.name": "fashion_mnist", "data.path": "null", "evaluate_unet.epochs": "8"}
-    assert about["judged_by"] == judged | {"evaluate_unet.reference": "held_out", "evaluate_unet.n_samples": "77"}
+    judged = {"data.name": "fashion_mnist", "data.path": "null", "train_unet.conditioning": "null"}
+    assert about["judged_by"] == judged | {
+        "evaluate_unet.epochs": "8",
+        "evaluate_unet.reference": "held_out",
+        "evaluate_unet.n_samples": "77",
+    }
 
 
 def test_inapplicable_score_is_left_out(folder):

@@ -14,13 +14,14 @@ def judged_by(report: Mapping[str, Any]) -> dict[str, str]:
         report: `evaluate.as_report`: "reference" and "n_samples".
 
     Returns:
-        The data set, the epochs of the two-sample tests, the reference split and the number of samples, by their keys
-        in params.yaml.
+        The data set, what the network is conditioned on, the epochs of the two-sample tests, the reference split and
+        the number of samples, by their keys in params.yaml.
     """
     params = load_yaml(PARAMS)  # which stage `check` has validated
     values = {
         "data.name": params["data"]["name"],
         "data.path": params["data"]["path"],
+        "train_unet.conditioning": params["train_unet"]["conditioning"],
         "evaluate_unet.epochs": params["evaluate_unet"]["epochs"],
         "evaluate_unet.reference": report["reference"],
         "evaluate_unet.n_samples": report["n_samples"],
