@@ -12,7 +12,7 @@ ABOUT = (
 )
 FILMS = {"Diffusion model": Path("samples/latent.safetensors")}
 SCORES = {name: Path(f"reports/evaluate/{name}.json") for name in ("samples", "reconstructions")}
-STAGES = page_stage("latent", ABOUT, TOPIC, FILMS, SCORES)
+STAGES = page_stage("latent", ABOUT, TOPIC, FILMS, SCORES, Path("reports/evaluate/adherence.json"))
 
 if __name__ == "__main__":
     run(STAGES)

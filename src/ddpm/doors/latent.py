@@ -32,6 +32,12 @@ def sampling_is_trained(params: Any) -> Iterator[str]:
     yield from conditioning_fits(params.train_latent, "train_latent", main_data())
 
 
+def samples_have_captions(params: Any) -> Iterator[str]:
+    """Each sample is drawn for the caption or class of another held-out image."""
+    if (n := params.sample_latent.n_samples) > (most := main_data().held_out_size):
+        yield f"sample_latent.n_samples is {n}; it cannot exceed data.n_held_out of the main pipeline, {most}"
+
+
 def evaluation_has_images(params: Any) -> Iterator[str]:
     """No more images are evaluated than there are samples and unseen images."""
     data, n = main_data(), params.evaluate.n_samples
@@ -47,4 +53,10 @@ def evaluation_has_images(params: Any) -> Iterator[str]:
             yield f"{key} is {most}; as many samples are evaluated, so it must be at least {FEWEST}"
 
 
-RULES = networks_can_be_built, latents_are_no_pictures, sampling_is_trained, evaluation_has_images
+RULES = (
+    networks_can_be_built,
+    latents_are_no_pictures,
+    sampling_is_trained,
+    samples_have_captions,
+    evaluation_has_images,
+)

@@ -55,7 +55,8 @@ def page_stage(
         topic: Its figures.
         films: Files that `load_film` reads, by the model that drew the samples.
         scores: Files with the output of `ddpm.evaluation.evaluate.as_report`, by what was evaluated.
-        adherence: File with "adherence" of `ddpm.evaluation.captioned.evaluate_captioned`; None without captions.
+        adherence: File with shares of images that match their captions, as `ddpm.evaluation.captioned.as_values`, by
+            group; None without captions.
     """
     claims = Path(f"../../benchmarks/results/claims/{door}.json")
     figures = [figure.path for figure in topic.figures.values()]
