@@ -1,6 +1,5 @@
 """Rules of the latent door: between its sections, and between it and the main pipeline's data."""
 
-import runpy
 from contextlib import chdir
 from copy import deepcopy
 from functools import reduce
@@ -10,6 +9,7 @@ import pytest
 from project import REPO
 
 from ddpm.check import checked_params
+from ddpm.doors.latent import RULES
 from ddpm.errors import UserError
 from ddpm.run.dvc import declared_stages
 from ddpm.run.yaml import load_yaml
@@ -23,14 +23,14 @@ PIXELS = {"train_autoencoder.factor": 1, "train_autoencoder.bottleneck": "none"}
 def check():
     """All params of the door, with changes by dotted key."""
     with chdir(DOOR):
-        stages, rules = declared_stages(), runpy.run_path("stages/check.py")["RULES"]
+        stages = declared_stages()
 
         def checked(changes):
             values = deepcopy(VALUES)
             for key, value in changes.items():
                 *path, last = key.split(".")
                 reduce(getitem, path, values)[last] = value
-            return checked_params(stages, values, rules)
+            return checked_params(stages, values, RULES)
 
         yield checked
 
@@ -80,9 +80,29 @@ def check():
             "sample_latent.n_steps is 201; train_latent.max_steps is 200, so sampler ancestral takes 1 to 200",
         ),
         (
-            {"sample_latent.guidance_scale": 2.0},
-            {"sample_latent.guidance_scale": 2.0, "train_latent.conditioning": None},
-            "sample_latent.guidance_scale is 2; train_latent.conditioning is null, so it must be 1",
+            {"train_latent.conditioning": "labels"},
+            {"train_latent.conditioning": None},
+            "train_latent.conditioning is null; it must be one that takes only captions or classes",
+        ),
+        (
+            {"train_latent.caption.dropout": 0.0, "guide.grid.scales": [1.0]},
+            {"train_latent.caption.dropout": 0.0},
+            "guide.grid.scales is 8; train_latent.caption.dropout is 0, so it must be 1",
+        ),
+        (
+            {"guide.n_steps": 200},
+            {"guide.n_steps": 201},
+            "guide.n_steps is 201; with train_latent.max_steps it must be 3 to 200",
+        ),
+        (
+            {},
+            {"guide.clip_sample": True},
+            "guide.clip_sample is true; latents are not images, so it must be false",
+        ),
+        (
+            {"sample_latent.n_samples": 5000},
+            {"sample_latent.n_samples": 5001},
+            "sample_latent.n_samples is 5001; it cannot exceed data.n_held_out of the main pipeline, 5000",
         ),
         (
             {"evaluate.n_samples": 1024},

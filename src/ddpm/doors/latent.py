@@ -5,8 +5,9 @@ from typing import Any
 
 from ddpm.data.dataset import FEWEST
 from ddpm.doors.main_pipeline import main_data
-from ddpm.doors.shared_rules import are_no_pictures
+from ddpm.doors.shared_rules import are_no_pictures, kind
 from ddpm.rules import conditioning_fits, sampling_fits
+from ddpm.sampling.sampler import SAMPLERS
 
 
 def networks_can_be_built(params: Any) -> Iterator[str]:
@@ -24,12 +25,27 @@ def networks_can_be_built(params: Any) -> Iterator[str]:
 def latents_are_no_pictures(params: Any) -> Iterator[str]:
     """The U-Net is trained on latents, so options for images do not apply."""
     yield from are_no_pictures("latents", params, "train_latent", "sample_latent")
+    if params.guide.clip_sample:
+        yield "guide.clip_sample is true; latents are not images, so it must be false"
+
+
+def network_follows_captions(params: Any) -> Iterator[str]:
+    """Samples are drawn for captions, or for the classes that they name."""
+    name = params.train_latent.conditioning or "null"
+    if not (chosen := kind(params.train_latent)) or not chosen.needs_labels or chosen.gives_image:
+        yield f"train_latent.conditioning is {name}; it must be one that takes only captions or classes"
 
 
 def sampling_is_trained(params: Any) -> Iterator[str]:
     """Steps, variance, guidance and conditioning of sampling fit the training of the network."""
     yield from sampling_fits(params, "sample_latent", "train_latent")
     yield from conditioning_fits(params.train_latent, "train_latent", main_data())
+    guide, training, most = params.guide, params.train_latent, params.train_latent.max_steps
+    least, scale = SAMPLERS[guide.sampler].min_steps, max(guide.grid.scales)
+    if not least <= (guide.n_steps or most) <= most:
+        yield f"guide.n_steps is {guide.n_steps}; with train_latent.max_steps it must be {least} to {most}"
+    if scale > 1 and training.conditioning and not training.options("conditioning").dropout:
+        yield f"guide.grid.scales is {scale:g}; train_latent.{training.conditioning}.dropout is 0, so it must be 1"
 
 
 def samples_have_captions(params: Any) -> Iterator[str]:
@@ -56,6 +72,7 @@ def evaluation_has_images(params: Any) -> Iterator[str]:
 RULES = (
     networks_can_be_built,
     latents_are_no_pictures,
+    network_follows_captions,
     sampling_is_trained,
     samples_have_captions,
     evaluation_has_images,

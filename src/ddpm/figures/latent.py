@@ -1,5 +1,6 @@
 """Latent Diffusion: reconstructions, and the same figures of the network and its samples as in the main pipeline."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,10 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ddpm.captions.vocabulary import captions
 from ddpm.data.dataset import load_dataset
 from ddpm.figures.canvas import image_table
+from ddpm.figures.captioned import caption_grid
 from ddpm.figures.curves import loss_curves
 from ddpm.figures.parts import Flow, Part, parts_diagram
 from ddpm.figures.pictures import denoising, training_previews
@@ -20,7 +23,8 @@ from ddpm.figures.trained import RenderModel, Trained, draw_samples, load_traine
 from ddpm.run.files import load_tensors
 from ddpm.run.stage import StageRun
 
-TEST, RECONSTRUCTIONS = "../../data/images/test.safetensors", "samples/reconstructions.safetensors"
+TEST = "../../data/images/test.safetensors"
+RECONSTRUCTIONS, GUIDE = "samples/reconstructions.safetensors", "samples/guide.safetensors"
 
 
 @dataclass(frozen=True)
@@ -31,21 +35,34 @@ class Latent:
         network: The network trained on latents; its previews, samples and trajectories are decoded.
         originals: Images that neither it nor the autoencoder was trained on.
         reconstructions: The same images, encoded and decoded.
+        guided: Samples by caption and guidance scale.
+        captions: The captions.
+        scales: The guidance scales.
     """
 
     network: Trained
     originals: Float[Tensor, "n c h w"]
     reconstructions: Float[Tensor, "n c h w"]
+    guided: Float[Tensor, "captions scales m c h w"]
+    captions: Sequence[str]
+    scales: Sequence[float]
 
 
 def load(stage: StageRun) -> Latent:
     """Read the outputs of the other stages."""
-    pairs = load_tensors(Path(RECONSTRUCTIONS))
+    pairs, guided = load_tensors(Path(RECONSTRUCTIONS)), load_tensors(Path(GUIDE))
     network = load_trained("latent", stage.params, load_dataset(Path(TEST)))
-    return Latent(network, as_pixels(pairs["images"]), as_pixels(pairs["samples"]))
+    return Latent(
+        network,
+        as_pixels(pairs["images"]),
+        as_pixels(pairs["samples"]),
+        as_pixels(guided["samples"]),
+        captions(guided["tokens"]),
+        guided["scales"].tolist(),
+    )
 
 
-TOPIC = Topic("Latent Diffusion", 0, [TEST, RECONSTRUCTIONS, *trained_deps("latent")], load, RenderModel)
+TOPIC = Topic("Latent Diffusion", 0, [TEST, RECONSTRUCTIONS, GUIDE, *trained_deps("latent")], load, RenderModel)
 
 
 @TOPIC.figure(
@@ -106,6 +123,14 @@ def reconstructions(inputs: Latent) -> Figure:
 )
 def latent_samples(inputs: Latent) -> Figure:
     return draw_samples(inputs.network)
+
+
+@TOPIC.figure(
+    caption="Samples by caption and guidance scale.",
+    alt="Rows of items of clothing, one row per caption, with more guidance to the right",
+)
+def latent_guided(inputs: Latent) -> Figure:
+    return caption_grid(inputs.guided, inputs.captions, inputs.scales)
 
 
 @TOPIC.figure(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ddpm.conditioning.guidance import given
 from ddpm.diffusion.model import DiffusionModel, schedule_of
-from ddpm.images import denormalize_img, to_uint8
+from ddpm.images import Decode, as_it_is, denormalize_img, to_uint8
 from ddpm.registry import Registry
 from ddpm.run.compute import Compute
 from ddpm.run.params import Chooses, Count
@@ -56,6 +56,7 @@ def draw_given(
     compute: Compute,
     pieces: Make,
     steer: Callable[[DiffusionModel, Tensor], DiffusionModel] | None = None,
+    decode: Decode = as_it_is,
 ) -> UInt8[Tensor, "n c h w"]:
     """Draw an image for each row of `cond`. The noise of image i does not depend on conditioning and guidance.
 
@@ -68,6 +69,7 @@ def draw_given(
         compute: Device and precision.
         pieces: Keeps finished batches.
         steer: Maps the network of a batch and its `cond` to the network to sample from; None for no change.
+        decode: Maps what the network works on to images in [-1, 1].
     """
     steps, options = timesteps(schedule_of(model), params.n_steps, params.spacing), params.options("sampler")
 
@@ -76,7 +78,7 @@ def draw_given(
         network = network if steer is None else steer(network, cond[rows])
         streams = [generator(seed, "noise", i) for i in range(rows.start, rows.stop)]
         *_, x = sample_steps(network, streams, steps, params.sampler, options, params.clip_sample, compute)
-        return (to_uint8(denormalize_img(x)),)
+        return (to_uint8(denormalize_img(decode(x))),)
 
     firsts = range(0, len(cond), params.batch_size)
     rows = [slice(first, min(first + params.batch_size, len(cond))) for first in firsts]
