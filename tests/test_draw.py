@@ -54,15 +54,37 @@ def test_files_match_library_samples(model):
         assert np.abs(found.astype(int) - pixels.permute(1, 2, 0).numpy()).max() <= 1  # rounding differs by process
 
 
-def enlarging(channels):
+def enlarging(channels, max_steps=10):
     """A super-resolution network for `model`'s samples, saved in the working folder."""
     torch.manual_seed(1)
     conditioning = {"name": "low_resolution", "factor": 2, "max_level": 1.0, "dropout": 0.0}
     config = {"channels": 8, "dim_mults": (1, 2), "groups": 2, "heads": 1, "conditioning": conditioning}
-    model = Unet(UnetConfig(img_shape=(channels, 16, 24), max_steps=10, **config))
-    model.noise_schedule = NoiseSchedule(10)
+    model = Unet(UnetConfig(img_shape=(channels, 16, 24), max_steps=max_steps, **config))
+    model.noise_schedule = NoiseSchedule(max_steps)
     save_model(Path("enlarge.safetensors"), model, {})
     return model.eval()
+
+
+@pytest.mark.parametrize("model", [1], indirect=True)
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("a model.safetensors",), "this model does not take low-resolution images; train one with conditioning low_"),
+        (("colour.safetensors",), "low-resolution images have shape (1, 8, 12); this model takes (3, 8, 12)"),
+        (("enlarge.safetensors", "--level", "1.5"), "level is 1.5; it must be in 0..1"),
+        (("short.safetensors", "--n-steps", "10"), "n_steps is 10; it must be in 1..5"),
+    ],
+)
+@pytest.mark.usefixtures("model")
+def test_unusable_enlarging_is_rejected_before_sampling(words, said, monkeypatch, capsys):
+    enlarging(3)
+    Path("enlarge.safetensors").rename("colour.safetensors")
+    enlarging(1, max_steps=5)
+    Path("enlarge.safetensors").rename("short.safetensors")
+    enlarging(1)
+    monkeypatch.setattr("ddpm.draw.sample", None)  # not called
+    line = refused(monkeypatch, capsys, "a model.safetensors", "some images", "--enlarge", *words)
+    assert line.startswith(f"draw: enlarge: {said}")
 
 
 @pytest.mark.parametrize("model", [1], indirect=True)
@@ -141,6 +163,10 @@ def test_like_uses_clip_embedding_of_the_picture(tmp_path, monkeypatch):
         (
             ("--prior", "other.safetensors", "--caption", "a boot"),
             "draw: the embeddings of the prior are not those",
+        ),
+        (
+            ("--label", "3", "--prior", "prior.safetensors", "--caption", "a boot"),
+            "draw: label is given; it cannot be combined with prior or like",
         ),
         (
             ("--guidance-scale", "0.5", "--prior", "none.safetensors", "--caption", "a boot"),
@@ -228,9 +254,6 @@ def test_failed_write_keeps_existing_files(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--enlarge", "a model.safetensors"), "draw: this model does not take low-resolution images"),
-        (("--enlarge", "other.safetensors"), "draw: low has shape (16, 1, 8, 12); this model takes (n, 3, 8, 12)"),
-        (("--enlarge", "enlarge.safetensors", "--level", "1.5"), "draw: level is 1.5; it must be in 0..1"),
         (("--prior", "a model.safetensors", "--caption", "a boot"), "draw: the prior does not sample embeddings"),
         (("-n", "-1"), "draw: n is -1; it must be from 1 to 1000000"),
         (("-n", "0"), "draw: n is 0; it must be from 1 to 1000000"),
@@ -247,9 +270,6 @@ def test_failed_write_keeps_existing_files(monkeypatch, capsys):
 )
 @pytest.mark.usefixtures("model")
 def test_invalid_options_are_rejected(words, said, monkeypatch, capsys):
-    enlarging(3)
-    Path("enlarge.safetensors").rename("other.safetensors")
-    enlarging(1)
     monkeypatch.setattr(sys, "argv", ["ddpm.draw", "a model.safetensors", "some images", *words])
     with pytest.raises(SystemExit) as ended:
         main()

@@ -17,7 +17,7 @@ from ddpm.networks.checkpoint import load_model
 from ddpm.output import MEMORY_HINT, check_folder, check_numbers, load_image_model, write_pngs
 from ddpm.run.stage import mistakes_in_one_line
 from ddpm.sampling import cascade
-from ddpm.sampling.arguments import check_guidance
+from ddpm.sampling.arguments import check_guidance, steps_below
 from ddpm.sampling.sample import sample
 from ddpm.sampling.sampler import SAMPLERS
 from ddpm.sampling.spacing import SPACINGS
@@ -87,7 +87,12 @@ def draw(
     try:
         if level is not None and larger is None:
             raise ValueError("level is given; it applies only with enlarge, which must be given too")
+        if label is not None and (prior is not None or like is not None):
+            raise ValueError("label is given; it cannot be combined with prior or like")
         check_guidance(network, guidance_scale)
+        noise = cascade.LEVEL if level is None else level
+        if larger is not None:
+            _check_enlarging(network, larger, noise, **options)
         cond = _embedded(network, n, caption, prior, like, clip, seed, options)
         captions = [caption] * n if caption is not None and cond is None else None
         stream = torch.Generator().manual_seed(seed)
@@ -95,11 +100,26 @@ def draw(
         chosen |= {"guidance_scale": guidance_scale, "clip_sample": True, **options}
         images = torch.as_tensor(sample(network, n, generator=stream, **chosen))
         if larger is not None:
-            noise = cascade.LEVEL if level is None else level
             images = cascade.enlarge(larger, images, noise, seed, clip_sample=True, **options)
     except ValueError as error:
         raise UserError(str(error)) from None
     write_pngs(folder, to_uint8(denormalize_img(images)))
+
+
+def _check_enlarging(
+    network: DiffusionModel,
+    larger: DiffusionModel,
+    level: float,
+    n_steps: int | None = None,
+    spacing: str = "even",
+    **_: Any,
+) -> None:
+    """Raise ValueError unless `larger` can enlarge the network's samples, before any are drawn."""
+    try:
+        cascade.noised(larger, torch.zeros(1, *network.img_shape), level, seed=0)
+        steps_below(larger, None, n_steps, spacing)
+    except ValueError as error:
+        raise ValueError(f"enlarge: {error}") from None
 
 
 def _embedded(

@@ -68,7 +68,7 @@ def test_enlarged_image_depends_on_its_own_low_resolution_image():
     ("model", "low", "level", "message"),
     [
         (Linear(), torch.zeros(1, *LOW), 0.1, "this model does not take low-resolution images"),
-        (network(), torch.zeros(1, 1, 4, 6), 0.1, r"low has shape \(1, 1, 4, 6\); this model takes \(n, 1, 2, 3\)"),
+        (network(), torch.zeros(1, 1, 4, 6), 0.1, r"images have shape \(1, 4, 6\); this model takes \(1, 2, 3\)"),
         (network(), torch.zeros(1, *LOW), 1.5, r"level is 1\.5; it must be in 0\.\.1"),
         (network(), torch.zeros(1, *LOW), -0.5, r"level is -0\.5; it must be in 0\.\.1"),
     ],

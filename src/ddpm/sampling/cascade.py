@@ -39,9 +39,9 @@ def noised(
     """
     if not isinstance(model.conditioning, LowResolution):
         raise ValueError("this model does not take low-resolution images; train one with conditioning low_resolution")
-    if low.shape[1:] != model.conditioning.kept.shape[1:]:
-        expected = ", ".join(map(str, ("n", *model.conditioning.kept.shape[1:])))
-        raise ValueError(f"low has shape {tuple(low.shape)}; this model takes ({expected})")
+    found, wanted = tuple(low.shape[1:]), tuple(model.conditioning.kept.shape[1:])
+    if found != wanted:
+        raise ValueError(f"low-resolution images have shape {found}; this model takes {wanted}")
     noise = torch.empty(low.shape)
     for i, image in enumerate(noise):
         image.normal_(generator=generator(seed, "augmentation", i))
