@@ -10,6 +10,7 @@ from PIL import Image
 
 from ddpm.figures.canvas import save
 from ddpm.figures.dalle2 import TOPIC, Dalle2, Render
+from ddpm.figures.losses import Losses
 
 
 def means(figure, path):
@@ -40,7 +41,8 @@ def inputs():
         for method, n in (("prior", 4), ("none", 8))
         for scale in (1.0, 2.0)
     ]
-    texts, losses = ["a dress", "a bag"], [[(1, 1.0), (2, i / 8)] for i in range(1, 5)]
+    texts, curves = ["a dress", "a bag"], [[(1, 1.0), (2, i / 8)] for i in range(1, 5)]
+    losses = {"prior": Losses(*curves[:2], "x0", "simple"), "decoder": Losses(*curves[2:], "v", "simple")}
     return Dalle2(
         Render(n_columns=2),
         texts,

@@ -5,10 +5,12 @@ import json
 import numpy
 import pytest
 import torch
+from figures.drawn import points
 from PIL import Image
 
 from ddpm.figures.canvas import save
 from ddpm.figures.imagen import TOPIC, Imagen, Render
+from ddpm.figures.losses import Losses
 
 
 def means(figure, path):
@@ -30,7 +32,9 @@ def inputs():
     guided = (torch.arange(24) / 24).reshape(2, 3, 2, 2, 1, 1, 1).expand(2, 3, 2, 2, 1, 8, 8)
     low, noised, samples = flat(4, 0.1, 0.2), flat(4, 0.3, 0.4), flat(8, 0.5, 0.6)
     texts, params = ["a dress", "a bag"], Render(n_columns=2, n_captions=1)
-    return Imagen(params, guided, ["dynamic", "none"], [1.0, 2.0, 4.0], texts, low, noised, samples, 0.25)
+    curves = [[(1, 1.0), (2, i / 8)] for i in range(1, 5)]
+    losses = {"base": Losses(*curves[:2], "v", "simple"), "super": Losses(*curves[2:], "x0", "simple")}
+    return Imagen(params, guided, ["dynamic", "none"], [1.0, 2.0, 4.0], texts, low, noised, samples, 0.25, losses)
 
 
 def labels(axes):
@@ -58,3 +62,9 @@ def test_figures_place_every_image_and_row_heading(name, expected, rows, inputs,
 
 def test_caption_states_the_clipping(inputs):
     assert TOPIC.figures["by_caption"].caption.format(inputs=inputs).endswith("clipping: dynamic.")
+
+
+@pytest.mark.parametrize(("name", "train", "evaluation"), [("base_loss", 0.125, 0.25), ("super_loss", 0.375, 0.5)])
+def test_loss_figures_plot_training_and_evaluation_loss(name, train, evaluation, inputs):
+    [axes] = TOPIC.figures[name].draw(inputs).axes
+    assert [points(line) for line in axes.lines] == [[(1, 1.0), (2, last)] for last in (train, evaluation)]

@@ -53,8 +53,7 @@ def caption_grid(
         samples.flatten(0, 2),
         n * len(scales),
         title="Captions and guidance",
-        note="The first samples from pure noise, not cherry-picked. More guidance makes them less diverse and truer to "
-        "their caption.",
+        note="The first samples from pure noise, not cherry-picked. The noise is the same at each scale.",
         xlabel="guidance scale",
         ylabel="caption",
         columns=[f"{scale:g}" if i == 0 else "" for scale in scales for i in range(n)],

@@ -14,9 +14,9 @@ from torch import Tensor
 from ddpm.captions import vocabulary
 from ddpm.figures.canvas import image_table
 from ddpm.figures.captioned import caption_grid, frontier
-from ddpm.figures.curves import loss_curves
+from ddpm.figures.losses import Losses, load_losses, losses_deps
 from ddpm.figures.parts import Flow, Part, parts_diagram
-from ddpm.figures.reports import Curve, Rows, as_pixels, read_curve, read_rows
+from ddpm.figures.reports import Rows, as_pixels, read_rows
 from ddpm.figures.topic import Topic
 from ddpm.run.files import load_tensors
 from ddpm.run.params import Section
@@ -25,7 +25,7 @@ from ddpm.sampling.decoder import SIGNALS
 
 FIGURES, SAMPLES, VARY, EDIT = (f"samples/{name}.safetensors" for name in ("figures", "captions", "vary", "edit"))
 SWEEP = "reports/sweep/sweep.csv"
-CURVES = [f"reports/train_{name}/{curve}.csv" for name in ("prior", "decoder") for curve in ("loss", "eval_loss")]
+TRAINED = "prior", "decoder"
 IN_WORDS = {"prior": "prior's embedding", "text": "text embedding", "none": "caption only"}
 
 
@@ -49,7 +49,7 @@ class Dalle2:
         edited: The output of stage edit, without the shares.
         shares: Fractions of the way to a text difference.
         sweep: The rows of sweep.csv.
-        losses: Training and evaluation loss of the prior, then of the decoder.
+        losses: Of the prior and of the decoder.
     """
 
     params: Render
@@ -61,7 +61,7 @@ class Dalle2:
     edited: Mapping[str, Tensor]
     shares: Sequence[float]
     sweep: Rows
-    losses: Sequence[Curve]
+    losses: Mapping[str, Losses]
 
     @property
     def differences(self) -> list[str]:
@@ -83,11 +83,12 @@ def load(stage: StageRun) -> Dalle2:
         {name: as_pixels(images) for name, images in sorted(edited.items())},
         shares,
         read_rows(Path(SWEEP)),
-        [read_curve(Path(path)) for path in CURVES],
+        {name: load_losses(name) for name in TRAINED},
     )
 
 
-TOPIC = Topic("DALL-E 2", 0, [FIGURES, SAMPLES, VARY, EDIT, SWEEP, *CURVES], load, Render)
+DEPS = [FIGURES, SAMPLES, VARY, EDIT, SWEEP, *(path for name in TRAINED for path in losses_deps(name))]
+TOPIC = Topic("DALL-E 2", 0, DEPS, load, Render)
 
 
 @TOPIC.figure(
@@ -229,7 +230,7 @@ def guidance(inputs: Dalle2) -> Figure:
     alt="Curves of training and evaluation loss by training step",
 )
 def prior_loss(inputs: Dalle2) -> Figure:
-    return loss_curves(inputs.losses[0], inputs.losses[1], "x0", "prior")
+    return inputs.losses["prior"].drawn("prior")
 
 
 @TOPIC.figure(
@@ -237,4 +238,4 @@ def prior_loss(inputs: Dalle2) -> Figure:
     alt="Curves of training and evaluation loss by training step",
 )
 def decoder_loss(inputs: Dalle2) -> Figure:
-    return loss_curves(inputs.losses[2], inputs.losses[3], "v", "decoder")
+    return inputs.losses["decoder"].drawn("decoder")

@@ -1,4 +1,4 @@
-"""GLIDE: samples by guidance scale, inpainting, the trade-off of guidance, and the loss."""
+"""GLIDE: samples by guidance scale, inpainting, the trade-off of guidance, and the losses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ddpm.figures.captioned import caption_grid, frontier, holes_table
-from ddpm.figures.curves import loss_curves
+from ddpm.figures.losses import Losses, load_losses, losses_deps
 from ddpm.figures.parts import Flow, Part, parts_diagram
-from ddpm.figures.reports import Curve, Rows, as_pixels, read_curve, read_rows
+from ddpm.figures.reports import Rows, as_pixels, read_rows
 from ddpm.figures.topic import Topic
 from ddpm.run.files import load_tensors
 from ddpm.run.stage import StageRun
 from ddpm.sampling.prompted import SampleCaptions
 
 SAMPLES, FILLED, SWEEP = "samples/captions.safetensors", "samples/inpaint.safetensors", "reports/sweep/sweep.csv"
-LOSS, EVAL_LOSS = (f"reports/train_base/{curve}.csv" for curve in ("loss", "eval_loss"))
+TRAINED = "base", "inpaint"
 
 
 @dataclass(frozen=True)
@@ -30,26 +30,24 @@ class Glide:
         grid: Samples by caption and guidance scale, 8-bit.
         filled: The output of stage inpaint.
         sweep: The rows of sweep.csv.
-        train_loss: The base model's.
-        eval_loss: The base model's.
+        losses: Of the base model, and of the network fine-tuned to inpaint.
     """
 
     params: Any
     grid: Tensor
     filled: Mapping[str, Tensor]
     sweep: Rows
-    train_loss: Curve
-    eval_loss: Curve
+    losses: Mapping[str, Losses]
 
 
 def load(stage: StageRun) -> Glide:
     """Read the outputs of the other stages."""
     grid, filled = load_tensors(Path(SAMPLES))["grid"], load_tensors(Path(FILLED))
-    curves = read_curve(Path(LOSS)), read_curve(Path(EVAL_LOSS))
-    return Glide(stage.params, grid, filled, read_rows(Path(SWEEP)), *curves)
+    return Glide(stage.params, grid, filled, read_rows(Path(SWEEP)), {name: load_losses(name) for name in TRAINED})
 
 
-TOPIC = Topic("GLIDE", 0, [SAMPLES, FILLED, SWEEP, LOSS, EVAL_LOSS], load, SampleCaptions)
+DEPS = [SAMPLES, FILLED, SWEEP, *(path for name in TRAINED for path in losses_deps(name))]
+TOPIC = Topic("GLIDE", 0, DEPS, load, SampleCaptions)
 
 
 @TOPIC.figure(
@@ -114,4 +112,12 @@ def guidance(inputs: Glide) -> Figure:
     alt="Curves of training and evaluation loss by training step",
 )
 def base_loss(inputs: Glide) -> Figure:
-    return loss_curves(inputs.train_loss, inputs.eval_loss, "v", "base model")
+    return inputs.losses["base"].drawn("base model")
+
+
+@TOPIC.figure(
+    caption="The loss of the network fine-tuned to inpaint, on training images and on held-out ones, all with holes.",
+    alt="Curves of training and evaluation loss by training step",
+)
+def inpaint_loss(inputs: Glide) -> Figure:
+    return inputs.losses["inpaint"].drawn("inpainting network")

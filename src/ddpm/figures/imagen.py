@@ -1,6 +1,6 @@
-"""Imagen: samples by caption, guidance scale and clipping, and samples at each step of the cascade."""
+"""Imagen: samples by caption, guidance scale and clipping, samples at each step of the cascade, and the losses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +15,7 @@ from torch import Tensor
 from ddpm.captions.vocabulary import captions
 from ddpm.figures.canvas import image_table
 from ddpm.figures.captioned import caption_grid
+from ddpm.figures.losses import Losses, load_losses, losses_deps
 from ddpm.figures.parts import Flow, Part, parts_diagram
 from ddpm.figures.reports import as_pixels
 from ddpm.figures.topic import Topic
@@ -25,6 +26,7 @@ from ddpm.run.stage import StageRun
 from ddpm.sampling.clipping import in_words
 
 BASE, SUPER, GUIDE = (f"samples/{name}.safetensors" for name in ("base", "super", "guide"))
+TRAINED = "base", "super"
 
 
 class Render(Section):
@@ -48,6 +50,7 @@ class Imagen:
         noised: The same with noise, as the super-resolution network gets them.
         samples: The samples of the super-resolution network.
         level: The noise level of `noised`, from 0 (none) to 1 (pure noise).
+        losses: Of the base model and of the super-resolution network.
     """
 
     params: Render
@@ -59,6 +62,7 @@ class Imagen:
     noised: Float[Tensor, "m c h1 w1"]
     samples: Float[Tensor, "m c h w"]
     level: float
+    losses: Mapping[str, Losses]
 
 
 def load(stage: StageRun) -> Imagen:
@@ -75,10 +79,12 @@ def load(stage: StageRun) -> Imagen:
         denormalize_img(cond[:n, :-1]),
         as_pixels(made["samples"][:n]),
         cond[0, -1, 0, 0].item(),
+        {name: load_losses(name) for name in TRAINED},
     )
 
 
-TOPIC = Topic("Imagen", 0, [BASE, SUPER, GUIDE], load, Render)
+DEPS = [BASE, SUPER, GUIDE, *(path for name in TRAINED for path in losses_deps(name))]
+TOPIC = Topic("Imagen", 0, DEPS, load, Render)
 
 
 @TOPIC.figure(
@@ -113,7 +119,7 @@ def imagen_parts(_: object) -> Figure:
 
 @TOPIC.figure(
     caption="Samples by caption and guidance scale; clipping: {inputs.clips[0]}.",
-    alt="Rows of items of clothing, one row per caption; they become more typical to the right",
+    alt="Rows of items of clothing, one row per caption, in groups of columns by guidance scale",
 )
 def by_caption(inputs: Imagen) -> Figure:
     return caption_grid(inputs.guided[0].transpose(0, 1), inputs.captions, inputs.scales)
@@ -121,7 +127,7 @@ def by_caption(inputs: Imagen) -> Figure:
 
 @TOPIC.figure(
     caption="Guidance with each method of clipping the base model's x0 estimates, from the same captions and noise.",
-    alt="The same items of clothing in each row, with more contrast to the right",
+    alt="The same items of clothing in each row, one row per clipping method, in groups of columns by guidance scale",
 )
 def by_clipping(inputs: Imagen) -> Figure:
     n, scales = inputs.params.n_captions, inputs.scales
@@ -156,3 +162,19 @@ def cascade(inputs: Imagen) -> Figure:
         ylabel="",
         rows=[small, f"level {inputs.level:g}", large],
     )
+
+
+@TOPIC.figure(
+    caption="The loss of the base model during training, on training images and on held-out ones, at low resolution.",
+    alt="Curves of training and evaluation loss by training step",
+)
+def base_loss(inputs: Imagen) -> Figure:
+    return inputs.losses["base"].drawn("base model")
+
+
+@TOPIC.figure(
+    caption="The loss of the super-resolution network during training, on training images and on held-out ones.",
+    alt="Curves of training and evaluation loss by training step",
+)
+def super_loss(inputs: Imagen) -> Figure:
+    return inputs.losses["super"].drawn("super-resolution network")

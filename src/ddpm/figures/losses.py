@@ -1,0 +1,44 @@
+"""The loss of a door's network during training, from the outputs of its stage."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+
+from ddpm.diffusion.posterior import Prediction
+from ddpm.figures.curves import loss_curves
+from ddpm.figures.reports import Curve, read_curve
+from ddpm.networks.checkpoint import load_model
+
+
+class Losses(NamedTuple):
+    """The losses of a network, and what it was trained for.
+
+    Attributes:
+        train: The training loss by training step.
+        evaluation: The held-out loss of the EMA weights by training step.
+        prediction: What the network predicts.
+        weighting: The weighting of the training loss.
+    """
+
+    train: Curve
+    evaluation: Curve
+    prediction: Prediction
+    weighting: str
+
+    def drawn(self, label: str) -> Figure:
+        """The figure; `label` is the network's name in its title."""
+        return loss_curves(self.train, self.evaluation, self.prediction, label, weighting=self.weighting)
+
+
+def losses_deps(name: str) -> list[str]:
+    """The files that `load_losses` reads."""
+    return [f"models/{name}.safetensors", *(f"reports/train_{name}/{curve}.csv" for curve in ("loss", "eval_loss"))]
+
+
+def load_losses(name: str) -> Losses:
+    """Read the outputs of stage train_NAME."""
+    weights, *curves = map(Path, losses_deps(name))
+    model = load_model(weights)
+    train, evaluation = map(read_curve, curves)
+    return Losses(train, evaluation, model.prediction, model.facts["weighting"])
