@@ -1,6 +1,5 @@
 """Rules between sections of doors/imagen/params.yaml: a value that breaks one is rejected with the reason."""
 
-import runpy
 from contextlib import chdir
 from copy import deepcopy
 
@@ -8,6 +7,7 @@ import pytest
 from project import REPO
 
 from ddpm.check import checked_params
+from ddpm.doors.imagen import RULES
 from ddpm.errors import UserError
 from ddpm.run.dvc import declared_stages
 from ddpm.run.params import flatten
@@ -24,12 +24,11 @@ def folder():
 
 
 @pytest.fixture(scope="module")
-def door(folder):  # noqa: ARG001, sets the working folder
-    """Its stages and its rules."""
-    return declared_stages(), runpy.run_path("stages/check.py")["RULES"]
+def stages(folder):  # noqa: ARG001, sets the working folder
+    return declared_stages()
 
 
-def check(door, changes):
+def check(stages, changes):
     """Check the door's params with values set by dotted key."""
     values = deepcopy(load_yaml(DOOR / "params.yaml"))
     for key, value in changes.items():
@@ -38,7 +37,7 @@ def check(door, changes):
         for section in sections:
             node = node[section]
         node[last] = value
-    return checked_params(door[0], values, door[1])
+    return checked_params(stages, values, RULES)
 
 
 @pytest.mark.parametrize(
@@ -115,15 +114,15 @@ def check(door, changes):
         ({}, {}, {"guide.captions": ["a dark"]}, "names no item"),
     ],
 )
-def test_limits_are_allowed_and_violations_rejected(door, changes, allowed, refused, message):
-    check(door, changes | allowed)
+def test_limits_are_allowed_and_violations_rejected(stages, changes, allowed, refused, message):
+    check(stages, changes | allowed)
     with pytest.raises(UserError) as error:
-        check(door, changes | refused)
+        check(stages, changes | refused)
     lines = str(error.value).splitlines()
     assert all(line.startswith("doors/imagen/params.yaml: ") for line in lines)
     assert [message in line for line in lines].count(True) == 1
 
 
 @pytest.mark.parametrize("variant", load_yaml(DOOR / "claims.yaml")["variants"])
-def test_every_claims_variant_is_valid(door, variant):
-    check(door, dict(flatten(load_yaml(DOOR / "claims.yaml")["variants"][variant])))
+def test_every_claims_variant_is_valid(stages, variant):
+    check(stages, dict(flatten(load_yaml(DOOR / "claims.yaml")["variants"][variant])))

@@ -38,6 +38,12 @@ def test_mermaid_groups_arrows_by_source():
     )
 
 
+def test_mermaid_draws_a_stage_without_arrows():
+    assert mermaid({"alone": set()}) == "```mermaid\ngraph LR\n    alone\n```\n"
+    pair = {"data": set(), "alone": set(), "train": {"data"}}
+    assert mermaid(pair) == "```mermaid\ngraph LR\n    data --> train\n    alone\n```\n"
+
+
 def test_with_diagram_replaces_only_text_between_markers():
     page = f"# Title\n\n{BEGIN}old\n{END}\nText.\n"
     assert with_diagram(page, "new\n") == f"# Title\n\n{BEGIN}new\n{END}\nText.\n"

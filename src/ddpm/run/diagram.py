@@ -28,8 +28,15 @@ def arrows(before: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
 
 
 def mermaid(before: Mapping[str, Collection[str]]) -> str:
-    """A graph from left to right, as a fenced block of Markdown; one line for the arrows from each stage."""
-    lines = [f"    {stage} --> {' & '.join(after)}" for stage, after in arrows(before).items() if after]
+    """A graph from left to right, as a fenced block of Markdown: a line for the arrows from each stage.
+
+    A stage without any arrow is a line of its own.
+    """
+    lines = [
+        f"    {stage} --> {' & '.join(after)}" if after else f"    {stage}"
+        for stage, after in arrows(before).items()
+        if after or not before[stage]
+    ]
     return "\n".join(["```mermaid", "graph LR", *lines, "```", ""])
 
 
