@@ -1,5 +1,6 @@
 """README and docs are correct: links, commands, parameters, paths, tables, the diagram and code blocks."""
 
+import json
 import os
 import re
 import shlex
@@ -270,6 +271,17 @@ def null_and(names: Any) -> list[str]:
 def test_tables_have_a_row_for_each_name(page, column, names):
     found = [sorted(code for row in table[2:] for code in SPAN.findall(row[column])) for table in tables(REPO / page)]
     assert sorted(names) in found
+
+
+def test_readme_counts_the_verdicts_of_every_door():
+    counted = {}
+    for path in REPO.glob("benchmarks/results/claims/*.json"):
+        verdicts = [each["result"]["verdict"] for each in json.loads(path.read_text())["claims"]]
+        confirmed, turned, not_confirmed = map(verdicts.count, ("confirmed", "reversed", "not confirmed"))
+        counts = f"{confirmed} of {len(verdicts)} confirmed, {turned} reversed, {not_confirmed} not confirmed"
+        counted[path.stem] = "not tested yet" if "not run yet" in verdicts else counts
+    (table,) = (table for table in tables(README) if table[0][0] == "door")
+    assert {re.match(r"\[(\w+)\]", row[0])[1]: row[2] for row in table[2:]} == counted
 
 
 def test_every_dependency_is_documented():
