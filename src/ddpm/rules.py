@@ -21,6 +21,7 @@ from ddpm.training.init import load_init
 
 Rule = Callable[[Any], Iterator[str]]
 MODELS = "tiny", "unet"
+IMAGES = "images x pixels of data"
 
 
 def check_rules(params: Any, rules: Sequence[Rule]) -> None:
@@ -228,7 +229,7 @@ def tensors_fit(params: Any) -> Iterator[str]:
         ),
     }
     counts = {"tiny": params.generate_gradients.n_train, "unet": params.data.train_size}
-    sizes: dict[str, tuple[int, ...]] = {"images x pixels of data": (params.data.train_size, *shapes["unet"])}
+    sizes: dict[str, tuple[int, ...]] = {IMAGES: (params.data.train_size, *shapes["unet"])}
     for name in MODELS:
         training, own = getattr(params, f"train_{name}"), getattr(params.sample, name)
         n_steps = own.n_steps or training.max_steps
@@ -256,7 +257,7 @@ def tensors_fit(params: Any) -> Iterator[str]:
         try:
             check_size(keys, *numbers)
         except ValueError as error:
-            yield str(error)
+            yield f"{error}; lower data.n_train, or data.folder.size for a folder" if keys == IMAGES else str(error)
 
 
 RULES: tuple[Rule, ...] = (

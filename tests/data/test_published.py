@@ -53,6 +53,17 @@ def test_idx_datasets_match_torchvision(tmp_path, name, class_name):
         DATASETS[name].load(tmp_path)
 
 
+@pytest.mark.parametrize(("n", "largest"), [(29, 9), (30, 10)])
+def test_labels_that_do_not_match_are_rejected(tmp_path, n, largest):
+    idx_files(tmp_path / "files", ("train", "t10k"))
+    labels = np.full(n, largest, np.uint8)
+    header = bytes((0, 0, 8, 1)) + n.to_bytes(4, "big")
+    (tmp_path / "files/train-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
+    reason = rf"it has labels of shape \({n},\) up to {largest}; 30 images need as many, up to 9"
+    with pytest.raises(UserError, match=rf"^params\.yaml: data\.path is {tmp_path}/files; {reason}$"):
+        DATASETS["mnist"].load(tmp_path / "files")
+
+
 @pytest.fixture
 def without_md5(monkeypatch):
     """torchvision takes random files."""

@@ -6,9 +6,9 @@ import pytest
 import torch
 from scored import scores
 
-from ddpm.data.dataset import DATASETS
+from ddpm.data.dataset import DATASETS, ImageDataset
 from ddpm.evaluation.classifier import N_FEATURES, Classifier, ClassifierConfig
-from ddpm.evaluation.controls import CONTROLS, ControlsParams, judge, missed
+from ddpm.evaluation.controls import CONTROLS, ControlsParams, applicable, judge, missed
 from ddpm.evaluation.metric import METRICS, Comparison, Described
 from ddpm.evaluation.patches import pyramid
 
@@ -61,6 +61,22 @@ def test_cluster_means_of_few_images_are_not_copies(n_train, most, splits):
     assert 2 <= len(means) <= most
     nearest = torch.cdist(means.float(), few.images.flatten(1).float()).min(dim=1).values
     assert nearest.min() > 500  # a copy is at 0; a mean of 50 images lacks their individual details
+
+
+@pytest.mark.parametrize(
+    ("labels", "inapplicable"),
+    [
+        (torch.arange(100) % 2, set()),
+        (torch.arange(100).clamp(max=1), set()),
+        ((torch.arange(100) < 23).long(), {"class_missing"}),  # too few others
+        (torch.ones(100).long(), {"class_missing"}),
+        (None, {"class_missing"}),
+    ],
+)
+def test_controls_without_their_defect_are_left_out(labels, inapplicable, splits):
+    images = splits["held_out"].images[:100]
+    assert CONTROLS.keys() - applicable(ImageDataset(images, labels)) == inapplicable
+    assert CONTROLS.keys() - applicable(ImageDataset(255 - images // 2, labels)) == inapplicable | {"ground"}
 
 
 def comparison(splits, images) -> Comparison:

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+from dvc.utils.cli_parse import to_path_overrides
+from dvc.utils.hydra import apply_overrides
 
 from ddpm.run.plan import source_folder
 from ddpm.run.root import checkout, door, dvc_command, from_root, in_repo, repo_root, with_door
+from ddpm.run.yaml import load_yaml
 
 
 @pytest.fixture
@@ -38,3 +41,20 @@ def test_door_prefixes_names_and_uses_code_of_its_checkout(copy, repository, mon
     assert in_repo("/elsewhere/a.txt") == "/elsewhere/a.txt"
     assert source_folder() == Path("../../src")
     assert from_root("init/a") == repository / "init/a"
+
+
+def test_home_folder_is_expanded(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    monkeypatch.setenv("HOME", "/home/a")
+    assert from_root("~/my pictures") == Path("/home/a/my pictures")
+    assert from_root("pictures~/a") == repository / "pictures~/a"
+    assert from_root("~no one/a") == repository / "~no one/a"
+
+
+@pytest.mark.parametrize("path", ["~/my pictures", "Bücher mit Äpfeln", "a,b (1)/c=d:e"])
+def test_quoted_path_survives_dvc_overrides(path, tmp_path):
+    """As docs/own_pictures.md quotes it: -S "data.path='my pictures'"."""
+    (tmp_path / "params.yaml").write_text("data:\n  path: null\n")
+    [(_, changes)] = to_path_overrides([f"data.path='{path}'"]).items()
+    apply_overrides(str(tmp_path / "params.yaml"), changes)
+    assert load_yaml(tmp_path / "params.yaml") == {"data": {"path": path}}

@@ -1,14 +1,17 @@
 """A summary of a data set for the user: sizes, classes, and warnings."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from ddpm.data.dataset import ImageDataset
+from ddpm.data.own import fingerprints, in_a_line
 
 FEW, FEW_TESTS = 1000, 250  # training images; test images
+LARGE = 48  # pixels a side
+COPIES = 0.01  # fraction of images from which copies are reported: fewer hardly change the scores
 UNBALANCED = 10  # times as many images in one class as in another
 
 
@@ -33,14 +36,21 @@ def findings(splits: Mapping[str, ImageDataset], notes: Sequence[str] = ()) -> d
         )
     if len(test) < FEW_TESTS:
         found.append(f"Scores rest on {len(test):,} test images: intervals are wide, and some metrics are left out.")
+    height, width = train.img_shape[1:]
+    if max(height, width) > LARGE:
+        found.append(f"Images of {width}x{height} pixels: training on a CPU is slow.")
+    found += _copies(splits)
     if not classes:
         found.append("There are no classes, so metrics that use a classifier's features are left out.")
     elif max(classes.values()) > UNBALANCED * min(classes.values()):
         most, least = (choose(classes, key=lambda name: classes[name]) for choose in (max, min))
         found.append(
-            f"Classes are unbalanced: {most} has {classes[most]:,} images, {least} {classes[least]:,}. Samples follow "
-            "the same imbalance."
+            f"Classes are unbalanced: {most} has {classes[most]:,} images, {least} {classes[least]:,}. Samples of an "
+            "unconditional network follow the same imbalance."
         )
+    trained = _classes({"train": train})
+    if missing := [name for name in classes if not trained.get(name)]:
+        found.append(f"Classes without training images: {in_a_line(missing)}.")
     return {
         "img_shape": list(train.img_shape),
         "digest": _digest(splits.values()),
@@ -58,6 +68,17 @@ def _digest(splits: Iterable[ImageDataset]) -> str:
                 found.update(tensor.contiguous().numpy().data)
         found.update(repr((dataset.img_shape, dataset.class_names)).encode())
     return found.hexdigest()[:16]
+
+
+def _copies(splits: Mapping[str, ImageDataset]) -> Iterator[str]:
+    """Sentences on duplicates within the training images, and on unseen images that are also training images."""
+    keys = {name: fingerprints(dataset.images) for name, dataset in splits.items()}
+    known = set(keys["train"])
+    if (n := len(keys["train"]) - len(known)) >= COPIES * len(keys["train"]):
+        yield f"{n:,} of {len(keys['train']):,} training images are copies of others."
+    for name, title in ("held_out", "held-out"), ("test", "test"):
+        if (n := sum(key in known for key in keys[name])) >= COPIES * len(keys[name]):
+            yield f"{n:,} of {len(keys[name]):,} {title} images are also training images: their scores are too good."
 
 
 def _classes(splits: Mapping[str, ImageDataset]) -> dict[str, int]:

@@ -39,7 +39,13 @@ def split_sizes(n_images: int) -> tuple[int, int]:
 def check_number(path: Path, n_images: int) -> None:
     """Raise UserError if there are too few images for training, validation and test."""
     if n_images < LEAST:
-        raise refusal(path, f"different images in it that are readable: {n_images}; at least {LEAST} are needed")
+        plural = "" if n_images == 1 else "s"
+        raise refusal(path, f"it has {n_images} different, readable image{plural}; at least {LEAST} are needed")
+
+
+def fingerprints(images: UInt8[Tensor, "n c h w"]) -> list[bytes]:
+    """A hash of each image's pixels: equal for copies."""
+    return [hashlib.sha256(image.numpy().tobytes()).digest() for image in images]
 
 
 def without_copies(
@@ -59,7 +65,7 @@ def without_copies(
     Raises:
         UserError: Too few are left.
     """
-    keys = [hashlib.sha256(image.numpy().tobytes()).digest() for image in dataset.images]
+    keys = fingerprints(dataset.images)
     classes = [""] * len(keys) if dataset.labels is None else [dataset.class_names[i] for i in dataset.labels.tolist()]
     order = sorted(range(len(keys)), key=lambda i: (keys[i], classes[i]))
     kept = [i for place, i in enumerate(order) if not place or keys[order[place - 1]] != keys[i]]
@@ -116,9 +122,10 @@ def from_arrays(path: Path, arrays: Mapping[str, np.ndarray], class_names: Seque
     n_classes = 1 + max((int(found.max()) for found in labels.values() if len(found)), default=-1)
     if n_classes > (n_images := sum(map(len, images.values()))):
         raise refusal(path, f"labels go up to {n_classes - 1}; {n_images:,} images can have at most as many classes")
+    if class_names and not len(class_names) == len(different := set(class_names)) == n_classes:
+        given = f"class_names has {len(class_names)} names, {len(different)} of them different"
+        raise refusal(path, f"{given}; the labels need {n_classes}, all different")
     names = tuple(class_names or map(str, range(n_classes))) if n_classes > 1 else ()
-    if len(names) < n_classes and n_classes > 1:
-        raise refusal(path, f"labels go up to {n_classes - 1}; there are {len(names)} class names")
     datasets = {
         split: ImageDataset(found, small_labels(torch.from_numpy(labels[split]), n_classes) if names else None, names)
         for split, found in images.items()
@@ -127,8 +134,9 @@ def from_arrays(path: Path, arrays: Mapping[str, np.ndarray], class_names: Seque
     if len({dataset.img_shape for dataset in datasets.values()}) > 1:
         raise refusal(path, f"x_train has images of shape {shape}, x_test of {datasets['test'].img_shape}")
     if "test" in datasets:
-        check_number(path, len(train))
-        check_number(path, 2 * FEWEST + len(datasets["test"]))
+        for split, least in ("train", 2 * FEWEST), ("test", FEWEST):  # held-out images are of the training split
+            if len(datasets[split]) < least:
+                raise refusal(path, f"x_{split} has {len(datasets[split])} images; at least {least} are needed")
         n_train, n_test = len(train), len(datasets["test"])
     else:
         check_number(path, len(train))

@@ -45,11 +45,7 @@ def from_idx(
                 if f"{key}_{split}" not in arrays:
                     raise refusal(folder, f"{prefix}-{part}.gz is missing; null downloads the data")
         train, test = (
-            ImageDataset(
-                torch.from_numpy(arrays[f"x_{split}"])[:, None],
-                torch.from_numpy(arrays[f"y_{split}"]),
-                class_names,
-            )
+            _labelled(folder, arrays[f"x_{split}"][:, None], arrays[f"y_{split}"], class_names)
             for split in ("train", "test")
         )
         return train, test
@@ -78,7 +74,7 @@ def from_class(
                 (Path(scratch) / inner).symlink_to(root.absolute())
             at = root if (root / inner).is_dir() else Path(scratch)
             try:
-                train, test = (_dataset(getattr(datasets, name)(at, **own), class_names) for own in options)
+                train, test = (_dataset(root, getattr(datasets, name)(at, **own), class_names) for own in options)
             except (RuntimeError, OSError):
                 where = "" if inner == "." else f" in {inner}/"
                 raise refusal(
@@ -116,8 +112,18 @@ def fetched(name: str, options: Sequence[Mapping[str, Any]]) -> Path:
     return kept
 
 
-def _dataset(split: Any, class_names: tuple[str, ...]) -> ImageDataset:
-    images = torch.from_numpy(np.ascontiguousarray(split.data))
-    images = images if images.shape[1] == 3 else images.movedim(3, 1).contiguous()
+def _dataset(folder: Path, split: Any, class_names: tuple[str, ...]) -> ImageDataset:
+    images = split.data if split.data.shape[1] == 3 else np.moveaxis(split.data, 3, 1)
     labels = split.labels if hasattr(split, "labels") else split.targets
-    return ImageDataset(images, torch.tensor(np.asarray(labels)).to(torch.uint8), class_names)
+    return _labelled(folder, np.ascontiguousarray(images), np.asarray(labels), class_names)
+
+
+def _labelled(folder: Path, images: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> ImageDataset:
+    """A split; UserError if its labels do not match its images or classes."""
+    if labels.shape != images.shape[:1] or (len(labels) and labels.max() >= len(class_names)):
+        raise refusal(
+            folder,
+            f"it has labels of shape {labels.shape} up to {labels.max(initial=0)}; {len(images):,} images need as many, "
+            f"up to {len(class_names) - 1}",
+        )
+    return ImageDataset(torch.from_numpy(images), torch.from_numpy(labels.astype(np.uint8)), class_names)

@@ -13,7 +13,7 @@ from annotated_types import Ge, Le
 from jaxtyping import UInt8
 from torch import Tensor
 
-from ddpm.data.dataset import ImageDataset
+from ddpm.data.dataset import FEWEST, ImageDataset
 from ddpm.evaluation.classifier import Classifier, describe
 from ddpm.evaluation.estimate import Estimate
 from ddpm.evaluation.evaluate import LEAST_SAMPLES, Judging
@@ -26,6 +26,7 @@ from ddpm.run.seeding import derive_seed, generator
 N_CLUSTERS, ITERATIONS = 1000, 5
 OF_EACH = 50  # minimum of the mean number of training images per cluster
 KEPT = 0.1  # fraction of the class that is mostly missing
+BLACK = 0.05  # minimum fraction of pixels at 0, for a background to be changed
 DARKER = 0.9
 NOISE = 0.1  # standard deviation, as a fraction of the range
 
@@ -116,6 +117,17 @@ def copies(_: ImageDataset, train: ImageDataset, seed: int, n: int) -> Images:  
     return train.images[:n]  # the first ones, which are among those searched for copies
 
 
+def applicable(unseen: ImageDataset) -> list[str]:
+    """The names of the controls that differ from real images: class 0 can be thinned out, the background is black."""
+    others = 0 if unseen.labels is None else int((unseen.labels != 0).sum())
+    left_out = set[str]()
+    if not FEWEST <= others < len(unseen):
+        left_out.add(class_missing.__name__)
+    if (unseen.images == 0).float().mean() < BLACK:
+        left_out.add(ground.__name__)
+    return [name for name in CONTROLS if name not in left_out]
+
+
 def judge(
     params: ControlsParams, splits: dict[str, ImageDataset], classifier: Classifier | None, seed: int
 ) -> dict[str, dict[str, Any]]:
@@ -148,7 +160,7 @@ def judge(
         return METRICS[key].score(comparison, comparison.samples)
 
     floors = dict(zip(METRICS, shared([partial(each.score, base, floor) for each in METRICS.values()]), strict=True))
-    names = [name for name in CONTROLS if classifier is not None or name != class_missing.__name__]
+    names = applicable(unseen)
     cells = [
         (name, key)
         for name in names

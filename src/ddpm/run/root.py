@@ -23,8 +23,11 @@ def checkout() -> Path:
 
 
 def from_root(path: str) -> Path:
-    """Resolve a path of params.yaml. A relative one means the same in the workspace and in an experiment's copy."""
-    return repo_root() / path
+    """Resolve a path of params.yaml, in which ~ is the home folder.
+
+    A relative path means the same in the workspace and in an experiment's copy.
+    """
+    return repo_root() / os.path.expanduser(path)  # unlike Path.expanduser, it leaves an unknown user's ~ as it is
 
 
 def in_repo(path: Path | str) -> str:

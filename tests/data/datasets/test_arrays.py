@@ -81,12 +81,22 @@ def test_unlabelled_images_have_no_classes(tmp_path):
         ({"x_train": X[:, :3]}, r"x_train has shape \(100, 1, 3, 6\)"),
         ({"x_train": X.astype(np.int32)}, "x_train has type int32"),
         ({"x_train": X * 2.0}, "x_train has type float64"),
-        ({"x_train": X[:71]}, "different images in it that are readable: 71; at least 72 are needed"),
+        ({"x_train": X[:71]}, "it has 71 different, readable images; at least 72 are needed"),
+        ({"x_train": X[:47], "x_test": X}, "x_train has 47 images; at least 48 are needed"),
+        ({"x_train": X, "x_test": X[:10]}, "x_test has 10 images; at least 24 are needed"),
+        (
+            {"x_train": np.full_like(X, 7), "x_test": X},
+            "its 76 training images are all the same; at least 2 must differ",
+        ),
         ({"x_train": X, "y_train": Y[:99]}, r"y_train has shape \(99,\) .*; 100 images need as many labels"),
         ({"x_train": X, "y_train": Y - 1}, "y_train .* whole numbers from 0"),
         ({"x_train": X, "y_train": Y / 2}, "y_train .* type float64"),
         ({"x_train": X, "y_train": Y + 10**9}, "labels go up to 1000000002; 100 images can have at most as many"),
-        ({"x_train": X, "y_train": Y, "class_names": ["a"]}, "labels go up to 2; there are 1 class names"),
+        ({"x_train": X, "y_train": Y, "class_names": ["a"]}, "class_names has 1 names, 1 of them different; the labels need 3"),
+        ({"x_train": X, "y_train": Y, "class_names": [*"abcd"]}, "class_names has 4 names, .* the labels need 3"),
+        ({"x_train": X, "y_train": Y, "class_names": [*"aab"]}, "3 names, 2 of them .* need 3, all different"),
+        ({"x_train": X, "y_train": Y, "class_names": "abc"}, "class_names has 1 names"),
+        ({"x_train": X, "class_names": [*"abc"]}, "class_names has 3 names, .* the labels need 0"),
         ({"x_train": X, "y_train": Y, "x_test": X}, "both splits need labels"),
         ({"x_train": X, "x_test": X[:, 1:]}, "x_train has images of shape"),
         ({"x_train": np.array([None] * 100)}, "hold Python objects, which are not read"),
@@ -125,5 +135,7 @@ def test_missing_and_damaged_files_are_rejected(tmp_path):
     with pytest.raises(UserError, match="it cannot be read"):
         loaded("idx", folder)
     (tmp_path / "text.npz").write_text("text")
-    with pytest.raises(UserError, match=r"it is not an \.npz file"):
-        loaded("npz", tmp_path / "text.npz")
+    np.save(tmp_path / "one.npy", X)
+    for file in ("text.npz", "one.npy"):
+        with pytest.raises(UserError, match=r"it is not an \.npz file"):
+            loaded("npz", tmp_path / file)

@@ -1,9 +1,11 @@
 """A folder of pictures: classes, splits, copies, broken files; equal pictures give equal data sets."""
 
+import errno
 import os
 import re
 import shutil
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,8 +118,8 @@ def test_broken_files_are_rejected_or_left_out_by_option(pictures):
     found = data(pictures, folder={"broken": "leave_out"})
     assert sum(map(len, split(found).values())) == N - 1
     told = "\n".join(found.source.notes)
-    assert "rot/bad.png" in told
-    assert "grün/1.png" in told
+    assert "Files that cannot be read are left out: rot/bad.png (it is not a picture)." in told
+    assert "Files that cannot be read are left out: grün/1.png" in told
 
 
 def test_image_shape_is_inferred_unless_configured(pictures):
@@ -132,6 +134,39 @@ def test_image_shape_is_inferred_unless_configured(pictures):
     assert shape() == (1, 32, 32)
 
 
+def test_resizing_by_default_is_reported(pictures):
+    notes = lambda **options: find(pictures, FolderOptions(**options)).notes  # noqa: E731
+    assert notes() == []
+    picture(0, (90, 70, 3)).save(pictures / "rot/larger.png")
+    assert notes() == ["Pictures of 5x6 to 70x90 pixels are cropped and resized to 32x32: data.folder.size changes this."]
+    assert notes(size=6) == []
+    for path in pictures.rglob("*.png"):
+        picture(0, (90, 70, 3)).save(path)
+    assert notes()[0].startswith("Pictures of 70x90 pixels are cropped and resized to 32x32")
+
+
+def test_grey_pictures_stored_in_colour_are_reported(pictures):
+    def notes(**options):
+        found = data(pictures, folder=options)
+        split(found)
+        return found.source.notes
+
+    assert notes() == []
+    for path in pictures.rglob("*.png"):
+        Image.open(path).convert("L").convert("RGB").save(path)
+    assert notes() == ["All images are grey, though stored in colour: -S data.folder.channels=1 trains in grey."]
+    assert notes(channels=1) == notes(channels=3) == []
+
+
+def test_other_files_are_ignored_and_reported(pictures):
+    for name in ("a.heic", "b.HEIC", "README"):
+        (pictures / name).write_text("no picture")
+    os.mkfifo(pictures / "rot/pipe.png")  # reading it would wait for ever
+    notes = []
+    assert len(picture_files(pictures, notes)) == N
+    assert notes == ["Other files are ignored: 4 (.heic, .png, no suffix)."]
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
@@ -140,7 +175,7 @@ def test_image_shape_is_inferred_unless_configured(pictures):
         (lambda folder: [path.rename(path.with_suffix(".txt")) for path in folder.rglob("*.png")], "other files: 90"),
         (
             lambda folder: [path.unlink() for path in folder.rglob("*.png") if path.stem != "0"],
-            "different images in it that are readable: 1;",
+            "it has 1 different, readable image; at least 72 are needed",
         ),
         (lambda folder: picture(0).save(folder / "stray.png"), "subfolders are classes, .* next to them: stray.png"),
         (lambda folder: picture(0, (3, 3, 3)).save(folder / "rot/small.png"), r"rot/small.png \(it has 3x3 pixels"),
@@ -148,7 +183,7 @@ def test_image_shape_is_inferred_unless_configured(pictures):
         (lambda folder: (folder / "rot/gone.png").symlink_to("nowhere"), r"rot/gone.png \(No such file"),
         (
             lambda folder: [picture(0).save(path) for path in folder.rglob("*.png")],
-            "different images in it that are readable: 1;",
+            "it has 1 different, readable image;",
         ),
     ],
     ids=["none", "empty", "text", "one", "stray", "small", "large", "dangling", "all the same"],
@@ -161,16 +196,38 @@ def test_unusable_folders_are_rejected_in_one_line(pictures, make, reason):
 def test_symlinks_to_folders_are_not_followed(pictures):
     """A loop would otherwise give each picture many times; copies are dropped later."""
     (pictures / "rot/loop").symlink_to(pictures, target_is_directory=True)
-    assert len(picture_files(pictures)) == N
+    assert len(picture_files(pictures, [])) == N
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_unreadable_folder_is_rejected(pictures):
-    (pictures / "rot").chmod(0)
-    try:
-        assert "Permission denied" in refused(pictures)
-    finally:
-        (pictures / "rot").chmod(0o755)
+def test_unreadable_folder_is_rejected(pictures, monkeypatch):
+    """By replaced functions, as root may read everything."""
+    scandir, is_dir = os.scandir, Path.is_dir
+
+    def no_rot(path):
+        if Path(path).name == "rot":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    def no_parent(path):
+        if path == pictures:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return is_dir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", no_rot)
+        assert refused(pictures).endswith("rot: Permission denied")
+    monkeypatch.setattr(Path, "is_dir", no_parent)
+    assert refused(pictures).endswith("; Permission denied")
+
+
+@pytest.mark.parametrize(("names", "are_splits"), [(("train", "Test"), True), (("val", "grün"), False)])
+def test_splits_are_not_taken_for_classes(pictures, names, are_splits):
+    for old, new in zip(("rot", "grün"), names, strict=True):
+        (pictures / old).rename(pictures / new)
+    if are_splits:
+        assert refused(pictures).endswith("look like splits, not classes: Test, train; name one of them as data.path")
+    else:
+        assert split(data(pictures))["train"].class_names == ("grün", "val")
 
 
 def test_file_removed_during_loading_is_reported(pictures, monkeypatch):

@@ -2,8 +2,8 @@
 
 import os
 import unicodedata
-from collections import Counter
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +18,7 @@ from ddpm.run.params import Section
 from ddpm.run.progress import hidden
 
 LARGEST_AS_IS, SIZE = 64, 32  # pixels a side
+SPLIT_NAMES = {"train", "test", "val", "valid", "validation"}
 Side = Annotated[int, Ge(SMALLEST), Le(1024)]
 
 
@@ -41,7 +42,8 @@ def find(folder: Path, options: FolderOptions) -> DatasetSource:
     Raises:
         UserError: There are none or too few, or some cannot be read.
     """
-    classes, notes = picture_files(folder), list[str]()
+    notes = list[str]()
+    classes = picture_files(folder, notes)
     headers, broken = dict[Path, Header](), dict[Path, str]()
     for path in classes:
         try:
@@ -50,7 +52,7 @@ def find(folder: Path, options: FolderOptions) -> DatasetSource:
             broken[path] = str(error)
     _leave_out(folder, broken, options, notes)
     check_number(folder, len(headers))
-    height, width = _size(options, list(headers.values()))
+    height, width = _size(options, list(headers.values()), notes)
     channels = options.channels or (1 if all(found.grey for found in headers.values()) else 3)
     names = tuple(sorted({classes[path] for path in headers}))
     names = names if len(names) > 1 else ()  # a single class is no information
@@ -64,13 +66,18 @@ def find(folder: Path, options: FolderOptions) -> DatasetSource:
     return DatasetSource(shape, n_train, n_test, names, load, notes)
 
 
-def picture_files(folder: Path) -> dict[Path, str]:
+def picture_files(folder: Path, notes: list[str]) -> dict[Path, str]:
     """The class of each picture in a folder and its subfolders: the subfolder of `folder` that it is in, or "".
 
     Names that start with a dot are ignored. Links to folders are not followed.
 
+    Args:
+        folder: Where to look.
+        notes: A line on other files is appended, if there are any.
+
     Raises:
-        UserError: The folder cannot be read, has no pictures, or has pictures both in subfolders and outside of them.
+        UserError: The folder cannot be read, has no pictures, has pictures both in subfolders and outside of them, or
+            its subfolders are splits.
     """
     if not folder.is_dir():
         raise refusal(folder, "there is no such folder")
@@ -79,20 +86,27 @@ def picture_files(folder: Path) -> dict[Path, str]:
         raise refusal(folder, f"{error.filename}: {error.strerror}")
 
     found: dict[Path, str] = {}
-    others = 0
+    others = list[str]()
     for here, subfolders, files in os.walk(folder, onerror=refuse):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         inner = Path(here).relative_to(folder).parts[:1]
         for name in sorted(name for name in files if not name.startswith(".")):
-            if Path(name).suffix.lower() in SUFFIXES:
-                found[Path(here, name)] = unicodedata.normalize("NFC", inner[0]) if inner else ""
+            path = Path(here, name)
+            suffix = path.suffix.lower()
+            if suffix in SUFFIXES and (path.is_file() or not path.exists()):  # no pipe; dangling links are told later
+                found[path] = unicodedata.normalize("NFC", inner[0]) if inner else ""
             else:
-                others += 1
+                others.append(suffix or "no suffix")
     if not found:
-        raise refusal(folder, f"it has no pictures ({', '.join(sorted(SUFFIXES))}); other files: {others:,}")
+        raise refusal(folder, f"it has no pictures ({', '.join(sorted(SUFFIXES))}); other files: {len(others):,}")
+    if others:
+        notes.append(f"Other files are ignored: {len(others):,} ({in_a_line(sorted(set(others)))}).")
     if len(classes := set(found.values())) > 1 and "" in classes:
         stray = [path.name for path, name in found.items() if not name]
         raise refusal(folder, f"subfolders are classes, but these are next to them: {in_a_line(stray)}")
+    if {name.lower() for name in classes} <= SPLIT_NAMES:
+        named = ", ".join(sorted(classes))
+        raise refusal(folder, f"its subfolders look like splits, not classes: {named}; name one of them as data.path")
     return found
 
 
@@ -117,18 +131,23 @@ def _load(
         names.append(str(path.relative_to(folder)))
         classes.append(label)
     _leave_out(folder, broken, options, notes)
+    if shape[0] == 3 and options.channels is None and (images[:n] == images[:n, :1]).all():
+        notes.append("All images are grey, though stored in colour: -S data.folder.channels=1 trains in grey.")
     found = small_labels(torch.tensor(classes), len(class_names)) if class_names else None
     return without_copies(ImageDataset(images[:n], found, class_names), names, folder, notes)
 
 
-def _size(options: FolderOptions, headers: Sequence[Header]) -> tuple[int, int]:
+def _size(options: FolderOptions, headers: Sequence[Header], notes: list[str]) -> tuple[int, int]:
     if isinstance(options.size, list):
         return options.size[0], options.size[1]
     if options.size is not None:
         return options.size, options.size
-    sizes = Counter(found.size for found in headers)
-    [common, *others] = sizes
-    return (SIZE, SIZE) if others or max(common) > LARGEST_AS_IS else common
+    sizes = sorted({found.size for found in headers}, key=lambda size: (prod(size), size))
+    if len(sizes) == 1 and max(sizes[0]) <= LARGEST_AS_IS:
+        return sizes[0]
+    span = " to ".join(f"{width}x{height}" for height, width in dict.fromkeys((sizes[0], sizes[-1])))
+    notes.append(f"Pictures of {span} pixels are cropped and resized to {SIZE}x{SIZE}: data.folder.size changes this.")
+    return SIZE, SIZE
 
 
 def _leave_out(folder: Path, broken: dict[Path, str], options: FolderOptions, notes: list[str]) -> None:
@@ -138,7 +157,7 @@ def _leave_out(folder: Path, broken: dict[Path, str], options: FolderOptions, no
     said = f"{len(lines):,} of its files cannot be read: {in_a_line(lines)}"
     if options.broken == "refuse":
         raise refusal(folder, f"{said}; to leave them out: -S data.folder.broken=leave_out")
-    notes.append(f"Left out. {said}.")
+    notes.append(f"Files that cannot be read are left out: {in_a_line(lines)}.")
 
 
 DATASETS.register(__name__, OwnImages(FolderOptions, find))

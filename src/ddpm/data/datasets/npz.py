@@ -17,11 +17,11 @@ def find(path: Path, _: NoOptions) -> DatasetSource:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile):
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):  # TypeError: of a .npy file
         raise refusal(path, "it is not an .npz file, or its arrays hold Python objects, which are not read") from None
     if "x_train" not in arrays:
         raise refusal(path, f"it has no x_train; its arrays are {', '.join(arrays) or 'none'}")
-    return from_arrays(path, arrays, [str(name) for name in arrays.get("class_names", ())])
+    return from_arrays(path, arrays, [str(name) for name in np.ravel(arrays.get("class_names", ()))])
 
 
 DATASETS.register(__name__, OwnImages(NoOptions, find))
