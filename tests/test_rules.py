@@ -12,6 +12,7 @@ from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
 from ddpm.errors import UserError
 from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
 from ddpm.networks.checkpoint import save_model
+from ddpm.run import params
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -40,6 +41,7 @@ def with_values(changes):
     return values
 
 
+N_NUMBERS = 55_000 * 28 * 28  # in FashionMNIST's training images
 NAMES = [f"{key}={refused}" for _, _, key, _, refused, _ in LIMITS]
 
 
@@ -50,6 +52,18 @@ def test_rule_allows_its_limit_and_rejects_values_beyond(rule, others, key, allo
         check(with_values({**others, key: refused}), [getattr(rules, rule)])
     [line] = str(caught.value).splitlines()
     assert line.startswith(f"params.yaml: {message}")
+
+
+def test_too_many_images_are_rejected_with_the_remedy(monkeypatch):
+    monkeypatch.setattr(params, "MOST_NUMBERS", N_NUMBERS)
+    check(VALUES, [rules.tensors_fit])
+    monkeypatch.setattr(params, "MOST_NUMBERS", N_NUMBERS - 1)
+    with pytest.raises(UserError) as caught:
+        check(VALUES, [rules.tensors_fit])
+    assert str(caught.value) == (
+        f"params.yaml: images x pixels of data is 55000 x 1 x 28 x 28; at most {N_NUMBERS - 1} numbers are allowed at "
+        "once; lower data.n_train, or data.folder.size for a folder"
+    )
 
 
 def test_every_rule_has_a_case():

@@ -59,7 +59,7 @@ def test_labels_that_do_not_match_are_rejected(tmp_path, n, largest):
     labels = np.full(n, largest, np.uint8)
     header = bytes((0, 0, 8, 1)) + n.to_bytes(4, "big")
     (tmp_path / "files/train-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
-    reason = rf"it has labels of shape \({n},\) up to {largest}; 30 images need as many, up to 9"
+    reason = rf"it has labels of shape \({n},\) up to {largest}; 30 images need as many labels, up to 9"
     with pytest.raises(UserError, match=rf"^params\.yaml: data\.path is {tmp_path}/files; {reason}$"):
         DATASETS["mnist"].load(tmp_path / "files")
 

@@ -123,8 +123,8 @@ def from_arrays(path: Path, arrays: Mapping[str, np.ndarray], class_names: Seque
     if n_classes > (n_images := sum(map(len, images.values()))):
         raise refusal(path, f"labels go up to {n_classes - 1}; {n_images:,} images can have at most as many classes")
     if class_names and not len(class_names) == len(different := set(class_names)) == n_classes:
-        given = f"class_names has {len(class_names)} names, {len(different)} of them different"
-        raise refusal(path, f"{given}; the labels need {n_classes}, all different")
+        given = f"class_names: {len(class_names)} given, {len(different)} different"
+        raise refusal(path, f"{given}; the labels need {n_classes} different ones")
     names = tuple(class_names or map(str, range(n_classes))) if n_classes > 1 else ()
     datasets = {
         split: ImageDataset(found, small_labels(torch.from_numpy(labels[split]), n_classes) if names else None, names)

@@ -123,7 +123,7 @@ def _labelled(folder: Path, images: np.ndarray, labels: np.ndarray, class_names:
     if labels.shape != images.shape[:1] or (len(labels) and labels.max() >= len(class_names)):
         raise refusal(
             folder,
-            f"it has labels of shape {labels.shape} up to {labels.max(initial=0)}; {len(images):,} images need as many, "
-            f"up to {len(class_names) - 1}",
+            f"it has labels of shape {labels.shape} up to {labels.max(initial=0)}; {len(images):,} images need as many "
+            f"labels, up to {len(class_names) - 1}",
         )
     return ImageDataset(torch.from_numpy(images), torch.from_numpy(labels.astype(np.uint8)), class_names)
