@@ -157,10 +157,7 @@ class Data(Chooses):
             return entry
         if self.path is None:
             raise UserError(f"{PARAMS}: data.path is null; data set {self.name} needs a path: -S data.path=...")
-        try:
-            return entry.find(from_root(self.path), self.options("name"))
-        except OSError as error:  # a folder above may not be read
-            raise UserError(f"{PARAMS}: data.path is {self.path}; {error.strerror or error}") from None
+        return entry.find(from_root(self.path), self.options("name"))
 
     @property
     def train_size(self) -> int:
@@ -197,21 +194,18 @@ def split(params: Data) -> dict[str, ImageDataset]:
     """The splits of the data set specified in params: train, held_out and test.
 
     Raises:
-        UserError: The data set cannot be loaded, differs from what its `DatasetSource` declares, or has training images
-            that are all the same.
+        UserError: The data set cannot be loaded, or differs from what its `DatasetSource` declares.
     """
     source = params.source
-    where = DATASETS.module(params.name) if params.path is None else f"{PARAMS}: data.path is {params.path}"
     train, test = source.load(None if params.path is None else from_root(params.path))
     for dataset, n in ((train, source.n_train), (test, source.n_test)):
         loaded = len(dataset), dataset.img_shape, dataset.class_names
         declared = n, source.img_shape, source.class_names
         if isinstance(DATASETS[params.name], DatasetSource) and loaded != declared:
+            where = DATASETS.module(params.name) if params.path is None else f"{PARAMS}: data.path is {params.path}"
             raise UserError(f"{where}: it loaded {loaded}; its DatasetSource declares {declared}")
     try:
         n_train, n_held_out = params.sizes(len(train))
     except ValueError as error:
         raise UserError(f"{PARAMS}: data: {error}") from None
-    if all(torch.equal(image, train.images[0]) for image in train.images[:n_train]):
-        raise UserError(f"{where}; its {n_train:,} training images are all the same; at least 2 must differ")
     return {"train": train[:n_train], "held_out": train[-n_held_out:], "test": test}

@@ -24,6 +24,16 @@ def refusal(path: Path, why: str) -> UserError:
     return UserError(f"{PARAMS}: data.path is {path}; {why}")
 
 
+def check_folder(path: Path) -> None:
+    """Raise UserError unless `path` is a folder."""
+    try:
+        found = path.is_dir()
+    except OSError as error:  # a folder above may not be read
+        raise refusal(path, error.strerror or str(error)) from None
+    if not found:
+        raise refusal(path, "there is no such folder")
+
+
 def in_a_line(names: Sequence[str]) -> str:
     """The first names, and the number of further ones."""
     more = len(names) - NAMED
@@ -133,6 +143,8 @@ def from_arrays(path: Path, arrays: Mapping[str, np.ndarray], class_names: Seque
     train, shape, notes = datasets["train"], datasets["train"].img_shape, list[str]()
     if len({dataset.img_shape for dataset in datasets.values()}) > 1:
         raise refusal(path, f"x_train has images of shape {shape}, x_test of {datasets['test'].img_shape}")
+    if (train.images == train.images[:1]).all():
+        raise refusal(path, f"its {len(train):,} training images are all the same; at least 2 must differ")
     if "test" in datasets:
         for split, least in ("train", 2 * FEWEST), ("test", FEWEST):  # held-out images are of the training split
             if len(datasets[split]) < least:

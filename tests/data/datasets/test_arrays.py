@@ -86,7 +86,7 @@ def test_unlabelled_images_have_no_classes(tmp_path):
         ({"x_train": X, "x_test": X[:10]}, "x_test has 10 images; at least 24 are needed"),
         (
             {"x_train": np.full_like(X, 7), "x_test": X},
-            "its 76 training images are all the same; at least 2 must differ",
+            "its 100 training images are all the same; at least 2 must differ",
         ),
         ({"x_train": X, "y_train": Y[:99]}, r"y_train has shape \(99,\) .*; 100 images need as many labels"),
         ({"x_train": X, "y_train": Y - 1}, "y_train .* whole numbers from 0"),

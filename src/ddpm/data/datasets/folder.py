@@ -12,7 +12,7 @@ from annotated_types import Ge, Le, Len
 from tqdm import tqdm
 
 from ddpm.data.dataset import DATASETS, DatasetSource, ImageDataset, OwnImages
-from ddpm.data.own import check_number, in_a_line, refusal, small_labels, split_sizes, without_copies
+from ddpm.data.own import check_folder, check_number, in_a_line, refusal, small_labels, split_sizes, without_copies
 from ddpm.data.pictures import SMALLEST, SUFFIXES, BrokenError, Header, decode, header, read
 from ddpm.run.params import Section
 from ddpm.run.progress import hidden
@@ -79,8 +79,7 @@ def picture_files(folder: Path, notes: list[str]) -> dict[Path, str]:
         UserError: The folder cannot be read, has no pictures, has pictures both in subfolders and outside of them, or
             its subfolders are splits.
     """
-    if not folder.is_dir():
-        raise refusal(folder, "there is no such folder")
+    check_folder(folder)
 
     def refuse(error: OSError) -> None:
         raise refusal(folder, f"{error.filename}: {error.strerror}")

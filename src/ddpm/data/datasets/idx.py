@@ -7,14 +7,13 @@ from pathlib import Path
 
 from ddpm.data.dataset import DATASETS, DatasetSource, OwnImages
 from ddpm.data.idx_files import read_splits
-from ddpm.data.own import from_arrays, refusal
+from ddpm.data.own import check_folder, from_arrays, refusal
 from ddpm.run.params import NoOptions
 
 
 def find(folder: Path, _: NoOptions) -> DatasetSource:
     """Read the files of a folder; UserError if they are not IDX files, or inconsistent."""
-    if not folder.is_dir():
-        raise refusal(folder, "there is no such folder")
+    check_folder(folder)
     arrays = read_splits(folder, {"train": "train", "test": "t10k"})
     if "x_train" not in arrays:
         raise refusal(folder, "it has no train-images-idx3-ubyte, gzipped or not")
