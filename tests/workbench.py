@@ -1,8 +1,10 @@
 """Run a stage's own code in a folder, with small parameters and images of known greys, without dvc or tracking."""
 
 import runpy
+from inspect import unwrap
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from project import REPO
@@ -41,14 +43,14 @@ class Log(Run):
         self.summary = summary
 
 
-def declared(name: str) -> tuple[Stage, dict[str, Any]]:
-    """A stage, and its script's globals, which tests may replace."""
-    scripts = [path for path in (REPO / "stages").glob("*.py") if path.stem != "check"]
+def declared(name: str, folder: Path = REPO) -> tuple[Stage, dict[str, Any]]:
+    """A stage of the pipeline in a folder, and its script's globals, which tests may replace."""
+    scripts = [path for path in (folder / "stages").glob("*.py") if path.stem != "check"]
     for script in sorted(scripts, key=lambda path: path.stem != name):
         names = runpy.run_path(str(script), run_name=script.stem)
         if name in names["STAGES"]:
             stage = names["STAGES"][name]
-            return stage, getattr(stage.main, "func", stage.main).__globals__
+            return stage, unwrap(getattr(stage.main, "func", stage.main)).__globals__
     raise LookupError(name)
 
 
@@ -57,21 +59,22 @@ def run(
     changes: dict[str, Any] | None = None,
     root_seed: int = 0,
     resume: Resume | None = None,
+    folder: Path = REPO,
     **patches: Any,
 ) -> StageRun:
-    """Run a stage in the working folder, with some of its params and its script's globals replaced."""
-    stage, names = declared(name)
+    """Run a stage of the pipeline in `folder` in the working folder, with some params and script globals replaced."""
+    stage, names = declared(name, folder)
     key = stage.key or name
-    values = load_yaml(REPO / "params.yaml")
+    values = load_yaml(folder / "params.yaml")
     node = values if stage.section else {}
     for part in key.split(".") if stage.section else ():
         node = node[part]
     node.update(changes or {})
     Path("params.yaml").write_text(dump_yaml(values))
     own = None if stage.section is None else section(load_params({key: stage.section}), key)
-    names.update(patches)
     at_work = StageRun(name, own, root_seed, Compute(), Log(), resume)
-    stage.main(at_work)
+    with patch.dict(names, patches):  # they may be those of a module that stays imported
+        stage.main(at_work)
     return at_work
 
 
