@@ -66,13 +66,13 @@ def trained(door, name, **changes):
         return "history"
 
     found["given"], written = Calls(), Calls()
-    stubs = {name: Weights for name in ("load_model", "load_clip", "load_autoencoder")}
-    stubs |= {name: found["given"] for name in ("load_widened", "give_text")} | {"write_outputs": written}
+    stubs = dict.fromkeys(("load_model", "load_clip", "load_autoencoder"), Weights)
+    stubs |= dict.fromkeys(("load_widened", "give_text"), found["given"]) | {"write_outputs": written}
     stage = run(name, {"n_eval": 5} | changes, 3, RESUME, DOORS / door, fit=fit, **stubs)
     return found | {"stage": stage, "written": written}
 
 
-def words_of(door, name, found):
+def words_of(name, found):
     """The captions in a conditioning."""
     before = SIZE if name == "train_decoder" else 0
     return found.cond[:, before : before + LENGTH]
@@ -108,7 +108,7 @@ def test_outputs_are_of_fitted_model_and_evaluated_images(door, name):
 def test_images_and_captions_to_train_on_have_no_withheld_pair(door, name):
     found = trained(door, name)
     assert pictures_of(name, found["train"], found["held_out"])[0] == seen("train")
-    assert read(words_of(door, name, found["train"])) == seen("train")
+    assert read(words_of(name, found["train"])) == seen("train")
 
 
 @pytest.mark.parametrize(("door", "name"), CAPTIONED)
@@ -117,7 +117,7 @@ def test_last_held_out_images_and_captions_are_evaluated(door, name, n_eval):
     found = trained(door, name, n_eval=n_eval)
     expected = numbers("held_out")[-(n_eval or 0) :]
     assert pictures_of(name, found["train"], found["held_out"])[1] == expected
-    assert read(words_of(door, name, found["held_out"])) == expected
+    assert read(words_of(name, found["held_out"])) == expected
 
 
 def test_inpainting_gets_images_around_holes_of_its_own():
