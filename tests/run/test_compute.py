@@ -32,3 +32,33 @@ def test_set_up_uses_one_thread():
     torch.set_num_threads(2)
     set_up("cpu", "fp32")
     assert torch.get_num_threads() == 1
+
+
+def test_set_up_asks_for_deterministic_kernels():
+    before = torch.get_deterministic_debug_mode()
+    try:
+        torch.set_deterministic_debug_mode("default")
+        set_up("cpu", "fp32")
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.set_deterministic_debug_mode(before)
+
+
+def test_missing_cuda_is_rejected(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"params\.yaml: device is cuda, but torch finds no CUDA device here; use auto"):
+        set_up("cuda", "fp32")
+    assert set_up("auto", "fp32").device == torch.device("cpu")
+
+
+@pytest.mark.parametrize(("capability", "auto"), [((7, 5), "fp32"), ((8, 0), "bf16"), ((9, 0), "bf16")])
+def test_processes_share_the_cuda_devices(capability, auto, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    for process, number in ((0, 0), (1, 1), (2, 0)):
+        monkeypatch.setenv("LOCAL_RANK", str(process))
+        found = set_up("auto", "auto")
+        assert (found.device, found.precision) == (torch.device("cuda", number), auto)
+        assert set_up("cpu", "fp32").device == torch.device("cpu")

@@ -181,3 +181,8 @@ def test_check_agreement_rejects_differing_processes():
     message = "UserError: process 3 differs from the first in lr; all need the same files and versions"
     assert in_processes(3, work) == [message] * 3
     assert in_processes(2, work) == [None] * 2
+
+
+def test_check_agreement_names_what_only_the_first_process_has():
+    message = "UserError: process 2 differs from the first in ddpm.a; all need the same files and versions"
+    assert in_processes(2, lambda: check_agreement({} if rank() else {"ddpm.a": "0"})) == [message] * 2

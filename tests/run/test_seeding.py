@@ -30,3 +30,16 @@ def test_global_stream_is_deterministic_and_restores_rng_state():
         again = torch.nn.Linear(3, 3).weight
     assert torch.equal(first, again)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_concatenated_names_are_distinct():
+    """As 1, "a" and 11 are from 1, "a1" and 1."""
+    names = [(1, "a", 11), (1, "a1", 1), (11, "", 1), (1, "1", 1), (1, "", 11)]
+    assert len({derive_seed(*name) for name in names}) == len(names)
+
+
+def test_global_stream_draws_what_its_generator_draws():
+    for name in ((0, "init", 0), (1, "init", 0), (0, "dropout", 0), (0, "init", 7)):
+        with global_stream(*name):
+            drawn = torch.randn(4)
+        assert torch.equal(drawn, torch.randn(4, generator=generator(*name)))

@@ -71,6 +71,21 @@ def test_killed_work_resumes_without_repeating_pieces(tmp_path_factory, stops):
     assert list(folder.glob("*.*")) == []
 
 
+def test_groups_keep_pieces_of_the_same_name_apart(tmp_path):
+    def draw(make):
+        with Resume("stage", ABOUT, 0.0, tmp_path) as resume:
+            pieces = Pieces(resume)
+            for group in range(3):
+                [(made,)] = pieces.within(f"scale {group}")({"from 0": partial(make, group)})
+                assert made == group
+            kill()
+
+    with pytest.raises(Kill):
+        draw(lambda group: (torch.tensor([group]),))
+    with pytest.raises(Kill):
+        draw(lambda group: pytest.fail(f"the piece of group {group} is made again"))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signal_interrupts_piece_and_keeps_finished_ones(tmp_path, number):
     before = signal.signal(number, signal.SIG_DFL)
