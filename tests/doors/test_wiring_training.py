@@ -162,6 +162,13 @@ def test_base_model_of_cascade_gets_pretrained_text_encoder():
     assert found["model"].img_shape == (1, 14, 14)
 
 
+def test_base_model_of_cascade_gets_captions_as_its_conditioning_reads_them(monkeypatch):
+    monkeypatch.setattr("ddpm.conditioning.captioned.cond_of_rows", lambda _, said: said + 1000)
+    found = trained("imagen", "train_base")
+    assert read(found["train"].cond) == [1000 + number for number in seen("train")]
+    assert read(found["held_out"].cond) == [1000 + number for number in numbers("held_out")[-5:]]
+
+
 def test_super_resolution_gets_all_images_and_their_pooled_versions():
     found = trained("imagen", "train_super")
     for split, of in (("train", numbers("train")), ("held_out", numbers("held_out")[-5:])):
