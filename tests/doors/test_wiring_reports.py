@@ -19,6 +19,7 @@ from ddpm.evaluation.estimate import Estimate
 from ddpm.figures.topic import Entry, Topic
 from ddpm.run.compute import Compute
 from ddpm.run.files import load_tensors, save_tensors
+from ddpm.run.seeding import derive_seed
 from ddpm.run.stage import StageRun
 
 DOORS = REPO / "doors"
@@ -199,6 +200,46 @@ def test_cascade_is_evaluated_on_samples_of_the_chosen_model(of, first):
     (_, samples, prompts, *_), _ = evaluated("imagen", {"of": of})
     assert read(samples) == [*range(first, first + 7)]
     assert (read(prompts["tokens"]), prompts["images"].tolist()) == ([*range(7)], [*range(7)])
+
+
+def test_latent_samples_are_judged_with_their_captions_and_reconstructions_with_unseen_images():
+    of = numbers("held_out")[:3]
+    save_tensors(Path("samples/latent.safetensors"), samples=greys(3, 3), tokens=PROMPTS.tokens, labels=torch.ones(3))
+    compared, adheres = [], Calls("adherence")
+
+    def compare(_, images, splits, classifier, seed, __):
+        compared.append((read(images["samples"]), {name: read(split.images) for name, split in splits.items()}))
+        assert (classifier, seed) == (Path(CLASSIFIER), derive_seed(3, "evaluate"))
+        return compared[-1][0], {}
+
+    stubs = {
+        "load_autoencoder": Weights,
+        "reconstructed": lambda _, images, *__: images + 1,
+        "adherence": adheres,
+        "adherence_scores": Calls({"whole": score(0.75)}),
+        "compare": compare,
+        "all_scores": lambda comparison: comparison,
+        "as_report": lambda scores, *_: {"of": scores},
+        "as_metrics": lambda scores: {"first": float(scores[0])},
+    }
+    stage = run("evaluate", {"reference": "test"}, 3, folder=DOORS / "latent", **STUBS | stubs)
+    again = [number + 1 for number in of]
+    whole = {split: numbers(split) for split in FIRST}
+    assert compared == [([3, 4, 5], whole), (again, whole)]
+    for (images, said, classes), judged in zip(adheres, ([3, 4, 5], of), strict=True):
+        assert (read(images), said, classes) == (judged, SAID, (CLASSIFIER, judged))
+    metrics = {"reconstruction_error": pytest.approx(1 / 255), "samples/adherence": 0.75, "floor/adherence": 0.75}
+    metrics |= {"samples/first": 3.0, "reconstructions/first": again[0]}
+    assert json.loads(Path("reports/evaluate/metrics.json").read_text()) == metrics
+    assert stage.log.metrics == metrics
+    reports = {name: json.loads(Path(f"reports/evaluate/{name}.json").read_text()) for name in ("samples", "adherence")}
+    assert reports["samples"] == {"of": [3, 4, 5]}
+    assert {name: shares["whole"]["value"] for name, shares in reports["adherence"].items()} == {
+        "samples": 0.75,
+        "floor": 0.75,
+    }
+    found = load_tensors(Path("samples/reconstructions.safetensors"))
+    assert (read(found["images"]), read(found["samples"])) == (of, again)
 
 
 def test_render_draws_each_figure_from_what_is_loaded():

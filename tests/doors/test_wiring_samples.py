@@ -30,6 +30,7 @@ HELD_OUT = numbers("held_out")
 CHOSEN = [4, 1, 7, 20]  # indices of held-out images
 OF_CHOSEN = [HELD_OUT[index] for index in CHOSEN]
 PROMPTS = Prompts(rows(OF_CHOSEN, LENGTH), torch.tensor([True, True, False, False]), torch.tensor(CHOSEN))
+MODEL = "models/latent.safetensors"
 STUBS = {"load_model": Weights, "load_clip": Weights, "load_classifier": lambda path: (Weights(path), "digest")}
 
 
@@ -141,6 +142,44 @@ def test_guided_samples_are_of_base_then_super_resolution_model():
     [(given, base, model)] = draw
     assert (given, base.path, model.path) == (stage, "models/base.safetensors", "models/super.safetensors")
     assert read(load_tensors(Path("samples/guide.safetensors"))["samples"]) == [9, 10]
+
+
+def test_latents_are_drawn_for_captions_of_first_held_out_images():
+    encode, draw = Calls(rows(HELD_OUT[:5], LENGTH)), Calls()
+
+    def draw_samples(stage, model, decode, cond):
+        draw(stage, model, decode, cond)
+        return {"samples": greys(9, 5), "cond": cond}
+
+    changes = {"n_samples": 5, "n_trajectories": 2}
+    stubs = {"encode_cond": encode, "draw_samples": draw_samples, "load_autoencoder": Weights, "ReadsCaptions": str}
+    stage = at_work("latent", "sample_latent", changes, **stubs)
+    [(of, images, classes)] = encode
+    assert (of.path, read_x0(images), classes.tolist()) == (MODEL, HELD_OUT[:5], labels(HELD_OUT[:5]))
+    [(given, model, decode, cond)] = draw
+    assert (given, model.path, read(cond)) == (stage, MODEL, HELD_OUT[:5])
+    assert decode.args[0].path == "models/autoencoder.safetensors"
+    found = load_tensors(Path("samples/latent.safetensors"))
+    read_back = [read(found[name]) for name in ("samples", "tokens", "filmed")]
+    assert read_back == [[9, 10, 11, 12, 13], HELD_OUT[:5], HELD_OUT[:2]]
+
+
+def test_guided_latents_have_each_caption_at_each_scale():
+    scales = []
+
+    def draw_given(model, cond, scale, _, seed, *__, decode):
+        scales.append((model.path, decode.args[0].path, scale, seed))
+        return (cond[:, :1, None, None] + 10 * len(scales)).to(torch.uint8).expand(-1, 1, 28, 28)
+
+    said = rows([1, 2], LENGTH)
+    grid = {"captions": ["a dress", "a bag"], "scales": [1.0, 4.0], "n": 3}
+    stubs = {"tokens": Calls(said), "cond_of_rows": lambda _, found: found, "draw_given": draw_given}
+    stage = at_work("latent", "guide", {"grid": grid}, load_autoencoder=Weights, **stubs)
+    assert scales == [(MODEL, "models/autoencoder.safetensors", scale, stage.seed) for scale in (1.0, 4.0)]
+    found = load_tensors(Path("samples/guide.safetensors"))
+    assert found["scales"].tolist() == [1.0, 4.0]
+    assert read(found["tokens"]) == [1, 2]
+    assert found["samples"][..., 0, 0, 0].tolist() == [[[11] * 3, [21] * 3], [[12] * 3, [22] * 3]]
 
 
 def test_variations_are_of_prompted_images_and_judged_against_others():
