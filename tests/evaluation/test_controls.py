@@ -1,14 +1,16 @@
 """Controls: each has its defect, and the metrics that claim to detect it do so, on real images."""
 
+import re
 from dataclasses import replace
 
 import pytest
 import torch
+from project import REPO
 from scored import scores
 
 from ddpm.data.dataset import DATASETS, ImageDataset
 from ddpm.evaluation.classifier import N_FEATURES, Classifier, ClassifierConfig
-from ddpm.evaluation.controls import CONTROLS, ControlsParams, applicable, judge, missed
+from ddpm.evaluation.controls import CONTROLS, DEFECTS, ControlsParams, applicable, judge, missed
 from ddpm.evaluation.metric import METRICS, Comparison, Described
 from ddpm.evaluation.patches import pyramid
 
@@ -110,6 +112,16 @@ def test_auc_metrics_detect_claimed_controls(name, control, n, splits):
 def test_every_defective_control_is_claimed_by_a_metric():
     caught = {control for metric in METRICS.values() for control in metric.catches}
     assert caught == CONTROLS.keys() - {"real"}
+
+
+def test_docs_list_the_metrics_that_catch_each_control():
+    text = (REPO / "docs/evaluation.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| (`[^|]+`) \|$", text, re.MULTILINE)
+    found = {name: (defect, re.findall(r"`(\w+)`", cell)) for name, defect, cell in rows if name in CONTROLS}
+    assert found == {
+        control: (DEFECTS[control], [name for name, metric in METRICS.items() if control in metric.catches])
+        for control in CONTROLS.keys() - {"real"}
+    }
 
 
 def test_every_metric_but_two_claims_a_control():

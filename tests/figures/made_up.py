@@ -179,7 +179,7 @@ def _write_quality(folder: Path, values: Iterator[float]) -> None:
         rows = [(first + i, next(values), value) for i, value in enumerate(closeness)]
         write_csv(reports / f"neighbours_{space}.csv", ("index", "distance", "closeness"), rows)
     facts = {"n_samples": 888, "reference": "test", "extractor": "58f213f585c7", "duplicate_threshold": next(values)}
-    facts["headline"] = "auc_two"
+    facts |= {"headline": "auc_two", "headline_real": "auc_one"}
     metrics = {
         name: {kind: _interval(values) for kind in ("samples", "floor")}
         | {"better": better, "sees": f"what {name} sees"}
@@ -192,7 +192,9 @@ def _write_quality(folder: Path, values: Iterator[float]) -> None:
         ("auc_two", False, True),
         ("fid_classifier", False, False),
     ]
-    found = {name: {"seen": is_seen, "must": must} for name, is_seen, must in seen}
+    found = {
+        name: {**_interval(values), "floor": next(values), "seen": is_seen, "must": must} for name, is_seen, must in seen
+    }
     write_json(folder / "reports/controls/controls.json", {"grey": {"defect": "all grey", "metrics": found}})
     classifier = {"test_accuracy": next(values), "train_loss": next(values), "parameters": 4_321}
     write_json(folder / "reports/train_classifier/metrics.json", classifier)

@@ -50,6 +50,10 @@ def change(path: str, **values: object) -> None:
     write_json(Path(path), table_of(Path(path)) | values)
 
 
+def controls() -> dict:
+    return table_of(Path("reports/controls/controls.json"))
+
+
 @pytest.fixture(scope="module")
 def with_figures(made_up, tmp_path_factory) -> Path:
     """Made-up outputs of all other stages; figures have captions, but few pixels."""
@@ -149,9 +153,13 @@ def test_sample_captions_state_the_conditioning():
 
 
 def test_page_shows_exactly_the_numbers_of_the_reports():
+    """But for controls: no intervals, and no scores that neither detect nor miss a control."""
     shown = [attributes["value"] for attributes, _ in Page(build()).all("data")]
     reports = [table_of(path) for path in Path("reports").glob("*/*.json")]
-    assert set(shown) == {str(leaf) for report in reports for leaf in numbers(report)}
+    scores = [found for control in controls().values() for found in control["metrics"].values()]
+    hidden = {str(found[end]) for found in scores for end in ("low", "high")}
+    hidden |= {str(found[key]) for found in scores if not (found["seen"] or found["must"]) for key in ("value", "floor")}
+    assert set(shown) == {str(leaf) for report in reports for leaf in numbers(report)} - hidden
 
 
 def test_metric_rows_show_value_floor_direction_and_sensitivity():
@@ -170,11 +178,11 @@ def test_metric_rows_show_value_floor_direction_and_sensitivity():
         assert shown == [str(scores[name])]
 
 
-def test_quality_section_starts_with_headline_and_floor():
+def test_quality_section_starts_with_worst_view_of_samples_and_of_real_images():
     scores = table_of(Path("reports/evaluate_unet/scores.json"))
-    worst = scores["metrics"][scores["headline"]]
+    worst = scores["metrics"]["auc_two"]["samples"], scores["metrics"]["auc_one"]["floor"]
     first = [float(a["value"]) for a, _ in Page(section(build(), "quality")).all("data")][:6]
-    assert first == [worst[kind][key] for kind in ("samples", "floor") for key in ("value", "low", "high")]
+    assert first == [found[key] for found in worst for key in ("value", "low", "high")]
 
 
 def test_header_shows_samples_headline_metrics_and_commands():
@@ -199,9 +207,12 @@ def test_header_shows_samples_headline_metrics_and_commands():
     assert [line.split("#")[0].strip() for line in page.all("pre")[0][1].splitlines()] == ["make repro", "make ui"]
 
 
-def test_control_rows_list_metrics_that_detect_or_miss_it():
+def test_control_rows_show_value_and_floor_of_metrics_that_detect_or_miss_it():
     (row,) = [Page(row) for row in rows_of(section(build(), "quality")) if "<code>grey</code>" in row]
-    assert [" ".join(text.split()) for _, text in row.all("td")] == ["auc_one, newcomer", "auc_two"]
+    found = controls()["grey"]["metrics"]
+    cells = {name: f"{name} {found[name]['value']:.4g} ({found[name]['floor']:.4g})" for name in found}
+    detected = f"{cells['auc_one']}, {cells['newcomer']}"
+    assert [" ".join(text.split()) for _, text in row.all("td")] == [detected, cells["auc_two"]]
     assert [text for _, text in row.all("span")] == ["all grey"]
 
 

@@ -18,7 +18,7 @@ from ddpm.data.dataset import load_dataset
 from ddpm.errors import UserError
 from ddpm.evaluation import evaluate
 from ddpm.evaluation.classifier import Classifier, ClassifierConfig, describe, load_classifier, save_classifier
-from ddpm.evaluation.estimate import estimate
+from ddpm.evaluation.estimate import Estimate, Scores, estimate
 from ddpm.evaluation.frechet import fid
 from ddpm.evaluation.inception import WEIGHTS_SHA256
 from ddpm.evaluation.metric import METRICS, frequencies
@@ -109,14 +109,23 @@ def test_few_samples_omit_frechet_distances():
     assert METRICS.keys() - found.keys() == {"fid_classifier", "fid_inception", "label_accuracy_classifier"}
 
 
-def test_headline_is_worst_auc_with_its_own_floor(scored, monkeypatch):
+def test_headline_is_worst_view_of_samples_and_floor_worst_view_of_real_images():
+    """Which may be different views: the floor is the same statistic of real images."""
+    values = {"auc_8_bit": (0.7, 0.45), "auc_16_levels": (0.6, 0.55), "auc_high_pass": (0.65, 0.5)}
+    values["kid_classifier"] = (0.9, 0.9)  # no two-sample test
+    scores = {name: Scores(*(Estimate(value, 0.0, 1.0) for value in pair)) for name, pair in values.items()}
+    metrics = evaluate.as_metrics(scores)
+    assert (metrics["worst_auc"], metrics["worst_auc_floor"]) == (0.7, 0.55)
+    assert (metrics["auc_8_bit_floor"], metrics["auc_16_levels"]) == (0.45, 0.6)
+
+
+def test_report_names_the_worst_view_of_samples_and_of_real_images(scored, monkeypatch):
     monkeypatch.chdir(scored[0])
-    scores = json.loads((REPORTS / "scores.json").read_text())
-    values = {name: found["samples"]["value"] for name, found in scores["metrics"].items() if name.startswith("auc_")}
-    assert len(values) == 3
-    metrics = json.loads((REPORTS / "metrics.json").read_text())
-    assert values[scores["headline"]] == max(values.values()) == metrics["worst_auc"]
-    assert metrics["worst_auc_floor"] == scores["metrics"][scores["headline"]]["floor"]["value"]
+    scores, metrics = (json.loads((REPORTS / f"{name}.json").read_text()) for name in ("scores", "metrics"))
+    for side, key, named in (("samples", "worst_auc", "headline"), ("floor", "worst_auc_floor", "headline_real")):
+        found = {name: each[side]["value"] for name, each in scores["metrics"].items() if name.startswith("auc_")}
+        assert len(found) == 3
+        assert found[scores[named]] == max(found.values()) == metrics[key]
 
 
 def test_every_applicable_metric_is_written_with_direction(scored, monkeypatch):

@@ -129,10 +129,10 @@ def all_scores(comparison: Comparison) -> dict[str, Scores]:
     return {name: Scores(samples, floor) for name, samples, floor in pairs if samples is not None and floor is not None}
 
 
-def headline(scores: Mapping[str, Scores]) -> str:
-    """The name of the two-sample test with the highest AUC on the samples."""
+def headline(scores: Mapping[str, Scores], side: Literal["samples", "floor"] = "samples") -> str:
+    """The name of the two-sample test with the highest AUC on the samples, or on the real images of the floor."""
     tests = (name for name in scores if METRICS[name].headline == HEADLINE)
-    return max(tests, key=lambda name: scores[name].samples.value)
+    return max(tests, key=lambda name: getattr(scores[name], side).value)
 
 
 def headlines(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -146,8 +146,9 @@ def headlines(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def as_metrics(scores: Mapping[str, Scores]) -> dict[str, float]:
-    """metrics.json: each metric of the samples and its floor, and those of the headline as `worst_auc`."""
-    named = {**scores, "worst_auc": scores[headline(scores)]}
+    """metrics.json: each metric of the samples and its floor; `worst_auc` is the highest AUC on either."""
+    worst = Scores(scores[headline(scores)].samples, scores[headline(scores, "floor")].floor)
+    named = {**scores, "worst_auc": worst}
     values = {name: found.samples.value for name, found in named.items()}
     return values | {f"{name}_floor": found.floor.value for name, found in named.items()}
 
@@ -163,7 +164,8 @@ def as_report(scores: Mapping[str, Scores], comparison: Comparison, facts: Mappi
         for name, space in SPACES.items()
         if space == "pixels" or comparison.has_features
     }
-    return {**facts, **thresholds, "headline": headline(scores), "metrics": metrics}
+    worst = {"headline": headline(scores), "headline_real": headline(scores, "floor")}
+    return {**facts, **thresholds, **worst, "metrics": metrics}
 
 
 def class_histogram(
