@@ -134,7 +134,7 @@ def test_dvc_metrics_and_plots_show_results(clones):
     assert max(map(len, shown.splitlines())) <= 120
     clones[0].run("dvc", "plots", "show")
     page = (clones[0].folder / "dvc_plots/index.html").read_text()
-    titles = ("tiny diffuser on gradients", "U-Net on FashionMNIST", "held-out loss by timestep")
+    titles = ("tiny diffuser on gradients", "U-Net on images", "held-out loss by timestep")
     for text in (*titles, "train_loss", "eval_loss", "unet_samples.png"):
         assert text in page
 
