@@ -63,7 +63,7 @@ def test_new_data_set_is_used_throughout_pipeline(clone):
     with safe_open(clone.folder / "samples/unet.safetensors", framework="pt") as file:
         assert file.get_slice("samples").get_shape() == [258, 3, 32, 32]
     classes = (clone.folder / "reports/evaluate_unet/class_histogram.csv").read_text().splitlines()[1:]
-    assert [row.partition(",")[0] for row in classes] == ["horizontal", "vertical"]
+    assert [row.partition(",")[0] for row in classes] == ["lying", "standing"]
     page = (clone.folder / "reports/index.html").read_text()
     assert "FashionMNIST" not in page
     assert "stripes" in page
