@@ -23,6 +23,11 @@ REGISTRIES = {  # where each is defined; the files of its folder are its entries
     "TOPICS": "ddpm.figures.topic",
 }
 CODE = sorted([*REPO.glob("src/ddpm/**/*.py"), *REPO.glob("stages/*.py"), *REPO.glob("doors/*/stages/*.py")])
+TEXTS = [
+    path
+    for files in ("src/ddpm/**/*.html", "src/ddpm/**/*.js", "dvc.yaml", "doors/*/dvc.yaml")
+    for path in REPO.glob(files)
+]
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -112,8 +117,9 @@ def test_dataset_constants_are_not_hardcoded_elsewhere():
             re.IGNORECASE,
         )
         numbers = {source.n_train, source.n_test, *source.img_shape[1:]} - {10_000, 32}  # limits of many params
-        for path in (path for path in CODE if path.parent not in (folder, REPO / "src/ddpm/captions")):
-            text = path.read_text()
-            assert not words.search(text), path
-            constants = [node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)]
+        code = [path for path in CODE if path.parent not in (folder, REPO / "src/ddpm/captions")]
+        for path in code + TEXTS:
+            assert not words.search(path.read_text()), path
+        for path in code:
+            constants = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
             assert not numbers & {value for value in constants if type(value) is int}, path

@@ -193,7 +193,8 @@ def _write_quality(folder: Path, values: Iterator[float]) -> None:
         ("fid_classifier", False, False),
     ]
     found = {
-        name: {**_interval(values), "floor": next(values), "seen": is_seen, "must": must} for name, is_seen, must in seen
+        name: {**_interval(values), "floor": next(values), "seen": is_seen, "must": must}
+        for name, is_seen, must in seen
     }
     write_json(folder / "reports/controls/controls.json", {"grey": {"defect": "all grey", "metrics": found}})
     classifier = {"test_accuracy": next(values), "train_loss": next(values), "parameters": 4_321}
