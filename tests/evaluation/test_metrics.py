@@ -2,37 +2,24 @@
 
 import re
 from dataclasses import replace
-from functools import partial
 
-import numpy as np
 import pytest
 import torch
+from evaluation.points import normal
 from project import REPO
 from scipy import linalg
 from scored import scores
 from torch import Tensor
 
-from ddpm.evaluation.estimate import Estimate, estimate, share
+from ddpm.evaluation.estimate import Estimate
 from ddpm.evaluation.frechet import fid
-from ddpm.evaluation.manifold import coverage, density, share_in_manifold
+from ddpm.evaluation.manifold import share_in_manifold
 from ddpm.evaluation.metric import METRICS, Comparison, Described, Metric, frequencies
 from ddpm.evaluation.metrics.kid_classifier import kid
 from ddpm.evaluation.metrics.likelihood_gap_classifier import fitted_variances, log_likelihood
 from ddpm.images import to_uint8
 
 N = 150
-
-
-def precision_of(real: Tensor, samples: Tensor) -> float:
-    return share_in_manifold(samples, real)
-
-
-def recall_of(real: Tensor, samples: Tensor) -> float:
-    return share_in_manifold(real, samples)
-
-
-def normal(n: int, d: int, seed: int) -> Tensor:
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def exactly(points: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
@@ -78,56 +65,6 @@ def test_kid_matches_the_u_statistic():
     within = [sum(k[i][j] for i in range(12) for j in range(12) if i != j) / (12 * 11) for k in kernel[:2]]
     between = sum(sum(row) for row in kernel[2]) / 144
     assert kid(x, y) == pytest.approx((sum(within) - 2 * between).item(), rel=1e-9)
-
-
-def test_precision_and_recall_of_identical_and_disjoint_sets():
-    points = normal(60, 5, 0)
-    assert precision_of(points, points) == recall_of(points, points) == 1
-    assert precision_of(points, points + 100) == recall_of(points, points + 100) == 0
-
-
-def test_precision_and_recall_with_one_of_two_modes():
-    low, high = normal(30, 2, 0), normal(30, 2, 1) + 100
-    both = torch.cat((low, high))
-    assert precision_of(both, low) == 1
-    assert recall_of(both, low) == 0.5
-    assert precision_of(low, both) == 0.5
-    assert recall_of(low, both) == 1
-
-
-def test_manifold_radius_is_distance_to_kth_neighbour():
-    # On a line at 0, 1, 2, 3 with k = 1 each ball has radius 1.
-    real = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
-    samples = torch.tensor([[-1.0], [-1.1], [3.9], [4.2]])
-    assert share_in_manifold(samples, real, k=1) == 0.5
-
-
-def test_interval_has_nominal_coverage_and_width():
-    # The mean of 80 normal numbers, 200 times: 190 +- 3 intervals cover 0. Outside 178 to 198 has probability 1e-3.
-    sets = [estimate(lambda x: x.mean().item(), normal(80, 1, i), rounds=50, seed=i) for i in range(200)]
-    covered = sum(e.low < 0 < e.high for e in sets)
-    assert 178 <= covered <= 198
-    # The standard error of a width is 13 % (80 numbers, 50 halves), so that of the mean of 200 is 1 %.
-    widths = torch.tensor([e.high - e.low for e in sets])
-    assert widths.mean().item() == pytest.approx(2 * 1.96 / 80**0.5, rel=0.05)
-
-
-@pytest.mark.parametrize(("hits", "n"), [(0, 24), (1, 258), (129, 258), (24, 24)])
-def test_share_interval_solves_the_score_equation(hits, n):
-    # Wilson's ends are the p from which hits / n lies 1.96 standard errors away: (hits / n - p)^2 = z^2 p (1 - p) / n.
-    found, z2, value = share(torch.arange(n) < hits), 1.959964**2, hits / n
-    ends = np.roots([1 + z2 / n, -(2 * value + z2 / n), value**2]).real
-    assert found.value == value
-    assert (found.low, found.high) == pytest.approx(sorted(ends), abs=1e-6)
-    assert found.high - found.low > 0.01
-
-
-def test_estimate_is_deterministic_for_a_seed():
-    x, y = normal(50, 4, 0), normal(30, 4, 1)
-    state = torch.get_rng_state()
-    first, again, other = (estimate(partial(kid, x, seed=s), y, rounds=3, seed=s) for s in (1, 1, 2))
-    assert first == again != other
-    assert torch.equal(torch.get_rng_state(), state)
 
 
 def described(seed: int, n: int = N, shift: float = 0.0, classes: int = 4) -> Described:
@@ -237,23 +174,6 @@ def test_fid_uses_full_reference_and_precision_equal_numbers():
     assert scores(METRICS["precision_classifier"], c).samples.value == expected
     expected = share_in_manifold(equal, c.samples.features)
     assert scores(METRICS["recall_classifier"], c).samples.value == expected
-
-
-def test_density_and_coverage_of_points_on_a_line():
-    # On a line at 0, 1, 2, 3 with k = 1 each ball has radius 1.
-    real = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
-    samples = torch.tensor([[0.5], [0.5], [9.0]])
-    assert density(samples, real, k=1) == pytest.approx((2 + 2 + 0) / 3)
-    assert coverage(samples, real, k=1) == 0.5
-    assert coverage(torch.tensor([[1.5]]), real, k=1) == 0.5
-
-
-def test_density_and_coverage_match_their_expectations():
-    # Naeem et al. 2020, section 3.3: density has mean 1, coverage 1 - (M choose k) / (N + M choose k), here 1 - 2^-5.
-    values = [(normal(200, 4, 2 * i), normal(200, 4, 2 * i + 1)) for i in range(20)]
-    densities, coverages = (torch.tensor([score(x, y, k=5) for x, y in values]) for score in (density, coverage))
-    for found, expected in ((densities, 1.0), (coverages, 1 - 2**-5)):
-        assert abs(found.mean() - expected) < 4 * found.std() / 20**0.5 + 0.005
 
 
 def test_log_likelihood_matches_torch_mixture():
