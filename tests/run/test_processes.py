@@ -120,6 +120,21 @@ def test_no_process_outlives_the_first(tmp_path, number):
     assert (status, len(lines)) == (-number, 1)
 
 
+def test_processes_listen_on_loopback_only(tmp_path):
+    process = start(tmp_path, "time.sleep(600 * (i != 0))")
+    names = [tmp_path / f"done/{i}" for i in range(2)]
+    while not all(name.exists() and name.read_text() for name in names):
+        assert process.poll() is None
+        time.sleep(0.05)
+    listening = [
+        {each.laddr.ip for each in psutil.Process(int(name.read_text())).net_connections() if each.status == "LISTEN"}
+        for name in names
+    ]
+    process.kill()
+    end(process)
+    assert listening == [{"127.0.0.1"}] * 2
+
+
 def test_nested_work_is_not_shared():
     def work():
         def task(i):

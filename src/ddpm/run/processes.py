@@ -9,6 +9,7 @@ No task depends on which process does it, so results are bit-identical for any n
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -162,13 +163,15 @@ def _is_started_by_another() -> bool:
 @contextmanager
 def _started(n: int) -> Iterator[None]:
     """Start n - 1 other processes, and end them with the block."""
-    store = TCPStore(HOST, 0, n, is_master=True, wait_for_workers=False)
+    listener = socket.create_server((HOST, 0))  # torch's own would accept connections from other machines
+    port = listener.getsockname()[1]
+    store = TCPStore(HOST, port, n, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
     with ExitStack() as ending:
         ending.callback(_others.processes.clear)
         ending.callback(_others.errors.clear)
         for number in range(1, n):
             errors = ending.enter_context(tempfile.TemporaryFile())
-            process = _start({"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": n, PORT: store.port}, errors)
+            process = _start({"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": n, PORT: port}, errors)
             ending.callback(_end, process)
             _others.errors.append(errors)
             _others.processes.append(process)
@@ -231,10 +234,11 @@ def _leave() -> None:
 
 
 def _connect(store: Store, number: int, n: int) -> None:
+    """Form a group of processes of this machine, which listen on its loopback interface only."""
     import psutil  # not needed where networks are only served
 
     loopback = (name for name, addresses in psutil.net_if_addrs().items() if HOST in [a.address for a in addresses])
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", next(loopback, "lo"))
+    os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = next(loopback, "lo")
     dist.init_process_group(_backend(), store=store, rank=number, world_size=n, timeout=TIMEOUT)
 
 
