@@ -14,43 +14,51 @@ from ddpm.data.gradients import gradient_images
 from ddpm.run.seeding import generator
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
     """A project with gradients to train on."""
-    (tmp_path / "params.yaml").write_text((REPO / "params.yaml").read_text())
-    write_params(tmp_path, TINY | {"checkpoint_seconds": 0})
-    write_params(tmp_path, {"train_tiny": {"micro_batches": 8, "epochs": 10}})
-    (tmp_path / ".dvc").mkdir()
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "params.yaml").write_text((REPO / "params.yaml").read_text())
+    write_params(folder, TINY | {"checkpoint_seconds": 0})
+    write_params(folder, {"train_tiny": {"micro_batches": 8, "epochs": 10}})
+    (folder / ".dvc").mkdir()
     for name in ("src", "stages"):
-        (tmp_path / name).symlink_to(REPO / name)
+        (folder / name).symlink_to(REPO / name)
     for split, n in (("train", 2000), ("held_out", 300)):
         dataset = ImageDataset(gradient_images(n, (3, 4, 5), generator(0, split)))
-        save_dataset(tmp_path / f"data/gradients/{split}.safetensors", dataset)
-    return tmp_path
+        save_dataset(folder / f"data/gradients/{split}.safetensors", dataset)
+    return folder
 
 
-def start(folder, processes):
-    write_params(folder, {"processes": processes})
-    environment = os.environ | {"PYTHONPATH": "src", "MLFLOW_TRACKING_URI": NOWHERE}
-    command = [sys.executable, "stages/train.py", "train_tiny"]
-    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
-
-
-def outputs(folder):
-    paths = [*folder.glob("models/*"), *folder.glob("reports/train_tiny/*")]
-    return {path.relative_to(folder): path.read_bytes() for path in paths}
-
-
-def test_resume_with_fewer_processes_matches_single_process(folder):
+@pytest.fixture(scope="module")
+def expected(folder):
+    """The outputs of one process."""
     alone = start(folder, 1)
     _, err = alone.communicate()
     assert alone.returncode == 0, err
-    expected = outputs(folder)
-    assert len(expected) == 7
-    for path in expected:
-        (folder / path).unlink()
+    found = taken(folder)
+    assert len(found) == 7
+    return found
 
-    torn = start(folder, 3)
+
+def start(folder, processes, *launcher):
+    write_params(folder, {"processes": processes})
+    environment = os.environ | {"PYTHONPATH": "src", "MLFLOW_TRACKING_URI": NOWHERE}
+    command = [sys.executable, *launcher, "stages/train.py", "train_tiny"]
+    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def taken(folder):
+    """The outputs, which are removed."""
+    paths = [*folder.glob("models/*"), *folder.glob("reports/train_tiny/*")]
+    found = {path.relative_to(folder): path.read_bytes() for path in paths}
+    for path in paths:
+        path.unlink()
+    return found
+
+
+def test_resume_with_fewer_processes_matches_single_process(folder, expected):
+    torn = start(folder, 4)
     while not [*(folder / ".resume").glob("*.safetensors")]:
         assert torn.poll() is None
         time.sleep(0.02)
@@ -60,13 +68,20 @@ def test_resume_with_fewer_processes_matches_single_process(folder):
     _, err = torn.communicate()
     assert torn.returncode == 2
     assert err.splitlines()[-1] == (
-        "train_tiny: process 3 of 3 has ended (SIGKILL); run it again, with any number of processes"
+        "train_tiny: process 3 of 4 has ended (SIGKILL); run it again, with any number of processes"
     )
-    assert outputs(folder) == {}
+    assert taken(folder) == {}
 
-    rest = start(folder, 2)
+    rest = start(folder, 1)
     _, err = rest.communicate()
     assert rest.returncode == 0, err
     assert "train_tiny: resumes after step" in err
-    assert outputs(folder) == expected
+    assert taken(folder) == expected
     assert [*(folder / ".resume").iterdir()] == []
+
+
+def test_torchrun_matches_single_process(folder, expected):
+    process = start(folder, 1, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert taken(folder) == expected
