@@ -4,21 +4,24 @@
 
 A step takes ceil(K / n) micro-batches, per-process work, and an exchange of gradients. Their times are measured; the
 formula is then compared with a step of two processes, and evaluated with assumed figures for GPUs. Images are random.
-Writes benchmarks/results/scaling/ and docs/results/scaling.md.
+Writes benchmarks/results/scaling/, with a figure, and docs/results/scaling.md.
 """
 
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from math import ceil
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from benchmarks.core.clock import Clock
 from benchmarks.core.cluster import Links, Work, all_gather, drawing_seconds, halving_doubling, step_seconds
@@ -32,6 +35,7 @@ from ddpm import recipes
 from ddpm.conditioning.guidance import given
 from ddpm.data.dataset import ImageDataset
 from ddpm.errors import UserError
+from ddpm.figures.canvas import FAINT, colors, curve_panels, legend_above, plain_log_scale, save, styled
 from ddpm.run.compute import set_up
 from ddpm.run.files import write_json
 from ddpm.run.processes import gathered_tensors, rank, size, together
@@ -41,19 +45,33 @@ from ddpm.training.loop import Examples, start_training, training_steps
 from ddpm.training.train_model import build_model
 
 REPORT, DOC = Path("benchmarks/results/scaling/scaling.json"), Path("docs/results/scaling.md")
+FIGURE = REPORT.with_suffix(".png")
 MICRO_BATCH = 64  # images
 RECIPE, GPU_MICRO_BATCH, GPU_MICRO_BATCHES, GPUS = "paper", 8, 512, (1, 8, 64, 512)
+HERE = "this machine"
 N_DRAWN, N_EVALUATIONS, START = 65_536, 250, 10.0  # samples, network evaluations for each, seconds
 PEAK, SHARE, MEMORY, TOUCHED = 312e12, 0.2, 1.5e12, 44  # of a GPU: FLOP/s, share achieved, bytes/s, bytes per weight
 Measured = dict[str, float]  # seconds, and bytes of the gradient
+Curves = Mapping[str, Mapping[int, float]]  # rates by name and number of processes
 INSIDE, OUTSIDE = ("NVLink", Links(5e-6, 300e9)), ("InfiniBand", Links(10e-6, 25e9))  # up to 8 GPUs; more
 ASSUMED = (
-    ("network and batch", f"recipe {RECIPE}, {GPU_MICRO_BATCHES} micro-batches of {GPU_MICRO_BATCH} images"),
+    ("network", f"that of recipe {RECIPE}"),
+    ("batch", f"{GPU_MICRO_BATCHES * GPU_MICRO_BATCH:,} images in {GPU_MICRO_BATCHES} micro-batches"),
     ("a GPU", f"{PEAK / 1e12:.0f} TFLOP/s in bf16 (A100), of which {SHARE:.0%} is achieved"),
     ("per-process work", f"{TOUCHED} bytes per weight, at {MEMORY / 1e12} TB/s: Adam and EMA in float32"),
     ("samples", f"{N_DRAWN:,} with {N_EVALUATIONS} evaluations each, in batches of {BATCH}; {START:.0f} s to start"),
     *((name, f"{at.latency * 1e6:.0f} µs, {at.bandwidth / 1e9:.0f} GB/s") for name, at in (INSIDE, OUTSIDE)),
 )
+EXCHANGES = {"all-gather": all_gather, "halving and doubling": halving_doubling}
+NOTE = "Both axes are logarithmic. Speeds on this machine are measured, those on GPUs computed."
+
+
+class Result(NamedTuple):
+    """Tables, and the curves of the figure."""
+
+    tables: str
+    steps: Curves
+    samples: Curves
 
 
 def main() -> None:
@@ -68,7 +86,10 @@ def main() -> None:
     compute = set_up("auto", "auto")
     about = f"{datetime.now(UTC).date().isoformat()}, {machine(compute.device)}, {compute.precision}."
     write_json(REPORT, {"about": about, "1": one, "2": two})
-    insert(DOC, "\n\n".join((about, here(one, two), table(("assumed", "value"), ASSUMED), gpus())))
+    own, far = here(one, two), gpus()
+    save(drawn({"training steps/s": own.steps | far.steps, "samples/s": own.samples | far.samples}), FIGURE)
+    picture = f"![Speed by number of processes](../../{FIGURE})"
+    insert(DOC, "\n\n".join((about, own.tables, table(("assumed", "value"), ASSUMED), far.tables, picture)))
 
 
 def run(n: int, n_steps: int) -> Measured:
@@ -95,7 +116,8 @@ def measure(n_steps: int) -> None:
             changes = {"batch_size": parts * MICRO_BATCH, "micro_batches": parts, "epochs": 1000.0}
             training = params.train_unet.model_copy(update=changes)
             model = build_model(training, ImageDataset(images), 0)
-            clock = Clock(training_steps(start_training(model, training, compute), training, Examples(images)))
+            state = start_training(model, training, compute)
+            clock = Clock(training_steps(state, training, Examples(images), 0, compute))
             take(clock, 2 + n_steps)
             found[f"step_{parts}"] = median(clock.laps[2:])
         found["gradient"] = 4.0 * sum(weight.numel() for weight in model.parameters())
@@ -117,9 +139,9 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def here(one: Measured, two: Measured) -> str:
+def here(one: Measured, two: Measured) -> Result:
     """One and two processes on this machine, as measured and as predicted."""
-    micro_batch = one["step_2"] - one["step_1"]
+    micro_batch, later = one["step_2"] - one["step_1"], round(two["start"] - one["start"], 1)
     work = Work(2, micro_batch, one["step_1"] - micro_batch, two["gradient"])
     links = Links(two["message"], two["gradient"] / max(two["gather"] - two["message"], 1e-9))
     measured = (
@@ -127,19 +149,21 @@ def here(one: Measured, two: Measured) -> str:
         ("per-process work", f"{1e3 * work.rest:.0f} ms"),
         ("gradient", f"{work.gradient / 1e6:.1f} MB"),
         ("gloo on this machine", f"{1e6 * links.latency:.0f} µs, {links.bandwidth / 1e9:.2f} GB/s"),
-        ("start-up with two processes", f"{two['start'] - one['start']:.1f} s more than with one"),
+        ("start-up with two processes", f"{f'{later} s' if later > 0 else 'no'} more than with one"),
     )
-    rows = []
-    for n, found in ((1, one), (2, two)):
-        by_formula = step_seconds(n, work, links)
-        step = f"{1 / found['step_2']:.2f}", f"{1 / by_formula:.2f}"
-        drawn = (drawing_seconds(n, N_BATCHES, each["draw"], 0) for each in (found, one))
-        rows.append((n, *step, *(f"{N_BATCHES * BATCH / took:.1f}" for took in drawn)))
+    steps = {1: 1 / one["step_2"], 2: 1 / two["step_2"]}
+    samples = {n: N_BATCHES * BATCH / drawing_seconds(n, N_BATCHES, one["draw"], 0) for n in (1, 2)}
+    drawn = N_BATCHES * BATCH / drawing_seconds(2, N_BATCHES, two["draw"], 0)
+    rows = (
+        (1, f"{steps[1]:.2f}", "-", f"{samples[1]:.1f}", "-"),
+        (2, f"{steps[2]:.2f}", f"{1 / step_seconds(2, work, links):.2f}", f"{drawn:.1f}", f"{samples[2]:.1f}"),
+    )
     columns = "processes", "steps/s", "predicted", "samples/s", "predicted"
-    return f"{table(('measured', 'value'), measured)}\n\n{table(columns, rows)}"
+    tables = f"{table(('measured', 'value'), measured)}\n\n{table(columns, rows)}"
+    return Result(tables, {HERE: steps}, {HERE: {1: samples[1], 2: drawn}})
 
 
-def gpus() -> str:
+def gpus() -> Result:
     """What the formula predicts for GPUs with the assumed figures."""
     training = params_with(recipes.load(RECIPE)).train_unet
     shape = params_with({}).data.source.img_shape
@@ -149,18 +173,41 @@ def gpus() -> str:
     each = GPU_MICRO_BATCH * flop / (PEAK * SHARE)
     work = Work(GPU_MICRO_BATCHES, each, TOUCHED * n_weights / MEMORY, 4.0 * n_weights)
     batch = BATCH * N_EVALUATIONS * flop / 3 / (PEAK * SHARE)  # a forward pass is a third of forward and backward
-    alone, rows = step_seconds(1, work, INSIDE[1]), []
-    for n in GPUS:
-        name, links = INSIDE if n <= 8 else OUTSIDE
-        steps = [step_seconds(n, work, links, exchange) for exchange in (all_gather, halving_doubling)]
-        cells = [cell for step in steps for cell in (f"{1 / step:.2f}", f"{alone / step / n:.0%}")]
-        samples = N_DRAWN / drawing_seconds(n, ceil(N_DRAWN / BATCH), batch, START)
-        rows.append((n, name if n > 1 else "-", *cells, f"{samples:.0f}"))
-    exchanges = "all-gather", "halving and doubling"
-    shown = (column for name in exchanges for column in (f"steps/s, {name}", "of linear"))
+    networks = {n: INSIDE if n <= 8 else OUTSIDE for n in GPUS}
+    steps = {
+        f"GPUs, {name}": {n: 1 / step_seconds(n, work, links, exchange) for n, (_, links) in networks.items()}
+        for name, exchange in EXCHANGES.items()
+    }
+    samples = {n: N_DRAWN / drawing_seconds(n, ceil(N_DRAWN / BATCH), batch, START) for n in GPUS}
+    rows = []
+    for n, (name, _) in networks.items():
+        cells = [cell for curve in steps.values() for cell in (f"{curve[n]:.2f}", f"{curve[n] / curve[1] / n:.0%}")]
+        rows.append((n, name if n > 1 else "-", *cells, f"{samples[n]:.0f}"))
+    shown = (column for name in EXCHANGES for column in (f"steps/s, {name}", "of linear"))
     columns = "GPUs", "network", *shown, "samples/s"
     note = f"{n_weights / 1e6:.1f} million weights, {flop / 1e9:.1f} GFLOP per image, forward and backward."
-    return f"{note}\n\n{table(columns, rows)}"
+    return Result(f"{note}\n\n{table(columns, rows)}", steps, {"GPUs": samples})
+
+
+@styled
+def drawn(panels: Mapping[str, Curves]) -> Figure:
+    """Rates by number of processes, each with linear scaling from one process."""
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    color = dict(zip(names, colors(len(names)), strict=True))
+    result, axes = curve_panels(
+        "Speed by number of processes", NOTE, "processes", "per second", list(panels), False, len(names) + 1
+    )
+    for each, curves in zip(axes, panels.values(), strict=True):
+        for name, curve in curves.items():
+            each.plot(list(curve), [n * curve[1] for n in curve], color=FAINT, linestyle="--", label="linear")
+            each.plot(list(curve), list(curve.values()), color=color[name], marker="o", markersize=4, label=name)
+        each.set_xscale("log")
+        each.set_xticks([1, 2, *GPUS[1:]])
+        each.minorticks_off()
+        each.xaxis.set_major_formatter(ScalarFormatter())
+        plain_log_scale(each)
+    legend_above(result, axes)
+    return result
 
 
 if __name__ == "__main__":

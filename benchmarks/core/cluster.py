@@ -35,7 +35,10 @@ def halving_doubling(n: int, gradient: float, links: Links) -> float:
 
 
 def step_seconds(n: int, work: Work, links: Links, exchange: Exchange = all_gather) -> float:
-    """Seconds of a training step with n processes; no more than the number of micro-batches are used."""
+    """Seconds of a training step with n processes; no more than the number of micro-batches are used.
+
+    At least, if n is not a power of 2 that divides that number: some processes then exchange several sums.
+    """
     n = min(n, work.micro_batches)
     return ceil(work.micro_batches / n) * work.each + work.rest + exchange(n, work.gradient, links)
 

@@ -5,6 +5,7 @@ from math import log2
 import pytest
 
 from benchmarks.core.cluster import Links, Work, all_gather, drawing_seconds, halving_doubling, step_seconds
+from ddpm.training.gradients import nodes, share
 
 LINKS = Links(latency=0.001, bandwidth=1e9)
 WORK = Work(micro_batches=10, each=0.1, rest=0.05, gradient=4e6)
@@ -20,6 +21,12 @@ def test_step_seconds_match_manual_calculation():
 def test_step_seconds_for_one_and_for_excess_processes(exchange):
     assert step_seconds(1, WORK, LINKS, exchange) == pytest.approx(10 * 0.1 + 0.05)
     assert step_seconds(11, WORK, LINKS, exchange) == step_seconds(10, WORK, LINKS, exchange)
+
+
+@pytest.mark.parametrize(("parts", "n", "exchanges"), [(8, 4, 1), (12, 4, 1), (512, 64, 1), (8, 3, 2), (10, 4, 2)])
+def test_step_has_one_exchange_if_a_power_of_two_divides_the_parts(parts, n, exchanges):
+    sums = [nodes((0, parts), range(parts)[share(parts, which, n)]) for which in range(n)]
+    assert max(map(len, sums)) == exchanges
 
 
 @pytest.mark.parametrize("n", [2, 8, 512])
