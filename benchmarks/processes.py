@@ -7,7 +7,6 @@ micro-batches. The baseline is one process with two threads and an undivided bat
 round. Images are random. Writes benchmarks/results/processes/ and docs/results/processes.md.
 """
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
@@ -32,8 +32,9 @@ from ddpm.data.dataset import ImageDataset
 from ddpm.diffusion.model import DiffusionModel
 from ddpm.errors import UserError
 from ddpm.run.compute import Compute, set_up
-from ddpm.run.files import write_json
+from ddpm.run.files import tensors_sha256, write_json
 from ddpm.run.processes import rank, shared, together
+from ddpm.run.resume.file import read_state
 from ddpm.run.seeding import generator
 from ddpm.run.stage import mistakes_in_one_line
 from ddpm.sampling.chain import sample_steps
@@ -42,6 +43,7 @@ from ddpm.training.train_model import build_model
 
 REPORT, DOC = Path("benchmarks/results/processes/processes.json"), Path("docs/results/processes.md")
 N_BATCHES, N_SAMPLER_STEPS, BATCH = 4, 10, 64  # for sampling
+HASHED = "The hash covers the training state (weights, their EMA, optimiser), all losses, and a set of samples."
 COLUMNS = (
     "processes",
     "threads each",
@@ -83,7 +85,7 @@ def main() -> None:
     about = f"{datetime.now(UTC).date().isoformat()}, {machine(compute.device)}, {compute.precision}."
     rows = [row(case, runs, found[THREADS]) for case, runs in found.items()]
     write_json(REPORT, {"about": about, "rows": [dict(zip(COLUMNS, each, strict=True)) for each in rows]})
-    insert(DOC, f"{about}\n\n{table(COLUMNS, rows)}")
+    insert(DOC, f"{about} {HASHED}\n\n{table(COLUMNS, rows)}")
 
 
 def run(case: Case, n_steps: int) -> dict[str, Any]:
@@ -107,16 +109,17 @@ def measure(threads: int, micro_batches: int, n_steps: int) -> None:
     state = start_training(model, training, compute)
     with together(1, 1024):
         clock = Clock(training_steps(state, training, Examples(images), 0, compute))
-        for _ in range(2 + n_steps):
-            next(clock)
+        losses = [next(clock).loss for _ in range(2 + n_steps)]
         model.eval().requires_grad_(False)
         timesteps = torch.linspace(0, training.max_steps, N_SAMPLER_STEPS + 1).long()
         began = time.perf_counter()
         drawn = shared([partial(draw, model, timesteps, batch, compute) for batch in range(N_BATCHES)])
         seconds = time.perf_counter() - began
-    tensors = [*model.state_dict().values(), *drawn]
-    digest = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors)).hexdigest()
     if not rank():
+        with TemporaryDirectory() as folder:
+            state.save(Path(folder, "state"), {"losses": losses})
+            numbers, tensors = read_state(Path(folder, "state"))
+        digest = tensors_sha256(json.dumps(numbers), tensors | {f"samples/{i}": each for i, each in enumerate(drawn)})
         rate = N_BATCHES * BATCH / seconds
         print(json.dumps({"step": median(clock.laps[2:]), "images": rate, "digest": digest[:12]}))
 
