@@ -27,7 +27,7 @@ def images(shared, fashion_mnist_raw) -> Path:
 
 @pytest.fixture(scope="session")
 def repro(shared, images, stage_environment) -> Path:
-    """A folder with two equal clones, `one` and `copy`, after `dvc repro`, and its `output`.
+    """A folder with equal clones `one`, `copy` and `shared` after `dvc repro`, and its `output`.
 
     It runs once, in whichever process is first. Each clone is for one file of tests.
     """
@@ -36,6 +36,7 @@ def repro(shared, images, stage_environment) -> Path:
         if not (folder / "output").exists():
             folder.mkdir()
             output = Clone(folder / "one", stage_environment, images).run("dvc", "repro")
-            shutil.copytree(folder / "one", folder / "copy", symlinks=True)
+            for name in ("copy", "shared"):
+                shutil.copytree(folder / "one", folder / name, symlinks=True)
             (folder / "output").write_text(output)
     return folder

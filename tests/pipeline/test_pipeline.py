@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -108,22 +107,6 @@ def stages_of(parent):
 
 def test_second_repro_runs_no_stages(clones):
     assert stages_run(clones[0].run("dvc", "repro")) == []
-
-
-def test_another_clone_pulls_pushed_outputs(clones, tmp_path, stage_environment, images):
-    first = clones[0]
-    first.run("dvc", "remote", "add", "--default", "team", str(tmp_path / "store"))
-    first.run("dvc", "push", "dvc.yaml")
-    first.commit()
-    subprocess.run(["git", "clone", "--quiet", first.folder, tmp_path / "other"], check=True)
-    other = Clone(tmp_path / "other", stage_environment | {"MLFLOW_TRACKING_URI": NOWHERE}, images)
-    other.run("dvc", "pull", "dvc.yaml")
-    assert stages_run(other.run("dvc", "repro")) == []
-    assert {path.relative_to(other.folder): md5 for path, md5 in other.files().items()} == {
-        path.relative_to(first.folder): md5 for path, md5 in first.files().items()
-    }
-    first.run("dvc", "remote", "remove", "team")
-    first.commit()
 
 
 def test_dvc_metrics_and_plots_show_results(clones):

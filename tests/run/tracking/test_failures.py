@@ -110,14 +110,22 @@ def deleted_experiment(client):
 
 
 @contextmanager
-def older_schema(_):
+def schema(version):
     with closing(sqlite3.connect("mlflow.db")) as connection:
-        [(newest,)] = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-        for version in ("cc1f77228345", newest):
+        [(own,)] = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+        for each in (version, own):
             with connection:
-                connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
-            if version != newest:
+                connection.execute("UPDATE alembic_version SET version_num = ?", (each,))
+            if each != own:
                 yield
+
+
+def older_schema(_):
+    return schema("cc1f77228345")
+
+
+def newer_schema(_):
+    return schema("ffffffffffff")  # unknown to this version
 
 
 @contextmanager
@@ -132,6 +140,7 @@ def read_only_database(_):
     [
         (deleted_experiment, "mlflow experiments restore --experiment-id"),
         (older_schema, "mlflow db upgrade"),
+        (newer_schema, "found version ffffffffffff"),
         (read_only_database, "readonly"),
     ],
 )
