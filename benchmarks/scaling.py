@@ -52,7 +52,7 @@ HERE = "this machine"
 N_DRAWN, N_EVALUATIONS, START = 65_536, 250, 10.0  # samples, network evaluations for each, seconds
 PEAK, SHARE, MEMORY, TOUCHED = 312e12, 0.2, 1.5e12, 44  # of a GPU: FLOP/s, share achieved, bytes/s, bytes per weight
 Measured = dict[str, float]  # seconds, and bytes of the gradient
-Curves = Mapping[str, Mapping[int, float]]  # rates by name and number of processes
+Curves = dict[str, dict[int, float]]  # rates by name and number of processes
 INSIDE, OUTSIDE = ("NVLink", Links(5e-6, 300e9)), ("InfiniBand", Links(10e-6, 25e9))  # up to 8 GPUs; more
 ASSUMED = (
     ("network", f"that of recipe {RECIPE}"),
@@ -153,14 +153,14 @@ def here(one: Measured, two: Measured) -> Result:
     )
     steps = {1: 1 / one["step_2"], 2: 1 / two["step_2"]}
     samples = {n: N_BATCHES * BATCH / drawing_seconds(n, N_BATCHES, one["draw"], 0) for n in (1, 2)}
-    drawn = N_BATCHES * BATCH / drawing_seconds(2, N_BATCHES, two["draw"], 0)
+    two_sampled = N_BATCHES * BATCH / drawing_seconds(2, N_BATCHES, two["draw"], 0)
     rows = (
         (1, f"{steps[1]:.2f}", "-", f"{samples[1]:.1f}", "-"),
-        (2, f"{steps[2]:.2f}", f"{1 / step_seconds(2, work, links):.2f}", f"{drawn:.1f}", f"{samples[2]:.1f}"),
+        (2, f"{steps[2]:.2f}", f"{1 / step_seconds(2, work, links):.2f}", f"{two_sampled:.1f}", f"{samples[2]:.1f}"),
     )
     columns = "processes", "steps/s", "predicted", "samples/s", "predicted"
     tables = f"{table(('measured', 'value'), measured)}\n\n{table(columns, rows)}"
-    return Result(tables, {HERE: steps}, {HERE: {1: samples[1], 2: drawn}})
+    return Result(tables, {HERE: steps}, {HERE: {1: samples[1], 2: two_sampled}})
 
 
 def gpus() -> Result:
