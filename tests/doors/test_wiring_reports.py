@@ -205,7 +205,7 @@ def test_cascade_is_evaluated_on_samples_of_the_chosen_model(of, first):
 def test_latent_samples_are_judged_with_their_captions_and_reconstructions_with_unseen_images():
     of = numbers("held_out")[:3]
     save_tensors(Path("samples/latent.safetensors"), samples=greys(3, 3), tokens=PROMPTS.tokens, labels=torch.ones(3))
-    compared, adheres = [], Calls("adherence")
+    compared, judged = [], Calls({"samples": "adherence", "floor": "adherence"})
 
     def compare(_, images, splits, classifier, seed, __):
         compared.append((read(images["samples"]), {name: read(split.images) for name, split in splits.items()}))
@@ -215,7 +215,7 @@ def test_latent_samples_are_judged_with_their_captions_and_reconstructions_with_
     stubs = {
         "load_autoencoder": Weights,
         "reconstructed": lambda _, images, *__: images + 1,
-        "adherence": adheres,
+        "caption_adherence": judged,
         "adherence_scores": Calls({"whole": score(0.75)}),
         "compare": compare,
         "all_scores": lambda comparison: comparison,
@@ -226,8 +226,9 @@ def test_latent_samples_are_judged_with_their_captions_and_reconstructions_with_
     again = [number + 1 for number in of]
     whole = {split: numbers(split) for split in FIRST}
     assert compared == [([3, 4, 5], whole), (again, whole)]
-    for (images, said, classes), judged in zip(adheres, ([3, 4, 5], of), strict=True):
-        assert (read(images), said, classes) == (judged, SAID, (CLASSIFIER, judged))
+    [(sets, said, classifier)] = judged
+    assert ({name: read(images) for name, images in sets.items()}, said) == ({"samples": [3, 4, 5], "floor": of}, SAID)
+    assert classifier == Path(CLASSIFIER)
     metrics = {"reconstruction_error": pytest.approx(1 / 255), "samples/adherence": 0.75, "floor/adherence": 0.75}
     metrics |= {"samples/first": 3.0, "reconstructions/first": again[0]}
     assert json.loads(Path("reports/evaluate/metrics.json").read_text()) == metrics

@@ -16,7 +16,8 @@ def test_reconstructions_are_below_their_originals(n, n_columns, n_rows):
     own = network.params.model_copy(update={"grid_columns": n_columns, "grid_rows": 5})
     images, again = random_images(n, 1, 8, 8), random_images(n, 1, 8, 8, seed=1)
     object.__setattr__(network, "params", own)
-    figure = TOPIC.figures["reconstructions"].draw(Latent(network, images, again))
+    guided = random_images(4, 1, 8, 8).reshape(2, 2, 1, 1, 8, 8), ["a dress", "a bag"], [1.0, 4.0]
+    figure = TOPIC.figures["reconstructions"].draw(Latent(network, images, again, *guided))
     width = min(n, n_columns)
     expected = []
     for first in range(0, n_rows * width, width):

@@ -1,7 +1,7 @@
 """How well samples match their captions, with confidence intervals."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,9 @@ def evaluate_captioned(
         "seen_floor" and "withheld_floor"; "scores", as returned by `as_report`; and "metrics", a summary of both.
     """
     held_out, seen, texts = splits["held_out"][prompts["images"]], prompts["seen"], captions(prompts["tokens"])
-    classifier, _ = load_classifier(classifier_path)
     assert held_out.labels is not None  # else there would be no captions
     adheres = {}
-    for end, images in (("", samples), ("_floor", held_out.images)):
-        found = adherence(images, texts, describe(classifier, images).classes)
+    for end, found in caption_adherence({"": samples, "_floor": held_out.images}, texts, classifier_path).items():
         for name, chosen in (("seen", seen), ("withheld", ~seen)):
             adheres[name + end] = adherence_scores(part_of(found, chosen))
     logging.info("%s", ", ".join(f"{name} captions: {found['whole']} adhere" for name, found in adheres.items()))
@@ -62,6 +60,14 @@ def evaluate_captioned(
         "scores": as_report(scores, comparison, facts),
         "metrics": as_metrics(scores) | {f"adherence_{name}": found["whole"].value for name, found in adheres.items()},
     }
+
+
+def caption_adherence(
+    sets: Mapping[str, UInt8[Tensor, "n c h w"]], texts: Sequence[str], classifier_path: Path
+) -> dict[str, Adherence]:
+    """Which parts of the captions `texts` each set of images matches, by the set's name."""
+    classifier, _ = load_classifier(classifier_path)
+    return {name: adherence(images, texts, describe(classifier, images).classes) for name, images in sets.items()}
 
 
 def adherence_scores(found: Adherence) -> dict[str, Estimate]:
