@@ -35,6 +35,7 @@ T = TypeVar("T")
 HOST, PORT = "127.0.0.1", "DDPM_PORT"
 TIMEOUT = timedelta(hours=12)  # of one process's work between two exchanges; the end of a process is noticed at once
 GRACE = 5.0  # seconds for a process to end after its connection is closed
+LOST = "another process that shares its work has ended"
 
 
 @dataclass
@@ -59,9 +60,10 @@ class _Others:
                     said = next((line for line in reversed(lines) if line.strip()), f"exit status {status}")
                     said = said.strip().removeprefix(f"[rank{number - 1}]: ")  # torch's excepthook
                     why = signal.Signals(-status).name if status < 0 else said
-                    return f"process {number} of {len(self.processes) + 1} has ended ({why})"
+                    if LOST not in why:  # else it ended because it lost the one that is looked for
+                        return f"process {number} of {len(self.processes) + 1} has ended ({why})"
             time.sleep(0.05)
-        return "another process that shares its work has ended"
+        return LOST
 
 
 _others = _Others()
