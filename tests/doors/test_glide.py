@@ -22,7 +22,7 @@ from ddpm.run.yaml import load_yaml
         ),
         (
             {"train_base": {"conditioning": None}},
-            r"train_base\.conditioning is None; it must provide a caption",
+            r"train_base\.conditioning is null; it must provide a caption",
         ),
         ({"train_inpaint": {"inpainting": {"width": 32}}}, r"inpainting\.width is 32; in train_base it is 64"),
         ({"train_inpaint": {"unet": {"channels": 32}}}, r"train_inpaint\.unet differs from train_base\.unet"),

@@ -19,7 +19,7 @@ def networks_can_be_built(params: Any) -> Iterator[str]:
         chosen = kind(training)
         if not chosen or chosen.data_set is None or chosen.gives_mask != sees_holes:
             what = "a caption and a hole" if sees_holes else "a caption"
-            yield f"{stage}.conditioning is {training.conditioning}; it must provide {what}"
+            yield f"{stage}.conditioning is {training.conditioning or 'null'}; it must provide {what}"
             continue
         try:
             training.config(source.img_shape, len(source.class_names))

@@ -7,17 +7,16 @@ from ddpm.conditioning.kinds.frozen_caption import FrozenCaption
 from ddpm.conditioning.kinds.low_resolution import LowResolution
 from ddpm.conditioning.text import TextShape
 from ddpm.doors.main_pipeline import main_data
-from ddpm.doors.shared_rules import kind
+from ddpm.doors.shared_rules import kind, takes_captions
 from ddpm.rules import conditioning_fits, sampling_fits
 
 
 def networks_fit(params: Any) -> Iterator[str]:
     """The networks can be built for their images, get the conditioning that they need, and fit each other."""
-    data, factor, base, enlarging = main_data(), params.shrink.factor, params.train_base, params.train_super
-    if not kind(base) or not kind(base).needs_labels or kind(base).gives_image:
-        yield f"train_base.conditioning is {base.conditioning}; it must be one that takes only captions or classes"
+    data, factor, enlarging = main_data(), params.shrink.factor, params.train_super
+    yield from takes_captions(params, "train_base")
     if kind(enlarging) is not LowResolution:
-        yield f"train_super.conditioning is {enlarging.conditioning}; it must be low_resolution"
+        yield f"train_super.conditioning is {enlarging.conditioning or 'null'}; it must be low_resolution"
     elif (its := enlarging.options("conditioning").factor) != factor:
         yield f"train_super.low_resolution.factor is {its}; it must be shrink.factor, {factor}"
     for key in ("flip", "max_shift"):

@@ -5,7 +5,7 @@ from typing import Any
 
 from ddpm.data.dataset import FEWEST
 from ddpm.doors.main_pipeline import main_data
-from ddpm.doors.shared_rules import are_no_pictures, kind
+from ddpm.doors.shared_rules import are_no_pictures, takes_captions
 from ddpm.rules import conditioning_fits, sampling_fits
 from ddpm.sampling.sampler import SAMPLERS
 
@@ -31,9 +31,7 @@ def latents_are_no_pictures(params: Any) -> Iterator[str]:
 
 def network_follows_captions(params: Any) -> Iterator[str]:
     """Samples are drawn for captions, or for the classes that they name."""
-    name = params.train_latent.conditioning or "null"
-    if not (chosen := kind(params.train_latent)) or not chosen.needs_labels or chosen.gives_image:
-        yield f"train_latent.conditioning is {name}; it must be one that takes only captions or classes"
+    yield from takes_captions(params, "train_latent")
 
 
 def sampling_is_trained(params: Any) -> Iterator[str]:

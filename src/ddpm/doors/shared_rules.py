@@ -11,6 +11,15 @@ def kind(training: Any) -> Any:
     return training.conditioning and CONDITIONINGS[training.conditioning]
 
 
+def takes_captions(params: Any, train: str) -> Iterator[str]:
+    """The network of section `train` is conditioned on captions, or on the classes that they name, and nothing else."""
+    training = getattr(params, train)
+    chosen = kind(training)
+    if not chosen or not chosen.needs_labels or chosen.gives_image:
+        name = training.conditioning or "null"
+        yield f"{train}.conditioning is {name}; it must be one that takes only captions or classes"
+
+
 def are_no_pictures(what: str, params: Any, train: str, sample: str) -> Iterator[str]:
     """A network that is not trained on images uses no options that assume 8-bit pixels in [-1, 1].
 
