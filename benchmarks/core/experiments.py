@@ -5,6 +5,7 @@
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, chdir, suppress
 from functools import reduce
+from itertools import count
 from math import isfinite
 from operator import getitem
 from pathlib import Path
@@ -149,7 +151,7 @@ def collect(
 
     take_rows()
     print(f"{len(wanted) - len(lacking())} of {len(wanted)} rows already exist", flush=True)
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(jobs, initializer=_take_cores, initargs=(count(), jobs)) as pool:
         try:
             while left := lacking():
                 work = {pool.submit(attempt, name): name for name in left}
@@ -167,6 +169,13 @@ def collect(
             raise
     if broken:
         raise UserError("\n".join((f"{len(broken)} runs failed; start again to retry them", *broken.values())))
+
+
+def _take_cores(number: "count[int]", jobs: int) -> None:
+    """Give this thread, and the experiments that it starts, its share of the cores, where the system can do this."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[next(number) % jobs :: jobs] or cores)  # of this thread only
 
 
 def row_of(found: Metrics | str, cell: Cell, measures: Measures) -> dict[str, Any]:

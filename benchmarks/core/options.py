@@ -26,6 +26,6 @@ def positive(word: str) -> float:
 
 def add_work(parser: argparse.ArgumentParser, jobs: int = 2) -> None:
     """Add the options for running experiments: how many at a time, and which remote shares them."""
-    parser.add_argument("-j", "--jobs", type=count, default=jobs, help="number of runs at a time, each on one core")
+    parser.add_argument("-j", "--jobs", type=count, default=jobs, help="number of runs at a time; they share the cores")
     shared = "a git remote through which clones share the runs (docs/sharing.md)"
     parser.add_argument("--remote", type=Sharing, help=shared)

@@ -81,31 +81,52 @@ def samples_can_be_drawn(params: Any) -> Iterator[str]:
 
 
 def sampling_fits(params: Any, sample: str, train: str) -> Iterator[str]:
-    """A sampling section fits the training of its network, in any pipeline.
+    """A sampling section fits the training of its network, in any pipeline: its steps, variance and guidance.
 
-    A sampler takes at most as many steps as its model was trained on, and at least as many as its order. A learned
-    variance needs a network that learns it. Guidance needs a network that is trained with dropout of its conditioning.
+    A learned variance needs a network that learns it.
 
     Args:
         params: All params.
         sample: The key of a `SampleModel`.
         train: The key of a `TrainModel`.
     """
-    own, training = section(params, sample), section(params, train)
-    least, most = SAMPLERS[own.sampler].min_steps, training.max_steps
+    own = section(params, sample)
+    yield from steps_fit(params, sample, train)
+    yield from _variance(f"{sample}.ancestral.variance", getattr(own.options("sampler"), "variance", ""), params, train)
+    if own.guidance_scale != 1 and not section(params, train).conditioning:
+        yield f"{sample}.guidance_scale is {own.guidance_scale:g}; {train}.conditioning is null, so it must be 1"
+    yield from guidance_fits(own.guidance_scale, f"{sample}.guidance_scale", params, train)
+
+
+def steps_fit(params: Any, sample: str, train: str) -> Iterator[str]:
+    """A sampler takes at most as many steps as its model was trained on, and at least as many as its order.
+
+    Args:
+        params: All params.
+        sample: The key of a section with a sampler and n_steps.
+        train: The key of a `TrainModel`.
+    """
+    own, most = section(params, sample), section(params, train).max_steps
+    least = SAMPLERS[own.sampler].min_steps
     if not least <= (own.n_steps or most) <= most:
         yield (
             f"{sample}.n_steps is {own.n_steps}; {train}.max_steps is {most}, so sampler {own.sampler} takes {least} "
             f"to {most}"
         )
-    yield from _variance(f"{sample}.ancestral.variance", getattr(own.options("sampler"), "variance", ""), params, train)
-    if own.guidance_scale == 1:
-        return
-    if not training.conditioning:
-        yield f"{sample}.guidance_scale is {own.guidance_scale:g}; {train}.conditioning is null, so it must be 1"
-    elif not training.options("conditioning").dropout:
-        key = f"{train}.{training.conditioning}.dropout"
-        yield f"{sample}.guidance_scale is {own.guidance_scale:g}; {key} is 0, so it must be 1"
+
+
+def guidance_fits(scale: float, key: str, params: Any, train: str) -> Iterator[str]:
+    """Guidance needs a conditional network that is trained with dropout of its conditioning.
+
+    Args:
+        scale: The guidance scale, or the largest of several.
+        key: The key of it.
+        params: All params.
+        train: The key of a `TrainModel`.
+    """
+    training = section(params, train)
+    if scale != 1 and training.conditioning and not training.options("conditioning").dropout:
+        yield f"{key} is {scale:g}; {train}.{training.conditioning}.dropout is 0, so it must be 1"
 
 
 def _variance(key: str, variance: str, params: Any, train: str) -> Iterator[str]:

@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
-from threading import Event, Thread
+from threading import Barrier, Event, Thread
 
 import psutil
 import pytest
@@ -18,6 +20,7 @@ from ruamel.yaml import YAML
 from benchmarks.core.experiments import (
     Experiment,
     _ref,
+    _take_cores,
     collect,
     keep_output,
     outcome,
@@ -145,6 +148,28 @@ def test_collect_records_each_outcome_once(repository, capsys):
         keep_output(name, Path("weights"), repository / name / "weights")
     assert (repository / wanted[0].name("rows") / "weights").read_text() == "2.0"
     assert not (repository / "never-run").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not assign cores to threads")
+def test_runs_at_the_same_time_share_the_cores():
+    """One run may use all cores; of two, neither uses the other's; more runs than cores have one core each."""
+    mine = os.sched_getaffinity(0)
+
+    def given(jobs):
+        both_are_there = Barrier(jobs)
+
+        def look():
+            both_are_there.wait()
+            return os.sched_getaffinity(0)
+
+        with ThreadPoolExecutor(jobs, initializer=_take_cores, initargs=(count(), jobs)) as pool:
+            return [work.result() for work in [pool.submit(look) for _ in range(jobs)]]
+
+    assert given(1) == [mine]
+    shares = given(len(mine))
+    assert sorted(core for share in shares for core in share) == sorted(mine)
+    assert all(share and share <= mine for share in given(len(mine) + 1))
+    assert os.sched_getaffinity(0) == mine
 
 
 def test_ctrl_c_stops_stages_and_keeps_the_workspace(repository, request):

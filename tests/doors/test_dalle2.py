@@ -103,7 +103,7 @@ def check():
         (
             {"sweep": {"n_steps": 2}},
             {"sweep": {"n_steps": 1}},
-            "sweep.n_steps is 1; with train_decoder.max_steps it must be 2 to 200",
+            "sweep.n_steps is 1; train_decoder.max_steps is 200, so sampler dpmpp_2m takes 2 to 200",
         ),
         (
             {},

@@ -29,7 +29,10 @@ from ddpm.run.yaml import load_yaml
         ({"train_clip": {"max_steps": 10}}, r"train_clip\.max_steps is 10; train_base\.max_steps is 200"),
         ({"train_clip": {"channels": 9}}, "train_clip: channels is 9; it must be a multiple of groups, 8"),
         ({"train_base": {"caption": {"dropout": 0.0}}}, r"sweep\.scales is 5; train_base\.caption\.dropout is 0"),
-        ({"sample": {"n_steps": 300}}, r"sample\.n_steps is 300; with train_base\.max_steps it must be 2 to 200"),
+        (
+            {"sample": {"n_steps": 300}},
+            r"sample\.n_steps is 300; train_base\.max_steps is 200, so sampler dpmpp_2m takes 2 to 200",
+        ),
         ({"inpaint": {"replace_steps": 300}}, r"inpaint\.replace_steps is 300; train_base\.max_steps is 200"),
     ],
 )

@@ -73,7 +73,12 @@ def check(stages, changes):
             "multiple of heads",
         ),
         ({}, {"sample_base.n_steps": 200}, {"sample_base.n_steps": 201}, "takes 1 to 200"),
-        ({"guide.sampler": "unipc"}, {"guide.n_steps": 3}, {"guide.n_steps": 201}, "guide.n_steps is 201"),
+        (
+            {"guide.sampler": "unipc"},
+            {"guide.n_steps": 3},
+            {"guide.n_steps": 201},
+            "guide.n_steps is 201; train_base.max_steps is 200",
+        ),
         ({}, {"sample_base.guidance_scale": 100.0}, {"sample_base.guidance_scale": 101.0}, "guidance_scale is 101.0"),
         ({}, {}, {"sample_base.guidance_scale": 0.5}, "sample_base.guidance_scale is 0.5"),
         ({}, {}, {"sample_super.guidance_scale": 2.0}, "train_super.low_resolution.dropout is 0, so it must be 1"),

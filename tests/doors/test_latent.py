@@ -92,7 +92,7 @@ def check():
         (
             {"guide.n_steps": 200},
             {"guide.n_steps": 201},
-            "guide.n_steps is 201; with train_latent.max_steps it must be 3 to 200",
+            "guide.n_steps is 201; train_latent.max_steps is 200, so sampler unipc takes 3 to 200",
         ),
         (
             {},

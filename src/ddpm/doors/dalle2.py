@@ -8,17 +8,17 @@ from ddpm.conditioning.kinds.embedding import Embedding
 from ddpm.conditioning.text import TextShape
 from ddpm.doors.main_pipeline import main_data
 from ddpm.doors.shared_rules import are_no_pictures, kind
-from ddpm.rules import conditioning_fits, sampling_fits
-from ddpm.sampling.sampler import SAMPLERS
+from ddpm.rules import conditioning_fits, guidance_fits, sampling_fits, steps_fit
 
 
 def networks_can_be_built(params: Any) -> Iterator[str]:
     """The networks can be built for their images or embeddings, and get the conditioning that they need."""
     prior, decoder, data = params.train_prior, params.train_decoder, main_data()
     if kind(prior) is not ClipCaption:
-        yield f"train_prior.conditioning is {prior.conditioning}; it must be clip_caption"
+        yield f"train_prior.conditioning is {prior.conditioning or 'null'}; it must be clip_caption"
     if not decoder.conditioning or kind(decoder).data_set is None or kind(decoder).gives_image:
-        yield f"train_decoder.conditioning is {decoder.conditioning}; it must be embedding, or one of captions only"
+        name = decoder.conditioning or "null"
+        yield f"train_decoder.conditioning is {name}; it must be embedding, or one of captions only"
     shapes = {"train_prior": (params.train_clip.size, 1, 1), "train_decoder": data.source.img_shape}
     for key, shape in shapes.items():
         try:
@@ -54,7 +54,7 @@ def decoder_takes_what_it_is_given(params: Any) -> Iterator[str]:
         return
     for key, signals in {"sample.signal": [params.sample.signal], "sweep.signals": params.sweep.signals}.items():
         if signals != ["none"]:
-            said = params.train_decoder.conditioning
+            said = params.train_decoder.conditioning or "null"
             yield f"{key} is {', '.join(signals)}; train_decoder.conditioning is {said}, so it must be none"
 
 
@@ -63,13 +63,9 @@ def sampling_is_trained(params: Any) -> Iterator[str]:
     yield from sampling_fits(params, "sample_prior", "train_prior")
     for sample in ("sample", "vary", "edit"):
         yield from sampling_fits(params, sample, "train_decoder")
-    own, training = params.sweep, params.train_decoder
-    least, most = SAMPLERS[own.sampler].min_steps, training.max_steps
-    if not least <= (own.n_steps or most) <= most:
-        yield f"sweep.n_steps is {own.n_steps}; with train_decoder.max_steps it must be {least} to {most}"
-    for key, scales in {"sample.scales": params.sample.scales, "sweep.scales": own.scales}.items():
-        if max(scales) > 1 and training.conditioning and not training.options("conditioning").dropout:
-            yield f"{key} is {max(scales):g}; train_decoder.{training.conditioning}.dropout is 0, so it must be 1"
+    yield from steps_fit(params, "sweep", "train_decoder")
+    for key, scales in {"sample.scales": params.sample.scales, "sweep.scales": params.sweep.scales}.items():
+        yield from guidance_fits(max(scales), key, params, "train_decoder")
 
 
 def there_is_enough(params: Any) -> Iterator[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ddpm.doors.main_pipeline import main_data
 from ddpm.doors.shared_rules import kind
-from ddpm.sampling.sampler import SAMPLERS
+from ddpm.rules import guidance_fits, steps_fit
 
 SEES_HOLES = {"train_base": False, "train_inpaint": True}
 DRAWN = {"sample": "train_base", "sweep": "train_base", "inpaint": "train_inpaint"}  # section: the model's stage
@@ -49,20 +49,12 @@ def models_fit_each_other(params: Any) -> Iterator[str]:
             yield f"{own} is {inpaint[key]}; in train_base it is {base[key]}, and they must be equal"
 
 
-def samplers_have_steps(params: Any) -> Iterator[str]:
-    """A sampler takes at most as many steps as its model was trained on, and at least as many as its order."""
-    for stage, trained in DRAWN.items():
-        own, most = getattr(params, stage), getattr(params, trained).max_steps
-        least = SAMPLERS[own.sampler].min_steps
-        if not least <= (own.n_steps or most) <= most:
-            yield f"{stage}.n_steps is {own.n_steps}; with {trained}.max_steps it must be {least} to {most}"
-    if params.inpaint.replace_steps > params.train_base.max_steps:
-        most = params.train_base.max_steps
+def sampling_is_trained(params: Any) -> Iterator[str]:
+    """Steps and guidance of sampling fit the training of the networks."""
+    for sample, train in DRAWN.items():
+        yield from steps_fit(params, sample, train)
+    if params.inpaint.replace_steps > (most := params.train_base.max_steps):
         yield f"inpaint.replace_steps is {params.inpaint.replace_steps}; train_base.max_steps is {most}"
-
-
-def guidance_has_both_sides(params: Any) -> Iterator[str]:
-    """Guidance needs a network that was trained with dropout of its captions."""
     scales = {
         "sample.guidance_scale": params.sample.guidance_scale,
         "sample.grid.scales": max(params.sample.grid.scales),
@@ -70,10 +62,7 @@ def guidance_has_both_sides(params: Any) -> Iterator[str]:
         "inpaint.guidance_scale": params.inpaint.guidance_scale,
     }
     for key, scale in scales.items():
-        stage = DRAWN[key.partition(".")[0]]
-        training = getattr(params, stage)
-        if scale > 1 and training.conditioning and not training.options("conditioning").dropout:
-            yield f"{key} is {scale:g}; {stage}.{training.conditioning}.dropout is 0, so it must be 1"
+        yield from guidance_fits(scale, key, params, DRAWN[key.partition(".")[0]])
 
 
-RULES = networks_can_be_built, models_fit_each_other, samplers_have_steps, guidance_has_both_sides
+RULES = networks_can_be_built, models_fit_each_other, sampling_is_trained

@@ -8,7 +8,7 @@ from ddpm.conditioning.kinds.low_resolution import LowResolution
 from ddpm.conditioning.text import TextShape
 from ddpm.doors.main_pipeline import main_data
 from ddpm.doors.shared_rules import kind, takes_captions
-from ddpm.rules import conditioning_fits, sampling_fits
+from ddpm.rules import conditioning_fits, guidance_fits, sampling_fits, steps_fit
 
 
 def networks_fit(params: Any) -> Iterator[str]:
@@ -44,11 +44,8 @@ def sampling_is_trained(params: Any) -> Iterator[str]:
     for name in ("base", "super"):
         yield from sampling_fits(params, f"sample_{name}", f"train_{name}")
         yield from conditioning_fits(getattr(params, f"train_{name}"), f"train_{name}", main_data())
-    guide, base, scale = params.guide, params.train_base, max(params.guide.guidance_scales)
-    if guide.n_steps > (most := min(base.max_steps, params.train_super.max_steps)):
-        yield f"guide.n_steps is {guide.n_steps}; these networks take at most {most}"
-    if scale != 1 and kind(base) and not base.options("conditioning").dropout:
-        yield f"guide.guidance_scales is {scale:g}; train_base.{base.conditioning}.dropout is 0, so it must be 1"
+        yield from steps_fit(params, "guide", f"train_{name}")
+    yield from guidance_fits(max(params.guide.guidance_scales), "guide.guidance_scales", params, "train_base")
 
 
 def there_is_enough(params: Any) -> Iterator[str]:

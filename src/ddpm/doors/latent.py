@@ -6,8 +6,7 @@ from typing import Any
 from ddpm.data.dataset import FEWEST
 from ddpm.doors.main_pipeline import main_data
 from ddpm.doors.shared_rules import are_no_pictures, takes_captions
-from ddpm.rules import conditioning_fits, sampling_fits
-from ddpm.sampling.sampler import SAMPLERS
+from ddpm.rules import conditioning_fits, guidance_fits, sampling_fits, steps_fit
 
 
 def networks_can_be_built(params: Any) -> Iterator[str]:
@@ -38,12 +37,8 @@ def sampling_is_trained(params: Any) -> Iterator[str]:
     """Steps, variance, guidance and conditioning of sampling fit the training of the network."""
     yield from sampling_fits(params, "sample_latent", "train_latent")
     yield from conditioning_fits(params.train_latent, "train_latent", main_data())
-    guide, training, most = params.guide, params.train_latent, params.train_latent.max_steps
-    least, scale = SAMPLERS[guide.sampler].min_steps, max(guide.grid.scales)
-    if not least <= (guide.n_steps or most) <= most:
-        yield f"guide.n_steps is {guide.n_steps}; with train_latent.max_steps it must be {least} to {most}"
-    if scale > 1 and training.conditioning and not training.options("conditioning").dropout:
-        yield f"guide.grid.scales is {scale:g}; train_latent.{training.conditioning}.dropout is 0, so it must be 1"
+    yield from steps_fit(params, "guide", "train_latent")
+    yield from guidance_fits(max(params.guide.grid.scales), "guide.grid.scales", params, "train_latent")
 
 
 def samples_have_captions(params: Any) -> Iterator[str]:
