@@ -31,7 +31,7 @@ from ddpm.run.yaml import load_yaml
         ({"train_base": {"caption": {"dropout": 0.0}}}, r"sweep\.scales is 5; train_base\.caption\.dropout is 0"),
         (
             {"sample": {"n_steps": 300}},
-            r"sample\.n_steps is 300; train_base\.max_steps is 200, so sampler dpmpp_2m takes 2 to 200",
+            r"sample\.n_steps is 300; train_base\.max_steps is 200, so sampler ancestral takes 1 to 200",
         ),
         ({"inpaint": {"replace_steps": 300}}, r"inpaint\.replace_steps is 300; train_base\.max_steps is 200"),
     ],
