@@ -11,7 +11,17 @@ SIDES = 0.25, 0.75  # minimum and maximum side of a box, as fractions of the ima
 
 
 def hole(height: int, width: int, stream: torch.Generator, whole: float = WHOLE) -> Bool[Tensor, "1 h w"]:
-    """A hole of one or two boxes or, with probability `whole`, the whole image: True where pixels are missing."""
+    """A hole of one or two boxes, or the whole image.
+
+    Args:
+        height: Of the image.
+        width: Of the image.
+        stream: Draws the boxes.
+        whole: Probability of the whole image.
+
+    Returns:
+        True where pixels are missing.
+    """
     mask = torch.zeros(1, height, width, dtype=torch.bool)
     share, *numbers = torch.rand(9, generator=stream).tolist()
     if share < whole:

@@ -87,7 +87,14 @@ class StudySamplers(Chooses):
 
 
 def exact_denoiser(img_shape: tuple[int, ...], schedule: str, max_steps: int, compute: Compute) -> ExactDenoiser:
-    """The exact denoiser on a noise schedule, by name. It predicts x_0, which is defined on every schedule."""
+    """The exact denoiser of gradient images. It predicts x_0, which is defined on every schedule.
+
+    Args:
+        img_shape: (channels, height, width).
+        schedule: The name of a noise schedule.
+        max_steps: T.
+        compute: Device and precision.
+    """
     betas = SCHEDULES[schedule](max_steps)
     return ExactDenoiser(img_shape, NoiseSchedule(max_steps, compute.device, betas), "x0")
 
@@ -100,7 +107,19 @@ def draw(
     sampler: str = "ancestral",
     options: Section = AncestralOptions(variance="fixed_small"),
 ) -> Float[Tensor, "n c h w"]:
-    """Samples by all steps of the model's schedule. The noise of sample i is the same for every model and sampler."""
+    """Samples by all steps of the model's schedule. The noise of sample i is the same for every model and sampler.
+
+    Args:
+        model: An exact denoiser or a network.
+        n_samples: Number of samples.
+        seed: Of the noise.
+        compute: Device and precision.
+        sampler: The name of a sampler.
+        options: Its options.
+
+    Returns:
+        Samples in the model's range.
+    """
     streams = [generator(seed, "samples", i) for i in range(n_samples)]
     return deque(sample_steps(model, streams, None, sampler, options, compute=compute), maxlen=1).pop()
 

@@ -147,7 +147,14 @@ class Autoencoder(nn.Module):
 def encode_images(
     model: Autoencoder, images: UInt8[Tensor, "n c h w"], seed: int, compute: Compute = Compute()
 ) -> Float[Tensor, "n z h2 w2"]:
-    """Latents of 8-bit images, on the CPU; the noise of a batch depends on the seed and its index."""
+    """Latents of 8-bit images, on the CPU.
+
+    Args:
+        model: The autoencoder.
+        images: 8-bit images.
+        seed: Of the noise, which also depends on the index of the batch.
+        compute: Device and precision.
+    """
     made = []
     with torch.no_grad(), evaluation_mode(model):
         for number, batch in enumerate(images.split(BATCH)):
@@ -169,7 +176,17 @@ def decode_latents(
 def reconstructed(
     model: Autoencoder, images: UInt8[Tensor, "n c h w"], seed: int, compute: Compute = Compute()
 ) -> UInt8[Tensor, "n c h w"]:
-    """Reconstructions of 8-bit images, encoded and decoded, as 8-bit images."""
+    """Encode images and decode their latents.
+
+    Args:
+        model: The autoencoder.
+        images: 8-bit images.
+        seed: Of the noise of the latents.
+        compute: Device and precision.
+
+    Returns:
+        8-bit images.
+    """
     return to_uint8(denormalize_img(decode_latents(model, encode_images(model, images, seed, compute), compute)))
 
 

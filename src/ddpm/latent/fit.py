@@ -121,6 +121,13 @@ def error(images: Float[Tensor, "b c h w"], made: Float[Tensor, "b c h w"]) -> F
 
 
 def set_scale(model: Autoencoder, train: ImageDataset, seed: int, compute: Compute = Compute()) -> None:
-    """Set the scale so that latents of the first training images have variance 1."""
+    """Set the scale so that latents of the first training images have variance 1.
+
+    Args:
+        model: The autoencoder, which is changed.
+        train: Training images.
+        seed: Of the noise of the latents.
+        compute: Device and precision.
+    """
     latents = encode_images(model, train.images[:N_SCALE], seed, compute) / model.scale.cpu()
     model.scale.fill_(1 / latents.std(correction=0))

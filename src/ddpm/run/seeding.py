@@ -24,7 +24,14 @@ def derive_seed(seed: int, stream: str, index: int = 0) -> int:
 
 
 def generator(seed: int, stream: str, index: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
-    """A new generator for one draw of a stream, seeded by `derive_seed`."""
+    """A new generator for one draw of a stream, seeded by `derive_seed`.
+
+    Args:
+        seed: The seed in params.yaml.
+        stream: What is drawn, such as "noise".
+        index: Which of its draws.
+        device: Of the generator. Devices of other types draw other numbers.
+    """
     return torch.Generator(device).manual_seed(derive_seed(seed, stream, index))
 
 

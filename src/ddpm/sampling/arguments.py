@@ -142,6 +142,17 @@ def cond_of(
 ) -> Shaped[Tensor, "n *rest"] | None:
     """The conditioning of n images: `cond`, or from labels or captions, or drawn by the model if none is given.
 
+    Args:
+        model: The network.
+        n: Number of images.
+        seed: Of what is drawn.
+        cond: As encoded by the network's `conditioning`.
+        labels: Class indices, from 0.
+        captions: One per image.
+
+    Returns:
+        None for an unconditional network.
+
     Raises:
         ValueError: The model is unconditional, more than one is given, or they are not n.
         UserError: A caption cannot be parsed.

@@ -108,7 +108,14 @@ class Varied:
         before: Float[Tensor, "n size"],
         after: Float[Tensor, "n size"],
     ) -> UInt8[Tensor, "n k c h w"]:
-        """Images of `edited` embeddings, one for each of `shares`."""
+        """Images of `edited` embeddings, one for each of `shares`.
+
+        Args:
+            name: Of the batches that are kept.
+            embeddings: The images' embeddings.
+            before: Embeddings of the captions that describe them.
+            after: Embeddings of the captions that they are moved to.
+        """
         return self._columns(name, [edited(embeddings, before, after, share) for share in self._stage.params.shares])
 
     def _columns(self, name: str, steps: Sequence[Float[Tensor, "n size"]]) -> UInt8[Tensor, "n k c h w"]:

@@ -149,7 +149,17 @@ def evaluate(
     log: Log | None = None,
     decode: Decode = as_it_is,
 ) -> Reader:
-    """A callback that evaluates the EMA weights every `img_log_interval` steps and after the last one."""
+    """A callback that evaluates the EMA weights every `img_log_interval` steps and after the last one.
+
+    Args:
+        state: The run, which receives the losses and previews.
+        params: Section of the training stage.
+        held_out: Examples that the network is not trained on.
+        seed: Of timesteps and noise.
+        compute: Device and precision.
+        log: Also receives them; None for nothing.
+        decode: Maps what the network works on to images in [-1, 1].
+    """
     shown = slice(params.n_images_to_log)
 
     def read(step: Step) -> None:
@@ -175,7 +185,15 @@ def preview(
     compute: Compute = Compute(),
     decode: Decode = as_it_is,
 ) -> Float[Tensor, "n c2 h2 w3"]:
-    """`reconstruction_grid` of images in the network's range; timesteps and noise depend on the seed only."""
+    """`reconstruction_grid` of some images.
+
+    Args:
+        model: A network that is unconditional, or whose conditioning is bound.
+        images: What the network works on.
+        seed: Of timesteps and noise, which depend on nothing else.
+        compute: Device and precision.
+        decode: Maps what the network works on to images in [-1, 1].
+    """
     schedule = schedule_of(model)
     num_steps, noise, noised = noise_img(images.to(compute.device), schedule, generator=generator(seed, "preview"))
     with torch.no_grad(), evaluation_mode(model), compute.autocast():

@@ -20,7 +20,14 @@ def make_optimizers(model: DiffusionModel, params: Training) -> list[torch.optim
 
 
 def lr_factor(done: int, total_steps: int, warmup_steps: int = 0, lr_decay: LrDecay = "linear") -> float:
-    """Factor on the learning rate after `done` of `total_steps` steps: linear warm-up, and constant or linear to 0."""
+    """The factor on the learning rate of a training step.
+
+    Args:
+        done: Number of steps before it, from 0.
+        total_steps: Number of steps of the run.
+        warmup_steps: Steps over which the factor rises linearly to 1; 0 for none.
+        lr_decay: "linear" to 0 at the end of the run, or "none".
+    """
     warmup = min(1.0, (done + 1) / warmup_steps) if warmup_steps else 1.0
     return warmup * (1 - done / total_steps if lr_decay == "linear" else 1.0)
 
