@@ -144,6 +144,20 @@ def test_general_params_default_to_seed_device_precision(log):
     assert log.seen[0][2].keys() == {*COMPUTE, "paint"}
 
 
+@pytest.mark.usefixtures("log")
+@pytest.mark.parametrize(("general", "most"), [(COMPUTE, 8), (("seed",), 1), ((), 1)])
+def test_only_stages_that_compute_share_their_work(general, most, monkeypatch):
+    class Shared(Paint):
+        @property
+        def most_processes(self):
+            return 8
+
+    asked = []
+    monkeypatch.setattr(module, "together", lambda n, most: asked.append((n, most)) or nullcontext())
+    run_stage("paint", Stage(lambda _: None, section=Shared, general=general))
+    assert asked == [(1, most)]
+
+
 def test_untracked_stage_opens_no_run(log):
     run_stage("paint", Stage(lambda stage: stage.log.log_metrics({"a": 1.0}, 1), tracked=False))
     assert log.seen == []

@@ -128,8 +128,10 @@ def run_stage(name: str, stage: Stage) -> None:
     )
     with ExitStack() as around:
         log = around.enter_context(stage_run(with_door(name), values)) if stage.tracked and not rank() else Run()
-        compute = set_up(params.device, params.precision) if "device" in stage.general else Compute()
-        around.enter_context(together(params.processes or cores(), own.most_processes if own else 1))
+        computes = "device" in stage.general
+        compute = set_up(params.device, params.precision) if computes else Compute()
+        most = own.most_processes if own and computes else 1
+        around.enter_context(together(params.processes or cores(), most))
         inputs = [*stage.deps, *(str(from_root(path)) for path in getattr(own, "files", ()))]
         for path in inputs:
             log.log_input(Path(path))
