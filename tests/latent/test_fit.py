@@ -1,5 +1,7 @@
 """Training an autoencoder: it learns, depends only on seed and params, and resumes where it was stopped."""
 
+from math import isfinite
+
 import pytest
 import torch
 
@@ -88,9 +90,11 @@ class Kill(BaseException):
     """Not caught by `except Exception`."""
 
 
-@pytest.mark.parametrize("kind", ["kl", "vq"])
-def test_resumed_training_matches_uninterrupted_training(kind, tmp_path, monkeypatch):
-    expected, curve = train(bottleneck=kind)
+@pytest.mark.parametrize(
+    "changes", [{"bottleneck": "kl"}, {"bottleneck": "vq"}, {"adversary": {"weight": 0.5, "channels": 8}}], ids=str
+)
+def test_resumed_training_matches_uninterrupted_training(changes, tmp_path, monkeypatch):
+    expected, curve = train(**changes)
     real, kills = Resume.after_step, [3, 7]
 
     def die_after(self, state, last=False):
@@ -102,12 +106,20 @@ def test_resumed_training_matches_uninterrupted_training(kind, tmp_path, monkeyp
     monkeypatch.setattr(Resume, "after_step", die_after)
     for _ in range(2):
         with pytest.raises(Kill), Resume("autoencoder", {}, 0.0, tmp_path) as resume:
-            train(bottleneck=kind, resume=resume)
+            train(**changes, resume=resume)
     with Resume("autoencoder", {}, 0.0, tmp_path) as resume:
-        model, losses = train(bottleneck=kind, resume=resume)
+        model, losses = train(**changes, resume=resume)
     assert kills == []
     assert same(model, expected)
     assert losses == curve
+
+
+def test_adversary_changes_training_and_still_learns():
+    plain, (with_it, losses) = train(epochs=60.0)[0], train(epochs=60.0, adversary={"weight": 0.2, "channels": 8})
+    assert not same(plain, with_it)
+    assert all(map(isfinite, dict(losses).values()))
+    made = reconstructed(with_it, stripes().images, seed=0)
+    assert (made.float() - stripes().images.float()).abs().mean() / 255 < 0.1  # a fifth of that of grey
 
 
 def test_factor_1_has_no_training():

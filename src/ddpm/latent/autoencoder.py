@@ -121,6 +121,13 @@ class Autoencoder(nn.Module):
         up.append(nn.Conv2d(config.latent_channels, widths[-1], 3, padding=1))
         self.encoder, self.decoder = nn.Sequential(*down), nn.Sequential(*reversed(up))
 
+    @property
+    def last(self) -> Tensor:
+        """The weights of the decoder's last layer."""
+        assert isinstance(self.decoder, nn.Sequential)  # with factor 1 there are none
+        assert isinstance(self.decoder[-1], nn.Conv2d)
+        return self.decoder[-1].weight
+
     def forward(
         self, images: Float[Tensor, "b c h w"], stream: torch.Generator
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b"]]:

@@ -1,8 +1,10 @@
-"""Training of an autoencoder (Rombach et al. 2022, section 3.1): pixel error plus the bottleneck's penalty.
+"""Training of an autoencoder (Rombach et al. 2022, section 3.1).
 
-Unlike in the paper, there is no perceptual and no adversarial loss.
+Its loss is the pixel error, the bottleneck's penalty and, if chosen, an adversarial loss. Unlike in the paper, there is
+no perceptual loss, which needs a pretrained network.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any
 
@@ -10,9 +12,10 @@ import torch
 from annotated_types import Ge, Gt, Le
 from jaxtyping import Float, Int64
 from pydantic import AfterValidator, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddpm.data.dataset import ImageDataset, to_x0_range
+from ddpm.latent.adversary import AdversaryOptions, Discriminator, adversarial_losses, discriminator_losses
 from ddpm.latent.autoencoder import Autoencoder, AutoencoderConfig, Factor, encode_images
 from ddpm.latent.bottleneck import BOTTLENECKS
 from ddpm.registry import Registry
@@ -20,7 +23,7 @@ from ddpm.run.compute import Compute
 from ddpm.run.params import Chooses, Count
 from ddpm.run.resume.context import Resume
 from ddpm.run.resume.state import TrainingState
-from ddpm.run.seeding import derive_seed, generator
+from ddpm.run.seeding import derive_seed, generator, global_stream
 from ddpm.training.gradients import BatchGradient, check_micro_batches
 from ddpm.training.optimizers import lr_factor
 from ddpm.training.steps import take_steps
@@ -36,6 +39,7 @@ class TrainAutoencoder(Chooses):
     channels: Annotated[int, Ge(2), Le(512)]
     groups: Annotated[int, Ge(1), Le(256)]
     bottleneck: Annotated[str, AfterValidator(BOTTLENECKS.checked)]
+    adversary: AdversaryOptions = AdversaryOptions()
     lr: Annotated[float, Gt(0), Le(1)]
     warmup_steps: Annotated[int, Ge(0), Le(10_000_000)]
     batch_size: Count
@@ -74,6 +78,9 @@ def fit_autoencoder(
 ) -> list[tuple[int, float]]:
     """Train `model` in place by Adam, with linear learning-rate warm-up and decay to 0.
 
+    A discriminator, if there is one, is trained in the same steps. Its gradients are taken after the autoencoder's,
+    which also reach its weights.
+
     Args:
         model: A new autoencoder. With factor 1 there is nothing to train.
         params: The hyper-parameters.
@@ -92,27 +99,54 @@ def fit_autoencoder(
     if not list(model.parameters()):
         return []
     images = train.images.to(compute.device)
-    gradient = BatchGradient(model.parameters(), params.batch_size)
+    trained: dict[str, nn.Module] = {"model": model}
+    judge = None
+    if weight := params.adversary.weight:
+        with global_stream(seed, "discriminator"):
+            judge = trained["discriminator"] = Discriminator(train.img_shape[0], params.adversary.channels)
+        judge.to(compute.device).to(memory_format=torch.channels_last)
+    gradients = {name: BatchGradient(module.parameters(), params.batch_size) for name, module in trained.items()}
 
     def lr(done: int, total: int) -> float:
         return params.lr * lr_factor(done, total, params.warmup_steps)
 
     def loss_of(step: int, chosen: Int64[Tensor, "b"]) -> float:
-        x = to_x0_range(images[chosen.to(compute.device)])
-        losses_of = partial(_losses_of_part, model, x, compute, derive_seed(seed, "noise", step))
-        return gradient(len(chosen), params.micro_batches, losses_of).mean().item()
+        x, noise = to_x0_range(images[chosen.to(compute.device)]), derive_seed(seed, "noise", step)
+        reconstructions = dict[int, Tensor]()
 
-    state = TrainingState({"model": model}, [torch.optim.Adam(model.parameters(), fused=True)])
+        def losses_of(k: int, part: slice) -> Float[Tensor, " p"]:
+            """The autoencoder's losses in micro-batch k, whose noise is seeded by k."""
+            with compute.autocast():
+                made, penalty = model(x[part], generator(noise, "micro-batch", k))
+            errors = error(x[part], made.float())
+            if judge is None:
+                return errors + penalty
+            reconstructions[k] = made.detach()
+            with compute.autocast():
+                return errors + penalty + weight * adversarial_losses(judge, made, errors, model.last)
+
+        loss = gradients["model"](len(chosen), params.micro_batches, losses_of).mean().item()
+        if judge is not None:
+            losses_of_pairs = partial(_losses_of_pairs, judge, x, reconstructions, compute)
+            gradients["discriminator"](len(chosen), params.micro_batches, losses_of_pairs)
+        return loss
+
+    parameters = [parameter for module in trained.values() for parameter in module.parameters()]
+    state = TrainingState(trained, [torch.optim.Adam(parameters, fused=True)])
     return take_steps("train autoencoder", state, len(images), params, lr, loss_of, seed, resume, params.log_interval)
 
 
-def _losses_of_part(
-    model: Autoencoder, images: Float[Tensor, "b c h w"], compute: Compute, seed: int, k: int, part: slice
+def _losses_of_pairs(
+    judge: Discriminator,
+    images: Float[Tensor, "b c h w"],
+    reconstructions: Mapping[int, Float[Tensor, "_ c h w"]],
+    compute: Compute,
+    k: int,
+    part: slice,
 ) -> Float[Tensor, " p"]:
-    """The losses of micro-batch k, whose noise is seeded by k."""
+    """The discriminator's losses in micro-batch k."""
     with compute.autocast():
-        made, penalty = model(images[part], generator(seed, "micro-batch", k))
-    return error(images[part], made.float()) + penalty
+        return discriminator_losses(judge, images[part], reconstructions[k])
 
 
 def error(images: Float[Tensor, "b c h w"], made: Float[Tensor, "b c h w"]) -> Float[Tensor, "b"]:
