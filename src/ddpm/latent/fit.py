@@ -100,11 +100,11 @@ def fit_autoencoder(
         return []
     images = train.images.to(compute.device)
     trained: dict[str, nn.Module] = {"model": model}
-    judge = None
+    discriminator = None
     if weight := params.adversary.weight:
         with global_stream(seed, "discriminator"):
-            judge = trained["discriminator"] = Discriminator(train.img_shape[0], params.adversary.channels)
-        judge.to(compute.device).to(memory_format=torch.channels_last)
+            discriminator = trained["discriminator"] = Discriminator(train.img_shape[0], params.adversary.channels)
+        discriminator.to(compute.device).to(memory_format=torch.channels_last)
     gradients = {name: BatchGradient(module.parameters(), params.batch_size) for name, module in trained.items()}
 
     def lr(done: int, total: int) -> float:
@@ -119,15 +119,15 @@ def fit_autoencoder(
             with compute.autocast():
                 made, penalty = model(x[part], generator(noise, "micro-batch", k))
             errors = error(x[part], made.float())
-            if judge is None:
+            if discriminator is None:
                 return errors + penalty
             reconstructions[k] = made.detach()
             with compute.autocast():
-                return errors + penalty + weight * adversarial_losses(judge, made, errors, model.last)
+                return errors + penalty + weight * adversarial_losses(discriminator, made, errors, model.last)
 
         loss = gradients["model"](len(chosen), params.micro_batches, losses_of).mean().item()
-        if judge is not None:
-            losses_of_pairs = partial(_losses_of_pairs, judge, x, reconstructions, compute)
+        if discriminator is not None:
+            losses_of_pairs = partial(_losses_of_pairs, discriminator, x, reconstructions, compute)
             gradients["discriminator"](len(chosen), params.micro_batches, losses_of_pairs)
         return loss
 
@@ -137,7 +137,7 @@ def fit_autoencoder(
 
 
 def _losses_of_pairs(
-    judge: Discriminator,
+    discriminator: Discriminator,
     images: Float[Tensor, "b c h w"],
     reconstructions: Mapping[int, Float[Tensor, "_ c h w"]],
     compute: Compute,
@@ -146,7 +146,7 @@ def _losses_of_pairs(
 ) -> Float[Tensor, " p"]:
     """The discriminator's losses in micro-batch k."""
     with compute.autocast():
-        return discriminator_losses(judge, images[part], reconstructions[k])
+        return discriminator_losses(discriminator, images[part], reconstructions[k])
 
 
 def error(images: Float[Tensor, "b c h w"], made: Float[Tensor, "b c h w"]) -> Float[Tensor, "b"]:
