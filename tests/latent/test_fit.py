@@ -1,5 +1,6 @@
 """Training an autoencoder: it learns, depends only on seed and params, and resumes where it was stopped."""
 
+from itertools import pairwise
 from math import isfinite
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from ddpm.data.dataset import ImageDataset
 from ddpm.errors import UserError
+from ddpm.latent import fit as module
 from ddpm.latent.autoencoder import Autoencoder, reconstructed
 from ddpm.latent.fit import TrainAutoencoder, error, fit_autoencoder
 from ddpm.run.resume.context import Resume
@@ -114,10 +116,15 @@ def test_resumed_training_matches_uninterrupted_training(changes, tmp_path, monk
     assert losses == curve
 
 
-def test_adversary_changes_training_and_still_learns():
-    plain, (with_it, losses) = train(epochs=60.0)[0], train(epochs=60.0, adversary={"weight": 0.2, "channels": 8})
-    assert not same(plain, with_it)
+def test_adversary_is_weighted_and_learns(monkeypatch):
+    """The discriminator's loss is 1 if it cannot tell reconstructions from images."""
+    real, seen = module.discriminator_losses, []
+    monkeypatch.setattr(module, "discriminator_losses", lambda *args: [losses := real(*args), seen.append(losses)][0])
+    with_it, losses = train(epochs=60.0, adversary={"weight": 0.2, "channels": 8})
+    assert min(each.mean().item() for each in seen) < 0.5
     assert all(map(isfinite, dict(losses).values()))
+    models = [train(adversary={"weight": weight, "channels": 8})[0] for weight in (0.0, 0.2, 0.4)]
+    assert not any(same(first, second) for first, second in pairwise(models))
     made = reconstructed(with_it, stripes().images, seed=0)
     assert (made.float() - stripes().images.float()).abs().mean() / 255 < 0.1  # a fifth of that of grey
 
