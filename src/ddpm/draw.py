@@ -13,6 +13,7 @@ from ddpm.data.pictures import open_picture
 from ddpm.diffusion.model import DiffusionModel
 from ddpm.errors import UserError
 from ddpm.images import denormalize_img, to_uint8
+from ddpm.latent.autoencoder import Autoencoder, decode_latents, load_autoencoder
 from ddpm.networks.checkpoint import load_model
 from ddpm.output import MEMORY_HINT, check_folder, check_numbers, load_image_model, write_pngs
 from ddpm.run.stage import mistakes_in_one_line
@@ -39,6 +40,9 @@ def main() -> None:
     parser.add_argument("--prior", type=Path, help="a prior that draws the embedding of the caption")
     parser.add_argument("--like", type=Path, help="a picture of the size of its images to draw variations of")
     parser.add_argument("--clip", type=Path, help="the CLIP that embeds that picture")
+    parser.add_argument(
+        "--decoder", type=Path, help="the autoencoder that decodes the latents of a latent diffusion model"
+    )
     parser.add_argument("--enlarge", type=Path, help="a super-resolution network, applied to the model's samples")
     parser.add_argument("--level", type=float, help=f"noise level of its input, 0 to 1 ({cascade.LEVEL})")
     with mistakes_in_one_line("draw", MEMORY_HINT):
@@ -56,6 +60,7 @@ def draw(
     prior: Path | None,
     like: Path | None,
     clip: Path | None,
+    decoder: Path | None,
     enlarge: Path | None,
     level: float | None,
     **options: Any,
@@ -73,6 +78,7 @@ def draw(
         prior: The file of a prior that draws an embedding of the caption; None to use the caption only.
         like: The file of a picture to draw variations of; None for none.
         clip: The file of the CLIP that embeds this picture.
+        decoder: The file of the autoencoder that decodes the model's latents; None for a model of images.
         enlarge: The file of a super-resolution network; None to keep the model's samples.
         level: As in `ddpm.sampling.cascade.enlarge`; None: its default.
         options: Of `ddpm.sample`, for both networks.
@@ -82,7 +88,9 @@ def draw(
     """
     check_numbers(n, seed, label)
     check_folder(folder)
-    network, larger = load_image_model(model), None if enlarge is None else load_image_model(enlarge)
+    network = load_image_model(model) if decoder is None else load_model(model)
+    autoencoder = None if decoder is None else load_autoencoder(decoder)
+    larger = None if enlarge is None else load_image_model(enlarge)
     labels = None if label is None else torch.full((n,), label)
     try:
         if level is not None and larger is None:
@@ -91,14 +99,19 @@ def draw(
             raise ValueError("label is given; it cannot be combined with prior or like")
         check_guidance(network, guidance_scale)
         noise = cascade.LEVEL if level is None else level
+        img_shape = network.img_shape
+        if autoencoder is not None:
+            img_shape = _decoded_shape(network, autoencoder)
         if larger is not None:
-            _check_enlarging(network, larger, noise, **options)
+            _check_enlarging(larger, img_shape, noise, **options)
         cond = _embedded(network, n, caption, prior, like, clip, seed, options)
         captions = [caption] * n if caption is not None and cond is None else None
         stream = torch.Generator().manual_seed(seed)
         chosen: dict[str, Any] = {"cond": cond, "labels": labels, "captions": captions}
-        chosen |= {"guidance_scale": guidance_scale, "clip_sample": True, **options}
+        chosen |= {"guidance_scale": guidance_scale, "clip_sample": autoencoder is None, **options}
         images = torch.as_tensor(sample(network, n, generator=stream, **chosen))
+        if autoencoder is not None:
+            images = decode_latents(autoencoder, images)
         if larger is not None:
             images = cascade.enlarge(larger, images, noise, seed, clip_sample=True, **options)
     except ValueError as error:
@@ -106,17 +119,24 @@ def draw(
     write_pngs(folder, to_uint8(denormalize_img(images)))
 
 
+def _decoded_shape(network: DiffusionModel, autoencoder: Autoencoder) -> tuple[int, ...]:
+    """The shape of decoded images; ValueError unless the network's latents are those of the autoencoder."""
+    if (found := tuple(network.img_shape)) != (wanted := autoencoder.config.latent_shape):
+        raise ValueError(f"decoder: it decodes latents of shape {wanted}; those of this model have shape {found}")
+    return autoencoder.config.img_shape
+
+
 def _check_enlarging(
-    network: DiffusionModel,
     larger: DiffusionModel,
+    img_shape: tuple[int, ...],
     level: float,
     n_steps: int | None = None,
     spacing: str = "even",
     **_: Any,
 ) -> None:
-    """Raise ValueError unless `larger` can enlarge the network's samples, before any are drawn."""
+    """Raise ValueError unless `larger` can enlarge images of this shape, before any are drawn."""
     try:
-        cascade.noised(larger, torch.zeros(1, *network.img_shape), level, seed=0)
+        cascade.noised(larger, torch.zeros(1, *img_shape), level, seed=0)
         steps_below(larger, None, n_steps, spacing)
     except ValueError as error:
         raise ValueError(f"enlarge: {error}") from None

@@ -27,7 +27,7 @@ def load_image_model(path: Path) -> DiffusionModel:
     if (channels := model.img_shape[0]) not in (1, 3):
         raise UserError(
             f"{path}: it generates latents or embeddings with {channels} channels, not images; use a model "
-            "with 1 (grey) or 3 (colour)"
+            "with 1 (grey) or 3 (colour); `ddpm.draw` also takes latents, with --decoder"
         )
     return model
 
