@@ -72,5 +72,7 @@ def test_notes_name_prediction_and_weighting_legibly(prediction: Prediction, wei
     assert words in note(by_step)
     assert OF_WEIGHTING[weighting] in note(by_step)
     assert by_timestep_words in note(by_timestep)
-    for figure in (by_step, by_timestep):
+    of_latents = curves.loss_curves(curve, curve, prediction, LABEL, 0.01, weighting, "latent")
+    assert "image" not in note(of_latents)
+    for figure in (by_step, by_timestep, of_latents):
         assert_legible(figure)

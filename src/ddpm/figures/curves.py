@@ -40,6 +40,7 @@ def loss_curves(
     label: str,
     optimum: float | None = None,
     weighting: str = "simple",
+    data: str = "image",
 ) -> Figure:
     """Training and evaluation loss by training step.
 
@@ -50,10 +51,11 @@ def loss_curves(
         label: The network's name in the title.
         optimum: The minimum of the evaluation loss over all predictors, if known.
         weighting: The weighting of the training loss.
+        data: What the network denoises, such as "latent".
     """
     figure, axes = curve_axes(
         f"Loss during training: {label}",
-        OBJECTIVE[weighting].format(PREDICTED[prediction]),
+        OBJECTIVE[weighting].format(PREDICTED[prediction]).replace("image", data),
         "training step",
         LOSS if weighting == "simple" else "loss",
     )

@@ -157,4 +157,4 @@ def latent_previews(inputs: Latent) -> Figure:
 )
 def latent_loss(inputs: Latent) -> Figure:
     own = inputs.network
-    return loss_curves(own.train_loss, own.eval_loss, own.prediction, own.label, weighting=own.weighting)
+    return loss_curves(own.train_loss, own.eval_loss, own.prediction, own.label, weighting=own.weighting, data="latent")

@@ -26,9 +26,9 @@ class Losses(NamedTuple):
     prediction: Prediction
     weighting: str
 
-    def drawn(self, label: str) -> Figure:
-        """The figure; `label` is the network's name in its title."""
-        return loss_curves(self.train, self.evaluation, self.prediction, label, weighting=self.weighting)
+    def drawn(self, label: str, data: str = "image") -> Figure:
+        """The figure. label: the network's name in its title. data: what it denoises."""
+        return loss_curves(self.train, self.evaluation, self.prediction, label, weighting=self.weighting, data=data)
 
 
 def losses_deps(name: str) -> list[str]:
