@@ -230,7 +230,7 @@ def guidance(inputs: Dalle2) -> Figure:
     alt="Curves of training and evaluation loss by training step",
 )
 def prior_loss(inputs: Dalle2) -> Figure:
-    return inputs.losses["prior"].drawn("prior", "embedding")
+    return inputs.losses["prior"].drawn("prior", "image embedding")
 
 
 @TOPIC.figure(
