@@ -1,6 +1,6 @@
 """What it costs to share the work among processes, and whether the results are bit-for-bit identical.
 
-    python -m benchmarks.processes     # five minutes; nothing else should run
+    python -m benchmarks.processes     # eight minutes; nothing else should run
 
 Trains the U-Net for a few steps and samples from it, using torchrun, with several numbers of processes and
 micro-batches. The baseline is one process with two threads and an undivided batch. All are measured in turn, round by
