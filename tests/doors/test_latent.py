@@ -81,12 +81,12 @@ def check():
         ),
         (
             {"train_latent.conditioning": "labels"},
-            {"train_latent.conditioning": None},
+            {"train_latent.conditioning": None, "sample_latent.guidance_scale": 1.0},
             "train_latent.conditioning is null; it must be one that takes only captions or classes",
         ),
         (
-            {"train_latent.caption.dropout": 0.0, "guide.grid.scales": [1.0]},
-            {"train_latent.caption.dropout": 0.0},
+            {"train_latent.caption.dropout": 0.0, "guide.grid.scales": [1.0], "sample_latent.guidance_scale": 1.0},
+            {"train_latent.caption.dropout": 0.0, "sample_latent.guidance_scale": 1.0},
             "guide.grid.scales is 8; train_latent.caption.dropout is 0, so it must be 1",
         ),
         (
