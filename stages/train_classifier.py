@@ -1,4 +1,7 @@
-"""Stage train_classifier: a classifier of the data set, whose features score the samples; none without labels."""
+"""Stage train_classifier: a classifier of the data set, whose features score the samples.
+
+It predicts classes, or rotations if the images have no labels.
+"""
 
 from pathlib import Path
 
@@ -7,10 +10,11 @@ from ddpm.evaluation.classifier import (
     Classifier,
     ClassifierConfig,
     TrainClassifier,
-    describe,
+    accuracy,
     fit_classifier,
     save_classifier,
 )
+from ddpm.evaluation.rotation import N_TURNS
 from ddpm.run.files import write_csv, write_json
 from ddpm.run.seeding import global_stream
 from ddpm.run.stage import Stage, StageRun, run
@@ -22,16 +26,11 @@ LOSS = "step", "train_loss"
 
 def main(stage: StageRun) -> None:
     train, test = load_dataset(Path(TRAIN)), load_dataset(Path(TEST))
-    if train.labels is None or test.labels is None:
-        save_classifier(Path(WEIGHTS), None)
-        write_csv(Path(f"{REPORTS}/loss.csv"), LOSS, [])
-        write_json(Path(f"{REPORTS}/metrics.json"), {})
-        return
     with global_stream(stage.seed, "init"):
-        model = Classifier(ClassifierConfig(train.img_shape[0], len(train.class_names)))
+        model = Classifier(ClassifierConfig(train.img_shape[0], len(train.class_names) or N_TURNS))
     losses = fit_classifier(model, stage.params, train, stage.seed, stage.compute, stage.resume)
     metrics = {
-        "test_accuracy": (describe(model, test.images).classes == test.labels).double().mean().item(),
+        "test_accuracy": accuracy(model, test),
         "train_loss": losses[-1][1],
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }

@@ -206,18 +206,19 @@ def test_processes_agree_and_batchnorm_uses_all_training_images():
     assert (statistics.running_var / maps.var((0, 2, 3)) - 1).abs().max() < 1e-4
 
 
-def test_shifts_differ_between_steps():
+@pytest.mark.parametrize(("labels", "max_shift"), [(torch.zeros(6, dtype=torch.uint8), 1), (None, 0)])
+def test_shifts_and_rotations_differ_between_steps(labels, max_shift):
     class Seen(Flat):
         def forward(self, images):
             seen.append(images.detach().clone())
             return super().forward(images)
 
     params = TrainClassifier(
-        batch_size=6, micro_batches=1, epochs=4, lr=1e-9, weight_decay=0.0, label_smoothing=0.0, max_shift=1
+        batch_size=6, micro_batches=1, epochs=4, lr=1e-9, weight_decay=0.0, label_smoothing=0.0, max_shift=max_shift
     )
     seen: list[torch.Tensor] = []
     image = torch.arange(100, 116, dtype=torch.uint8).reshape(1, 1, 4, 4).expand(6, 1, 4, 4).contiguous()
-    fit_classifier(Seen(), params, ImageDataset(image, torch.zeros(6, dtype=torch.uint8)))
+    fit_classifier(Seen(), params, ImageDataset(image, labels))
     assert len({tuple(batch.flatten().tolist()) for batch in seen}) == 4
 
 

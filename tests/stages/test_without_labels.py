@@ -1,4 +1,4 @@
-"""A few images without labels: evaluation stages work without a classifier."""
+"""A few images without labels: the classifier predicts rotations, and stages leave out what needs classes."""
 
 import csv
 import json
@@ -43,11 +43,15 @@ def judged(tmp_path_factory):
     return folder / "reports"
 
 
-def test_only_classifier_metrics_are_omitted(judged):
+def test_only_metrics_of_classes_are_omitted(judged):
     scores = json.loads((judged / "evaluate_unet/scores.json").read_text())
-    expected = {name for name in METRICS if not name.endswith("_classifier")} - {"fid_inception"}
+    of_classes = {"class_distance_classifier", "label_accuracy_classifier"}
+    expected = METRICS.keys() - of_classes - {"fid_classifier", "fid_inception"}  # which need more samples
     assert scores["metrics"].keys() == expected
-    assert (scores["n_samples"], scores["extractor"]) == (N, "none")
+    assert scores["n_samples"] == N
+    assert (judged / "evaluate_unet/class_histogram.csv").read_text().count("\n") == 1
+    trained = json.loads((judged / "train_classifier/metrics.json").read_text())
+    assert 0 <= trained["test_accuracy"] <= 1
     controls = json.loads((judged / "controls/controls.json").read_text())
     assert "class_missing" not in controls
     assert controls["real"]["metrics"].keys() == expected
@@ -55,10 +59,10 @@ def test_only_classifier_metrics_are_omitted(judged):
 
 def test_copies_are_found_among_few_images(judged):
     found = json.loads((judged / "evaluate_unet/metrics.json").read_text())
-    assert found["duplicates_pixel"] == 20 / N  # the samples begin with training images
-    with (judged / "evaluate_unet/neighbours_pixel.csv").open() as file:
-        assert [int(row["index"]) for row in csv.DictReader(file)][:20] == [*range(20)]
-    assert (judged / "evaluate_unet/neighbours_classifier.csv").read_text().splitlines() == ["index,distance,closeness"]
+    for space in ("pixel", "classifier"):
+        assert found[f"duplicates_{space}"] == 20 / N  # the samples begin with training images
+        with (judged / f"evaluate_unet/neighbours_{space}.csv").open() as file:
+            assert [int(row["index"]) for row in csv.DictReader(file)][:20] == [*range(20)]
 
 
 def test_paper_x0_quality_uses_patches_metric(judged):

@@ -1,13 +1,13 @@
 """A small classifier of the data set, trained by the pipeline, whose features score the samples.
 
 Inception's features (Heusel et al. 2017) are trained on photographs of 299x299 pixels; these on the classes that
-samples should belong to. Scores are only comparable for the same features and weights. A data set without labels has
-no classifier; None is passed instead.
+samples should belong to. Without labels, they are trained to predict rotations (`ddpm.evaluation.rotation`). Scores are
+only comparable for the same features and weights.
 """
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from math import cos, pi
 from pathlib import Path
@@ -25,6 +25,7 @@ from torch.optim.swa_utils import update_bn
 from ddpm.data.dataset import ImageDataset
 from ddpm.errors import UserError
 from ddpm.evaluation.metric import Described
+from ddpm.evaluation.rotation import N_TURNS, rotated
 from ddpm.images import from_uint8, normalize_img
 from ddpm.run.compute import Compute
 from ddpm.run.files import load_tensors, write_tensors
@@ -69,7 +70,7 @@ class ClassifierConfig:
 
     Attributes:
         channels: Of the images.
-        n_classes: Classes of the data set.
+        n_classes: Classes of the data set, or `N_TURNS` without labels.
     """
 
     channels: int
@@ -129,9 +130,9 @@ def even_sized(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
 
 
 def describe(
-    model: Classifier | None, images: UInt8[Tensor, "n c h w"], labels: Integer[Tensor, " n"] | None = None
+    model: Classifier, images: UInt8[Tensor, "n c h w"], labels: Integer[Tensor, " n"] | None = None
 ) -> Described:
-    """Features and predicted classes of images, on the CPU; empty features without a classifier.
+    """Features and predicted classes of images, on the CPU.
 
     Always computed in float32, so that distances do not depend on the training precision.
 
@@ -140,8 +141,6 @@ def describe(
         images: 8-bit images.
         labels: The true classes of real images, or the requested classes of samples.
     """
-    if model is None:
-        return Described(images, torch.empty(len(images), 0), torch.zeros(len(images), dtype=torch.int64), labels)
     found = shared([partial(_features_and_classes, model, batch) for batch in images.split(BATCH)])
     features, classes = (torch.cat(column) for column in zip(*found, strict=True))
     return Described(images, features, classes, labels)
@@ -155,19 +154,25 @@ def _features_and_classes(
         return features.cpu(), model.head(features).argmax(dim=1).cpu()
 
 
-def save_classifier(path: Path, model: Classifier | None) -> None:
+def accuracy(model: Classifier, dataset: ImageDataset) -> float:
+    """The share of images whose class is predicted, or without labels, of images in all rotations."""
+    images, labels = dataset.images, dataset.labels
+    if labels is None:
+        labels = torch.arange(N_TURNS).repeat_interleave(len(images))
+        images = rotated(images.repeat(N_TURNS, 1, 1, 1), labels)
+    return (describe(model, images).classes == labels).double().mean().item()
+
+
+def save_classifier(path: Path, model: Classifier) -> None:
     """Write the weights, and the config in the header."""
-    weights = {} if model is None else model.state_dict()
-    config = None if model is None else asdict(model.config)
-    write_tensors(path, weights, {"config": json.dumps(config, sort_keys=True)})
+    write_tensors(path, model.state_dict(), {"config": json.dumps(asdict(model.config), sort_keys=True)})
 
 
-def load_classifier(path: Path) -> tuple[Classifier | None, str]:
+def load_classifier(path: Path) -> tuple[Classifier, str]:
     """Read what `save_classifier` wrote.
 
     Returns:
-        The classifier, in eval mode and without gradients, and the truncated SHA-256 of the file as its identifier; or
-        None and "none".
+        The classifier, in eval mode and without gradients, and the truncated SHA-256 of the file as its identifier.
 
     Raises:
         UserError: The file is missing, damaged, or not a classifier.
@@ -176,8 +181,6 @@ def load_classifier(path: Path) -> tuple[Classifier | None, str]:
     try:
         with safe_open(path, framework="pt") as file:
             values = json.loads((file.metadata() or {})["config"])
-        if values is None:
-            return None, "none"
         model = Classifier(ClassifierConfig(**values))
         model.load_state_dict(weights)
     except (RuntimeError, KeyError, TypeError, ValueError):
@@ -202,7 +205,7 @@ def fit_classifier(
     Args:
         model: A new classifier.
         params: The hyper-parameters.
-        dataset: 8-bit images with labels.
+        dataset: 8-bit images; without labels, `model` is trained to predict their rotations.
         seed: Seed of all randomness, together with the step.
         compute: Device and precision.
         resume: Saves the state to disk, so that an interrupted run resumes with bit-identical results.
@@ -213,9 +216,9 @@ def fit_classifier(
     Raises:
         UserError: Training diverged; `resume` keeps the state before that step.
     """
-    assert dataset.labels is not None
     model.to(compute.device).to(memory_format=torch.channels_last).train()
-    images, labels = dataset.images.to(compute.device), dataset.labels.to(compute.device).long()
+    labels = None if dataset.labels is None else dataset.labels.to(compute.device).long()
+    dataset = replace(dataset, images=dataset.images.to(compute.device), labels=labels)
     optimizer = torch.optim.SGD(model.parameters(), momentum=0.9, nesterov=True, weight_decay=params.weight_decay)
     gradient = BatchGradient(model.parameters(), params.batch_size)
 
@@ -223,16 +226,27 @@ def fit_classifier(
         return one_cycle(done, total, params.lr)
 
     def loss_of(step: int, chosen: Int64[Tensor, "b"]) -> float:
-        chosen = chosen.to(compute.device)
-        x = normalize_img(from_uint8(shifted(images[chosen], params.max_shift, generator(seed, "shift", step))))
-        losses_of = partial(_losses_of_part, model, x, labels[chosen], params.label_smoothing, compute)
+        images, targets = _examples(dataset[chosen.to(compute.device)], seed, step)
+        x = normalize_img(from_uint8(shifted(images, params.max_shift, generator(seed, "shift", step))))
+        losses_of = partial(_losses_of_part, model, x, targets, params.label_smoothing, compute)
         return gradient(len(chosen), params.micro_batches, losses_of).mean().item()
 
     state = TrainingState({"model": model}, [optimizer])
-    losses = take_steps("train classifier", state, len(images), params, lr, loss_of, seed, resume)
-    update_bn((normalize_img(from_uint8(batch)) for batch in images[:N_STATISTICS].split(BATCH)), model)
+    losses = take_steps("train classifier", state, len(dataset), params, lr, loss_of, seed, resume)
+    images, _ = _examples(dataset[:N_STATISTICS], seed)
+    update_bn((normalize_img(from_uint8(batch)) for batch in images.split(BATCH)), model)
     model.eval()
     return losses
+
+
+def _examples(
+    dataset: ImageDataset, seed: int, step: int = 0
+) -> tuple[UInt8[Tensor, "b c h w"], Integer[Tensor, " b"]]:
+    """Images and their labels, or without labels, randomly rotated images and their numbers of quarter turns."""
+    if dataset.labels is not None:
+        return dataset.images, dataset.labels
+    turns = torch.randint(N_TURNS, (len(dataset),), generator=generator(seed, "turns", step)).to(dataset.images.device)
+    return rotated(dataset.images, turns), turns
 
 
 def _losses_of_part(

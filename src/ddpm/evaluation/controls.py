@@ -129,14 +129,14 @@ def applicable(unseen: ImageDataset) -> list[str]:
 
 
 def judge(
-    params: ControlsParams, splits: dict[str, ImageDataset], classifier: Classifier | None, seed: int
+    params: ControlsParams, splits: dict[str, ImageDataset], classifier: Classifier, seed: int
 ) -> dict[str, dict[str, Any]]:
     """Score controls with the metrics that must tell them from real images, and real images with all metrics.
 
     Args:
         params: Number of images, and settings of the metrics.
         splits: "train", "held_out" and "test": real images and controls are from "held_out", the reference is "test".
-        classifier: The feature extractor; None without labels.
+        classifier: The feature extractor.
         seed: Of all randomness.
 
     Returns:

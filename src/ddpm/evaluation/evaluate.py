@@ -1,7 +1,7 @@
 """Stage evaluate_unet: compare samples with real images by every metric."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +17,6 @@ from ddpm.evaluation.classifier import N_FEATURES, describe, load_classifier
 from ddpm.evaluation.estimate import Scores, share
 from ddpm.evaluation.inception import WEIGHTS_SHA256, describe_inception, load_inception
 from ddpm.evaluation.metric import METRICS, Comparison, Described, frequencies
-from ddpm.evaluation.neighbours import Neighbours
 from ddpm.evaluation.two_sample import HEADLINE
 from ddpm.run.compute import Compute
 from ddpm.run.params import PathName, Section
@@ -97,8 +96,7 @@ def compare(
     if tuple(images.shape[1:]) != test.img_shape:
         raise UserError(f"the samples have shape {tuple(images.shape[1:])}; the data set has {test.img_shape}")
     model, extractor = load_classifier(classifier)
-    if model is not None:
-        model.to(compute.device)
+    model.to(compute.device)
     facts = {"n_samples": n, "reference": params.reference, "extractor": extractor}
     inception = None
     if params.inception_weights is not None:
@@ -159,11 +157,7 @@ def as_report(scores: Mapping[str, Scores], comparison: Comparison, facts: Mappi
         name: {**asdict(found), "better": METRICS[name].better, "sees": METRICS[name].sees}
         for name, found in scores.items()
     }
-    thresholds = {
-        f"duplicate_threshold_{name}": comparison.copies(space).threshold
-        for name, space in SPACES.items()
-        if space == "pixels" or comparison.has_features
-    }
+    thresholds = {f"duplicate_threshold_{name}": comparison.copies(space).threshold for name, space in SPACES.items()}
     worst = {"headline": headline(scores), "headline_real": headline(scores, "floor")}
     return {**facts, **thresholds, **worst, "metrics": metrics}
 
@@ -182,9 +176,7 @@ def class_histogram(
 
 
 def neighbour_table(comparison: Comparison, space: str) -> tuple[list[str], Iterator[tuple[int | float, ...]]]:
-    """Columns and rows of neighbours_SPACE.csv: each sample's nearest training image; no rows without features."""
-    if SPACES[space] == "features" and not comparison.has_features:
-        return [column.name for column in fields(Neighbours)], iter(())
+    """Columns and rows of neighbours_SPACE.csv: each sample's nearest training image."""
     nearest = comparison.copies(SPACES[space]).nearest
     table = {name: column.tolist() for name, column in asdict(nearest).items()}
     return list(table), zip(*table.values(), strict=True)

@@ -26,8 +26,8 @@ class Described:
 
     Attributes:
         images: 8-bit images.
-        features: Features of the classifier; of length 0 without one.
-        classes: Classes predicted by the classifier; 0 without one.
+        features: Features of the classifier.
+        classes: Classes predicted by the classifier, or rotations if the data set has no labels.
         labels: The true classes of real images, or the requested classes of samples; None if there are none.
         inception: Features of Inception; None without its weights.
     """
@@ -84,11 +84,6 @@ class Comparison:
         """The score of some points, one per image, with its interval."""
         return estimate(score, points, self.n_halves, self.seed)
 
-    @property
-    def has_features(self) -> bool:
-        """Whether there is a classifier, as there is for a data set with labels."""
-        return self.reference.features.shape[1] > 0
-
     @cached_property
     def equal_reference(self) -> Int64[Tensor, " n"]:
         """Random indices of as many reference images as samples, for metrics that need sets of equal size."""
@@ -123,7 +118,6 @@ class Metric:
         catches: The controls (`ddpm.evaluation.controls`) that it must tell from real images.
         headline: Its short name if it is a headline metric. Of several with the same name, the worst counts.
         values: Its minimum and maximum, to which intervals are clipped.
-        needs_features: Whether it uses the classifier's features, and so does not apply without labels.
     """
 
     function: Score
@@ -132,12 +126,9 @@ class Metric:
     catches: tuple[str, ...] = ()
     headline: str = ""
     values: tuple[float, float] = (-inf, inf)
-    needs_features: bool = False
 
     def score(self, comparison: Comparison, images: Described) -> Estimate | None:
         """The score of the samples or the real images of a comparison; None where the metric does not apply."""
-        if self.needs_features and not comparison.has_features:
-            return None
         found, (least, most) = self.function(comparison, images), self.values
         return None if found is None else replace(found, low=max(found.low, least), high=min(found.high, most))
 
@@ -161,7 +152,7 @@ def metric(
 ) -> Callable[[Score], Score]:
     """Decorator: make a function the metric of the file `module` (its `__name__`).
 
-    The names of metrics that use the classifier's features end in "classifier".
+    The names of metrics that use the classifier end in "classifier".
 
     Args:
         module: The file.
@@ -173,7 +164,7 @@ def metric(
     """
 
     def register(score: Score) -> Score:
-        METRICS.register(module, Metric(score, better, sees, catches, headline, values, module.endswith("_classifier")))
+        METRICS.register(module, Metric(score, better, sees, catches, headline, values))
         return score
 
     return register

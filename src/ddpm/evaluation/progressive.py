@@ -181,12 +181,11 @@ def quality_by_moment(
 
     Returns:
         One estimate per timestep, the floor, and the facts that they depend on: metric, n_samples, reference,
-        extractor. With fewer than `LEAST_SAMPLES` images or without a classifier, the metric is `patches_fine`.
+        extractor. With fewer than `LEAST_SAMPLES` images, the metric is `patches_fine`.
     """
     params, (model, extractor) = stage.params, load_classifier(classifier)
-    metric = patches_fine if model is None or params.n_samples < LEAST_SAMPLES else fid_classifier
-    if model is not None:
-        model.to(stage.compute.device)
+    metric = patches_fine if params.n_samples < LEAST_SAMPLES else fid_classifier
+    model.to(stage.compute.device)
     most = len(reference) if metric is patches_fine else params.n_samples  # patches compare sets of equal size
     target, *sets = (describe(model, images) for images in (reference, real[:most], *estimates[:, :most]))
     comparison = Comparison(sets[0], sets[0], target, target, 0, params.n_halves, 0.0, 0, stage.seed)

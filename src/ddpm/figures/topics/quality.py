@@ -43,7 +43,7 @@ class Inputs:
         classes: Rows of class_histogram.csv, one per class.
         samples: The first samples, then those closest to a training image.
         by_pixel: The training image nearest to each of them, in pixels.
-        by_feature: The training image nearest to each of them, in the classifier's features; empty without labels.
+        by_feature: The training image nearest to each of them, in the classifier's features.
         closeness: The closeness of each of them to `by_pixel` (`ddpm.evaluation.neighbours`).
         n_first: How many of `samples` are the first ones, not cherry-picked.
     """
@@ -54,7 +54,7 @@ class Inputs:
     classes: Rows
     samples: Float[Tensor, "n c h w"]
     by_pixel: Float[Tensor, "n c h w"]
-    by_feature: Float[Tensor, "m c h w"]
+    by_feature: Float[Tensor, "n c h w"]
     closeness: Float[Tensor, "n"]
     n_first: int
 
@@ -68,8 +68,7 @@ def load(stage: StageRun) -> Inputs:
     shown = torch.tensor([*range(n_first), *closeness.argsort(stable=True)[: n_columns - n_first]])
     train = load_dataset(Path(TRAIN)).images
     pixel, feature = (
-        as_pixels(train[torch.tensor([int(rows[i]["index"]) for i in shown if rows], dtype=torch.int64)])
-        for rows in (by_pixel, by_feature)
+        as_pixels(train[torch.tensor([int(rows[i]["index"]) for i in shown])]) for rows in (by_pixel, by_feature)
     )
     return Inputs(
         label=label_of(load_model(Path(MODEL))),
@@ -140,6 +139,6 @@ def unet_neighbours(inputs: Inputs) -> Figure:
         xlabel=f"the first {n_first} samples, then the {n - n_first} closest to a training image",
         ylabel="sample and neighbours",
         columns=[f"{value:.2f}" for value in inputs.closeness.tolist()],
-        rows=["sample", "nearest\nin pixels", "nearest\nin features"][: 2 + bool(len(inputs.by_feature))],
+        rows=["sample", "nearest\nin pixels", "nearest\nin features"],
         column_breaks=[n_first],
     )
