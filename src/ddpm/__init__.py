@@ -1,6 +1,6 @@
 """Denoising diffusion from scratch, in the order a course teaches it (Ho et al. 2020).
 
-The names are loaded when they are first used: a program, and a pipeline stage, imports only the modules it needs.
+Names are loaded when they are first used, so a program or a pipeline stage imports only the modules it needs.
 """
 
 from types import FunctionType

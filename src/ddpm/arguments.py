@@ -1,4 +1,4 @@
-"""Type checks of the public functions: annotations are checked at each call, with readable error messages."""
+"""Type checks of public functions: arguments are checked against annotations, with readable error messages."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -19,13 +19,13 @@ NAMED = Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY
 
 
 def checked(function: Callable[P, Result]) -> Callable[P, Result]:
-    """The same function, which raises TypeError if an argument does not match its annotation."""
+    """Wrap a function so that it raises TypeError if an argument does not match its annotation."""
     takes = signature(function)
     hints = {name: each.annotation for name, each in takes.parameters.items() if each.kind in NAMED}
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> Result:
-        with jaxtyped("context"):  # within it, sizes of the same name must be equal
+        with jaxtyped("context"):  # within this context, sizes of the same name must be equal
             for name, value in takes.bind(*args, **kwargs).arguments.items():
                 if name in hints and not fits(value, hints[name]):
                     expected = _words(hints[name])
@@ -36,7 +36,7 @@ def checked(function: Callable[P, Result]) -> Callable[P, Result]:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value matches an annotation; numbers of other libraries count as numbers, and lists as tuples."""
+    """Whether a value matches an annotation. Numbers of any library count as int or float, and lists as tuples."""
     origin, inner = get_origin(hint), get_args(hint)
     if hint is Any:
         return True

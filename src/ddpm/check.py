@@ -1,7 +1,7 @@
 """Validation of params.yaml as a whole: every section by its class, and the rules across sections.
 
-Stage check of every pipeline runs it before all other stages. It also finds which code and files determine the result
-of each of them.
+Stage `check` of each pipeline runs it before all other stages. It also records which code and files the result of
+each stage depends on.
 """
 
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ def checked_params(stages: Stages, values: Any, rules: Sequence[Rule] = RULES) -
 
     Args:
         stages: All stages, which declare the sections.
-        values: What params.yaml holds.
+        values: The contents of params.yaml.
         rules: The rules across sections.
 
     Returns:
         The values as attributes: `params.seed`, `params.sample.unet`.
 
     Raises:
-        UserError: One line per mistake, with key, value and what is allowed.
+        UserError: Params are invalid. The message has one line per mistake, with key, value and what is allowed.
     """
     params = validated(params_model(sections(stages)), values, in_repo(PARAMS), WHOLE)
     check_rules(params, rules)
@@ -39,7 +39,7 @@ def checked_params(stages: Stages, values: Any, rules: Sequence[Rule] = RULES) -
 
 
 def check_stage(rules: Sequence[Rule] = (), deps: Sequence[str] = ()) -> Stage:
-    """Stage check of a pipeline.
+    """Stage `check` of a pipeline.
 
     Args:
         rules: The rules across sections of its params.yaml.

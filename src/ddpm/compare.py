@@ -33,7 +33,7 @@ def experiments() -> dict[str, dict[str, str]]:
     """The params and metrics of the workspace, the last commit and its experiments, the latest first, from DVC.
 
     Raises:
-        UserError: DVC fails.
+        UserError: DVC failed.
     """
     command = [sys.executable, "-m", "dvc", "exp", "show", "--only-changed", "--csv", "--drop", FILES]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -46,7 +46,7 @@ def experiments() -> dict[str, dict[str, str]]:
 
 
 def chosen(found: Table, names: Sequence[str]) -> Table:
-    """The experiments with these names; all if no names are given.
+    """The experiments with these names, or all if no names are given.
 
     Raises:
         UserError: There is no experiment of that name. The message lists the existing ones.
@@ -57,7 +57,7 @@ def chosen(found: Table, names: Sequence[str]) -> Table:
 
 
 def differences(table: Table, minutes: Mapping[str, float]) -> list[list[str]]:
-    """One row for each value that differs: its name, and the value of each experiment.
+    """Rows for the values that differ: the name of the value, then the value in each experiment.
 
     Args:
         table: Values by experiment.
@@ -77,7 +77,7 @@ def side_by_side(table: Table, rows: Sequence[Sequence[str]], width: int = WIDTH
     Args:
         table: Its keys are the experiments.
         rows: The output of `differences`.
-        width: Maximum line length; the first experiments that fit are shown, but at least two.
+        width: Maximum line length. The first experiments that fit are shown, but at least two.
     """
     lines = [["", *table], *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -87,7 +87,7 @@ def side_by_side(table: Table, rows: Sequence[Sequence[str]], width: int = WIDTH
 
 
 def samples_of(experiment: str) -> dict[str, str]:
-    """The first samples of each network, as an image in a data URI; networks without samples in DVC are left out."""
+    """The first samples of each network, as an image in a data URI. Networks without samples in DVC are omitted."""
     import dvc.api
     from dvc.exceptions import DvcException
     from safetensors import SafetensorError
@@ -123,7 +123,7 @@ def main(names: Sequence[str]) -> None:
     table = chosen(found, names)
     try:
         minutes = minutes_of_experiments()
-    except Exception as error:  # such as a server that does not answer: the rest works without it
+    except Exception as error:  # such as a server that does not respond. The rest works without it.
         print(f"compare: MLflow failed, so minutes are left out: {reason(error)}", file=sys.stderr)
         minutes = {}
     rows = differences(table, minutes)

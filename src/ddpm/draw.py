@@ -69,22 +69,22 @@ def draw(
 
     Args:
         model: The network's file.
-        folder: The output folder; it is created if it does not exist.
+        folder: The output folder, created if it does not exist.
         n: Number of images.
-        seed: Of the noise; image i does not depend on n.
+        seed: Seed of the noise. Image i does not depend on n.
         label: The class of all images.
         caption: The caption of all images. Without a caption and a label, the model draws its own conditioning.
         guidance_scale: As in `ddpm.sample`.
-        prior: The file of a prior that draws an embedding of the caption; None to use the caption only.
-        like: The file of a picture to draw variations of; None for none.
+        prior: The file of a prior that samples an image embedding from the caption, or None to use only the caption.
+        like: The file of a picture to draw variations of, or None.
         clip: The file of the CLIP that embeds this picture.
-        decoder: The file of the autoencoder that decodes the model's latents; None for a model of images.
-        enlarge: The file of a super-resolution network; None to keep the model's samples.
-        level: As in `ddpm.sampling.cascade.enlarge`; None: its default.
-        options: Of `ddpm.sample`, for both networks.
+        decoder: The file of the autoencoder that decodes the model's latents, or None for a model of images.
+        enlarge: The file of a super-resolution network, or None to keep the model's samples.
+        level: Noise level as in `ddpm.sampling.cascade.enlarge`, or None for its default.
+        options: Further arguments of `ddpm.sample`, for both networks.
 
     Raises:
-        UserError: A file is not a model, or an option is not allowed. Nothing is written then.
+        UserError: A file is not a model, or an option is not allowed. No images are written.
     """
     check_numbers(n, seed, label)
     check_folder(folder)
@@ -120,7 +120,7 @@ def draw(
 
 
 def _decoded_shape(network: DiffusionModel, autoencoder: Autoencoder) -> tuple[int, ...]:
-    """The shape of decoded images; ValueError unless the network's latents are those of the autoencoder."""
+    """The shape of decoded images. Raises ValueError if the latents of network and autoencoder differ in shape."""
     if (found := tuple(network.img_shape)) != (wanted := autoencoder.config.latent_shape):
         raise ValueError(f"decoder: it decodes latents of shape {wanted}; those of this model have shape {found}")
     return autoencoder.config.img_shape
@@ -152,7 +152,7 @@ def _embedded(
     seed: int,
     options: dict[str, Any],
 ) -> Tensor | None:
-    """The conditioning on an embedding: of a caption, by a prior, or of a picture; None if neither is given."""
+    """The `cond` for an image embedding, from a caption with a prior or a picture with CLIP, or None for neither."""
     if prior is not None:
         if caption is None or like is not None:
             raise ValueError("prior is given; it needs a caption, and cannot be combined with like")

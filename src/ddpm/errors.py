@@ -1,8 +1,8 @@
-"""The one exception that means "the user can fix this"."""
+"""The exception for errors that the user can fix."""
 
 
 class UserError(Exception):
     """An error that the user can fix.
 
-    Its message says what is wrong, where, and what to do; a stage prints it without a traceback and exits with code 2.
+    The message says what is wrong, where, and what to do. A stage prints it without a traceback and exits with code 2.
     """

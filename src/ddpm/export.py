@@ -30,7 +30,7 @@ from ddpm.run.stage import mistakes_in_one_line
 KINDS = "hub", "onnx"
 PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}  # as diffusers names them
 SCORES, PARAMS = Path("reports/evaluate_unet/scores.json"), Path("plan/params.json")
-OURS = Path("models/unet.safetensors")  # the model that these scores and params are of
+OURS = Path("models/unet.safetensors")  # the model that these scores and params belong to
 
 
 def main() -> None:
@@ -47,14 +47,14 @@ def export(model: Path, folder: Path, to: str) -> None:
     """Write a network to a folder.
 
     Args:
-        model: Its file.
-        folder: New or empty.
-        to: One of KINDS.
+        model: The network's file.
+        folder: The output folder, new or empty.
+        to: The format, one of KINDS.
 
     Raises:
         UserError: The file is not a model, the folder is not empty, a package is missing, or diffusers does not support
             the network's prediction.
-        Exception: torch's exporter fails. Nothing is written in either case.
+        Exception: torch's exporter failed. Nothing is written in either case.
     """
     network = load_model(model)
     if network.prediction not in PREDICTIONS:
@@ -79,7 +79,7 @@ def export(model: Path, folder: Path, to: str) -> None:
 
 
 def scheduler_config(model: DiffusionModel) -> dict[str, Any]:
-    """Schedule and prediction as a config of diffusers' schedulers, whose timestep t is t + 1 in this package."""
+    """Schedule and prediction as a config for diffusers' schedulers, whose timestep t is t + 1 in this package."""
     betas = schedule_of(model).betas
     return {
         "_class_name": "DDPMScheduler",
@@ -107,14 +107,17 @@ class _Diffusers(nn.Module):
 
 
 def write_onnx(model: DiffusionModel, path: Path) -> None:
-    """Write a network as an ONNX graph: inputs sample, timestep and, if conditional, cond; output prediction."""
+    """Write a network as an ONNX graph.
+
+    The inputs are `sample`, `timestep` and, for a conditional network, `cond`. The output is `prediction`.
+    """
     cond = draw_cond(model, 0, range(2))
     given = (torch.zeros(2, *model.img_shape), torch.zeros(2, dtype=torch.int64), *([] if cond is None else [cond]))
     names = ("sample", "timestep", "cond")[: len(given)]
     n = torch.export.Dim("n")
     shapes = {"sample": {0: n}, "timestep": {0: n}, **({} if cond is None else {"cond": ({0: n},)})}
     with warnings.catch_warnings(), atomic_path(path) as temporary:
-        warnings.simplefilter("ignore")  # of torch's own exporter
+        warnings.simplefilter("ignore")  # from within torch's exporter
         torch.onnx.export(
             _Diffusers(model),
             given,
@@ -128,7 +131,7 @@ def write_onnx(model: DiffusionModel, path: Path) -> None:
 
 
 def card(model: DiffusionModel, path: Path, to: str) -> str:
-    """A model card: what the network is, where it comes from, how good it is, how to use it."""
+    """A model card: what the network is, where it comes from, how good it is, and how to use it."""
     facts = {
         "network": type(model).__name__,
         "images": model.img_shape,
@@ -153,7 +156,7 @@ def card(model: DiffusionModel, path: Path, to: str) -> str:
 
 
 def _use(model: DiffusionModel, to: str) -> str:
-    """The example; of a conditional network's graph with a third input."""
+    """The usage example. For the ONNX graph of a conditional network, it includes the input `cond`."""
     cond = draw_cond(model, 0, range(1))
     if to != "onnx" or cond is None:
         return USE[to]

@@ -43,15 +43,15 @@ def fill(
         model: The network's file. A network that was not trained to inpaint works too (see `ddpm.inpaint`).
         picture: The picture's file.
         mask: The mask's file.
-        folder: The output folder; it is created if it does not exist.
+        folder: The output folder, created if it does not exist.
         n: Number of different results.
-        seed: Of the noise.
-        caption: Of the whole picture.
-        options: Of `ddpm.inpaint`.
+        seed: Seed of the noise.
+        caption: Caption of the whole picture, or None.
+        options: Further arguments of `ddpm.inpaint`.
 
     Raises:
-        UserError: A file is not a model or picture, or has another size, or an option is not allowed. Nothing is
-            written then.
+        UserError: A file is not a model or picture, a picture has the wrong size, or an option is not allowed. No
+            images are written.
     """
     check_numbers(n, seed)
     check_folder(folder)

@@ -7,18 +7,18 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-# Maps what a network works on to images in [-1, 1].
+# Maps a network's samples, such as latents, to images in [-1, 1].
 Decode: TypeAlias = Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n c2 h2 w2"]]
 FURTHEST = 1.5  # largest accepted magnitude: samples may exceed [-1, 1] slightly, 8-bit values are far outside
 
 
 def normalize_img(img: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Map [0, 1] to [-1, 1], the range that networks work on (Ho et al. 2020, section 3.3)."""
+    """Map [0, 1] to [-1, 1], the range of network inputs (Ho et al. 2020, section 3.3)."""
     return img * 2 - 1
 
 
 def denormalize_img(img: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Map [-1, 1] to [0, 1], and clamp values outside, as in noised images."""
+    """Map [-1, 1] to [0, 1], and clamp values outside, which noised images have."""
     return ((img + 1) / 2).clamp(0, 1)
 
 
@@ -28,12 +28,12 @@ def to_uint8(img: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
 
 
 def from_uint8(img: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Map the levels 0..255 to [0, 1]; the inverse of `to_uint8`."""
+    """Map the levels 0..255 to [0, 1], the inverse of `to_uint8`."""
     return img.to(torch.get_default_dtype()) / 255
 
 
 def as_it_is(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """The identity, the `Decode` of networks that work on images."""
+    """The identity, which is the `Decode` of networks that generate images."""
     return images
 
 
@@ -42,7 +42,7 @@ def check_images(images: Tensor, img_shape: tuple[int, ...], name: str) -> None:
 
     Args:
         images: (n, c, h, w), in [-1, 1].
-        img_shape: (c, h, w) of the network.
+        img_shape: (c, h, w) of the network's images.
         name: The name of the argument.
 
     Raises:
@@ -65,7 +65,7 @@ def reconstruction_grid(
     noise_pred: Float[Tensor, "b c h w"],
     reconstructed: Float[Tensor, "b c h w"],
 ) -> Float[Tensor, "b c h2 w3"]:
-    """A picture for each image of a network's input and prediction.
+    """For each image, a picture that compares a network's prediction with the truth.
 
     Upper row: x_t, noise, image. Lower row: x_t, predicted noise, reconstruction.
 

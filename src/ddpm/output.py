@@ -1,4 +1,4 @@
-"""Shared by the commands that write images: checks of their arguments, and the PNG files."""
+"""Helpers of the commands that write images: argument checks and PNG output."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,7 @@ def load_image_model(path: Path) -> DiffusionModel:
     """Load a model that generates images.
 
     Raises:
-        UserError: As `load_model`; or the model generates latents or embeddings.
+        UserError: The file is not a model (see `load_model`), or the model generates latents or embeddings.
     """
     model = load_model(path)
     if (channels := model.img_shape[0]) not in (1, 3):
@@ -58,7 +58,7 @@ def check_folder(folder: Path) -> None:
 
 
 def write_pngs(folder: Path, images: UInt8[Tensor, "n c h w"]) -> None:
-    """Write images into files `0.png` to `N.png`, all with the same number of digits; the folder is made if missing."""
+    """Write files `0.png` to `N.png`, all with the same number of digits. The folder is created if missing."""
     for i, image in enumerate(images.permute(0, 2, 3, 1).cpu().numpy()):
         with atomic_path(folder / f"{i:0{len(str(len(images) - 1))}}.png") as temporary:
             Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(temporary)

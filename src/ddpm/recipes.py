@@ -61,7 +61,7 @@ def _spell(value: Any) -> str:
 
 
 def main(words: Sequence[str]) -> None:
-    """Print the recipe's words."""
+    """Print the recipe as options of `dvc exp run`."""
     try:
         print(*overrides(load(" ".join(words))), flush=True)
     except UserError as error:

@@ -1,6 +1,6 @@
-"""Registries: a folder is a registry, each file in it is an entry with the file's name.
+"""Registries: a folder is a registry, and each file in it is an entry with the file's name.
 
-Names are listed and checked without importing the files; an entry is imported when it is first used. So a new entry
+Names are listed and checked without importing the files. An entry is imported when it is first used. So a new entry
 needs only one new file, and a stage depends only on the entries that its params choose.
 """
 
@@ -19,11 +19,11 @@ class Registry(Mapping[str, Entry]):
     """The entries in the files of one folder, by name, in alphabetical order."""
 
     def __init__(self, package: str, what: str) -> None:
-        """Create the registry; nothing is imported yet.
+        """Create the registry, without importing anything yet.
 
         Args:
             package: The folder as a package, such as "ddpm.sampling.samplers".
-            what: The name of an entry in messages, such as "sampler".
+            what: What an entry is called in messages, such as "sampler".
         """
         self.package, self.what = package, what
         self._entries: dict[str, Entry] = {}
@@ -33,13 +33,13 @@ class Registry(Mapping[str, Entry]):
 
         Args:
             module: The file's `__name__`.
-            entry: Returned unchanged.
+            entry: The entry, returned unchanged.
         """
         self._entries[module.rpartition(".")[2]] = entry
         return entry
 
     def checked(self, name: str) -> str:
-        """Return `name` if it is the name of an entry; a pydantic validator.
+        """Return `name` if it is the name of an entry, as a pydantic validator.
 
         Raises:
             ValueError: There is no such entry. The message lists the existing ones.

@@ -55,7 +55,7 @@ def init_can_be_trained(params: Any) -> Iterator[str]:
     for name, shape in img_shapes(params).items():
         training = getattr(params, f"train_{name}")
         for path in training.files:
-            with suppress(ValueError):  # another rule's concern
+            with suppress(ValueError):  # reported by another rule
                 config = training.config(shape, n_classes[name])
                 try:
                     load_init(from_root(path), NETWORKS[training.network], config, training)
@@ -81,7 +81,7 @@ def samples_can_be_drawn(params: Any) -> Iterator[str]:
 
 
 def sampling_fits(params: Any, sample: str, train: str) -> Iterator[str]:
-    """A sampling section fits the training of its network, in any pipeline: its steps, variance and guidance.
+    """The steps, variance and guidance of a sampling section fit the training of its network, in any pipeline.
 
     A learned variance needs a network that learns it.
 
@@ -120,7 +120,7 @@ def guidance_fits(scale: float, key: str, params: Any, train: str) -> Iterator[s
 
     Args:
         scale: The guidance scale, or the largest of several.
-        key: The key of it.
+        key: The key of the scale.
         params: All params.
         train: The key of a `TrainModel`.
     """
@@ -147,7 +147,7 @@ def labels_are_there(params: Any) -> Iterator[str]:
 
 
 def conditioning_fits(training: Any, train: str, data: Any) -> Iterator[str]:
-    """The data set has what the conditioning of a `TrainModel`, of key `train`, needs, in any pipeline."""
+    """The data set fits the conditioning of the `TrainModel` with key `train`, in any pipeline."""
     chosen = training.conditioning
     if chosen and CONDITIONINGS[chosen].needs_labels and not data.source.class_names:
         yield f"{train}.conditioning is {chosen}; data set {data.name} has no classes, so it must be null"
@@ -194,8 +194,8 @@ def evaluation_has_images(params: Any) -> Iterator[str]:
     """Evaluation uses no more images than there are."""
     own, source = params.evaluate_unet, params.data.source
     limits = {"sample.unet.n_samples": params.sample.unet.n_samples}
-    limits["data.n_held_out"] = params.data.held_out_size  # the floor, or the reference
-    limits["the test split"] = source.n_test  # the other one of these
+    limits["data.n_held_out"] = params.data.held_out_size  # the reference or the floor
+    limits["the test split"] = source.n_test  # the other of the two
     gradients = "generate_gradients.n_held_out", params.generate_gradients.n_held_out
     for key, most in limits.items():
         if (own.n_samples or 0) > most:

@@ -1,7 +1,7 @@
 """Whether images match their captions: attributes are measured by pixel rules, the class by a classifier.
 
-An image matches if it has the caption's class and each attribute value that the caption mentions, by the rules of that
-class. Attributes that a caption does not mention are ignored.
+An image matches if it has the caption's class and, by the rules of that class, each attribute value that the caption
+mentions. Attributes that a caption does not mention are ignored.
 """
 
 from collections.abc import Sequence

@@ -24,7 +24,7 @@ ATTRIBUTES = {
     "sleeves": ("short-sleeved", "long-sleeved"),
     "heel": ("flat", "heeled"),
 }
-DATA_SET = "fashion_mnist"  # whose classes these rules are for
+DATA_SET = "fashion_mnist"  # the rules are for its classes
 NAMES = tuple(ATTRIBUTES)
 VALUES = tuple(value for pair in ATTRIBUTES.values() for value in pair)
 
@@ -57,7 +57,7 @@ def measured(images: UInt8[Tensor, "n c h w"], items: Integer[Tensor, " n"]) -> 
     """The attribute values of images, by the rules of their classes.
 
     Args:
-        images: 8-bit; channels are averaged.
+        images: 8-bit images, whose channels are averaged.
         items: Class indices of FashionMNIST.
 
     Returns:
@@ -73,7 +73,7 @@ def measured(images: UInt8[Tensor, "n c h w"], items: Integer[Tensor, " n"]) -> 
 
 
 def shows(values: Int64[Tensor, "n attributes"], pairs: Sequence[tuple[str, str]]) -> Tensor:
-    """Which rows have both values of one of the pairs, such as ("dark", "wide"): (n,) booleans."""
+    """Whether each row has both values of any of the pairs, such as ("dark", "wide"), as (n,) booleans."""
     found = torch.zeros(len(values), dtype=torch.bool)
     for first, second in pairs:
         found |= _has(values, first) & _has(values, second)
@@ -86,6 +86,6 @@ def _has(values: Int64[Tensor, "n attributes"], value: str) -> Tensor:
 
 
 def measured_together(first: str, second: str) -> bool:
-    """Whether the values belong to two attributes that one class has both."""
+    """Whether the values belong to different attributes that are both measured for some class."""
     names = {NAMES[VALUES.index(value) // 2] for value in (first, second)}
     return len(names) == 2 and any(names <= rules.keys() for rules in RULES)

@@ -1,4 +1,4 @@
-"""Captions of images: measured attributes, rendered as text that depends on the image only."""
+"""Captions of images: measured attributes, rendered as text that depends only on the image."""
 
 import hashlib
 from random import Random
@@ -15,16 +15,16 @@ SAID = 0.75  # probability that a caption mentions a measured value
 def described(
     images: UInt8[Tensor, "n c h w"], items: Integer[Tensor, " n"]
 ) -> tuple[list[str], Int64[Tensor, "n attributes"]]:
-    """A caption of each image, and its measured attributes.
+    """Caption images by their measured attributes.
 
-    The random choices are seeded by a hash of the image, so a caption depends neither on a seed nor on other images.
+    Random choices are seeded by a hash of the image, so a caption depends neither on a seed nor on other images.
 
     Args:
         images: 8-bit images.
         items: Class indices of FashionMNIST.
 
     Returns:
-        The captions, and `attributes.measured`.
+        The captions, and the output of `attributes.measured`.
     """
     values = measured(images, items)
     made = []

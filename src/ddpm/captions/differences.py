@@ -19,7 +19,7 @@ class Difference(NamedTuple):
     """Images with an attribute value, and their captions with this value and with the other one.
 
     Attributes:
-        images: Their indices.
+        images: Indices of the images.
         before: Captions with all measured values of the images, as rows of `vocabulary.tokens`.
         after: The same captions with the other value.
     """
@@ -36,11 +36,11 @@ def choose_difference(
 
     Args:
         split: The captions of held-out images.
-        labels: Their classes.
+        labels: Classes of these images.
         first: A value, such as "dark".
         second: The other value of its attribute.
         most: Maximum number of images.
-        seed: Of the wording, which differs only in the words for the value.
+        seed: Seed of the wording, which differs only in the words for the value.
 
     Raises:
         UserError: No image has the value.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ddpm.captions.attributes import ATTRIBUTES, VALUES
 from ddpm.errors import UserError
 
-NOUNS = (  # of each class of FashionMNIST, by its number
+NOUNS = (  # of each class of FashionMNIST, by its index
     ("t-shirt", "tee", "top"),
     ("trousers", "pants"),
     ("pullover", "sweater", "jumper"),
@@ -57,7 +57,7 @@ class Meaning(NamedTuple):
 
     Attributes:
         item: A class index of FashionMNIST.
-        values: Attribute values, in the order of ATTRIBUTES; at most one per attribute.
+        values: Attribute values, at most one per attribute, in the order of ATTRIBUTES.
     """
 
     item: int
@@ -65,7 +65,7 @@ class Meaning(NamedTuple):
 
 
 def render(meaning: Meaning, rng: Random) -> str:
-    """A caption with this meaning; synonyms and word order are drawn from `rng`."""
+    """A caption with this meaning, with random synonyms and word order from `rng`."""
     noun = rng.choice(NOUNS[meaning.item])
     details = [value for value in meaning.values if value in DETAILS and rng.random() < 0.5]
     adjectives = [rng.choice(ADJECTIVES[value]) for value in meaning.values if value not in details]
@@ -79,7 +79,7 @@ def render(meaning: Meaning, rng: Random) -> str:
 
 
 def parse(caption: str) -> Meaning:
-    """The meaning of a caption; word order does not matter, except within a detail.
+    """The meaning of a caption. Word order does not matter, except within a detail.
 
     Raises:
         UserError: It names no item or several, has two values of one attribute, or has words out of place.

@@ -25,7 +25,7 @@ GuidanceScale = Annotated[float, Ge(1), Le(100)]
 
 
 class Grid(Section):
-    """Captions, guidance scales, and n, the number of samples per pair."""
+    """Captions and guidance scales, with `n` samples for each pair of the two."""
 
     captions: Annotated[list[CaptionText], Len(1, 16)]
     scales: Annotated[list[GuidanceScale], Len(1, 8)]

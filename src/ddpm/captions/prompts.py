@@ -20,8 +20,8 @@ class Prompts(NamedTuple):
 
     Attributes:
         tokens: Rows of `vocabulary.tokens`.
-        seen: Whether a caption has no pair that was withheld from training.
-        images: The indices of the images that the captions are of.
+        seen: Whether each caption has none of the pairs that were withheld from training.
+        images: Indices of the captioned images.
     """
 
     tokens: Int64[Tensor, "n length"]
@@ -36,10 +36,10 @@ def choose_prompts(
 
     Args:
         split: The captions of held-out images.
-        labels: Their classes.
-        n_seen: Captions without a withheld pair.
-        n_withheld: Captions with one; images repeat if there are fewer.
-        seed: Of the wording.
+        labels: Classes of these images.
+        n_seen: Number of captions without a withheld pair.
+        n_withheld: Number of captions with a withheld pair. If there are fewer such images, they are repeated.
+        seed: Seed of the wording.
 
     Raises:
         UserError: Fewer than `n_seen` images have no withheld pair, or n_withheld is above 0 and no image has one.

@@ -33,8 +33,9 @@ Pair = Annotated[tuple[str, str], Strict(False), AfterValidator(_a_pair)]
 class Captions(Section):
     """Section `captions` of doors/captions.
 
-    withheld: pairs of attribute values; images that show both are left out of training. n_shown: images per value in
-    the figure.
+    Attributes:
+        withheld: Pairs of attribute values. Images that have both values are left out of training.
+        n_shown: Images per value in the figure.
     """
 
     withheld: Annotated[list[Pair], Len(0, 20)]
@@ -46,8 +47,8 @@ class CaptionedSplit(NamedTuple):
 
     Attributes:
         tokens: Rows of `vocabulary.tokens`.
-        values: `attributes.measured`.
-        seen: Whether an image has none of the withheld pairs.
+        values: The output of `attributes.measured`.
+        seen: Whether each image has none of the withheld pairs.
     """
 
     tokens: Int64[Tensor, "n length"]
@@ -68,18 +69,22 @@ def caption_split(dataset: ImageDataset, withheld: list[tuple[str, str]]) -> Cap
 
 
 def save_split(path: Path, split: CaptionedSplit) -> None:
-    """Write what `load_split` reads."""
+    """Write a split to a file."""
     save_tensors(path, tokens=split.tokens, values=split.values, seen=split.seen)
 
 
 def load_split(path: Path) -> CaptionedSplit:
-    """Read what `save_split` wrote; UserError if the file is missing or damaged."""
+    """Read a file written by `save_split`.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
     tensors = load_tensors(path)
     return CaptionedSplit(*(tensors[name] for name in CaptionedSplit._fields))
 
 
 def summary(splits: Mapping[str, CaptionedSplit]) -> dict[str, Any]:
-    """Numbers of words and distinct captions, of images and withheld images by split, and of images by value."""
+    """Numbers of words, distinct captions, images and withheld images by split, and training images by value."""
     train = splits["train"]
     return {
         "words": SIZE - 1,

@@ -1,4 +1,4 @@
-"""Tokenisation of captions: a token is a word, and rows are padded to `LENGTH`. Only padding is the empty caption."""
+"""Tokenisation of captions: a token is a word, and rows are padded to `LENGTH`. The empty caption is all padding."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -11,7 +11,7 @@ from ddpm.captions.grammar import WORDS
 from ddpm.errors import UserError
 
 PADDING = 0
-LENGTH = 12  # words; the grammar's longest caption has ten
+LENGTH = 12  # in words (the grammar's longest caption has ten)
 NUMBERS = {word: number for number, word in enumerate(WORDS, start=1)}
 SIZE = len(WORDS) + 1  # of the vocabulary, including padding
 NEAREST = 3  # maximum number of suggestions for an unknown word
@@ -21,13 +21,13 @@ def tokens(captions: Sequence[str]) -> Int64[Tensor, "n length"]:
     """The token IDs of captions, from 1, padded with 0.
 
     Raises:
-        UserError: A caption is empty or too long, or has an unknown word: the message lists the nearest known ones.
+        UserError: A caption is empty or too long, or has an unknown word. The message lists the nearest known words.
     """
     return torch.tensor([_row(caption) for caption in captions], dtype=torch.int64).reshape(-1, LENGTH)
 
 
 def captions(rows: Integer[Tensor, "n length"]) -> list[str]:
-    """The captions of rows of token IDs; "" for padding only."""
+    """The captions of rows of token IDs, or "" for a row that is all padding."""
     return [" ".join(WORDS[number - 1] for number in row if number != PADDING) for row in rows.tolist()]
 
 

@@ -28,13 +28,13 @@ def embed_captions(clip: Clip, rows: Integer[Tensor, "n length"]) -> Float[Tenso
 
 
 def space_of(clip: Clip) -> Int64[Tensor, ""]:
-    """An identifier of a CLIP's embedding space, a hash of its weights: other CLIPs' embeddings are incompatible."""
+    """A CLIP's embedding space, identified by a hash of its weights. Embeddings of other CLIPs are incompatible."""
     digest = tensors_sha256("", {name: value.cpu() for name, value in clip.state_dict().items()})
     return torch.tensor(int(digest[:15], 16))
 
 
 def give_text(clip: Clip, conditioning: ClipCaption) -> None:
-    """Copy the text encoder of CLIP into a prior's conditioning.
+    """Copy a CLIP's text encoder into a prior's conditioning.
 
     Raises:
         RuntimeError: The shapes differ.

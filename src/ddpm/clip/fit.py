@@ -41,7 +41,11 @@ class TrainClip(Section):
     log_interval: Count
 
     def config(self, img_shape: tuple[int, ...]) -> ClipConfig:
-        """The config for images of a shape; ValueError if it cannot be built."""
+        """The config for images of this shape.
+
+        Raises:
+            ValueError: The CLIP cannot be built.
+        """
         names = "max_steps", "size", "channels", "groups", "width", "layers", "heads"
         return ClipConfig(img_shape, **{name: getattr(self, name) for name in names})
 
@@ -76,7 +80,7 @@ def fit_clip(
         (step, mean loss since the previous row) every `log_interval` steps and after the last one.
 
     Raises:
-        UserError: Training diverged; `resume` keeps the state before that step.
+        UserError: Training diverged. `resume` keeps the state before that step.
     """
     assert train.cond is not None
     model.to(compute.device).to(memory_format=torch.channels_last).train()

@@ -1,4 +1,4 @@
-"""The conditioning of a decoder from a caption, by a prior, or from a picture, by CLIP."""
+"""The conditioning of a decoder, from a caption with a prior or from a picture with CLIP."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,13 +18,13 @@ from ddpm.sampling.prior import draw_embeddings
 def cond_of_prior(
     decoder: DiffusionModel, prior: DiffusionModel, captions: Sequence[str], seed: int, **options: Any
 ) -> Float[Tensor, "n row"]:
-    """The `cond` of captions: an image embedding for each, drawn by the prior, and the caption.
+    """The `cond` of captions: for each, an image embedding sampled by the prior, and the caption itself.
 
     Args:
         decoder: A network whose conditioning is `embedding`.
         prior: A network whose conditioning is `clip_caption`.
         captions: One per image.
-        seed: Of the prior's noise.
+        seed: Seed of the prior's noise.
         options: Further arguments of `sample`, for the prior.
 
     Raises:
@@ -45,8 +45,8 @@ def cond_of_picture(
 
     Args:
         decoder: A network whose conditioning is `embedding`.
-        clip: The CLIP with whose embeddings it was trained.
-        picture: 8-bit, of the size of its images.
+        clip: The CLIP whose embeddings the decoder was trained on.
+        picture: An 8-bit picture of the size of the decoder's images.
         n: Number of variations.
 
     Raises:

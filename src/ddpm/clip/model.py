@@ -31,9 +31,9 @@ class ClipConfig:
     Attributes:
         img_shape: (channels, height, width) of the images.
         max_steps: T.
-        size: Dimensions of the embeddings.
-        channels: Feature maps at half the image size; twice as many at a quarter and an eighth.
-        groups: Groups of each GroupNorm.
+        size: Dimension of the embeddings.
+        channels: Feature maps at half the image size. There are twice as many at a quarter and an eighth.
+        groups: Number of groups of each GroupNorm.
         width: Width of the text encoder.
         layers: Transformer blocks of the text encoder.
         heads: Attention heads of the text encoder.
@@ -52,7 +52,7 @@ class ClipConfig:
     heads: int
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a CLIP that cannot be built."""
+        """Raise ValueError if the CLIP cannot be built."""
         for key, divisor in (("channels", self.groups), ("width", self.heads)):
             if (value := getattr(self, key)) % divisor:
                 name = "groups" if key == "channels" else "heads"
@@ -65,7 +65,7 @@ class Clip(nn.Module):
     """An image encoder and a text encoder, and the learnt scale of their dot product.
 
     Args:
-        config: Its config.
+        config: The config.
     """
 
     def __init__(self, config: ClipConfig) -> None:
@@ -83,7 +83,7 @@ class Clip(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(2.0))
 
     def of_images(self, xt: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"]) -> Float[Tensor, "b size"]:
-        """Embeddings of noised images at timesteps t, normalised to length 1."""
+        """Embeddings of noised images at their timesteps, normalised to length 1."""
         step = self.step(num_steps)
         x = self.conv_in(to_patches(F.pad(xt, (0, xt.shape[3] % 2, 0, xt.shape[2] % 2)), 2))
         x = self.blocks[0](x, step)
@@ -92,11 +92,11 @@ class Clip(nn.Module):
         return F.normalize(self.project_image(x.mean((2, 3))).float(), dim=1)
 
     def of_captions(self, rows: Integer[Tensor, "b length"]) -> Float[Tensor, "b size"]:
-        """Embeddings of captions, given as rows of token IDs, normalised to length 1."""
+        """Embeddings of captions (rows of token IDs), normalised to length 1."""
         return F.normalize(self.project_text(self.text(rows)[:, -1]).float(), dim=1)
 
     def likelihood(self, rows: Integer[Tensor, "b length"]) -> LogLikelihood:
-        """The scaled dot product of x_t and its caption, as log p(caption | x_t) (GLIDE, section 2.3)."""
+        """The scaled dot product of the embeddings of x_t and caption, as log p(caption | x_t) (GLIDE, section 2.3)."""
         captions = self.of_captions(rows).detach()
         return lambda xt, num_steps: self.log_scale.exp() * (self.of_images(xt, num_steps) * captions).sum(1)
 
@@ -111,12 +111,15 @@ class Clip(nn.Module):
 
 
 def save_clip(path: Path, model: Clip) -> None:
-    """Write the weights, and the config in the header."""
+    """Write the weights, with the config in the file's header."""
     write_tensors(path, model.state_dict(), {"config": json.dumps(asdict(model.config), sort_keys=True)})
 
 
 def load_clip(path: Path) -> Clip:
-    """Read what `save_clip` wrote; the CLIP is in eval mode, with frozen weights.
+    """Read a file written by `save_clip`.
+
+    Returns:
+        The CLIP in eval mode, with frozen weights.
 
     Raises:
         UserError: The file is missing, damaged, or not a CLIP.

@@ -27,7 +27,7 @@ def cond_of_rows(conditioning: Conditioning, rows: Integer[Tensor, "n length"]) 
         rows: Token IDs, as returned by `captions.vocabulary.tokens`.
 
     Raises:
-        ValueError: It takes neither captions nor classes.
+        ValueError: The network takes neither captions nor classes.
     """
     if isinstance(conditioning, ReadsCaptions):
         return rows
@@ -35,12 +35,12 @@ def cond_of_rows(conditioning: Conditioning, rows: Integer[Tensor, "n length"]) 
 
 
 def classes_of(rows: Integer[Tensor, "n length"]) -> Int64[Tensor, " n"]:
-    """The classes that captions name; -1 for the empty caption."""
+    """The classes that captions name, or -1 for the empty caption."""
     return _CLASSES[rows.long().cpu()].amax(1)
 
 
 class ReadsCaptions(Conditioning):
-    """`cond` is a row of token IDs (`captions.vocabulary`); only padding is the empty caption.
+    """`cond` is a row of token IDs (`captions.vocabulary`). The empty caption is all padding.
 
     Args:
         n_classes: Number of classes that captions are drawn for.
@@ -61,13 +61,13 @@ class ReadsCaptions(Conditioning):
             raise ValueError(f"cond is {cond.unique().tolist()}; allowed: word numbers 0 to {SIZE - 1}")
 
     def encode(self, images: Float[Tensor, "n c h w"], labels: Shaped[Tensor, "n"] | None) -> Int64[Tensor, "n length"]:
-        """Captions of what the rules measure in the images; the wording depends on each image only."""
+        """Captions of the attributes measured in the images. The wording depends only on the image."""
         if labels is None:
             raise ValueError("captions describe classes; this data set has none, so use clusters or null")
         return tokens(described(to_uint8(denormalize_img(images)).cpu(), labels.cpu())[0])
 
     def draw(self, seed: int, indices: Iterable[int]) -> Int64[Tensor, "n length"]:
-        """Captions of class 0, 1, ... round-robin, with attributes at random."""
+        """Captions of class 0, 1, ... round-robin, with random attributes."""
         return tokens([self._drawn(index % self.n_classes, derive_seed(seed, "caption", index)) for index in indices])
 
     def _drawn(self, item: int, seed: int) -> str:
@@ -76,13 +76,21 @@ class ReadsCaptions(Conditioning):
         return render(Meaning(item, tuple(value for value in values if value)), rng)
 
     def of_labels(self, labels: Shaped[Tensor, " n"]) -> Int64[Tensor, "n length"]:
-        """Captions that name only the class; ValueError for labels outside 0 to n_classes - 1."""
+        """Captions that name only the class.
+
+        Raises:
+            ValueError: A label is not in 0..n_classes - 1.
+        """
         if labels.is_floating_point() or ((labels < 0) | (labels >= self.n_classes)).any():
             raise ValueError(f"labels are {labels.unique().tolist()}; allowed: whole numbers 0 to {self.n_classes - 1}")
         return tokens([render(Meaning(item), Random(0)) for item in labels.tolist()])
 
     def of_captions(self, captions: Sequence[str]) -> Int64[Tensor, "n length"]:
-        """The captions' token IDs; UserError if one is empty, too long or contradictory, or has an unknown word."""
+        """The captions' token IDs.
+
+        Raises:
+            UserError: A caption is empty, too long or contradictory, or has an unknown word.
+        """
         rows = tokens(captions)
         for caption in captions:
             parse(caption)
@@ -97,5 +105,5 @@ class ReadsCaptions(Conditioning):
     def mix(
         self, first: Integer[Tensor, "1 length"], second: Integer[Tensor, "1 length"], weights: Float[Tensor, "n"]
     ) -> Integer[Tensor, "n length"]:
-        """The caption of the image with the larger weight; that of the first if they are equal."""
+        """The caption of the image with the larger weight, or of the first image if the weights are equal."""
         return torch.where(weights[:, None].to(first.device) > 0.5, second, first)

@@ -1,4 +1,4 @@
-"""The interface of conditionings: the input of a network besides x_t and t. Each kind is a file in `kinds/`.
+"""The interface of conditionings: network inputs besides x_t and t. Each kind is a file in `kinds/`.
 
 A conditioning encodes images and labels as `cond`, one row per image, draws `cond` for new images, and maps it to the
 input of a network: a vector that is added to the timestep embedding, an image that is concatenated with x_t, or tokens
@@ -23,9 +23,9 @@ class Given(NamedTuple):
     """The output of a conditioning, as input of a network.
 
     Attributes:
-        embedding: Added to the timestep embedding; None for nothing.
-        image: Concatenated with x_t as extra channels; None for nothing.
-        tokens: Vectors for the network's attention; None for nothing.
+        embedding: Vector that is added to the timestep embedding, or None.
+        image: Image that is concatenated with x_t as extra channels, or None.
+        tokens: Vectors for the network's attention, or None.
     """
 
     embedding: Float[Tensor, "b d"] | None = None
@@ -40,11 +40,11 @@ class Conditioning(nn.Module, ABC):
         Options: The class of its options in params.yaml, which are arguments of its constructor.
         describes: What samples are conditioned on, as in "samples from pure noise, given a class label".
         gives_image: Whether it returns an image, with as many channels as x_t.
-        gives_mask: Whether the image has a mask as one more channel.
+        gives_mask: Whether the image has a mask as an additional channel.
         needs_labels: Whether it needs a data set with classes.
-        data_set: The only data set that it supports; None for any.
-        token_size: Length of its tokens; 0 if it returns none.
-        cross_attention: Whether tokens are attended to by cross-attention; else they join the self-attention.
+        data_set: The only data set that it supports, or None for any.
+        token_size: Length of its tokens, or 0 if it returns none.
+        cross_attention: Whether tokens are attended to by cross-attention. Otherwise they join the self-attention.
         dropout: Probability of the null conditioning in training, for classifier-free guidance.
     """
 
@@ -63,26 +63,35 @@ class Conditioning(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, images: Float[Tensor, "n c h w"], labels: Shaped[Tensor, "n"] | None) -> Shaped[Tensor, "n *rest"]:
-        """The `cond` of images in [-1, 1] of the classes `labels`."""
+        """The `cond` of images in [-1, 1] with classes `labels`."""
 
     @abstractmethod
     def draw(self, seed: int, indices: Iterable[int]) -> Shaped[Tensor, "n *rest"]:
-        """Draw the `cond` of new images; that of index i does not depend on the others."""
+        """Draw the `cond` of new images. Each row depends only on the seed and its index."""
 
     def of_labels(self, labels: Shaped[Tensor, " n"]) -> Shaped[Tensor, "n *rest"]:
-        """The `cond` of new images of the classes `labels`; ValueError if labels are not supported or invalid."""
+        """The `cond` of new images of the classes `labels`.
+
+        Raises:
+            ValueError: Labels are not supported, or one is invalid.
+        """
         raise ValueError(f"labels are given ({len(labels)}); this model is conditioned on something else")
 
     def of_captions(self, captions: Sequence[str]) -> Shaped[Tensor, "n *rest"]:
-        """The `cond` of new images with these captions; ValueError if not supported, UserError if one is invalid."""
+        """The `cond` of new images with these captions.
+
+        Raises:
+            ValueError: Captions are not supported.
+            UserError: A caption is invalid.
+        """
         raise ValueError(f"captions are given ({len(captions)}); this model is conditioned on something else")
 
     def labels(self, cond: Shaped[Tensor, "n *rest"]) -> Shaped[Tensor, " n"] | None:  # noqa: ARG002
-        """The classes of `cond`; None for a conditioning without classes."""
+        """The classes of `cond`, or None for a conditioning without classes."""
         return None
 
     def check(self, cond: Shaped[Tensor, "n *rest"]) -> None:
-        """Raise ValueError if `cond`, of the right shape and dtype, has an invalid value."""
+        """Raise ValueError if `cond`, whose shape and dtype are right, has an invalid value."""
 
     @abstractmethod
     def null(self, cond: Shaped[Tensor, "b *rest"]) -> Shaped[Tensor, "b *rest"]:
@@ -92,14 +101,14 @@ class Conditioning(nn.Module, ABC):
     def mix(
         self, first: Shaped[Tensor, "1 *rest"], second: Shaped[Tensor, "1 *rest"], weights: Float[Tensor, "n"]
     ) -> Shaped[Tensor, "n *any"]:
-        """The `cond` of interpolations between two images; weights: of the second image, from 0 to 1."""
+        """The `cond` of interpolations between two images, with weights of the second image from 0 to 1."""
 
     @abstractmethod
     def forward(self, cond: Shaped[Tensor, "b *rest"]) -> Given:
         """The input of the network. In training mode, each row is null with probability `dropout`."""
 
     def dropped(self, cond: Shaped[Tensor, "b *rest"]) -> Shaped[Tensor, "b *rest"]:
-        """`cond` with each row made null with probability `dropout`; unchanged in eval mode."""
+        """`cond` with each row made null with probability `dropout`, or unchanged in eval mode."""
         if not self.training or not self.dropout:
             return cond
         chosen = (torch.rand(len(cond)) < self.dropout).to(cond.device)  # on the CPU: the same rows on any device
@@ -115,10 +124,10 @@ def check_numbers(cond: Integer[Tensor, " n"], null: int) -> None:
 def build_conditioning(
     config: Mapping[str, Any] | None, img_shape: tuple[int, ...], n_classes: int, embedding_size: int
 ) -> Conditioning | None:
-    """The conditioning that a network's config names.
+    """Build the conditioning that a network's config names.
 
     Args:
-        config: Its "name" and its options; None for an unconditional network.
+        config: "name" and options of the conditioning, or None for an unconditional network.
         img_shape: (channels, height, width) of the network's images.
         n_classes: Number of classes of the data set.
         embedding_size: Length of the network's timestep embedding.
@@ -131,7 +140,7 @@ def build_conditioning(
 
 
 def image_channels(config: Mapping[str, Any] | None, img_shape: tuple[int, ...]) -> int:
-    """Channels that a conditioning adds to x_t; 0 if it returns no image."""
+    """Number of channels that a conditioning adds to x_t, or 0 if it returns no image."""
     if config is None or not CONDITIONINGS[config["name"]].gives_image:
         return 0
     return img_shape[0] + CONDITIONINGS[config["name"]].gives_mask

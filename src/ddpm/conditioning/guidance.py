@@ -1,6 +1,6 @@
 """Binding the conditioning to a network, and classifier-free guidance (Ho & Salimans 2022).
 
-Training, sampling and evaluation then call `model(x, t)`, whether it is conditional or not.
+Training, sampling and evaluation then call `model(x, t)`, whether the model is conditional or not.
 """
 
 from collections.abc import Iterable
@@ -17,10 +17,10 @@ class Guided(DiffusionModel):
 
     Args:
         model: The network.
-        cond: One row per image of the batch that it will be called with; None for an unconditional network.
-        guidance_scale: s of eps = eps_null + s (eps_cond - eps_null); 1 is no guidance (equation 6 of Ho & Salimans
-            2022 with s = 1 + w). Any other value takes two network evaluations.
-        moves: The flips and shifts of each image, for a network that takes them; None for no augmentation.
+        cond: One row per image of the batch that it will be called with, or None for an unconditional network.
+        guidance_scale: s of eps = eps_null + s (eps_cond - eps_null), which is equation 6 of Ho & Salimans (2022) with
+            s = 1 + w. 1 means no guidance. Any other value takes two network evaluations.
+        moves: The flips and shifts of each image for a network that takes them, or None for no augmentation.
     """
 
     def __init__(
@@ -61,13 +61,13 @@ def given(
     guidance_scale: float = 1.0,
     moves: Float[Tensor, "b moves"] | None = None,
 ) -> DiffusionModel:
-    """`model` with `cond[chosen]` and `moves` bound; unchanged if both are None.
+    """Bind `cond[chosen]` and `moves` to `model`, which is returned unchanged if both are None.
 
     Args:
         model: Any network.
-        cond: The output of `encode_cond` or `draw_cond`; None for an unconditional network.
+        cond: The output of `encode_cond` or `draw_cond`, or None for an unconditional network.
         chosen: The rows of `cond` that belong to the batch.
-        guidance_scale: As in `Guided`; above 1 it needs a network trained with dropout of its conditioning.
+        guidance_scale: As in `Guided`. Above 1 it needs a network trained with dropout of its conditioning.
         moves: As in `Guided`.
     """
     if cond is None and moves is None:
@@ -78,10 +78,10 @@ def given(
 def encode_cond(
     model: DiffusionModel, images: Float[Tensor, "n c h w"], labels: Shaped[Tensor, "n"] | None
 ) -> Shaped[Tensor, "n *rest"] | None:
-    """The `cond` of images in [-1, 1] of the classes `labels`; None for an unconditional network."""
+    """The `cond` of images in [-1, 1] with classes `labels`, or None for an unconditional network."""
     return None if model.conditioning is None else model.conditioning.encode(images, labels)
 
 
 def draw_cond(model: DiffusionModel, seed: int, indices: Iterable[int]) -> Shaped[Tensor, "n *rest"] | None:
-    """Draw the `cond` of new images, by their indices; None for an unconditional network."""
+    """Draw the `cond` of new images by their indices, or return None for an unconditional network."""
     return None if model.conditioning is None else model.conditioning.draw(seed, indices)

@@ -1,6 +1,6 @@
 """Non-leaking augmentation (Karras et al. 2022, appendix F.2): the network is conditioned on flips and shifts.
 
-Samples are conditioned on no augmentation, so flips and shifts are seen in training but do not leak into samples.
+Sampling is conditioned on no augmentation, so the flips and shifts of training do not leak into samples.
 """
 
 from jaxtyping import Float
@@ -10,7 +10,9 @@ from ddpm.data.augmentation import N_MOVES
 
 
 class MovesEmbedding(nn.Sequential):
-    """A vector that is added to the timestep embedding; 0 for no augmentation, as no layer has a bias.
+    """Embedding of flips and shifts that is added to the timestep embedding.
+
+    It is 0 for no augmentation, since no layer has a bias.
 
     Args:
         size: Length of the vector.

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-SMALLEST_SINE = 1e-3  # of the angle; below it, division by the sine is inaccurate
+SMALLEST_SINE = 1e-3  # of the angle, below which division by the sine is inaccurate
 
 
 def on_sphere(vectors: Float[Tensor, "n size"]) -> Float[Tensor, "n size"]:
-    """The vectors scaled to length sqrt(size); zeros stay zeros.
+    """The vectors scaled to length sqrt(size). Zero vectors are unchanged.
 
     Their components then have a mean square of 1, like the noise, as noise schedules assume. Unit vectors, whose
     components are about 1 / sqrt(size), would be destroyed by the first steps of noise.
@@ -27,8 +27,8 @@ def slerp(
     Args:
         first: One or several vectors.
         second: One or several vectors.
-        weights: One or several weights of the second, from 0 to 1. If the vectors are parallel or opposite, or one is
-            zero, the interpolation is linear.
+        weights: One or several weights of the second vector, from 0 to 1. If the vectors are parallel or opposite, or
+            one is zero, the interpolation is linear.
     """
     weights = weights.to(first)[:, None]
     angle = F.cosine_similarity(first, second, dim=1)[:, None].clamp(-1, 1).acos()

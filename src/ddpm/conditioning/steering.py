@@ -1,6 +1,6 @@
 """Guidance by the gradient of a log-likelihood log p(y | x_t) (Dhariwal & Nichol 2021, Algorithm 2).
 
-With a classifier this is classifier guidance; with a CLIP that was trained on noised images it is CLIP guidance (GLIDE,
+With a classifier this is classifier guidance. With a CLIP that was trained on noised images it is CLIP guidance (GLIDE,
 Nichol et al. 2021, section 2.3).
 """
 
@@ -20,12 +20,12 @@ LogLikelihood: TypeAlias = Callable[[Float[Tensor, "b c h w"], Shaped[Tensor, "b
 
 
 class Steered(DiffusionModel):
-    """A network whose score is that of p(x_t) p(y | x_t)^s.
+    """A network with the score of p(x_t) p(y | x_t)^s.
 
     Args:
         model: A network with its conditioning bound.
         log_likelihood: log p(y | x_t) of the batch that it will be called with.
-        scale: s; 0 leaves the network as it is.
+        scale: s. With 0 the network is unchanged.
     """
 
     def __init__(self, model: DiffusionModel, log_likelihood: LogLikelihood, scale: float) -> None:

@@ -15,7 +15,13 @@ from ddpm.run.params import Section
 
 
 class TextShape(Section):
-    """Options of a `TextEncoder`. width: length of its vectors. layers: transformer blocks. heads: attention heads."""
+    """Options of a `TextEncoder`.
+
+    Attributes:
+        width: Length of its vectors.
+        layers: Number of transformer blocks.
+        heads: Number of attention heads.
+    """
 
     width: Annotated[int, Ge(1), Le(1024)] = 64
     layers: Annotated[int, Ge(1), Le(24)] = 2
@@ -47,25 +53,29 @@ class TextBlock(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """A transformer that maps token IDs to vectors, one per token and a last one for the whole caption.
+    """A transformer that maps token IDs to one vector per token, and a last one for the whole caption.
 
     Padding is not masked, so that the empty caption is valid.
 
     Args:
-        width: Length of the vectors; a multiple of `heads`.
+        width: Length of the vectors, a multiple of `heads`.
         layers: Number of transformer blocks.
-        heads: Heads of each self-attention.
+        heads: Number of heads of each self-attention.
     """
 
     def __init__(self, width: int, layers: int, heads: int) -> None:
         super().__init__()
-        self.words = nn.Embedding(SIZE + 1, width)  # the last one ends each caption
+        self.words = nn.Embedding(SIZE + 1, width)  # the last one marks the end of each caption
         self.positions = nn.Parameter(torch.randn(LENGTH + 1, width) / width**0.5)
         self.blocks = nn.Sequential(*(TextBlock(width, heads) for _ in range(layers)))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, rows: Integer[Tensor, "b length"]) -> Float[Tensor, "b length_plus_1 d"]:
-        """Encode rows of `captions.vocabulary.tokens`; IndexError for an invalid token ID."""
+        """Encode rows of `captions.vocabulary.tokens`.
+
+        Raises:
+            IndexError: A token ID is invalid.
+        """
         if len(rows) and rows.max() >= SIZE:
             raise IndexError(f"token {rows.max()} is not a word; allowed: 0 to {SIZE - 1}")
         ended = F.pad(rows.long(), (0, 1), value=SIZE).to(self.positions.device)

@@ -1,4 +1,4 @@
-"""Captions as a bag of words: the sum of learnt word vectors is added to the timestep embedding."""
+"""Captions as bags of words: the sum of learnt word vectors is added to the timestep embedding."""
 
 from typing import Annotated
 
@@ -13,7 +13,11 @@ from ddpm.run.params import Section
 
 
 class BagOfWordsOptions(Section):
-    """dropout: probability of an empty caption in training, for guidance."""
+    """Options of `BagOfWords`.
+
+    Attributes:
+        dropout: Probability of an empty caption in training, for guidance.
+    """
 
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
 

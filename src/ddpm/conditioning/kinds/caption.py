@@ -1,4 +1,4 @@
-"""Captions: a text encoder, trained with the network, whose last vector is added to the timestep embedding.
+"""Captions: a text encoder, trained with the network. Its last vector is added to the timestep embedding.
 
 The network attends to the vectors of all tokens, jointly with the pixels (GLIDE, Nichol et al. 2021, section 2.1) or by
 cross-attention (latent diffusion, Rombach et al. 2022, section 3.3).
@@ -16,7 +16,12 @@ from ddpm.conditioning.text import TextEncoder, TextShape
 
 
 class CaptionOptions(TextShape):
-    """attention: to the tokens, "joint" with the pixels or "cross". dropout: probability of an empty caption."""
+    """Options of `Caption`, besides the shape of its text encoder.
+
+    Attributes:
+        attention: How the network attends to the tokens: "joint" with the pixels, or by "cross"-attention.
+        dropout: Probability of an empty caption in training, for guidance.
+    """
 
     attention: Literal["joint", "cross"] = "joint"
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.2
@@ -30,10 +35,10 @@ class Caption(ReadsCaptions):
         n_classes: Number of classes that captions are drawn for.
         embedding_size: Length of the timestep embedding.
         width: Length of the encoder's vectors.
-        layers: Transformer blocks of the encoder.
-        heads: Attention heads of the encoder.
+        layers: Number of transformer blocks of the encoder.
+        heads: Number of attention heads of the encoder.
         dropout: Probability of an empty caption in training.
-        attention: "joint" or "cross".
+        attention: How the network attends to the tokens: "joint" with the pixels, or by "cross"-attention.
     """
 
     Options = CaptionOptions

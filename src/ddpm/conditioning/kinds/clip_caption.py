@@ -1,6 +1,6 @@
-"""Captions as CLIP encodes them: token vectors and text embedding (DALL-E 2, Ramesh et al. 2022, section 2.2).
+"""Captions as encoded by CLIP: token vectors and text embedding (DALL-E 2, Ramesh et al. 2022, section 2.2).
 
-The conditioning of a prior. It contains CLIP's text encoder, frozen (`clip.embed.give_text`).
+This is the conditioning of a prior. It contains CLIP's frozen text encoder (`clip.embed.give_text`).
 """
 
 from typing import Annotated
@@ -17,23 +17,28 @@ from ddpm.conditioning.text import TextEncoder, TextShape
 
 
 class ClipCaptionOptions(TextShape):
-    """size: dimensions of an embedding. dropout: probability of an empty caption in training. The rest as CLIP's."""
+    """Options of `ClipCaption`. The shape of the text encoder must be that of CLIP's.
+
+    Attributes:
+        size: Dimension of the embeddings.
+        dropout: Probability of an empty caption in training, for guidance.
+    """
 
     size: Annotated[int, Ge(2), Le(1024)] = 64
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
 
 
 class ClipCaption(ReadsCaptions):
-    """A caption, encoded by a frozen text encoder, with the text embedding as one more token.
+    """A caption, encoded by a frozen text encoder, with the text embedding as an additional token.
 
     Args:
         img_shape: Not used.
         n_classes: Number of classes that captions are drawn for.
         embedding_size: Length of the timestep embedding.
-        size: Dimensions of an embedding.
+        size: Dimension of the embeddings.
         width: Length of the vectors of CLIP's text encoder.
-        layers: Transformer blocks of the encoder.
-        heads: Attention heads of the encoder.
+        layers: Number of transformer blocks of the encoder.
+        heads: Number of attention heads of the encoder.
         dropout: Probability of an empty caption in training.
     """
 
@@ -53,7 +58,7 @@ class ClipCaption(ReadsCaptions):
     ) -> None:
         super().__init__(n_classes, dropout)
         self.token_size = width
-        self.register_buffer("space", torch.zeros((), dtype=torch.int64))  # `clip.embed.space_of`
+        self.register_buffer("space", torch.zeros((), dtype=torch.int64))  # see `clip.embed.space_of`
         self.encoder = TextEncoder(width, layers, heads).requires_grad_(False)
         self.project_text = nn.Linear(width, size).requires_grad_(False)
         self.norm, self.to_token = nn.LayerNorm(width), nn.Linear(size, width)

@@ -1,4 +1,4 @@
-"""Unsupervised clusters: k-means over the training images; the network gets the mean of the image's cluster.
+"""Unsupervised clusters: k-means on the training images. The network is conditioned on the mean of the image's cluster.
 
 A network that models p(x | cluster), with clusters drawn by frequency, is a model of p(x) trained without labels (Bao
 et al. 2022, Hu et al. 2023).
@@ -18,25 +18,30 @@ from ddpm.conditioning.conditioning import CONDITIONINGS, Conditioning, Given, c
 from ddpm.run.params import Section
 from ddpm.run.seeding import generator
 
-ITERATIONS = 5  # most is gained in the first few; each takes a second and more
+ITERATIONS = 5  # most is gained in the first few, and each takes a second or more
 
 
 class ClustersOptions(Section):
-    """n_clusters: k of k-means. dropout: probability of no cluster in training, for guidance."""
+    """Options of `Clusters`.
+
+    Attributes:
+        n_clusters: k of k-means.
+        dropout: Probability of dropping the cluster in training, for guidance.
+    """
 
     n_clusters: Annotated[int, Ge(1), Le(1000)] = 1000
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
 
 
 class Clusters(Conditioning):
-    """`cond` is the index of a cluster, or n_clusters for none; for interpolations, an image in place of its mean.
+    """`cond` is the index of a cluster, or n_clusters for none. For interpolations it is an image instead.
 
     Args:
         img_shape: (channels, height, width) of the images.
         n_classes: Not used.
         embedding_size: Not used.
         n_clusters: k of k-means.
-        dropout: Probability of no cluster in training.
+        dropout: Probability of dropping the cluster in training.
     """
 
     Options = ClustersOptions
@@ -59,7 +64,7 @@ class Clusters(Conditioning):
         self.register_buffer("frequencies", torch.zeros(n_clusters, dtype=torch.float64))
 
     def fit(self, images: Float[Tensor, "n c h w"], seed: int) -> None:
-        """Run Lloyd's algorithm on the pixels, initialised with k of the images; needs at least k images."""
+        """Run Lloyd's algorithm on the pixels, initialised with k of the images. It needs at least k images."""
         from scipy.cluster.vq import kmeans2  # slow to import, and only training needs it
 
         points = images.flatten(1).numpy()
@@ -98,7 +103,7 @@ class Clusters(Conditioning):
         return Given(image=self._images(self.dropped(cond)))
 
     def _images(self, cond: Shaped[Tensor, "b *rest"]) -> Float[Tensor, "b c h w"]:
-        """The mean of each cluster, grey for none; images as they are. IndexError for a cluster that does not exist."""
+        """The mean of each cluster, grey for none. Images are unchanged. Raises IndexError for an unknown cluster."""
         if cond.is_floating_point():
             return cond.to(self.means)
         shown = F.embedding(cond.long().to(self.means.device), F.pad(self.means.flatten(1), (0, 0, 0, 1)))

@@ -1,7 +1,7 @@
 """An image embedding and a caption, the conditioning of a decoder (DALL-E 2, Ramesh et al. 2022, section 2.1).
 
-The embedding is projected and added to the timestep embedding, and projected to four tokens that are concatenated with
-the caption's token vectors.
+The embedding is projected and added to the timestep embedding. It is also projected to four tokens, which are
+concatenated with the caption's token vectors.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,15 +19,18 @@ from ddpm.conditioning.conditioning import CONDITIONINGS, Given
 from ddpm.conditioning.kinds.caption import Caption, CaptionOptions
 from ddpm.conditioning.sphere import slerp
 
-TOKENS = 4  # that an embedding is projected to, as in the paper
-TOLERANCE = 1e-3  # of an embedding's length, relative, in float32
+TOKENS = 4  # number of tokens that an embedding is projected to, as in the paper
+TOLERANCE = 1e-3  # relative tolerance of an embedding's length, in float32
 
 
 class EmbeddingOptions(CaptionOptions):
-    """size: dimensions of an embedding.
+    """Options of `Embedding`, besides those of its text encoder.
 
-    dropout: probability of leaving out the embedding in training, for guidance. caption_dropout: probability of an
-    empty caption, independently of that; above 0, since variations have no caption.
+    Attributes:
+        size: Dimension of the embeddings.
+        dropout: Probability of dropping the embedding in training, for guidance.
+        caption_dropout: Probability of independently dropping the caption. It must be above 0, since variations have no
+            caption.
     """
 
     size: Annotated[int, Ge(2), Le(1024)] = 64
@@ -36,14 +39,14 @@ class EmbeddingOptions(CaptionOptions):
 
 
 class Embedding(Caption):
-    """`cond` is an image embedding, normalised by `on_sphere` or zeros for none, followed by the caption's token IDs.
+    """`cond` is an image embedding, normalised by `on_sphere` or zero for none, followed by the caption's token IDs.
 
     Args:
-        size: Dimensions of an embedding.
+        size: Dimension of the embeddings.
         embedding_size: Length of the timestep embedding.
         width: Length of the text encoder's vectors, and of the tokens.
-        dropout: Probability of leaving out the embedding in training.
-        caption_dropout: Probability of an empty caption in training.
+        dropout: Probability of dropping the embedding in training.
+        caption_dropout: Probability of dropping the caption in training.
         more: Further arguments of `Caption`.
     """
 
@@ -60,10 +63,10 @@ class Embedding(Caption):
         caption_dropout: float,
         **more: Any,
     ) -> None:
-        both = dropout * caption_dropout  # probability of dropping both, as guidance needs it
+        both = dropout * caption_dropout  # probability of dropping both, as guidance requires
         super().__init__(embedding_size=embedding_size, width=width, dropout=both, **more)
         self.size, self.shares = size, (dropout, caption_dropout)
-        self.register_buffer("space", torch.zeros((), dtype=torch.int64))  # `clip.embed.space_of`
+        self.register_buffer("space", torch.zeros((), dtype=torch.int64))  # see `clip.embed.space_of`
         self.project_embedding = nn.Linear(size, embedding_size)
         self.to_tokens = nn.Linear(size, TOKENS * width)
 
@@ -73,11 +76,11 @@ class Embedding(Caption):
         """The `cond` of new images with these embeddings.
 
         Args:
-            embeddings: Image embeddings, or text embeddings in their place, normalised by `on_sphere`; zeros for none.
-            rows: The token IDs of their captions; None for empty captions.
+            embeddings: Image embeddings, or text embeddings in their place, normalised by `on_sphere`. Zeros mean none.
+            rows: The token IDs of their captions, or None for empty captions.
 
         Raises:
-            ValueError: They have another size.
+            ValueError: The embeddings have the wrong size.
         """
         if embeddings.shape[1] != self.size:
             raise ValueError(f"embeddings have {embeddings.shape[1]} numbers; this model takes {self.size}")
@@ -85,7 +88,7 @@ class Embedding(Caption):
         return torch.cat((embeddings, rows.to(embeddings)), dim=1)
 
     def check(self, cond: Float[Tensor, "n row"]) -> None:
-        """Raise ValueError for an invalid token ID, and for an embedding that is not normalised by `on_sphere`."""
+        """Raise ValueError for an invalid token ID or an embedding that is not normalised by `on_sphere`."""
         embeddings, rows = self._parts(cond)
         lengths, radius = embeddings.norm(dim=1), sqrt(self.size)
         if not (torch.minimum(lengths, (lengths - radius).abs()) <= TOLERANCE * radius).all():
@@ -115,7 +118,7 @@ class Embedding(Caption):
         return super().labels(self._parts(cond)[1])
 
     def null(self, cond: Float[Tensor, "b row"]) -> Float[Tensor, "b row"]:
-        """No embedding and no caption: zeros, which padding is."""
+        """No embedding and no caption: zeros, since padding is 0."""
         return torch.zeros_like(cond)
 
     def mix(
@@ -126,11 +129,11 @@ class Embedding(Caption):
         return self.of_embeddings(slerp(start, end, weights), super().mix(words, other_words, weights))
 
     def dropped(self, cond: Float[Tensor, "b row"]) -> Float[Tensor, "b row"]:
-        """`cond` with embedding and caption dropped independently; unchanged in eval mode."""
+        """`cond` with embedding and caption dropped independently, or unchanged in eval mode."""
         if not self.training:
             return cond
         embeddings, rows = self._parts(cond)
-        kept = (torch.rand(len(cond), 2) >= torch.tensor(self.shares)).to(cond.device)  # on the CPU, as in `dropped`
+        kept = (torch.rand(len(cond), 2) >= torch.tensor(self.shares)).to(cond.device)  # on the CPU, as in the parent
         return self.of_embeddings(embeddings * kept[:, :1], rows * kept[:, 1:])
 
     def forward(self, cond: Float[Tensor, "b row"]) -> Given:

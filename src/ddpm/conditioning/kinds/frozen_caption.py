@@ -1,7 +1,7 @@
 """Captions, encoded by a pretrained, frozen text encoder (Saharia et al. 2022, section 2.1).
 
-Its vectors pass a learnt LayerNorm; their mean is added to the timestep embedding, and the network attends to all of
-them (appendix D.3.1). The encoder's weights are loaded before training (`training.masked_words`).
+Its vectors pass through a learnt LayerNorm. Their mean is added to the timestep embedding, and the network attends to
+all of them (appendix D.3.1). The encoder's weights are loaded before training (`training.masked_words`).
 """
 
 import torch

@@ -1,6 +1,6 @@
 """A caption and an image with a hole, for a network that is trained to inpaint (GLIDE, Nichol et al. 2021, 2.4).
 
-Guidance drops only the caption; the image around the hole is always given.
+Guidance drops only the caption. The network always sees the image around the hole.
 """
 
 import hashlib
@@ -31,28 +31,28 @@ class Inpainting(Caption):
     gives_mask = True
 
     def __init__(self, img_shape: tuple[int, ...], **more: int | float | str) -> None:
-        super().__init__(img_shape=img_shape, **more)  # type: ignore[arg-type]  # build_conditioning's own
+        super().__init__(img_shape=img_shape, **more)  # type: ignore[arg-type]  # passed by build_conditioning
         self.img_shape = tuple(img_shape)
 
     def around(
         self, cond: Integer[Tensor, "n any"], images: UInt8[Tensor, "n c h w"], holes: Bool[Tensor, "n 1 h w"]
     ) -> UInt8[Tensor, "n row"]:
-        """The `cond` of images with holes, with the captions of another `cond`.
+        """The `cond` of images with holes, combined with the captions of another `cond`.
 
         Args:
             cond: Rows that begin with the token IDs of a caption, such as `vocabulary.tokens` or another `cond`.
-            images: 8-bit.
+            images: 8-bit images.
             holes: True where pixels are missing.
         """
         parts = cond[:, :LENGTH], torch.where(holes, 0, images).flatten(1), holes.flatten(1)
         return torch.cat([part.to(torch.uint8) for part in parts], dim=1)
 
     def check(self, cond: UInt8[Tensor, "n row"]) -> None:
-        """Raise ValueError for an invalid token ID; any byte is a valid pixel."""
+        """Raise ValueError for an invalid token ID. Any byte is a valid pixel."""
         super().check(cond[:, :LENGTH])
 
     def encode(self, images: Float[Tensor, "n c h w"], labels: Shaped[Tensor, "n"] | None) -> UInt8[Tensor, "n row"]:
-        """The images' captions, and a random hole that depends on each image only."""
+        """The images' captions, with random holes that depend only on the image."""
         pixels = to_uint8(denormalize_img(images)).cpu()
         seeds = (hashlib.blake2b(image.numpy().tobytes(), digest_size=7).digest() for image in pixels)
         streams = (torch.Generator().manual_seed(int.from_bytes(seed)) for seed in seeds)
@@ -83,7 +83,7 @@ class Inpainting(Caption):
         _, height, width = self.img_shape
         known, holes = cond[:, LENGTH:].split((cond.shape[1] - LENGTH - height * width, height * width), dim=1)
         holes = holes.reshape(-1, 1, height, width)
-        shown = to_x0_range(known.reshape(-1, *self.img_shape)) * (1 - holes.float())  # grey, and the mean, in the hole
+        shown = to_x0_range(known.reshape(-1, *self.img_shape)) * (1 - holes.float())  # the hole is 0, mid-grey
         caption = super().forward(cond[:, :LENGTH])
         device = self.project.weight.device
         return caption._replace(image=torch.cat((shown, holes.float()), dim=1).to(device))

@@ -13,7 +13,11 @@ from ddpm.run.params import Section
 
 
 class LabelsOptions(Section):
-    """dropout: probability of dropping the label in training, for guidance."""
+    """Options of `Labels`.
+
+    Attributes:
+        dropout: Probability of dropping the label in training, for guidance.
+    """
 
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
 
@@ -35,7 +39,7 @@ class Labels(Conditioning):
     def __init__(self, img_shape: tuple[int, ...], n_classes: int, embedding_size: int, dropout: float) -> None:  # noqa: ARG002
         super().__init__()
         self.n_classes, self.dropout = n_classes, dropout
-        self.embedding = nn.Embedding(n_classes + 1, embedding_size)  # the last vector stands for no label
+        self.embedding = nn.Embedding(n_classes + 1, embedding_size)  # the last vector means no label
 
     def encode(self, images: Float[Tensor, "n c h w"], labels: Shaped[Tensor, "n"] | None) -> Int64[Tensor, "n"]:  # noqa: ARG002
         if labels is None:
@@ -47,13 +51,17 @@ class Labels(Conditioning):
         return torch.tensor([index % self.n_classes for index in indices], dtype=torch.int64)
 
     def of_labels(self, labels: Shaped[Tensor, " n"]) -> Int64[Tensor, " n"]:
-        """The classes themselves, from 0 to n_classes - 1; ValueError for others."""
+        """The classes themselves, from 0 to n_classes - 1.
+
+        Raises:
+            ValueError: A label is not in that range.
+        """
         if labels.is_floating_point() or ((labels < 0) | (labels >= self.n_classes)).any():
             raise ValueError(f"labels are {labels.unique().tolist()}; allowed: whole numbers 0 to {self.n_classes - 1}")
         return labels.long()
 
     def labels(self, cond: Shaped[Tensor, "n"]) -> Int64[Tensor, "n"]:
-        return cond.long().clone()  # a file can hold both: safetensors refuses tensors that share memory
+        return cond.long().clone()  # a copy, since safetensors cannot save tensors that share memory
 
     def check(self, cond: Shaped[Tensor, " n"]) -> None:
         check_numbers(cond, self.n_classes)
@@ -64,7 +72,7 @@ class Labels(Conditioning):
     def mix(
         self, first: Shaped[Tensor, "1"], second: Shaped[Tensor, "1"], weights: Float[Tensor, "n"]
     ) -> Shaped[Tensor, "n"]:
-        """The class of the image with the larger weight; that of the first if they are equal."""
+        """The class of the image with the larger weight, or of the first image if the weights are equal."""
         return torch.where(weights > 0.5, second, first)
 
     def forward(self, cond: Shaped[Tensor, "b"]) -> Given:

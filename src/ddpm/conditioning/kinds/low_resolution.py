@@ -1,8 +1,9 @@
 """A low-resolution image, for the super-resolution network of a cascade (Ho et al. 2021, Saharia et al. 2022).
 
-In training it is the image itself, average-pooled. In a cascade it is a sample of another network, with artefacts that
-training does not show. So it is noised, and the network is given the noise level: noise conditioning augmentation
-(Saharia et al. 2022, section 2.4). The noise hides the artefacts, and the network generates the hidden detail.
+In training it is the image itself, average-pooled. In a cascade it is a sample from another network, with artefacts
+that are absent in training. So it is noised, and the network is conditioned on the noise level: noise conditioning
+augmentation (Saharia et al. 2022, section 2.4). The noise hides the artefacts, and the network generates the hidden
+detail.
 """
 
 from collections.abc import Iterable
@@ -20,13 +21,16 @@ from ddpm.data.pooling import pooled, pooled_shape
 from ddpm.run.params import Section
 from ddpm.run.seeding import generator
 
-KEPT = 256  # low-resolution training images to draw from if none is given
+KEPT = 256  # number of low-resolution training images that `draw` chooses from
 
 
 class LowResolutionOptions(Section):
-    """factor: downsampling factor. max_level: in training, the noise level is uniform from 0 to this.
+    """Options of `LowResolution`.
 
-    dropout: probability of no low-resolution image in training, for guidance.
+    Attributes:
+        factor: Downsampling factor.
+        max_level: The highest noise level in training, where the level is drawn uniformly from 0.
+        dropout: Probability of dropping the low-resolution image in training, for guidance.
     """
 
     factor: Annotated[int, Ge(1), Le(64)] = 2
@@ -35,7 +39,7 @@ class LowResolutionOptions(Section):
 
 
 class LowResolution(Conditioning):
-    """`cond` is a low-resolution image in [-1, 1], noised, and its level as one more channel (`with_noise`).
+    """`cond` is a noised low-resolution image, with its noise level as an additional channel (`with_noise`).
 
     Args:
         img_shape: (channels, height, width) of the images.
@@ -43,7 +47,7 @@ class LowResolution(Conditioning):
         embedding_size: Length of the embedding of the noise level.
         factor: Downsampling factor, the side of the pooled blocks in pixels.
         max_level: The highest noise level in training.
-        dropout: Probability of no low-resolution image in training.
+        dropout: Probability of dropping the low-resolution image in training.
 
     Raises:
         ValueError: `factor` does not divide the height and width.
@@ -74,7 +78,7 @@ class LowResolution(Conditioning):
         self.kept.copy_(pooled(images[chosen], self.factor))
 
     def check(self, cond: Float[Tensor, "n c1 h1 w1"]) -> None:
-        """Raise ValueError for a level outside of 0 to 1, and for pixels that are not finite."""
+        """Raise ValueError for a level outside 0..1 or pixels that are not finite."""
         low, level = cond[:, :-1], cond[:, -1]
         if not low.isfinite().all() or not ((level >= 0) & (level <= 1)).all():
             lowest, highest = level.min().item(), level.max().item()
@@ -95,7 +99,7 @@ class LowResolution(Conditioning):
         return without_noise(self.kept[chosen].cpu())
 
     def null(self, cond: Float[Tensor, "b c1 h1 w1"]) -> Float[Tensor, "b c1 h1 w1"]:
-        """Grey at level 1, where no image is left."""
+        """Grey at level 1, where nothing of the image is left."""
         return with_noise(torch.zeros_like(cond[:, :-1]), torch.ones(len(cond)), torch.zeros_like(cond[:, :-1]))
 
     def mix(
@@ -121,12 +125,12 @@ def scales(level: Float[Tensor, "*n"]) -> tuple[Float[Tensor, "*n"], Float[Tenso
 def with_noise(
     low: Float[Tensor, "n c h1 w1"], level: Float[Tensor, "n"], noise: Float[Tensor, "n c h1 w1"]
 ) -> Float[Tensor, "n c1 h1 w1"]:
-    """The `cond` of low-resolution images that are noised: alpha low + sigma noise, and the level.
+    """The `cond` of noised low-resolution images: alpha low + sigma noise, and the level as an additional channel.
 
     Args:
-        low: In [-1, 1].
+        low: Low-resolution images in [-1, 1].
         level: Noise level of each image, from 0 (none) to 1 (pure noise).
-        noise: Standard normal.
+        noise: Standard normal noise.
 
     Raises:
         ValueError: A level is out of range.
