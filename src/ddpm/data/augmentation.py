@@ -1,7 +1,7 @@
 """Augmentation of training images: horizontal flips and small shifts.
 
 It helps against overfitting on few images, but it leaks: a network that is trained on flipped images generates flipped
-images, so both are off by default. A network that is conditioned on the augmentation can generate images without it
+images. So both are off by default. A network that is conditioned on the augmentation can generate images without it
 (Karras et al. 2022, appendix F.2).
 """
 
@@ -18,14 +18,14 @@ def augmented(
     """Randomly flip and shift each image.
 
     Args:
-        images: In any range, on any device.
+        images: Images in any range, on any device.
         flip: Flip horizontally with probability 1/2.
-        max_shift: Maximum shift in pixels, horizontally and vertically; edge pixels are replicated.
+        max_shift: Maximum shift in pixels, horizontally and vertically. Edge pixels are replicated.
         stream: Random generator.
 
     Returns:
-        The images, and how each was moved, as input of networks: 1 if it was flipped, else 0, and its shifts down and
-        right as fractions of `max_shift`, from -1 to 1. All are 0 for an image that was not moved.
+        The images, and how each was moved, as network input: 1 if it was flipped, else 0, and its shifts down and right
+        as fractions of `max_shift`, from -1 to 1. All are 0 for an image that was not moved.
     """
     b, _, h, w = images.shape
     down, across = (torch.randint(-max_shift, max_shift + 1, (b, 1), generator=stream) for _ in range(2))

@@ -1,7 +1,7 @@
 """Data sets: images, labels and class names, and their registry. Each data set is a file in `datasets/`.
 
-Images are stored in 8 bits (colour gradients, whose exact values matter, in float32 in [0, 1]); networks work on
-[-1, 1], `ImageDataset.x0`.
+Images are stored in 8 bits. Colour gradients are float32 in [0, 1] instead, since their exact values matter. Networks
+take images in [-1, 1] (`ImageDataset.x0`).
 """
 
 import json
@@ -34,8 +34,8 @@ class ImageDataset:
 
     Attributes:
         images: (n, channels, height, width), 8-bit, or float in [0, 1].
-        labels: The class of each image, from 0; None if it has none.
-        class_names: The names of the classes, in the order of their numbers; empty without labels.
+        labels: Class of each image, from 0, or None for unlabelled data.
+        class_names: Names of the classes, in the order of their indices. Empty for unlabelled data.
     """
 
     images: Shaped[Tensor, "n c h w"]
@@ -56,12 +56,12 @@ class ImageDataset:
 
     @property
     def x0(self) -> Float[Tensor, "n c h w"]:
-        """The images in [-1, 1], as networks take them."""
+        """The images in [-1, 1], as input of a network."""
         return to_x0_range(self.images)
 
     @property
     def pictures(self) -> Float[Tensor, "n c h w"]:
-        """The input of a conditioning, in [-1, 1]: the images, or for latents the images that they encode."""
+        """The images in [-1, 1], as input of a conditioning. For latents, these are the images that they encode."""
         return self.x0
 
 
@@ -77,7 +77,7 @@ def save_dataset(path: Path, dataset: ImageDataset) -> None:
 
 
 def load_dataset(path: Path) -> ImageDataset:
-    """Read what `save_dataset` wrote.
+    """Read a file written by `save_dataset`.
 
     Raises:
         UserError: The file is missing, damaged, or not a data set.
@@ -90,15 +90,15 @@ def load_dataset(path: Path) -> ImageDataset:
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """A data set: its properties, known before it is loaded, and how to load it.
+    """A data set: properties that are known before it is loaded, and how to load it.
 
     Attributes:
         img_shape: (channels, height, width) of its images.
         n_train: Number of images in the training split.
         n_test: Number of images in the test split.
-        class_names: Names of its classes; empty without labels.
-        load: Returns (training split, test split), given the folder of its files, or None to download them.
-        notes: Remarks on the files for the user, in sentences; `load` may add some.
+        class_names: Names of its classes. Empty for unlabelled data.
+        load: Returns (training split, test split), read from the given folder, or downloaded if it is None.
+        notes: Remarks on the files for the user, in full sentences. `load` may add some.
     """
 
     img_shape: tuple[int, int, int]
@@ -115,7 +115,7 @@ class OwnImages:
 
     Attributes:
         Options: The class of its options in params.yaml.
-        find: Returns the data set at a path, given its options. It may declare more images than are loaded.
+        find: Returns the data set at a path, from the path and its options. It may declare more images than are loaded.
     """
 
     Options: type[Section]
@@ -123,7 +123,7 @@ class OwnImages:
 
 
 DATASETS: Registry[DatasetSource | OwnImages] = Registry("ddpm.data.datasets", "data set")
-FEWEST = 24  # images that can be evaluated: the half-samples of intervals still have enough neighbours
+FEWEST = 24  # minimum for evaluation, so that the half-samples of intervals have enough neighbours
 SHARE, MOST = 10, 5000  # default number of held-out images: a tenth, at most 5,000
 
 
@@ -135,9 +135,12 @@ def held_out_by_default(n_images: int) -> int:
 class Data(Chooses):
     """Section `data`: the images that the U-Net is trained on.
 
-    name: a file in src/ddpm/data/datasets. path: path to its files; null: download them. n_train: training images,
-    from the start of the training split; null: all but the held-out ones. n_held_out: validation images, from its end,
-    for tuning; null: a tenth, 24 to 5,000.
+    Attributes:
+        name: A file in src/ddpm/data/datasets.
+        path: Path to its files, or null to download them.
+        n_train: Number of training images, from the start of the training split, or null for all but the held-out ones.
+        n_held_out: Number of validation images for tuning, from the end of the training split, or null for a tenth (at
+            least 24, at most 5,000).
     """
 
     name: Annotated[str, AfterValidator(DATASETS.checked)]
@@ -151,7 +154,11 @@ class Data(Chooses):
 
     @cached_property
     def source(self) -> DatasetSource:
-        """The data set itself; UserError if it is not where `path` says."""
+        """The data set itself.
+
+        Raises:
+            UserError: There is no such data set at `path`.
+        """
         entry = DATASETS[self.name]
         if isinstance(entry, DatasetSource):
             return entry
@@ -161,7 +168,7 @@ class Data(Chooses):
 
     @property
     def train_size(self) -> int:
-        """The number of training images, if all can be read."""
+        """The number of training images, if all of them can be read."""
         return self.sizes(self.source.n_train)[0]
 
     @property
@@ -170,10 +177,10 @@ class Data(Chooses):
         return self.sizes(self.source.n_train)[1]
 
     def sizes(self, n_images: int) -> tuple[int, int]:
-        """The number of training and of held-out images, for a training split of `n_images`.
+        """The numbers of training and held-out images, for a training split of `n_images`.
 
         Raises:
-            ValueError: The split has fewer images than params ask for.
+            ValueError: The split has too few images for these params.
         """
         n_held_out = held_out_by_default(n_images) if self.n_held_out is None else self.n_held_out
         n_train = n_images - n_held_out if self.n_train is None else self.n_train

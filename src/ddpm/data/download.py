@@ -7,9 +7,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-SILENCE = 10  # seconds until an unresponsive server is given up
+SILENCE = 10  # seconds to wait for an unresponsive server
 LIMIT = 600  # seconds that a download may take
-# Run in a process of its own, because torchvision's downloads have no timeout and no size limit.
+# Run in a separate process, because torchvision's downloads have no timeout and no size limit.
 DOWNLOAD = """
 import json, resource, socket, sys
 import torchvision.datasets
@@ -22,7 +22,7 @@ for options in json.loads(sys.argv[4]):
 
 
 class UnusableError(Exception):
-    """A source that does not work, with the reason."""
+    """Raised if a source does not work. The message gives the reason."""
 
 
 def from_torchvision(name: str, folder: Path, largest: int, options: Sequence[Mapping[str, str]] = ({},)) -> None:
@@ -32,7 +32,7 @@ def from_torchvision(name: str, folder: Path, largest: int, options: Sequence[Ma
         name: A class of torchvision.datasets.
         folder: torchvision's `root`.
         largest: Maximum file size in bytes.
-        options: Arguments of the class, for each download.
+        options: Arguments of the class, one mapping per download.
 
     Raises:
         UnusableError: No mirror works.
@@ -57,13 +57,13 @@ def from_debian(package: str, folder: Path) -> None:
     for name in ("state", "cache"):
         (folder / name).mkdir()
     apt_get = ["apt-get", "-qq", *(f"-o{key}={value}" for key, value in options.items())]
-    # The update fails if any repository is broken, but another may have the package: only the download counts.
+    # The update fails if any repository is broken, but another may have the package. Only the download counts.
     _run(folder, [*apt_get, "update"], [*apt_get, "download", package])
     _run(folder, ["dpkg-deb", "-x", *map(str, folder.glob(f"{package}_*.deb")), str(folder)])
 
 
 def _run(folder: Path, *commands: list[str]) -> None:
-    """Run commands in `folder`; if the last one fails, UnusableError has the first and last line of their errors."""
+    """Run commands in `folder`. If the last one fails, raise UnusableError with the first and last line of stderr."""
     complaints: list[str] = []
     for command in commands:
         try:

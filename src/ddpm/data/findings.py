@@ -9,9 +9,9 @@ import torch
 from ddpm.data.dataset import ImageDataset
 from ddpm.data.own import fingerprints, in_a_line
 
-FEW, FEW_TESTS = 1000, 250  # training images; test images
+FEW, FEW_TESTS = 1000, 250  # training images and test images, below which the user is warned
 LARGE = 48  # pixels a side
-COPIES = 0.01  # fraction of images from which copies are reported: fewer hardly change the scores
+COPIES = 0.01  # fraction of copies that is reported, since fewer hardly change the scores
 UNBALANCED = 10  # times as many images in one class as in another
 
 
@@ -23,8 +23,8 @@ def findings(splits: Mapping[str, ImageDataset], notes: Sequence[str] = ()) -> d
         notes: Remarks on the files.
 
     Returns:
-        "img_shape"; "digest" of all images and labels; "images", their number by split; "classes", the number of images
-        by class, in all splits; and "notes", sentences.
+        "img_shape", "digest" (a hash of all images and labels), "images" (their number by split), "classes" (the number
+        of images by class, in all splits) and "notes" (in full sentences).
     """
     train, test = splits["train"], splits["test"]
     classes = _classes(splits)
@@ -82,7 +82,7 @@ def _copies(splits: Mapping[str, ImageDataset]) -> Iterator[str]:
 
 
 def _classes(splits: Mapping[str, ImageDataset]) -> dict[str, int]:
-    """Images of each class; empty without labels."""
+    """The number of images in each class. Empty for unlabelled data."""
     labels = [dataset.labels for dataset in splits.values() if dataset.labels is not None]
     names = splits["train"].class_names
     if not labels or not names:

@@ -16,7 +16,10 @@ LEVELS = 255  # corner values are 0..254
 class GenerateGradients(Section):
     """Section `generate_gradients`.
 
-    img_shape: (channels, height, width). n_train: images to train on. n_held_out: other images, to evaluate on.
+    Attributes:
+        img_shape: (channels, height, width).
+        n_train: Number of training images.
+        n_held_out: Number of other images, for evaluation.
     """
 
     img_shape: PictureShape
@@ -43,7 +46,7 @@ def gradient_images(
     Args:
         n_images: Number of images.
         img_size: (channels, height, width).
-        generator: Random generator of the corner values; None: torch's global state.
+        generator: Random generator for the corner values, or None for torch's global generator.
 
     Returns:
         (n, channels, height, width) images in [0, 1], float32.
@@ -69,10 +72,10 @@ def diagonal_position(height: int, width: int, dtype: torch.dtype = torch.float3
 def nearest_corners(pixels: Float[Tensor, "*n h w"]) -> Int64[Tensor, "*n 2"]:
     """The corner values of the gradient nearest to each channel, by squared distance.
 
-    Exact: for every a, the best b is the integer nearest to the minimum of a parabola.
+    The result is exact, since for every a, the best b is the integer nearest to the minimum of a parabola.
 
     Args:
-        pixels: Channels of at least 2 pixels; values may lie outside [0, 1].
+        pixels: Channels of at least 2 pixels. Values may lie outside [0, 1].
 
     Returns:
         a and b of each channel, in 0..254.

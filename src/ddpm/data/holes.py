@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ddpm.run.seeding import generator
 
-WHOLE = 0.1  # probability of masking the whole image, so that a network can still generate unconditionally
+WHOLE = 0.1  # probability of masking the whole image, so that a network can also generate whole images
 SIDES = 0.25, 0.75  # minimum and maximum side of a box, as fractions of the image's
 
 
@@ -14,10 +14,10 @@ def hole(height: int, width: int, stream: torch.Generator, whole: float = WHOLE)
     """A hole of one or two boxes, or the whole image.
 
     Args:
-        height: Of the image.
-        width: Of the image.
-        stream: Draws the boxes.
-        whole: Probability of the whole image.
+        height: Height of the image.
+        width: Width of the image.
+        stream: Random generator that draws the boxes.
+        whole: Probability of masking the whole image.
 
     Returns:
         True where pixels are missing.
@@ -34,12 +34,12 @@ def hole(height: int, width: int, stream: torch.Generator, whole: float = WHOLE)
 
 
 def holes(n: int, img_shape: tuple[int, ...], seed: int, stream: str, whole: float = WHOLE) -> Bool[Tensor, "n 1 h w"]:
-    """A hole for each of n images, which depends on the seed, the stream and the image's index only.
+    """A hole for each of n images, which depends only on the seed, the stream and the image's index.
 
     Args:
         n: Number of images.
         img_shape: (channels, height, width) of the images.
-        seed: Of the holes.
+        seed: Seed of the holes.
         stream: Name of the random stream.
         whole: Probability of masking the whole image.
     """

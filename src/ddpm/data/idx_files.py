@@ -15,7 +15,7 @@ PARTS = {"x": "images-idx3-ubyte", "y": "labels-idx1-ubyte"}
 
 
 def find_idx(folder: Path, name: str) -> Path | None:
-    """The file `name` in a folder, gzipped or not; None if it is not there."""
+    """The file `name` in a folder, gzipped or not, or None if it does not exist."""
     return next((path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").is_file()), None)
 
 
@@ -41,11 +41,11 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def read_splits(folder: Path, prefixes: dict[str, str]) -> dict[str, np.ndarray]:
-    """The arrays "x_train", "y_train", ... of the files that are in a folder.
+    """The arrays "x_train", "y_train", ... of those files that exist in a folder.
 
     Args:
-        folder: Where they are.
-        prefixes: The prefixes of their names by split: {"train": "train", "test": "t10k"}.
+        folder: The folder.
+        prefixes: The prefixes of file names by split, such as {"train": "train", "test": "t10k"}.
     """
     paths = {
         f"{key}_{split}": find_idx(folder, f"{prefix}-{part}")

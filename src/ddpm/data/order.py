@@ -1,4 +1,4 @@
-"""The order of training images: shuffled each epoch, and computable from any step on."""
+"""The order of training images: shuffled each epoch, and computable from any step onwards."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -14,12 +14,12 @@ from ddpm.run.seeding import generator
 def batches(n_images: int, batch_size: int, seed: int, first: int = 0) -> Iterator[Int64[Tensor, "batch"]]:
     """Yield the indices of the images in each batch, indefinitely.
 
-    Each epoch is a new permutation that depends on (seed, epoch) only. Its last batch may be smaller.
+    Each epoch is a new permutation that depends only on (seed, epoch). Its last batch may be smaller.
 
     Args:
         n_images: Images per epoch.
         batch_size: Images per batch.
-        seed: Of the permutations.
+        seed: Seed of the permutations.
         first: The index of the first batch, from 0.
     """
     per_epoch = ceil(n_images / batch_size)

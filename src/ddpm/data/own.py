@@ -28,14 +28,14 @@ def check_folder(path: Path) -> None:
     """Raise UserError unless `path` is a folder."""
     try:
         found = path.is_dir()
-    except OSError as error:  # a folder above may not be read
+    except OSError as error:  # a parent folder is not readable
         raise refusal(path, error.strerror or str(error)) from None
     if not found:
         raise refusal(path, "there is no such folder")
 
 
 def in_a_line(names: Sequence[str]) -> str:
-    """The first names, and the number of further ones."""
+    """The first names, and how many more there are."""
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
@@ -54,26 +54,26 @@ def check_number(path: Path, n_images: int) -> None:
 
 
 def fingerprints(images: UInt8[Tensor, "n c h w"]) -> list[bytes]:
-    """A hash of each image's pixels: equal for copies."""
+    """A hash of each image's pixels, which is equal for copies."""
     return [hashlib.sha256(image.numpy().tobytes()).digest() for image in images]
 
 
 def without_copies(
     dataset: ImageDataset, names: Sequence[str], path: Path, notes: list[str]
 ) -> tuple[ImageDataset, ImageDataset]:
-    """A random training and test split, without duplicates, which does not depend on the order of the images.
+    """Remove duplicates, and split the remaining images at random into training and test images.
 
     Images are sorted by a hash of their pixels, so the splits depend neither on their order nor on their names. Only
-    one of several identical images is kept: duplicates across splits would invalidate the scores.
+    one of several identical images is kept, since duplicates across splits would invalidate the scores.
 
     Args:
-        dataset: All images, 8-bit.
+        dataset: All images, in 8 bits.
         names: The name of each image, for the notes.
         path: The source of the images, for messages.
         notes: A line on duplicates is appended, if there are any.
 
     Raises:
-        UserError: Too few are left.
+        UserError: Too few images are left.
     """
     keys = fingerprints(dataset.images)
     classes = [""] * len(keys) if dataset.labels is None else [dataset.class_names[i] for i in dataset.labels.tolist()]
@@ -111,12 +111,12 @@ def from_arrays(path: Path, arrays: Mapping[str, np.ndarray], class_names: Seque
     Args:
         path: The source of the arrays, for messages.
         arrays: "x_train", and optionally "y_train", "x_test" and "y_test". Images are (n, h, w), (n, h, w, c) or
-            (n, c, h, w), 8-bit or floats in [0, 1]; labels are integers from 0. Without test images, the training
+            (n, c, h, w), 8-bit or floats in [0, 1]. Labels are integers from 0. Without test images, the training
             images are split.
-        class_names: Names of the labels; empty for "0", "1", ...
+        class_names: Names of the classes, or empty for "0", "1", ...
 
     Raises:
-        UserError: Images, labels and names are inconsistent, or there are too few.
+        UserError: Images, labels and names are inconsistent, or there are too few images.
     """
     images = {split: _images(path, f"x_{split}", arrays[f"x_{split}"]) for split in SPLIT if f"x_{split}" in arrays}
     labels = {split: arrays[f"y_{split}"] for split in images if f"y_{split}" in arrays}
@@ -146,7 +146,7 @@ def from_arrays(path: Path, arrays: Mapping[str, np.ndarray], class_names: Seque
     if (train.images == train.images[:1]).all():
         raise refusal(path, f"its {len(train):,} training images are all the same; at least 2 must differ")
     if "test" in datasets:
-        for split, least in ("train", 2 * FEWEST), ("test", FEWEST):  # held-out images are of the training split
+        for split, least in ("train", 2 * FEWEST), ("test", FEWEST):  # held-out images are part of x_train
             if len(datasets[split]) < least:
                 raise refusal(path, f"x_{split} has {len(datasets[split])} images; at least {least} are needed")
         n_train, n_test = len(train), len(datasets["test"])

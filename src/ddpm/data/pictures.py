@@ -1,7 +1,7 @@
-"""Picture files as images of a data set: of one size, grey or RGB, 8 bits.
+"""Picture files as images of a data set: of one size, grey or RGB, in 8 bits.
 
-A file is read as a viewer shows it: with EXIF orientation, its first frame only, transparency over a grey background.
-It is cropped to the aspect ratio of the images around the centre, and resized (Lanczos).
+A file is read as a viewer shows it: EXIF orientation is applied, only the first frame is used, and transparent pixels
+are composited over a grey background. It is centre-cropped to the aspect ratio of the images, and resized (Lanczos).
 """
 
 import warnings
@@ -23,11 +23,11 @@ MOST_PIXELS = 50_000_000
 MOST_BYTES = 256 * 2**20
 GREY = "1", "L", "LA", "I", "I;16", "I;16B", "I;16L"
 SIXTEEN_BITS = "I", "I;16", "I;16B", "I;16L"
-ORIENTATION, TURNED = 0x0112, 5  # EXIF's tag; values from 5 on swap height and width
+ORIENTATION, TURNED = 0x0112, 5  # EXIF's tag, of which values from 5 swap height and width
 
 
 class BrokenError(Exception):
-    """A file that cannot be read as a picture, with the reason."""
+    """Raised if a file cannot be read as a picture. The message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Header:
     """Properties of a picture that are known before it is decoded.
 
     Attributes:
-        size: (height, width), as shown.
+        size: (height, width), after EXIF orientation.
         grey: Whether its mode is greyscale.
     """
 
@@ -60,7 +60,7 @@ def read(path: Path) -> bytes:
 
 
 def header(path: Path) -> Header:
-    """The header of a picture file; pixels are not decoded.
+    """Read the header of a picture file, decoding pixels only if needed to find EXIF data.
 
     Raises:
         BrokenError: It is not a picture, or it is too small or too large.
@@ -68,7 +68,7 @@ def header(path: Path) -> Header:
     try:
         with path.open("rb") as file, _checked(file) as image:
             width, height = image.size
-            if width != height and image.getexif().get(ORIENTATION, 1) >= TURNED:  # of a PNG it takes decoding
+            if width != height and image.getexif().get(ORIENTATION, 1) >= TURNED:  # decodes a PNG without EXIF
                 width, height = height, width
             return Header((height, width), image.mode in GREY)
     except OSError as error:
@@ -85,14 +85,14 @@ def decode(content: bytes, channels: int, size: tuple[int, int], ground: int) ->
         ground: Grey level of the background of transparent pictures, 0 to 255.
 
     Raises:
-        BrokenError: It is not a picture, is damaged, or is too small or too large.
+        BrokenError: It is not a picture, or it is damaged, too small or too large.
     """
     try:
-        with warnings.catch_warnings(action="ignore"), _checked(BytesIO(content)) as image:  # of odd metadata
+        with warnings.catch_warnings(action="ignore"), _checked(BytesIO(content)) as image:  # about odd metadata
             shown = _in_8_bits(ImageOps.exif_transpose(image))
             opaque = _over(shown, ground).convert("L" if channels == 1 else "RGB")
             fitted = ImageOps.fit(opaque, (size[1], size[0]), Image.Resampling.LANCZOS)
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, OverflowError) as error:  # as Pillow's decoders do
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, OverflowError) as error:  # all raised by Pillow
         raise BrokenError(_reason(error)) from None
     pixels = torch.from_numpy(np.array(fitted))
     return pixels[None] if channels == 1 else pixels.permute(2, 0, 1)
@@ -103,10 +103,10 @@ def open_picture(path: Path, img_shape: tuple[int, ...]) -> UInt8[Tensor, "c h w
 
     Args:
         path: The file.
-        img_shape: (channels, height, width) of the result. The picture must have this size; its channels are converted.
+        img_shape: (channels, height, width) of the result. The picture must have this size. Its channels are converted.
 
     Raises:
-        UserError: It is not a picture, or has another size.
+        UserError: It is not a picture, or it has the wrong size.
     """
     channels, height, width = img_shape
     try:
@@ -120,7 +120,7 @@ def open_picture(path: Path, img_shape: tuple[int, ...]) -> UInt8[Tensor, "c h w
 
 def _checked(file: object) -> Image.Image:
     """Open a picture and check its size."""
-    with warnings.catch_warnings(action="ignore"):  # of sizes, which are checked here
+    with warnings.catch_warnings(action="ignore"):  # about sizes, which are checked below
         try:
             image = Image.open(file)  # type: ignore[arg-type]
         except (UnidentifiedImageError, SyntaxError, ValueError, EOFError) as error:
@@ -136,7 +136,7 @@ def _checked(file: object) -> Image.Image:
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:
-    """Convert 16-bit pixels to 8 bits, since Pillow would clip them; floats are refused."""
+    """Convert 16-bit pixels to 8 bits, since Pillow would clip them. Raises BrokenError for floats."""
     if image.mode == "F":
         raise BrokenError("its pixels are floating-point numbers, whose range is not known")
     if image.mode not in SIXTEEN_BITS:

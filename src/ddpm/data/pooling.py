@@ -22,7 +22,7 @@ def pooled_shape(img_shape: tuple[int, ...], factor: int) -> tuple[int, ...]:
         factor: Side of the pooled blocks in pixels.
 
     Raises:
-        ValueError: factor does not divide height and width.
+        ValueError: `factor` does not divide height and width.
     """
     channels, height, width = img_shape
     if height % factor or width % factor:
@@ -31,11 +31,19 @@ def pooled_shape(img_shape: tuple[int, ...], factor: int) -> tuple[int, ...]:
 
 
 def pooled(images: Float[Tensor, "n c h w"], factor: int) -> Float[Tensor, "n c h2 w2"]:
-    """The mean of each block of `factor` x `factor` pixels; ValueError as for `pooled_shape`."""
+    """The mean of each block of `factor` x `factor` pixels.
+
+    Raises:
+        ValueError: `factor` does not divide height and width.
+    """
     pooled_shape(tuple(images.shape[1:]), factor)
     return F.avg_pool2d(images, factor)
 
 
 def pooled_dataset(dataset: ImageDataset, factor: int) -> ImageDataset:
-    """A data set at a lower resolution, rounded to 8 bits; ValueError as for `pooled_shape`."""
+    """A data set at a lower resolution, rounded to 8 bits.
+
+    Raises:
+        ValueError: `factor` does not divide height and width.
+    """
     return replace(dataset, images=to_uint8(denormalize_img(pooled(dataset.x0, factor))))

@@ -26,13 +26,13 @@ Splits = tuple[ImageDataset, ImageDataset]
 def from_idx(
     name: str, class_names: tuple[str, ...], prefixes: dict[str, str], options: Mapping[str, str] = {}
 ) -> Callable[[Path | None], Splits]:
-    """`load` of a data set in IDX files.
+    """Make the `load` function of a data set in IDX files.
 
     Args:
         name: A class of torchvision.datasets.
-        class_names: Of its labels.
+        class_names: Names of its classes.
         prefixes: The prefixes of its file names, by split.
-        options: Arguments of the class that choose what is downloaded.
+        options: Arguments of the class that select what is downloaded.
     """
 
     def load(path: Path | None) -> Splits:
@@ -56,13 +56,13 @@ def from_idx(
 def from_class(
     name: str, inner: str, class_names: tuple[str, ...], options: Sequence[Mapping[str, Any]]
 ) -> Callable[[Path | None], Splits]:
-    """`load` of a data set that is read by a class of torchvision, which checks the MD5 of its files.
+    """Make the `load` function of a data set that is read by a class of torchvision, which checks the files' MD5s.
 
     Args:
-        name: The class.
-        inner: The folder of its files below torchvision's `root`; "." for none.
-        class_names: Of its labels.
-        options: Arguments of the class for the training and for the test split.
+        name: The name of the class.
+        inner: The folder of its files, relative to torchvision's `root` ("." if it is the same).
+        class_names: Names of its classes.
+        options: Arguments of the class, for the training split and for the test split.
     """
 
     def load(path: Path | None) -> Splits:
@@ -89,7 +89,7 @@ def fetched(name: str, options: Sequence[Mapping[str, Any]]) -> Path:
     """The folder of a data set's files, downloaded if necessary.
 
     Raises:
-        UserError: The download fails; no partial files are left.
+        UserError: The download failed. No partial files are left.
     """
     kept = repo_root() / ".data" / name.lower()
     if kept.is_dir():
@@ -119,7 +119,7 @@ def _dataset(folder: Path, split: Any, class_names: tuple[str, ...]) -> ImageDat
 
 
 def _labelled(folder: Path, images: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> ImageDataset:
-    """A split; UserError if its labels do not match its images or classes."""
+    """A split. Raises UserError if its labels do not match its images or classes."""
     if labels.shape != images.shape[:1] or (len(labels) and labels.max() >= len(class_names)):
         raise refusal(
             folder,

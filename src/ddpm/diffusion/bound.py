@@ -27,10 +27,10 @@ def decoder_log_likelihood(
 ) -> Float64[Tensor, "*shape"]:
     """log p(x_0 | x_1) of the discrete decoder (equation 13).
 
-    The probability of a level is the mass of a Gaussian within 1/255 of it; the bins at -1 and 1 extend to infinity.
+    The probability of a level is the mass of a Gaussian within 1/255 of it. The bins at -1 and 1 extend to infinity.
 
     Args:
-        x0: 8-bit levels mapped to [-1, 1]; the probabilities of all 256 sum to 1.
+        x0: 8-bit levels mapped to [-1, 1]. The probabilities of all 256 levels sum to 1.
         mean: Mean of the Gaussian.
         variance: Variance of the Gaussian.
 
@@ -64,7 +64,7 @@ def bound_term(
         xt: x_t.
         num_steps: t of each image, from 1 to T.
         schedule: A noise schedule of at least 2 steps.
-        sigma2: The variance of p(x_{t-1} | x_t), as `reverse_variance` returns it.
+        sigma2: The variance of p(x_{t-1} | x_t), from `reverse_variance`.
 
     Returns:
         The term per pixel, in nats.

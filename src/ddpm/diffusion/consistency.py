@@ -1,8 +1,8 @@
 """Consistency tuning: the x_0 estimate is trained to be the end of the probability-flow trajectory through x_t.
 
-A single network evaluation then generates an image (Song et al. 2023), two generate a better one. For each pair x_t and
-x_r with the same noise, r < t, the estimate at t is pulled towards that at r. r starts at t / 2 and approaches t in
-stages, which tunes a trained denoiser within an epoch (ECT, Geng et al. 2024, section 4).
+A single network evaluation then generates an image (Song et al. 2023), and two generate a better one. For each pair x_t
+and x_r with the same noise and r < t, the estimate at t is pulled towards the estimate at r. r starts at t / 2 and
+approaches t in stages, which tunes a trained denoiser within an epoch (ECT, Geng et al. 2024, section 4).
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from ddpm.diffusion.posterior import Prediction, to_x0
 from ddpm.diffusion.schedule import NoiseSchedule
 
 STAGES = 6  # of equal length: t - r is t / 2 in the first, t / 4 in the second, and so on
-HUBER = 0.03  # RMSE above which the loss is about linear: c of the pseudo-Huber loss (Song & Dhariwal 2023, 3.3)
+HUBER = 0.03  # c of the pseudo-Huber loss, the RMSE above which it is about linear (Song & Dhariwal 2023, 3.3)
 
 
 def earlier_steps(num_steps: Int[Tensor, "b"], progress: float) -> Int[Tensor, "b"]:
@@ -24,7 +24,7 @@ def earlier_steps(num_steps: Int[Tensor, "b"], progress: float) -> Int[Tensor, "
 
     Args:
         num_steps: t, from 1 to T.
-        progress: The fraction of the training that is done, in [0, 1).
+        progress: The fraction of training that is done, in [0, 1).
     """
     gap = num_steps.double() / 2 ** (1 + int(STAGES * progress))
     return num_steps - gap.ceil().clamp(min=1).to(num_steps)
@@ -42,8 +42,8 @@ def consistency_loss(
 ) -> Float[Tensor, "b"]:
     """The loss of each image: the pseudo-Huber distance between the x_0 estimates at t and at r, times T / (t - r).
 
-    Without this weight the samples collapse. The estimate at r is the target: it has no gradient and is clipped to
-    [-1, 1]; where r is 0, it is x_0 itself.
+    Without this weight the samples collapse. The target is the estimate at r, clipped to [-1, 1] and without gradient.
+    Where r is 0, the target is x_0 itself.
 
     Args:
         predict: The network, called with x_t and t.
@@ -53,7 +53,7 @@ def consistency_loss(
         xt: x_t.
         num_steps: t of each image, from 1 to T.
         schedule: The noise schedule.
-        progress: The fraction of the training that is done, in [0, 1).
+        progress: The fraction of training that is done, in [0, 1).
     """
     with torch.random.fork_rng():  # both evaluations use the same dropout masks
         predicted = predict(xt, num_steps)

@@ -23,7 +23,7 @@ def q_eq2(
         x: x_0 in [-1, 1], an image or a batch.
         num_steps: t, from 0 to T.
         betas: beta_1..beta_T.
-        generator: Of the noise; None: torch's global state.
+        generator: Random generator for the noise, or None for torch's global generator.
 
     Returns:
         x_t.
@@ -49,7 +49,7 @@ def q_eq4(
         x: x_0 in [-1, 1], an image or a batch.
         num_steps: t, from 0 to T.
         betas: beta_1..beta_T.
-        generator: Of the noise; None: torch's global state.
+        generator: Random generator for the noise, or None for torch's global generator.
 
     Returns:
         x_t.
@@ -71,13 +71,13 @@ def noise_img(
     generator: torch.Generator | None = None,
     step_sampling: StepSampling = "uniform",
 ) -> tuple[Int[Tensor, "b"], Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
-    """Noise each image to a random timestep of its own (Algorithm 1, lines 3 to 5; equation 4).
+    """Noise each image to its own random timestep (Algorithm 1, lines 3 to 5, and equation 4).
 
     Args:
         img: x_0 in [-1, 1].
         noise_schedule: The noise schedule.
-        max_steps: Draw t from 1..max_steps; None: from 1..T.
-        generator: Random generator of t and the noise; None: torch's global state.
+        max_steps: t is drawn from 1..max_steps, or from 1..T if this is None.
+        generator: Random generator for t and the noise, or None for torch's global generator.
         step_sampling: How t is drawn, as in `draw_steps`.
 
     Returns:
@@ -89,7 +89,7 @@ def noise_img(
     highest = len(noise_schedule) if max_steps is None else max_steps
     if not 1 <= highest <= len(noise_schedule):
         raise IndexError(f"max_steps is {max_steps}; this schedule has steps 1 to {len(noise_schedule)}")
-    # On the generator's own device: a CPU generator gives the same draws wherever the model runs.
+    # On the generator's device, so that a CPU generator gives the same draws wherever the model runs.
     device = img.device if generator is None else generator.device
     num_steps = draw_steps(len(img), highest, step_sampling, generator, device).to(img.device)
     noise = _randn_like(img, generator)
@@ -108,10 +108,10 @@ def draw_steps(
     Args:
         n: Number of images.
         max_steps: The largest t.
-        step_sampling: "uniform": independently. "stratified": evenly spaced with one random offset,
+        step_sampling: "uniform" draws independently. "stratified" draws evenly spaced t with one random offset,
             u_i = u_0 + i / n mod 1, which lowers the variance of the loss (Kingma et al. 2021).
-        generator: Random generator; None: torch's global state.
-        device: Device of the result; must be that of the generator.
+        generator: Random generator, or None for torch's global generator.
+        device: Device of the result, which must be the generator's.
     """
     if step_sampling == "uniform":
         return torch.randint(1, max_steps + 1, (n,), generator=generator, device=device)

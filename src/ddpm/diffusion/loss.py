@@ -1,4 +1,4 @@
-"""The training loss: equation 14, the same error with another weighting, or the variational bound."""
+"""The training loss: equation 14, the same error with a different weighting, or the variational bound."""
 
 from math import log
 from typing import Literal
@@ -30,21 +30,21 @@ def training_loss(
     """The loss of each image of a batch.
 
     Args:
-        weighting: "simple": the mean squared error of the prediction (equation 14 for eps).
-            "x0": the mean squared error of the x_0 estimate, which is that of eps divided by the SNR.
-            "min_snr": the error of "x0" times min(SNR, GAMMA) (Hang et al. 2023).
-            "bound": the variational bound (equation 12) in bits/dim, without L_T, which has no parameters. The variance
-            is the learned one if there is one, else beta_tilde.
+        weighting: "simple" is the mean squared error of the prediction (equation 14 for eps).
+            "x0" is the mean squared error of the x_0 estimate, which is the error of eps divided by the SNR.
+            "min_snr" is the error of "x0" times min(SNR, GAMMA) (Hang et al. 2023).
+            "bound" is the variational bound (equation 12) in bits/dim, without L_T, which has no parameters. Its
+            variance is the learned one if there is one, else beta_tilde.
         prediction: What the network predicts.
         predicted: Its output for `xt`.
-        v: Its output for the variance, as `reverse_variance` takes it; None if the variance is not learned. With v,
-            and unless the weighting is "bound", the loss is L_hybrid (Nichol & Dhariwal 2021, equation 16): the bound
-            times SHARE_OF_BOUND is added, and its gradient reaches v only.
-        x0: Images in [-1, 1]; 8-bit levels for the bound.
+        v: Its output for the variance, as in `reverse_variance`, or None if the variance is not learned. With v, and
+            unless the weighting is "bound", the loss is L_hybrid (Nichol & Dhariwal 2021, equation 16): the bound times
+            SHARE_OF_BOUND is added, and its gradient reaches only v.
+        x0: Images in [-1, 1], with 8-bit levels for the bound.
         eps: The noise, standard normal.
         xt: x_t.
         num_steps: t of each image, from 1 to T.
-        schedule: The noise schedule; of at least 2 steps for the bound.
+        schedule: The noise schedule, with at least 2 steps for the bound.
     """
     if weighting == "bound":
         return _bound(prediction, predicted, v, x0, xt, num_steps, schedule)
@@ -64,7 +64,7 @@ def weight(
     """The weight of the prediction's squared error at t.
 
     Args:
-        weighting: "x0": the result is the squared error of the x_0 estimate. "min_snr": that times min(SNR, GAMMA).
+        weighting: "x0" gives the squared error of the x_0 estimate, and "min_snr" this error times min(SNR, GAMMA).
         prediction: What the network predicts.
         num_steps: t of each image, from 1 to T.
         schedule: The noise schedule.
@@ -85,7 +85,7 @@ def _bound(
     num_steps: Int[Tensor, "b"],
     schedule: NoiseSchedule,
 ) -> Float64[Tensor, "b"]:
-    """An unbiased estimate of L_0 + ... + L_{T-1} for each image, in bits/dim: T times the term at its t."""
+    """An unbiased estimate of L_0 + ... + L_{T-1} for each image, in bits/dim: T times the term at t."""
     estimate = to_x0(prediction, predicted.double(), xt.double(), num_steps, schedule)
     sigma2 = reverse_variance("fixed_small" if v is None else "learned", num_steps, schedule, v)
     return len(schedule) / log(2) * bound_term(x0, estimate, xt, num_steps, schedule, sigma2).mean(dim=(1, 2, 3))

@@ -17,12 +17,12 @@ class DiffusionModel(nn.Module, ABC):
 
     Attributes:
         img_shape: (channels, height, width) of its input and output.
-        noise_schedule: The schedule that it was trained on, saved with the network; None before training.
-        prediction: What it predicts: "eps", "x0", "v" or "mean"; set by training.
-        conditioning: Its conditioning besides x_t and t (`ddpm.conditioning`); None for an unconditional network.
+        noise_schedule: The schedule that it was trained on, saved with the network, or None before training.
+        prediction: What it predicts ("eps", "x0", "v" or "mean"). Training sets it.
+        conditioning: Its conditioning besides x_t and t (`ddpm.conditioning`), or None for an unconditional network.
         takes_moves: Whether it takes the augmentation of training images as input (`ddpm.conditioning.moves`).
-        config: A dataclass to rebuild the network from. Only needed to save it.
-        facts: Metadata of its file, such as training steps and seed; empty if it was not loaded.
+        config: A dataclass from which the network can be rebuilt. Only needed to save it.
+        facts: Metadata of its file, such as training steps and seed. Empty if it was not loaded from a file.
     """
 
     img_shape: tuple[int, ...]
@@ -54,7 +54,7 @@ class DiffusionModel(nn.Module, ABC):
     def with_variance(
         self, images: Float[Tensor, "b c h w"], num_steps: Shaped[Tensor, "b"], *cond: Tensor
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"] | None]:
-        """The output of `forward`, and v for `reverse_variance`, None if the variance is not learned."""
+        """The output of `forward`, and v for `reverse_variance`, which is None if the variance is not learned."""
         return self(images, num_steps, *cond), None
 
 
@@ -62,7 +62,7 @@ def schedule_of(model: DiffusionModel) -> NoiseSchedule:
     """The schedule that `model` was trained on.
 
     Raises:
-        ValueError: It has none.
+        ValueError: The model has none.
     """
     if model.noise_schedule is None:
         raise ValueError("the model has no noise_schedule; train it, or set the schedule that it was trained with")
@@ -71,7 +71,7 @@ def schedule_of(model: DiffusionModel) -> NoiseSchedule:
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Context manager: all modules are in eval mode, and afterwards back in their previous modes."""
+    """Context manager that sets all modules to eval mode, and afterwards restores their previous modes."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -50,7 +50,7 @@ def to_x0(
     num_steps: Int[Tensor, "b"],
     schedule: NoiseSchedule,
 ) -> Float[Tensor, "b c h w"]:
-    """The estimate of x_0 that follows from a prediction; equation 15 for eps.
+    """The estimate of x_0 that follows from a prediction (equation 15 for eps).
 
     Args:
         prediction: What the network predicts.
@@ -78,7 +78,7 @@ def to_eps(
     num_steps: Int[Tensor, "b"],
     schedule: NoiseSchedule,
 ) -> Float[Tensor, "b c h w"]:
-    """The estimate of the noise that follows from a prediction; arguments as for `to_x0`."""
+    """The estimate of the noise that follows from a prediction, with the arguments of `to_x0`."""
     signal, noise = scales(num_steps, schedule, xt)
     if prediction == "v":
         return noise * xt + signal * predicted
@@ -90,7 +90,7 @@ def to_eps(
 def x0_error(
     prediction: Prediction, num_steps: Int[Tensor, "b"], schedule: NoiseSchedule
 ) -> Float64[Tensor, "b 1 1 1"]:
-    """The ratio of the squared error of the x_0 estimate to that of the prediction.
+    """The squared error of the x_0 estimate, divided by that of the prediction.
 
     Args:
         prediction: What the network predicts.
@@ -112,7 +112,7 @@ def x0_error(
 def eps_error(
     prediction: Prediction, num_steps: Int[Tensor, "b"], schedule: NoiseSchedule
 ) -> Float64[Tensor, "b 1 1 1"]:
-    """The ratio of the squared error of the noise estimate to that of the prediction; arguments as for `x0_error`."""
+    """The squared error of the noise estimate, divided by that of the prediction, with the arguments of `x0_error`."""
     alpha_bar = schedule.alpha_bar(num_steps).reshape(-1, 1, 1, 1)
     return x0_error(prediction, num_steps, schedule) * alpha_bar / (1 - alpha_bar)
 
@@ -133,7 +133,7 @@ def posterior_mean(
 
 
 def posterior_variance(num_steps: int | Int[Tensor, "b"], schedule: NoiseSchedule) -> Float64[Tensor, "b"]:
-    """beta_tilde_t, the variance of q(x_{t-1} | x_t, x_0) (equation 7); 0 at t = 1.
+    """beta_tilde_t, the variance of q(x_{t-1} | x_t, x_0) (equation 7), which is 0 at t = 1.
 
     Args:
         num_steps: t, from 1 to T.
@@ -151,11 +151,11 @@ def reverse_variance(
 ) -> Float64[Tensor, "b #c #h #w"]:
     """sigma_t^2, the variance of p(x_{t-1} | x_t) (section 3.2).
 
-    At t = 1, where beta_tilde_1 is 0, beta_tilde_2 is used instead, also for "fixed_large", as in the code of both
+    At t = 1, where beta_tilde_1 is 0, beta_tilde_2 is used instead, even for "fixed_large", as in the code of both
     papers.
 
     Args:
-        variance: "fixed_large": beta_t. "fixed_small": beta_tilde_t. "learned": interpolated between the two by `v`.
+        variance: "fixed_large" is beta_t, "fixed_small" is beta_tilde_t, "learned" interpolates between them by `v`.
         num_steps: t of each image, from 1 to T.
         schedule: A noise schedule of at least 2 steps.
         v: The network's output for "learned": the variance is exp(v log beta_t + (1 - v) log beta_tilde_t)

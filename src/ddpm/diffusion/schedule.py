@@ -1,6 +1,6 @@
 """Noise schedules: how much noise each of the steps 1..T adds (Ho et al. 2020, sections 2 and 4).
 
-Everything here is float64 and is cast where it is used: in float32, small values of alpha_bar lose precision.
+Everything here is float64 and is cast where it is used, since small values of alpha_bar lose precision in float32.
 """
 
 from math import inf
@@ -33,10 +33,10 @@ def linear_schedule(max_steps: int, min_noise: float = 0.0001, max_noise: float 
 def rescaled_linear_schedule(max_steps: int) -> Float64[Tensor, "T"]:
     """The paper's schedule for any T: its betas times 1000 / T (as in the code of Nichol & Dhariwal 2021).
 
-    The sum of the betas is that of T = 1000, so alpha_bar_T is at most 4.4e-5 and x_T is nearly pure noise.
+    The sum of the betas is the same as for T = 1000, so alpha_bar_T is at most 4.4e-5 and x_T is nearly pure noise.
 
     Args:
-        max_steps: T, at least 21: the last beta is 20 / T.
+        max_steps: T, at least 21, since the last beta is 20 / T.
 
     Returns:
         beta_1..beta_T.
@@ -75,7 +75,7 @@ def rescale_zero_terminal_snr(betas: Float64[Tensor, "T"]) -> Float64[Tensor, "T
     """Shift and scale sqrt(alpha_bar) so that x_T is pure noise (Lin et al. 2023, Algorithm 1).
 
     Args:
-        betas: beta_1..beta_T of at least 2 steps.
+        betas: beta_1..beta_T, at least 2 steps.
 
     Returns:
         The new beta_1..beta_T: alpha_bar_1 is unchanged, alpha_bar_T is 0 and beta_T is 1.
@@ -91,7 +91,11 @@ def rescale_zero_terminal_snr(betas: Float64[Tensor, "T"]) -> Float64[Tensor, "T
 
 
 def linear_zero_snr_schedule(max_steps: int) -> Float64[Tensor, "T"]:
-    """`linear_schedule` with zero terminal SNR; ValueError below 2 steps."""
+    """`linear_schedule` with zero terminal SNR.
+
+    Raises:
+        ValueError: max_steps is below 2.
+    """
     return rescale_zero_terminal_snr(linear_schedule(max_steps))
 
 
@@ -106,13 +110,13 @@ SCHEDULES = {
 class NoiseSchedule(nn.Module):
     """beta, alpha and alpha_bar by timestep, saved with the model that was trained on them.
 
-    Timesteps run from 1 to T inclusive, as in Algorithm 1; `alpha_bar(0)` is 1, for an image without noise.
+    Timesteps run from 1 to T inclusive, as in Algorithm 1. `alpha_bar(0)` is 1, for an image without noise.
 
     Args:
         max_steps: T.
         device: Device of the buffers.
-        betas: beta_1..beta_T, each in (0, 1); None for `linear_schedule(max_steps)`. The last one may be 1 (zero
-            terminal SNR): x_T is then pure noise, and a prediction of the noise does not determine x_0.
+        betas: beta_1..beta_T, each in (0, 1), or None for `linear_schedule(max_steps)`. The last one may be 1 (zero
+            terminal SNR). Then x_T is pure noise, and a prediction of the noise does not determine x_0.
 
     Raises:
         ValueError: The number of betas is not max_steps, or one is out of range.
@@ -148,20 +152,20 @@ class NoiseSchedule(nn.Module):
         """beta_t, the variance of the noise that step t adds.
 
         Args:
-            num_steps: t, from 1 to T: an int tensor, or an int, which is a batch of 1.
+            num_steps: t, from 1 to T, as an int tensor or as an int, which is treated as a batch of 1.
 
         Raises:
             IndexError: A timestep is out of range.
-            TypeError: The tensor is not of ints.
+            TypeError: The tensor is not an int tensor.
         """
         return self.betas[self._steps(num_steps, lowest=1) - 1]
 
     def alpha(self, num_steps: int | Int[Tensor, "batch"]) -> Float64[Tensor, "batch"]:
-        """alpha_t = 1 - beta_t; arguments as for `beta`."""
+        """alpha_t = 1 - beta_t, with the arguments of `beta`."""
         return self.alphas[self._steps(num_steps, lowest=1) - 1]
 
     def alpha_bar(self, num_steps: int | Int[Tensor, "batch"]) -> Float64[Tensor, "batch"]:
-        """alpha_bar_t, the product of the first t alphas; arguments as for `beta`, but t may be 0, where it is 1."""
+        """alpha_bar_t, the product of the first t alphas, with the arguments of `beta`. For t = 0 it is 1."""
         steps = self._steps(num_steps, lowest=0)
         return torch.where(steps == 0, 1.0, self.alpha_bars[(steps - 1).clamp(min=0)])
 

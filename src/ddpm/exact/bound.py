@@ -32,8 +32,8 @@ def bound_rows(
         schedule: The name of its noise schedule.
         model: The model.
         gradients: The images.
-        seed: Of the noise, which is the same for every model.
-        compute: The device and its precision.
+        seed: Seed of the noise, which is the same for every model.
+        compute: Device and precision.
         pieces: Caches finished parts, so that an interrupted stage can resume.
 
     Yields:
@@ -47,7 +47,7 @@ def bound_rows(
 
 
 def bound_metrics(rows: Iterable[tuple[Any, ...]]) -> dict[str, float]:
-    """DENOISER_bound_VARIANCE in bits/dim, and half the width of its 95 % confidence interval, as `..._margin`."""
+    """`DENOISER_bound_VARIANCE` in bits/dim, and `..._margin`, half the width of its 95 % confidence interval."""
     metrics: dict[str, float] = {}
     for row in rows:
         named = dict(zip(BOUND_COLUMNS, row, strict=True))

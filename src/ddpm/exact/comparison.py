@@ -1,4 +1,4 @@
-"""A model of gradient images against the exact denoiser, on the same images, timesteps and noise."""
+"""Comparison of a model of gradient images with the exact denoiser, on the same images, timesteps and noise."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,9 +29,11 @@ from ddpm.training.loop import Examples
 class EvaluateTiny(Section):
     """Section `evaluate_tiny`: the tiny model against the exact denoiser.
 
-    n_eval_per_step: held-out images per point of the losses by timestep. n_samples: samples of the exact denoiser.
-    n_bound: held-out images per variational bound. level: significance level of the test that corner colours are
-    uniform.
+    Attributes:
+        n_eval_per_step: Held-out images per point of the losses by timestep.
+        n_samples: Number of samples of the exact denoiser.
+        n_bound: Held-out images per variational bound.
+        level: Significance level of the test that corner colours are uniform.
     """
 
     n_eval_per_step: Count
@@ -48,8 +50,8 @@ class Comparison:
         losses: Losses of the model at t = 1..T.
         optimal: Losses of the exact denoiser at t = 1..T.
         eval_loss: Loss of the model, with timesteps spread evenly over the held-out images.
-        optimal_eval_loss: The same for the exact denoiser.
-        eps_errors: Ratio of the squared error of the noise to that of the prediction, at t = 1..T.
+        optimal_eval_loss: The same loss of the exact denoiser.
+        eps_errors: Squared error of the noise estimate, divided by that of the prediction, at t = 1..T.
     """
 
     losses: list[float]
@@ -62,7 +64,8 @@ class Comparison:
     def metrics(self) -> dict[str, float]:
         """The losses averaged over t, and the excess loss of the model.
 
-        The standard error is von Neumann's, from differences between adjacent timesteps, whose noise is independent.
+        The standard error is von Neumann's, computed from differences between adjacent timesteps, whose noise is
+        independent.
         A `noise_loss` is L_simple (equation 14), whatever the model predicts.
         """
         noise_loss, optimal_noise_loss = (
@@ -93,8 +96,8 @@ def compare(
         model: A trained model of gradient images.
         gradients: Held-out images.
         n_images: Images per point of the losses by timestep.
-        seed: Of the noise. With the seed of the stage that trained the model, `eval_loss` equals the reported one.
-        compute: The device and its precision.
+        seed: Seed of the noise. With the seed of the stage that trained the model, `eval_loss` is the one it reported.
+        compute: Device and precision.
     """
     schedule, x0 = schedule_of(model), gradients.x0
     exact = ExactDenoiser(model.img_shape, schedule, model.prediction)
@@ -107,12 +110,12 @@ def compare(
 
 
 def quality_metrics(samples: Mapping[str, Float[Tensor, "_ c h w"]], level: float, seed: int) -> dict[str, float]:
-    """The quality of samples, with the corner error of as many images of the data as the chance level.
+    """The quality of samples, with the corner error of equally many images of the data as the chance level.
 
     Args:
-        samples: Images in [-1, 1] by the name of their model, the prefix of each metric's name.
+        samples: Images in [-1, 1] by the name of their model, which is the prefix of each metric's name.
         level: Significance level of the test that corner colours are uniform.
-        seed: Of the images of the data.
+        seed: Seed of the images of the data.
     """
     metrics: dict[str, float] = {}
     for name, images in samples.items():

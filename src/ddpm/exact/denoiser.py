@@ -15,16 +15,16 @@ from ddpm.diffusion.model import DiffusionModel
 from ddpm.diffusion.posterior import Prediction, target, to_eps
 from ddpm.diffusion.schedule import NoiseSchedule
 
-REACH = 9.0  # range of the sum over a and b, in standard deviations; exp(-REACH^2 / 2) is below float64's epsilon
+REACH = 9.0  # range of the sum over a and b, in standard deviations, as exp(-REACH^2 / 2) is below float64's epsilon
 
 
 class ExactDenoiser(DiffusionModel):
-    """E[eps | x_t], or of another prediction, when x_0 is a gradient image. Computes in float64; has no weights.
+    """E[eps | x_t], or of another prediction, when x_0 is a gradient image. It has no weights and computes in float64.
 
     Args:
         img_shape: (channels, height, width).
-        noise_schedule: The noise schedule, on whose device it computes.
-        prediction: What it predicts. At zero terminal SNR, "x0" is still exact, "eps" is not.
+        noise_schedule: The noise schedule, whose device is used.
+        prediction: What it predicts. At zero terminal SNR, "x0" is still exact, but "eps" is not.
 
     Raises:
         ValueError: A channel has fewer than 2 pixels.
@@ -55,7 +55,7 @@ class ExactDenoiser(DiffusionModel):
 
     def _x0(self, xt: Float64[Tensor, "b c h w"], alpha_bar: float) -> Float64[Tensor, "b c h w"]:
         """E[x0 | x_t]: x_t / sqrt(alpha_bar), in levels, is a u + b g with noise of precision tau at each pixel."""
-        if alpha_bar == 0:  # zero terminal SNR: x_t says nothing of x_0, whose mean is that of the data
+        if alpha_bar == 0:  # zero terminal SNR: x_t says nothing about x_0, so the result is the mean of the data
             return torch.full_like(xt, (LEVELS - 1) / LEVELS - 1)
         pixels = (xt / alpha_bar**0.5 + 1) / 2
         tau = (2 / LEVELS) ** 2 * alpha_bar / (1 - alpha_bar)
@@ -72,7 +72,7 @@ class ExactDenoiser(DiffusionModel):
         """
         u, g = 1 - self.g, self.g
         uu, ug, gg = (u * u).sum().item(), (u * g).sum().item(), (g * g).sum().item()
-        precision = tau * min(uu - ug**2 / gg, gg - ug**2 / uu)  # of a, and of b, with the other one unknown
+        precision = tau * min(uu - ug**2 / gg, gg - ug**2 / uu)  # of a or b if the other one is unknown
         half = min(ceil(REACH / precision**0.5), LEVELS // 2)
         if half == LEVELS // 2:
             middle = torch.full((*pixels.shape[:2], 2), half, device=pixels.device)  # the square holds all pairs
@@ -86,7 +86,7 @@ class ExactDenoiser(DiffusionModel):
             for side, norm in ((u, uu), (g, gg))
         )
         # The weight of the mode cannot underflow: its logarithm is at least that of the matrix's least entry over its
-        # largest, -2 tau <u, g> half^2, some -250, less 2 log 255 for the two softmax sums.
+        # largest, -2 tau <u, g> half^2, about -250, less 2 log 255 for the two softmax sums.
         matrix = (-tau * ug * (offset[:, None] * offset + half**2)).exp()
         weight, a_weight = p_a @ matrix, (p_a * offset) @ matrix
         total = linalg.vecdot(weight, p_b)

@@ -1,4 +1,4 @@
-"""Quality of samples of gradient images: their distance from gradients, and their diversity against the data."""
+"""Quality of samples of gradient images: their distance from gradients, and their diversity relative to the data."""
 
 from dataclasses import dataclass
 from math import log2
@@ -11,8 +11,8 @@ from ddpm.data.gradients import LEVELS, gradients, nearest_corners
 from ddpm.errors import UserError
 from ddpm.images import normalize_img
 
-CELLS = 5  # intervals of 51 levels; the test counts pairs of corner colours in CELLS x CELLS squares
-MIN_PAIRS = 5 * CELLS**2  # the rule of thumb for chi-square: at least 5 expected in each square
+CELLS = 5  # intervals of 51 levels, so the test counts pairs of corner colours in CELLS x CELLS squares
+MIN_PAIRS = 5 * CELLS**2  # rule of thumb for chi-square: at least 5 expected pairs in each square
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class GradientQuality:
     Attributes:
         distance: RMS distance per pixel to the nearest gradient image, in units of [-1, 1], over all samples.
         corner_error: Wasserstein-1 distance of the corner colours from uniform, in levels of 0..254.
-        p_value: Of the chi-square test that pairs of corner colours are uniform on the 255 x 255 pairs.
+        p_value: p-value of the chi-square test that pairs of corner colours are uniform on the 255 x 255 pairs.
     """
 
     distance: float
@@ -31,7 +31,7 @@ class GradientQuality:
 
 
 def measure(images: Float[Tensor, "n c h w"]) -> GradientQuality:
-    """The quality of images in [-1, 1], from the gradient image nearest to each.
+    """The quality of images in [-1, 1], by the nearest gradient image of each.
 
     Raises:
         UserError: n times c is below `MIN_PAIRS`, too few for the test.

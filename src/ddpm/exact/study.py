@@ -1,4 +1,4 @@
-"""A study of samplers with exact denoisers, where all error of the samples is the sampler's."""
+"""A study of samplers with exact denoisers, where all error of the samples is due to the sampler."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -33,29 +33,33 @@ ERROR_COLUMNS = "schedule", "sampler", "max_steps", *GradientQuality.__annotatio
 class StudySamplers(Chooses):
     """Section `study_samplers`: samplers, noise schedules and T with the exact denoiser.
 
-    n_samples: per combination. max_steps: T. schedules: noise schedules; null: all. samplers: files in
-    src/ddpm/sampling/samplers; null: all. A sampler that needs more than T steps is left out at that T. n_bound:
-    held-out images per variational bound.
+    Attributes:
+        n_samples: Number of samples per combination.
+        max_steps: Values of T.
+        schedules: Noise schedules, or null for all.
+        samplers: Files in src/ddpm/sampling/samplers, or null for all. A sampler that needs more than T steps is left
+            out at that T.
+        n_bound: Held-out images per variational bound.
     """
 
     n_samples: Annotated[int, Ge(1), Le(100_000)]
-    max_steps: Annotated[list[Annotated[int, Ge(2), Le(10_000)]], Len(1, 12)]  # 2: for the variational bound
+    max_steps: Annotated[list[Annotated[int, Ge(2), Le(10_000)]], Len(1, 12)]  # at least 2, for the variational bound
     schedules: Annotated[list[ScheduleName], Len(1)] | None
     samplers: Annotated[list[Annotated[str, AfterValidator(SAMPLERS.checked)]], Len(1)] | None
     n_bound: Annotated[int, Ge(2), Le(10_000)]
 
     @classmethod
     def registries(cls) -> dict[str, Registry[Any]]:
-        """Where the names come from."""
+        """The registry of the samplers."""
         return {"samplers": SAMPLERS}
 
     def chosen(self) -> Iterator[tuple[str, str]]:
-        """The samplers; null means all."""
+        """The samplers, or all if `samplers` is null."""
         return (("samplers", name) for name in self.samplers or SAMPLERS)
 
     @property
     def most_processes(self) -> int:
-        """One per combination."""
+        """At most one process per combination."""
         return len(self.cells)
 
     @property
@@ -107,15 +111,15 @@ def draw(
     sampler: str = "ancestral",
     options: Section = AncestralOptions(variance="fixed_small"),
 ) -> Float[Tensor, "n c h w"]:
-    """Samples by all steps of the model's schedule. The noise of sample i is the same for every model and sampler.
+    """Sample with all steps of the model's schedule. The noise of sample i is the same for every model and sampler.
 
     Args:
         model: An exact denoiser or a network.
         n_samples: Number of samples.
-        seed: Of the noise.
+        seed: Seed of the noise.
         compute: Device and precision.
         sampler: The name of a sampler.
-        options: Its options.
+        options: The sampler's options.
 
     Returns:
         Samples in the model's range.
@@ -132,7 +136,7 @@ def sampler_error(
     Args:
         img_shape: (channels, height, width).
         params: The combinations to study.
-        seed: Of the noise.
+        seed: Seed of the noise.
         compute: Device and precision.
         pieces: Caches finished parts, so that an interrupted stage can resume.
 

@@ -1,7 +1,7 @@
-"""A patch discriminator, trained to tell reconstructions from images while the autoencoder is trained to mislead it.
+"""A patch discriminator, trained to tell reconstructions from images while the autoencoder is trained to fool it.
 
 Pixel errors alone lead to blur. Rombach et al. (2022, section 3.1 and appendix G) follow Esser et al. (2021, section
-3.1): a hinge loss on overlapping patches, in proportion to the pixel error by its gradient.
+3.1): a hinge loss on overlapping patches, scaled so that its gradient matches that of the pixel error.
 """
 
 from typing import Annotated
@@ -15,11 +15,16 @@ from torch import Tensor, nn
 from ddpm.networks.blocks import GroupNorm
 from ddpm.run.params import Section
 
-LARGEST_RATIO = 1e4  # of the gradients, as in the paper's code
+LARGEST_RATIO = 1e4  # maximum ratio of gradient norms, as in the paper's code
 
 
 class AdversaryOptions(Section):
-    """weight: of the adversarial loss; 0 for none. channels: feature maps of the discriminator's first layer."""
+    """Options of the adversarial loss.
+
+    Attributes:
+        weight: Weight of the loss, or 0 for none.
+        channels: Feature maps of the discriminator's first layer.
+    """
 
     weight: Annotated[float, Ge(0), Le(100)] = 0.0
     channels: Annotated[int, Ge(8), Le(512), MultipleOf(8)] = 32
@@ -29,8 +34,8 @@ class Discriminator(nn.Sequential):
     """A convolutional network that gives each patch of 18x18 pixels a logit, above 0 for a real image.
 
     Args:
-        images: Channels of the images.
-        channels: Feature maps of its first layer; a multiple of 8.
+        images: Number of channels of the images.
+        channels: Feature maps of its first layer, a multiple of 8.
     """
 
     def __init__(self, images: int, channels: int) -> None:
@@ -51,7 +56,7 @@ class Discriminator(nn.Sequential):
 def discriminator_losses(
     discriminator: Discriminator, real: Float[Tensor, "b c h w"], made: Float[Tensor, "b c h w"]
 ) -> Float[Tensor, " b"]:
-    """The hinge loss of the discriminator for each pair of an image and its reconstruction; 1 if it cannot tell."""
+    """The discriminator's hinge loss for each pair of an image and its reconstruction. Chance level is 1."""
     of_real, of_made = discriminator.scores(real), discriminator.scores(made)
     return (F.relu(1 - of_real) + F.relu(1 + of_made)).mean(1) / 2
 
@@ -62,7 +67,7 @@ def adversarial_losses(
     errors: Float[Tensor, " b"],
     last: Tensor,
 ) -> Float[Tensor, " b"]:
-    """The loss of each reconstruction, lower if the discriminator takes it for real.
+    """The autoencoder's loss for each reconstruction, which is lower if the discriminator takes it for real.
 
     Args:
         discriminator: The discriminator.

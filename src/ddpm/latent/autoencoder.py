@@ -36,10 +36,10 @@ class AutoencoderConfig:
 
     Attributes:
         img_shape: (channels, height, width) of the images.
-        factor: The downsampling factor f from image to latent. 1: images are their own latents.
-        latent_channels: Channels of a latent.
-        channels: Feature maps at half the image size; twice as many below, half as many at full size.
-        groups: Groups of each GroupNorm.
+        factor: The downsampling factor f from image to latent. With 1, images are their own latents.
+        latent_channels: Number of channels of a latent.
+        channels: Feature maps at half the image size. There are twice as many below, and half as many at full size.
+        groups: Number of groups of each GroupNorm.
         bottleneck: "name" and options of the bottleneck.
     """
 
@@ -51,7 +51,7 @@ class AutoencoderConfig:
     bottleneck: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        """Raise ValueError for an autoencoder that cannot be built."""
+        """Raise ValueError if the autoencoder cannot be built."""
         if self.channels % (2 * self.groups):
             raise ValueError(f"channels is {self.channels}; it must be a multiple of twice groups, {2 * self.groups}")
         if min(self.img_shape[1:]) < self.factor:
@@ -91,10 +91,10 @@ class Autoencoder(nn.Module):
     """Encoder, bottleneck and decoder. If `factor` does not divide the image size, images are padded with black.
 
     Args:
-        config: Its config.
+        config: The config.
 
     Attributes:
-        scale: Factor on latents by which those of the training images have variance 1.
+        scale: Factor that gives the latents of the training images variance 1.
     """
 
     scale: Float[Tensor, ""]
@@ -124,23 +124,23 @@ class Autoencoder(nn.Module):
     @property
     def last(self) -> Tensor:
         """The weights of the decoder's last layer."""
-        assert isinstance(self.decoder, nn.Sequential)  # with factor 1 there are none
+        assert isinstance(self.decoder, nn.Sequential)  # with factor 1 there is no layer
         assert isinstance(self.decoder[-1], nn.Conv2d)
         return self.decoder[-1].weight
 
     def forward(
         self, images: Float[Tensor, "b c h w"], stream: torch.Generator
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b"]]:
-        """Reconstructions of images in [-1, 1], and the bottleneck's penalty for each; `stream` seeds its noise."""
+        """Reconstructions of images in [-1, 1], and the bottleneck's penalty for each. `stream` generates its noise."""
         latents, penalty = self.bottleneck(self.encoder(self._padded(images)), stream)
         return self._cropped(self.decoder(latents)), penalty
 
     def encode(self, images: Float[Tensor, "b c h w"], stream: torch.Generator) -> Float[Tensor, "b z h2 w2"]:
-        """Latents of images in [-1, 1], scaled to variance 1; `stream` seeds the bottleneck's noise."""
+        """Latents of images in [-1, 1], scaled to variance 1. `stream` generates the bottleneck's noise."""
         return self.scale * self.bottleneck.latents(self.encoder(self._padded(images)), stream)
 
     def decode(self, latents: Float[Tensor, "b z h2 w2"]) -> Float[Tensor, "b c h w"]:
-        """Images of about [-1, 1] from latents of variance 1."""
+        """Images in about [-1, 1] from latents of variance 1."""
         return self._cropped(self.decoder(self.bottleneck.decodable(latents / self.scale)))
 
     def _padded(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
@@ -159,7 +159,7 @@ def encode_images(
     Args:
         model: The autoencoder.
         images: 8-bit images.
-        seed: Of the noise, which also depends on the index of the batch.
+        seed: Seed of the noise, which also depends on the index of the batch.
         compute: Device and precision.
     """
     made = []
@@ -174,7 +174,7 @@ def encode_images(
 def decode_latents(
     model: Autoencoder, latents: Float[Tensor, "n z h2 w2"], compute: Compute = Compute()
 ) -> Float[Tensor, "n c h w"]:
-    """Images of about [-1, 1], on the device of the latents."""
+    """Images in about [-1, 1], on the device of the latents."""
     with torch.no_grad(), evaluation_mode(model), compute.autocast():
         made = [model.decode(batch.to(compute.device)) for batch in latents.split(BATCH)]
     return torch.cat(made).float().to(latents.device)
@@ -188,7 +188,7 @@ def reconstructed(
     Args:
         model: The autoencoder.
         images: 8-bit images.
-        seed: Of the noise of the latents.
+        seed: Seed of the noise of the latents.
         compute: Device and precision.
 
     Returns:
@@ -198,12 +198,12 @@ def reconstructed(
 
 
 def save_autoencoder(path: Path, model: Autoencoder) -> None:
-    """Write the weights, and the config in the header."""
+    """Write the weights, with the config in the file's header."""
     write_tensors(path, model.state_dict(), {"config": json.dumps(asdict(model.config), sort_keys=True)})
 
 
 def load_autoencoder(path: Path) -> Autoencoder:
-    """Read what `save_autoencoder` wrote.
+    """Read a file written by `save_autoencoder`.
 
     Returns:
         The autoencoder on the CPU, in eval mode and without gradients.

@@ -20,11 +20,11 @@ class Bottleneck(nn.Module, ABC):
     """A kind of bottleneck, saved with its autoencoder.
 
     Args:
-        channels: Of the latents.
+        channels: Number of channels of the latents.
 
     Attributes:
         Options: The class of its options in params.yaml, which are arguments of its constructor.
-        channels_in: Channels of the encoder's output.
+        channels_in: Number of channels of the encoder's output.
     """
 
     Options: ClassVar[type[Section]]
@@ -41,7 +41,7 @@ class Bottleneck(nn.Module, ABC):
 
         Args:
             encoded: The output of the encoder.
-            stream: Random generator of the noise, on the CPU.
+            stream: Random generator for the noise, on the CPU.
         """
 
     @abstractmethod
@@ -49,5 +49,5 @@ class Bottleneck(nn.Module, ABC):
         """The latents that a diffusion model is trained on."""
 
     def decodable(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Map latents drawn by a diffusion model to the input of the decoder; the identity unless overridden."""
+        """Map latents sampled by a diffusion model to the decoder's input. The default is the identity."""
         return latents

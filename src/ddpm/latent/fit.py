@@ -1,7 +1,7 @@
 """Training of an autoencoder (Rombach et al. 2022, section 3.1).
 
 Its loss is the pixel error, the bottleneck's penalty and, if chosen, an adversarial loss. Unlike in the paper, there is
-no perceptual loss, which needs a pretrained network.
+no perceptual loss, since it needs a pretrained network.
 """
 
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ class TrainAutoencoder(Chooses):
 
     @property
     def most_processes(self) -> int:
-        """One per micro-batch."""
+        """At most one process per micro-batch."""
         return self.micro_batches
 
     @model_validator(mode="after")
@@ -59,11 +59,15 @@ class TrainAutoencoder(Chooses):
 
     @classmethod
     def registries(cls) -> dict[str, Registry[Any]]:
-        """Where the names come from."""
+        """The registry of the bottlenecks."""
         return {"bottleneck": BOTTLENECKS}
 
     def config(self, img_shape: tuple[int, ...]) -> AutoencoderConfig:
-        """The config for images of a shape; ValueError if it cannot be built."""
+        """The config for images of this shape.
+
+        Raises:
+            ValueError: The autoencoder cannot be built.
+        """
         own = {"name": self.bottleneck, **self.options("bottleneck").model_dump()}
         return AutoencoderConfig(img_shape, self.factor, self.latent_channels, self.channels, self.groups, own)
 
@@ -78,8 +82,8 @@ def fit_autoencoder(
 ) -> list[tuple[int, float]]:
     """Train `model` in place by Adam, with linear learning-rate warm-up and decay to 0.
 
-    A discriminator, if there is one, is trained in the same steps. Its gradients are taken after the autoencoder's,
-    which also reach its weights.
+    A discriminator, if there is one, is trained in the same steps. Its gradients are computed last, since the
+    autoencoder's backward pass also adds to them.
 
     Args:
         model: A new autoencoder. With factor 1 there is nothing to train.
@@ -90,10 +94,10 @@ def fit_autoencoder(
         resume: Saves the state to disk, so that an interrupted run resumes with bit-identical results.
 
     Returns:
-        (step, mean loss since the previous row) every `log_interval` steps and after the last one; empty with factor 1.
+        (step, mean loss since the previous row) every `log_interval` steps and after the last one. Empty with factor 1.
 
     Raises:
-        UserError: Training diverged; `resume` keeps the state before that step.
+        UserError: Training diverged. `resume` keeps the state before that step.
     """
     model.to(compute.device).to(memory_format=torch.channels_last).train()
     if not list(model.parameters()):
@@ -150,7 +154,7 @@ def _losses_of_pairs(
 
 
 def error(images: Float[Tensor, "b c h w"], made: Float[Tensor, "b c h w"]) -> Float[Tensor, "b"]:
-    """The mean absolute error of each image, as in the paper's code: squared errors blur more."""
+    """The mean absolute error of each image, as in the paper's code. Squared errors blur more."""
     return (images - made).abs().mean(dim=(1, 2, 3))
 
 
@@ -158,9 +162,9 @@ def set_scale(model: Autoencoder, train: ImageDataset, seed: int, compute: Compu
     """Set the scale so that latents of the first training images have variance 1.
 
     Args:
-        model: The autoencoder, which is changed.
+        model: The autoencoder, which is modified in place.
         train: Training images.
-        seed: Of the noise of the latents.
+        seed: Seed of the noise of the latents.
         compute: Device and precision.
     """
     latents = encode_images(model, train.images[:N_SCALE], seed, compute) / model.scale.cpu()

@@ -10,10 +10,10 @@ from ddpm.data.dataset import ImageDataset
 
 @dataclass(frozen=True, kw_only=True)
 class LatentDataset(ImageDataset):
-    """Latents of a split, of variance 1, in place of its images, without normalisation to [-1, 1].
+    """The latents of a split, in place of its images. They have variance 1 and are not normalised to [-1, 1].
 
     Attributes:
-        origin: The split, whose images are the input of a conditioning.
+        origin: The original split, whose images are the input of a conditioning.
     """
 
     origin: ImageDataset

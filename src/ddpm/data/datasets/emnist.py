@@ -1,4 +1,4 @@
-"""EMNIST, balanced (Cohen et al. 2017): handwritten digits and letters, which the files hold transposed."""
+"""EMNIST, balanced (Cohen et al. 2017): handwritten digits and letters, which are transposed in the files."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -35,7 +35,7 @@ def load(folder: Path | None = None) -> tuple[ImageDataset, ImageDataset]:
     """The training and the test split.
 
     Args:
-        folder: A folder with the four files, gzipped or not. None: use the cached files, or download them.
+        folder: A folder with the four files, gzipped or not, or None to use the cached files or download them.
 
     Raises:
         UserError: A file in `folder` is missing or differs from the published one, or no source works.
@@ -93,7 +93,7 @@ def _from_package(folder: Path) -> Path:
 
 
 def _unpack(folder: Path, root: Path) -> None:
-    """Check the files in `folder`, and write them where torchvision reads them below `root`."""
+    """Check the files in `folder`, and unpack them to where torchvision reads them below `root`."""
     raw = root / "FashionMNIST/raw"
     raw.mkdir(parents=True, exist_ok=True)
     for name, expected in FILES.items():

@@ -1,4 +1,4 @@
-"""A folder of pictures: PNG, JPEG, WebP, GIF, BMP or TIFF. Its subfolders, if there are several, are the classes."""
+"""A folder of pictures: PNG, JPEG, WebP, GIF, BMP or TIFF. If it has several subfolders, they are the classes."""
 
 import os
 import unicodedata
@@ -25,9 +25,12 @@ Side = Annotated[int, Ge(SMALLEST), Le(1024)]
 class FolderOptions(Section):
     """Options of data set `folder`.
 
-    size: side in pixels, or [height, width]; pictures are centre-cropped to that shape and resized. null: the pictures'
-    size if they all have the same, of at most 64 pixels, else 32. channels: 1 (grey) or 3 (RGB); null: 3 if any picture
-    is in colour. ground: background for transparent pictures. broken: what to do about unreadable files.
+    Attributes:
+        size: Side in pixels, or [height, width]. Pictures are centre-cropped to that shape and resized. null means the
+            size of the pictures if they all have the same size of at most 64 pixels a side, else 32.
+        channels: 1 (grey) or 3 (RGB), or null for 3 if any picture is in colour, else 1.
+        ground: Grey level of the background of transparent pictures.
+        broken: What to do about unreadable files.
     """
 
     size: Side | Annotated[list[Side], Len(2, 2)] | None = None
@@ -37,10 +40,10 @@ class FolderOptions(Section):
 
 
 def find(folder: Path, options: FolderOptions) -> DatasetSource:
-    """Read the names and headers of all pictures, without decoding them.
+    """Read the names and headers of all pictures, which are decoded later.
 
     Raises:
-        UserError: There are none or too few, or some cannot be read.
+        UserError: There are too few pictures, or some cannot be read.
     """
     notes = list[str]()
     classes = picture_files(folder, notes)
@@ -55,7 +58,7 @@ def find(folder: Path, options: FolderOptions) -> DatasetSource:
     height, width = _size(options, list(headers.values()), notes)
     channels = options.channels or (1 if all(found.grey for found in headers.values()) else 3)
     names = tuple(sorted({classes[path] for path in headers}))
-    names = names if len(names) > 1 else ()  # a single class is no information
+    names = names if len(names) > 1 else ()  # a single class carries no information
     n_train, n_test = split_sizes(len(headers))
     labels = {path: names.index(classes[path]) if names else 0 for path in sorted(headers)}
     shape = channels, height, width
@@ -72,12 +75,12 @@ def picture_files(folder: Path, notes: list[str]) -> dict[Path, str]:
     Names that start with a dot are ignored. Links to folders are not followed.
 
     Args:
-        folder: Where to look.
+        folder: The folder.
         notes: A line on other files is appended, if there are any.
 
     Raises:
-        UserError: The folder cannot be read, has no pictures, has pictures both in subfolders and outside of them, or
-            its subfolders are splits.
+        UserError: The folder cannot be read, it has no pictures, it has pictures both in subfolders and outside of
+            them, or its subfolders are splits.
     """
     check_folder(folder)
 
@@ -92,7 +95,7 @@ def picture_files(folder: Path, notes: list[str]) -> dict[Path, str]:
         for name in sorted(name for name in files if not name.startswith(".")):
             path = Path(here, name)
             suffix = path.suffix.lower()
-            if suffix in SUFFIXES and (path.is_file() or not path.exists()):  # no pipe; dangling links are told later
+            if suffix in SUFFIXES and (path.is_file() or not path.exists()):  # or a dangling link, reported later
                 found[path] = unicodedata.normalize("NFC", inner[0]) if inner else ""
             else:
                 others.append(suffix or "no suffix")

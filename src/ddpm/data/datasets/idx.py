@@ -1,6 +1,6 @@
-"""IDX files named as those of MNIST: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-..., gzipped or not.
+"""IDX files with the names of MNIST's: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-..., gzipped or not.
 
-Labels are optional, and so are test images, without which the training images are split.
+Labels are optional. Test images are optional too: without them, the training images are split.
 """
 
 from pathlib import Path
@@ -12,7 +12,11 @@ from ddpm.run.params import NoOptions
 
 
 def find(folder: Path, _: NoOptions) -> DatasetSource:
-    """Read the files of a folder; UserError if they are not IDX files, or inconsistent."""
+    """Read the files of a folder.
+
+    Raises:
+        UserError: They are not IDX files, or they are inconsistent.
+    """
     check_folder(folder)
     arrays = read_splits(folder, {"train": "train", "test": "t10k"})
     if "x_train" not in arrays:

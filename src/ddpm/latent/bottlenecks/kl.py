@@ -1,4 +1,4 @@
-"""A variational bottleneck: latents are noisy and regularised towards a standard normal (Kingma & Welling 2014)."""
+"""A variational bottleneck: latents are noisy, and regularised towards a standard normal (Kingma & Welling 2014)."""
 
 from typing import Annotated
 
@@ -10,20 +10,24 @@ from torch import Tensor
 from ddpm.latent.bottleneck import BOTTLENECKS, Bottleneck
 from ddpm.run.params import Section
 
-LOWEST, HIGHEST = -30.0, 20.0  # of the logarithm of the variance
+LOWEST, HIGHEST = -30.0, 20.0  # bounds of the logarithm of the variance
 
 
 class KLOptions(Section):
-    """weight: of the KL divergence, averaged over a latent's components, next to the mean error per pixel."""
+    """Options of `KL`.
+
+    Attributes:
+        weight: Weight of the KL divergence, averaged over a latent's components, relative to the mean error per pixel.
+    """
 
     weight: Annotated[float, Ge(0), Le(1)] = 1e-4
 
 
 class KL(Bottleneck):
-    """q(z | x) = N(mean, variance), both from the encoder; the penalty is its KL divergence from N(0, 1).
+    """q(z | x) = N(mean, variance), both from the encoder. The penalty is its KL divergence from N(0, 1).
 
     Args:
-        channels: Channels of the latents.
+        channels: Number of channels of the latents.
         weight: Weight of the penalty.
     """
 

@@ -9,7 +9,7 @@ from ddpm.run.params import NoOptions
 
 
 class Nothing(Bottleneck):
-    """The identity, with penalty 0."""
+    """The identity, without penalty."""
 
     Options = NoOptions
 

@@ -1,7 +1,7 @@
-"""Vector quantisation: each vector of a latent becomes the nearest one of a learnt codebook (van den Oord et al. 2017).
+"""Vector quantisation: each vector of a latent is replaced by the nearest code vector (van den Oord et al. 2017).
 
-As in Rombach et al. (2022), the diffusion model is trained on latents before quantisation, and quantisation is the
-decoder's first layer.
+The codebook is learnt. As in Rombach et al. (2022), the diffusion model is trained on latents before quantisation, and
+quantisation is the decoder's first layer.
 """
 
 from typing import Annotated
@@ -17,18 +17,23 @@ from ddpm.run.params import Section
 
 
 class VQOptions(Section):
-    """n_codes: vectors in the codebook. commitment: weight of the commitment loss."""
+    """Options of `VQ`.
+
+    Attributes:
+        n_codes: Number of vectors in the codebook.
+        commitment: Weight of the commitment loss.
+    """
 
     n_codes: Annotated[int, Ge(2), Le(65_536)] = 512
     commitment: Annotated[float, Ge(0), Le(10)] = 0.25
 
 
 class VQ(Bottleneck):
-    """A codebook with the straight-through gradient estimator; the penalty is the codebook and commitment loss.
+    """A codebook with the straight-through gradient estimator. The penalty is the sum of codebook and commitment loss.
 
     Args:
         channels: Length of a vector.
-        n_codes: Vectors in the codebook.
+        n_codes: Number of vectors in the codebook.
         commitment: beta of equation 3 of van den Oord et al. (2017), the weight of the commitment loss.
     """
 
@@ -58,7 +63,7 @@ class VQ(Bottleneck):
         return rearrange(self.codes(self.nearest(latents)), "b h w c -> b c h w")
 
     def nearest(self, latents: Float[Tensor, "b c h w"]) -> Int64[Tensor, "b h w"]:
-        """The indices of the codes nearest to the vectors of the latents; the first if there are several."""
+        """The indices of the codes nearest to the vectors of the latents, or of the first if there are several."""
         vectors, codes = rearrange(latents, "b c h w -> b h w c"), self.codes.weight
         # |z - e|^2 without |z|^2, which is the same for every code.
         return (codes.square().sum(1) - 2 * vectors @ codes.T).argmin(-1)
