@@ -4,8 +4,8 @@
 
 Trains 16 cells with three seeds each on the small equal budget of recipes/ablation.yaml: 48 DVC experiments, about 90
 minutes on two cores. It can be interrupted with Ctrl-C and resumed. With `--remote origin`, clones share the runs.
-Samples are scored against the held-out split; bits/dim are of the test split. Writes benchmarks/results/ablation/ and
-docs/results/ablation.md.
+Samples are scored against the held-out split, and bits/dim are for the test split. Writes benchmarks/results/ablation/
+and docs/results/ablation.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -98,7 +98,7 @@ def report() -> None:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """A line for each cell; below them, which runs failed and why."""
+    """A table with a line for each cell, followed by the runs that failed and why."""
     failures = [
         f"- {run['prediction']}, {run['weighting']}, {run['variance']}, seed {run['seed']}: {run['failure']}"
         for run in rows

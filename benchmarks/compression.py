@@ -1,6 +1,6 @@
 """What compression saves: images per second of Latent Diffusion's network at f = 1, 2, 4 and 8 (doors/latent).
 
-    python -m benchmarks.compression         # a few minutes; nothing else should run
+    python -m benchmarks.compression         # a few minutes, on an idle machine
 
 The variants are those of doors/latent/claims.yaml, with random latents. All are measured in turn, in several rounds,
 and the median is reported. The autoencoder is excluded: it is trained once, and decodes once per image. Writes

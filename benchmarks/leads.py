@@ -96,7 +96,7 @@ def markdown(rows: Sequence[Row], speeds: Mapping[str, float]) -> str:
 
 
 def verdict(scores: Sequence[float], default: Sequence[float]) -> str:
-    """Better, worse or neither, by Welch's t with |t| > 3; nothing if either has fewer than two seeds."""
+    """Better, worse or neither, by Welch's t with |t| > 3, or "" if either has fewer than two seeds."""
     if min(len(scores), len(default)) < 2:
         return ""
     t = ttest_ind(scores, default, equal_var=False).statistic

@@ -37,7 +37,7 @@ LEDGER, RATES = (
 DOC, PICTURE = Path("docs/benchmark.md"), Path("benchmarks/results/benchmark/minutes.png")
 SHOWN = "worst_auc", "auc_16_levels", "recall_classifier", "coverage_classifier", "patches_fine", "fid_classifier"
 OURS, COURSE = "ours", "course"
-# All of the course's steps would take an hour per row; fixed_large adds too much noise for a shorter chain.
+# All of the course's steps would take an hour per row, and fixed_large adds too much noise in a shorter chain.
 SHORTER = {"sample": {"unet": {"n_steps": EVALUATIONS, "ancestral": {"variance": "fixed_small"}}}}
 
 

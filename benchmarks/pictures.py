@@ -1,4 +1,4 @@
-"""Small data sets from installed packages, to try the pipeline on other images than FashionMNIST.
+"""Small data sets from installed packages, to try the pipeline on images other than FashionMNIST.
 
     python -m benchmarks.pictures digits     # .data/digits: 1,797 grey 8x8 PNG files, one subfolder per class
     python -m benchmarks.pictures clothes    # .data/clothes.npz: 300 grey 27x25 images without classes
@@ -22,7 +22,7 @@ N_CLOTHES, HEIGHT, WIDTH = 300, 27, 25
 
 
 def digits(folder: Path) -> Path:
-    """Write scikit-learn's digits, which have 17 grey levels, as PNG files; return their folder."""
+    """Write scikit-learn's digits, which have 17 grey levels, as PNG files, and return their folder."""
     from sklearn.datasets import load_digits  # slow to import
 
     found = load_digits()
@@ -36,7 +36,7 @@ def digits(folder: Path) -> Path:
 
 
 def clothes(folder: Path, source: Path | None) -> Path:
-    """Write some FashionMNIST images, read from `source` or downloaded, to one file; return its path."""
+    """Write some FashionMNIST images, read from `source` or downloaded, to one file, and return its path."""
     fashion_mnist = DATASETS["fashion_mnist"]
     assert isinstance(fashion_mnist, DatasetSource)
     train, _ = fashion_mnist.load(source)

@@ -1,6 +1,6 @@
 """What it costs to share the work among processes, and whether the results are bit-for-bit identical.
 
-    python -m benchmarks.processes     # eight minutes; nothing else should run
+    python -m benchmarks.processes     # eight minutes, on an idle machine
 
 Trains the U-Net for a few steps and samples from it, using torchrun, with several numbers of processes and
 micro-batches. The baseline is one process with two threads and an undivided batch. All are measured in turn, round by
@@ -100,7 +100,7 @@ def run(case: Case, n_steps: int) -> dict[str, Any]:
 
 
 def measure(threads: int, micro_batches: int, n_steps: int) -> None:
-    """Train and sample in this process and its peers; the first one prints the timings."""
+    """Train and sample in this process and its peers. The first one prints the timings."""
     params = params_with({"train_unet": {"micro_batches": micro_batches}})
     compute, training = set_up(params.device, params.precision), params.train_unet
     torch.set_num_threads(threads)

@@ -1,8 +1,8 @@
 """How training and sampling scale: measured for 1 and 2 processes, computed for many GPUs.
 
-    python -m benchmarks.scaling     # two minutes; nothing else should run
+    python -m benchmarks.scaling     # two minutes, on an idle machine
 
-A step takes ceil(K / n) micro-batches, per-process work, and an exchange of gradients. Their times are measured; the
+A step takes ceil(K / n) micro-batches, per-process work, and an exchange of gradients. Their times are measured. The
 formula is then compared with a step of two processes, and evaluated with assumed figures for GPUs. Images are random.
 Writes benchmarks/results/scaling/, with a figure, and docs/results/scaling.md.
 """
@@ -53,7 +53,7 @@ N_DRAWN, N_EVALUATIONS, START = 65_536, 250, 10.0  # samples, network evaluation
 PEAK, SHARE, MEMORY, TOUCHED = 312e12, 0.2, 1.5e12, 44  # of a GPU: FLOP/s, share achieved, bytes/s, bytes per weight
 Measured = dict[str, float]  # seconds, and bytes of the gradient
 Curves = dict[str, dict[int, float]]  # rates by name and number of processes
-INSIDE, OUTSIDE = ("NVLink", Links(5e-6, 300e9)), ("InfiniBand", Links(10e-6, 25e9))  # up to 8 GPUs; more
+INSIDE, OUTSIDE = ("NVLink", Links(5e-6, 300e9)), ("InfiniBand", Links(10e-6, 25e9))  # for up to 8 GPUs, and for more
 ASSUMED = (
     ("network", f"that of recipe {RECIPE}"),
     ("batch", f"{GPU_MICRO_BATCHES * GPU_MICRO_BATCH:,} images in {GPU_MICRO_BATCHES} micro-batches"),
@@ -105,7 +105,7 @@ def run(n: int, n_steps: int) -> Measured:
 
 
 def measure(n_steps: int) -> None:
-    """Train, sample and exchange in this process and its peers; the first one prints seconds."""
+    """Train, sample and exchange in this process and its peers. The first one prints the timings."""
     params = params_with({})
     compute = set_up(params.device, params.precision)
     torch.set_num_threads(1)
@@ -133,7 +133,7 @@ def measure(n_steps: int) -> None:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long it takes."""
+    """Seconds that `work` takes."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began

@@ -1,9 +1,9 @@
 """Seconds that each stage takes to start and to end, without its own work.
 
-    python -m benchmarks.start_up            # two minutes; all outputs of the pipeline must exist
+    python -m benchmarks.start_up            # two minutes, after `make repro`
 
-`until work`: imports, parameters, tracking. `total`: including the end of the MLflow run, which otherwise happens in
-the background while the stage works. Writes docs/results/start_up.md.
+`until work` covers imports, parameters and tracking. `total` includes the end of the MLflow run, which otherwise
+happens in the background while the stage works. Writes docs/results/start_up.md.
 """
 
 import subprocess

@@ -1,11 +1,11 @@
 """Training speed of the U-Net relative to the machine's peak convolution speed, and a profile.
 
-    python -m benchmarks.throughput                    # five minutes; nothing else should run
+    python -m benchmarks.throughput                    # five minutes, on an idle machine
     python -m benchmarks.throughput --recipe course
 
-Peak and training are measured in turn and compared round by round. Times are wall-clock times; with one thread on a
-CPU, they are CPU times, which other processes disturb less. Images are random. Writes benchmarks/results/throughput/
-and docs/results/throughput.md.
+Peak and training are measured in turn and compared round by round. Times are wall-clock times or, with one thread on a
+CPU, CPU times, which other processes disturb less. Images are random. Writes benchmarks/results/throughput/ and
+docs/results/throughput.md.
 """
 
 import time
@@ -129,7 +129,7 @@ def take(clock: Clock[Step], n_steps: int) -> None:
 
 
 def flops(module: nn.Module, *inputs: Tensor) -> int:
-    """FLOPs of a forward and a backward pass; a multiply-add counts as two."""
+    """FLOPs of a forward and a backward pass. A multiply-add counts as two."""
     with FlopCounterMode(display=False) as counter:
         module(*inputs).sum().backward()
     return counter.get_total_flops()

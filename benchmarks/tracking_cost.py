@@ -1,6 +1,6 @@
 """The cost of MLflow tracking in training, with a working and with a failing store.
 
-    python -m benchmarks.tracking_cost           # 20 minutes; nothing else should run
+    python -m benchmarks.tracking_cost           # 20 minutes, on an idle machine
 
 Runs a short train_unet with each kind of store in turn and without tracking. The weights of all runs must have the same
 hash. Writes docs/results/tracking_cost.md.

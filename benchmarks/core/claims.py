@@ -19,13 +19,13 @@ from ddpm.errors import UserError
 from ddpm.run.params import Section, validated
 from ddpm.run.yaml import load_yaml
 
-LEVEL = 0.95  # of the intervals
+LEVEL = 0.95  # confidence level of the intervals
 Verdict = Literal["confirmed", "not confirmed", "reversed", "not run yet"]
 Text = Annotated[str, MinLen(1)]
 
 
 class Side(Section):
-    """variant: the variant that is measured; measure: STAGE/KEY in reports/STAGE/metrics.json."""
+    """variant: the variant that is measured. measure: STAGE/KEY in reports/STAGE/metrics.json."""
 
     variant: Text
     measure: Annotated[str, MinLen(3)]
@@ -40,7 +40,8 @@ class Side(Section):
 class Claim(Section):
     """The claim that one side's measure is better than the other's.
 
-    claim: in words. source: where the paper makes it. better, than: the two sides. direction: which values are better.
+    claim: the claim in words. source: where the paper makes it. better, than: the two sides. direction: which values
+    are better.
     """
 
     claim: Text
@@ -58,9 +59,9 @@ class Claim(Section):
 class Claims(Section):
     """A door's claims.yaml.
 
-    stages: those that are run for each variant; outputs of other stages are used as they are. seeds: for each variant.
-    common: changes to the door's params.yaml in every variant. variants: further changes, by name. claims: the claims
-    to test.
+    stages: the stages that are run for each variant. Outputs of other stages are used as they are. seeds: the seeds of
+    each variant. common: changes to the door's params.yaml in every variant. variants: further changes, by name.
+    claims: the claims to test.
     """
 
     stages: Annotated[list[str], MinLen(1)]
@@ -92,8 +93,8 @@ class Result(NamedTuple):
 
     Attributes:
         better: The measure of the side claimed to be better, one value per seed.
-        than: That of the other side, for the same seeds.
-        advantage: By how much the first is better, averaged over the seeds; negative if it is worse.
+        than: The measure of the other side, for the same seeds.
+        advantage: By how much the first side is better, averaged over the seeds. Negative if it is worse.
         low: Lower end of its confidence interval at LEVEL.
         high: Upper end.
         verdict: "confirmed" if the whole interval is above 0, "reversed" if it is below.

@@ -30,19 +30,20 @@ def all_gather(n: int, gradient: float, links: Links) -> float:
 
 
 def halving_doubling(n: int, gradient: float, links: Links) -> float:
-    """Seconds of recursive halving and doubling (Thakur et al. 2005), with the same sums; not implemented."""
+    """Seconds of recursive halving and doubling (Thakur et al. 2005), with the same sums. It is not implemented."""
     return 2 * log2(n) * links.latency + 2 * (n - 1) / n * gradient / links.bandwidth
 
 
 def step_seconds(n: int, work: Work, links: Links, exchange: Exchange = all_gather) -> float:
-    """Seconds of a training step with n processes; no more than the number of micro-batches are used.
+    """Seconds of a training step with n processes, of which at most one per micro-batch is used.
 
-    At least, if n is not a power of 2 that divides that number: some processes then exchange several sums.
+    This is a lower bound if n is not a power of 2 that divides the number of micro-batches, as some processes then
+    exchange several sums.
     """
     n = min(n, work.micro_batches)
     return ceil(work.micro_batches / n) * work.each + work.rest + exchange(n, work.gradient, links)
 
 
 def drawing_seconds(n: int, batches: int, each: float, start: float) -> float:
-    """Seconds to sample batches, each by one process; `start` is the start-up time of further processes."""
+    """Seconds to sample batches, each by one process. `start` is the start-up time of further processes."""
     return ceil(batches / n) * each + (start if n > 1 else 0)

@@ -117,15 +117,15 @@ def collect(
 
     Args:
         ledger: Receives the rows. Its name is the prefix of the experiments' names.
-        stages: The stages to run; outputs of others are used as they are in the workspace.
+        stages: The stages to run. Outputs of other stages are used as they are in the workspace.
         experiments: The experiments to run.
         measures: Computes the columns of a row, besides its cell, from the cell and the stages' metrics.
         jobs: Number of experiments run at a time.
         folder: The pipeline's folder: the top of the repository, or a door.
-        sharing: Shares the work with other clones; None: with nobody.
+        sharing: Shares the work with other clones. With None, it is not shared.
 
     Raises:
-        UserError: Some runs failed for another reason; all others have their rows.
+        UserError: Some runs failed for another reason. All others have their rows.
     """
     sharing = sharing or Alone()
     wanted = {each.name(ledger.path.stem): each for each in experiments}
@@ -141,7 +141,7 @@ def collect(
             print(*cell.values(), row["failure"], *(f"{key} {value:.4g}" for key, value in values.items()), flush=True)
 
     def attempt(name: str) -> str:
-        """Run an experiment that no other clone has taken: why it failed, or ""."""
+        """Run an experiment that no other clone has taken. Return why it failed, or ""."""
         with sharing.lease(name) as mine:
             found = outcome(name, stages, wanted[name].changes, stopped, folder) if mine else ""
             if isinstance(found, str) and "diverged" not in found:
@@ -172,7 +172,7 @@ def collect(
 
 
 def _take_cores(number: "count[int]", jobs: int) -> None:
-    """Give this thread, and the experiments that it starts, its share of the cores, where the system can do this."""
+    """Give this thread, and the experiments that it starts, its share of the cores, if the system supports this."""
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, cores[next(number) % jobs :: jobs] or cores)  # of this thread only
@@ -187,7 +187,7 @@ def row_of(found: Metrics | str, cell: Cell, measures: Measures) -> dict[str, An
 
 
 def outcome(name: str, stages: Sequence[str], changes: Values, stopped: Event, folder: Path = Path()) -> Metrics | str:
-    """Run an experiment unless it has finished: the metrics of its stages, or the message of why it failed.
+    """Run an experiment unless it has finished. Return the metrics of its stages, or why it failed.
 
     No experiment is started once `stopped` is set.
     """
@@ -207,7 +207,7 @@ def outcome(name: str, stages: Sequence[str], changes: Values, stopped: Event, f
                         stdout=subprocess.PIPE,
                         stderr=subprocess.STDOUT,
                         text=True,
-                        start_new_session=True,  # not reached by Ctrl-C; see end_stages
+                        start_new_session=True,  # not reached by Ctrl-C (see end_stages)
                     )
                 )
                 lines = iter(process.stdout or ())
@@ -239,7 +239,7 @@ def _until(is_last: Callable[[str], bool], lines: Iterable[str]) -> Iterator[str
 def end_stages() -> None:
     """Stop the stages of all running experiments, and wait for dvc to exit.
 
-    dvc itself is not interrupted: while it sets up an experiment, the workspace's params.yaml has that one's values.
+    dvc itself is not interrupted, as the workspace's params.yaml has an experiment's values while dvc sets it up.
     """
     while True:
         at_work = False

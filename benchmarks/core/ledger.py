@@ -8,7 +8,7 @@ from filelock import FileLock
 
 from ddpm.run.files import write_csv
 
-KEPT = Path(".benchmark")  # intermediate files of the benchmarks; not in git
+KEPT = Path(".benchmark")  # intermediate files of the benchmarks, not in git
 Row = Mapping[str, str]
 
 
@@ -16,7 +16,7 @@ class Ledger:
     """The rows of a CSV file. Several processes may add rows at the same time.
 
     Args:
-        path: The file; created with the first row.
+        path: The file, created with the first row.
         key: The columns that identify a row. No two rows agree in all of them.
     """
 
@@ -39,7 +39,7 @@ class Ledger:
 
         Args:
             cell: The key columns.
-            values: All other columns; None leaves a column empty.
+            values: All other columns. None leaves a column empty.
         """
         KEPT.mkdir(exist_ok=True)
         with FileLock(KEPT / f"{'-'.join(self.path.parts[-2:])}.lock"):
@@ -58,7 +58,7 @@ def latest(rows: Sequence[Row], of: Sequence[str], agree: Sequence[str]) -> list
     """The rows with the latest settings.
 
     Args:
-        rows: Oldest first.
+        rows: The rows, oldest first.
         of: Columns to group by.
         agree: Columns in which a row must agree with the newest row of its group.
     """

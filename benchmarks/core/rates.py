@@ -6,8 +6,8 @@ A minute is a minute at steady speed on an idle machine: minutes x 60 / (seconds
 actually take. Results therefore depend neither on the load of the machine nor on interruptions, and rows from different
 days are comparable. Each trainee uses all cores in its own way.
 
-Data loading, forward and backward pass, optimiser and EMA count. Evaluation, checkpoints, sampling and scoring do not,
-nor does building the network with the first step, unless something is learned there.
+Data loading, forward and backward pass, optimiser and EMA count. Evaluation, checkpoints, sampling and scoring do not.
+The set-up, which ends with the first step, counts only if something is learned in it.
 """
 
 import argparse
@@ -67,7 +67,7 @@ class Trainee(ABC):
         """Build it, for training up to step `n_steps`."""
 
     def measure(self, train: ImageDataset, seconds: float) -> Measured:
-        """Measure its training speed; see `measure_once`."""
+        """Measure its training speed (see `measure_once`)."""
         return measure_once(self, train, seconds)
 
 
@@ -89,7 +89,7 @@ class Ours(Trainee):
         return state, training_steps(state, params, examples(model, train), seed, compute)
 
     def measure(self, train: ImageDataset, seconds: float) -> Measured:  # noqa: ARG002
-        """The same with processes that share the work, as in a run of the stage."""
+        """Measure its training speed with processes that share the work, as in a run of the stage."""
         n = min(cores(), self.params.train_unet.micro_batches)
         words = ["--standalone", "--nproc-per-node", str(n), "-m", "benchmarks.core.rates", json.dumps(self.changes)]
         command = [sys.executable, "-m", "torch.distributed.run", *words, "--seconds", str(seconds)]
@@ -101,7 +101,7 @@ class Ours(Trainee):
 
 
 def of_length(params: TrainModel, n_images: int, n_steps: int) -> dict[str, Any]:
-    """Changes to `params` for a run of `n_steps`; the warm-up scales with the length."""
+    """Changes to `params` for a run of `n_steps`. The warm-up scales with the length."""
     per_epoch = ceil(n_images / params.batch_size)
     ratio = n_steps / max(1, round(params.epochs * per_epoch))
     return {"epochs": n_steps / per_epoch, "warmup_steps": round(params.warmup_steps * ratio)}
@@ -173,7 +173,7 @@ def rate_options(doc: str | None, names: Sequence[str]) -> argparse.ArgumentPars
 def measure_once(
     trainee: Trainee, train: ImageDataset, seconds: float, now: Callable[[], float] = time.perf_counter
 ) -> Measured:
-    """Train for `seconds`; the first process decides when to stop."""
+    """Train for `seconds`. The first process decides when to stop."""
     began = now()
     state, steps = trainee.start(train, 10_000, 0)
     clock = Clock(steps, now)

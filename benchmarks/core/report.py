@@ -25,7 +25,7 @@ def table(columns: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation, such as "0.383 ± 0.13"; a single value as it is; a dash for none."""
+    """Mean ± standard deviation, such as "0.383 ± 0.13", or only the value if there is one, or a dash if none."""
     if not values:
         return "-"
     return f"{mean(values):.3g}" + (f" ± {stdev(values):.2g}" if len(values) > 1 else "")

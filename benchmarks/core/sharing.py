@@ -3,7 +3,7 @@
 A clone that runs an experiment holds a lease on it (Gray and Cheriton 1989): the reference refs/leases/NAME on the
 remote. Git updates a reference only if it still has the value the pusher last saw, so only one of two clones gets it.
 The lease is renewed while the experiment runs. A lease that has not changed for a while belongs to a dead clone and may
-be taken over. The row replaces the lease in one atomic push, provided the lease is still the clone's own: every
+be taken over. The row replaces the lease in one atomic push, provided the lease is still the clone's own, so every
 experiment counts exactly once.
 """
 
@@ -42,7 +42,7 @@ class Alone:
         """Lease an experiment until the block ends.
 
         Yields:
-            Whether the lease was granted: not if the experiment has a row, or another clone is running it.
+            Whether the lease was granted. False if the experiment has a row, or another clone is running it.
         """
         yield True
 
@@ -119,7 +119,7 @@ class Sharing(Alone):
 
     def _keep(self, name: str, ended: Event) -> None:
         while not ended.wait(self._renew):
-            with self._changing, suppress(UserError):  # it is tried again
+            with self._changing, suppress(UserError):  # it will be tried again
                 if name in self._mine and self._push(name, self._mine[name], new := self._new()):
                     self._mine[name] = new
 
@@ -128,10 +128,10 @@ class Sharing(Alone):
         return self._blob({"host": platform.node(), "time": time.time(), "key": uuid4().hex})
 
     def _push(self, name: str, old: str, new: str, row: Row | None = None) -> bool:
-        """Change the lease of an experiment from `old` to `new`, "" for none, and add a row; all or nothing.
+        """Change the lease of an experiment from `old` to `new` ("" for none) and add a row, all or nothing.
 
         Returns:
-            Whether it was done: not if another clone was faster.
+            Whether it was done. False if another clone was faster.
 
         Raises:
             UserError: The remote refused repeatedly, although nothing on it has changed.

@@ -10,7 +10,7 @@ from ddpm.images import from_uint8
 
 
 def build(img_shape: tuple[int, ...]) -> Parts:
-    """Unet with three levels and flash attention, v-prediction, sigmoid schedule; DDIM."""
+    """Unet with three levels and flash attention, v-prediction, sigmoid schedule, and DDIM."""
     from denoising_diffusion_pytorch import GaussianDiffusion, Unet
     from ema_pytorch import EMA
 

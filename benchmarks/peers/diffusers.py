@@ -14,7 +14,7 @@ from ddpm.data.dataset import to_x0_range
 
 
 def build(img_shape: tuple[int, ...]) -> Parts:
-    """UNet2DModel (32, 64, 64) with attention at half the size and below; DDIM."""
+    """UNet2DModel (32, 64, 64) with attention at half the size and below, and DDIM."""
     from diffusers import DDIMPipeline, DDPMScheduler, UNet2DModel
     from diffusers.training_utils import EMAModel
 

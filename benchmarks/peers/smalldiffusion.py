@@ -11,7 +11,7 @@ from ddpm.images import denormalize_img
 
 
 def build(img_shape: tuple[int, ...]) -> Parts:
-    """Scaled Unet, eps-prediction, log-linear sigma; its own sampler."""
+    """Scaled Unet, eps-prediction, log-linear sigma, and its own sampler."""
     from accelerate import Accelerator
     from smalldiffusion import Scaled, ScheduleLogLinear, Unet, generate_train_sample, samples
     from torch_ema import ExponentialMovingAverage

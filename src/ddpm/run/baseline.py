@@ -1,4 +1,4 @@
-"""Differences of params.yaml from the committed version, edited by hand or by `dvc exp run -S`."""
+"""Differences between params.yaml and its committed version, made by hand or by `dvc exp run -S`."""
 
 import subprocess
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from ddpm.run.params import PARAMS, flatten
 from ddpm.run.root import door, in_repo
 from ddpm.run.yaml import load_yaml, parse_yaml
 
-# What most experiments are about: MLflow shows these of every run, so that runs of two commits compare.
+# The params that most experiments vary. MLflow shows them for every run, so that runs of two commits can be compared.
 MAIN = (
     *("seed", "data.name"),
     *(f"train_unet.{key}" for key in ("network", "conditioning", "prediction", "lr", "batch_size", "epochs")),
@@ -18,7 +18,7 @@ MAIN = (
 
 
 def committed_params() -> str | None:
-    """The text of params.yaml in the last commit, which is the baseline of an experiment; None without git."""
+    """The text of params.yaml in the last commit, the baseline of an experiment, or None without git."""
     command = ["git", "show", f"HEAD:./{PARAMS}"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
@@ -27,7 +27,7 @@ def committed_params() -> str | None:
 
 
 def changed_params() -> dict[str, Any]:
-    """The params that differ from the committed ones: keys as for `-S`, and current values; None for removed ones."""
+    """The current values of params that differ from the committed ones, by keys as for `-S`. Removed ones are None."""
     text = committed_params()
     if text is None:
         return {}

@@ -29,14 +29,14 @@ class Compute:
 def set_up(device: str, precision: str) -> Compute:
     """Use one thread, ask torch for deterministic kernels, and resolve "auto".
 
-    Sums that threads share are rounded otherwise for each number of threads. Processes share the work instead.
+    With several threads, the rounding of a sum would depend on their number. Processes share the work instead.
 
     Args:
-        device: "cpu", "cuda" or "auto": CUDA if there is one.
-        precision: "fp32", "bf16" or "auto": bf16 if the hardware is faster in it.
+        device: "cpu", "cuda" or "auto" (CUDA if available).
+        precision: "fp32", "bf16" or "auto" (bf16 if it is faster on the hardware).
 
     Raises:
-        UserError: The device is not there, or lacks the precision.
+        UserError: The device is not available, or does not support the precision.
     """
     _keep_freed_memory()
     torch.set_num_threads(1)
@@ -57,7 +57,7 @@ def set_up(device: str, precision: str) -> Compute:
 def _keep_freed_memory() -> None:
     """Keep freed memory in the process: each step needs as much again, and new pages cost 3 % of the time.
 
-    Only glibc gives memory back so eagerly, and has these settings.
+    Only glibc returns memory so eagerly, and only glibc has these settings.
     """
     with suppress(OSError, TypeError, AttributeError):  # no such library or function
         mallopt = ctypes.CDLL(None).mallopt
@@ -68,8 +68,8 @@ def _keep_freed_memory() -> None:
 def _bf16_support(device: torch.device) -> tuple[bool, bool]:
     """Whether the device multiplies in bf16, and whether that beats fp32: CUDA from Ampere on, and CPUs with AMX.
 
-    AVX-512 BF16 alone is faster on some processors only: Intel's that also have AVX-512 FP16 run bf16 convolutions at
-    two thirds of their fp32 speed.
+    AVX-512 BF16 without AMX is faster on some processors only. Intel processors that also have AVX-512 FP16 run bf16
+    convolutions at two thirds of their fp32 speed.
     """
     if device.type == "cuda":
         ampere = torch.cuda.get_device_capability(device) >= (8, 0)

@@ -13,7 +13,7 @@ def arrows(before: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
         before: For each stage, the stages whose outputs it reads.
 
     Returns:
-        For each stage, those that arrows lead to from it.
+        For each stage, the stages that its arrows point to.
     """
 
     @cache
@@ -28,9 +28,9 @@ def arrows(before: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
 
 
 def mermaid(before: Mapping[str, Collection[str]]) -> str:
-    """A graph from left to right, as a fenced block of Markdown: a line for the arrows from each stage.
+    """A left-to-right graph as a fenced block of Markdown, with one line for the arrows from each stage.
 
-    A stage without any arrow is a line of its own.
+    A stage without any arrows has a line of its own.
     """
     lines = [
         f"    {stage} --> {' & '.join(after)}" if after else f"    {stage}"

@@ -27,7 +27,7 @@ USED_BY_RUN = {"seed": "ddpm.run.seeding", "device": "ddpm.run.compute"}  # modu
 
 
 class Declared(NamedTuple):
-    """A stage, its script, and whether it is the only one there, so that the command need not name it."""
+    """A stage, its script, and whether it is the script's only stage, so that the command need not name it."""
 
     stage: Stage
     script: Path
@@ -87,8 +87,8 @@ def used_by_name(name: str, stages: Stages, params: Any) -> set[str]:
         params: All params.
 
     Returns:
-        Registry entries: those that it declares, those chosen by its section, and those of a model that it reads. And
-        the modules that use its seed and its device.
+        The modules of the registry entries that it declares, that its section chooses, or that a model it reads has
+        chosen. Also the modules that use its seed and its device.
     """
     models = [
         other for other in needs(stages)[name] if any(out.startswith("models/") for out in stages[other].stage.outs)
@@ -106,7 +106,7 @@ def used_by_name(name: str, stages: Stages, params: Any) -> set[str]:
 def dvc_yaml(stages: Stages) -> str:
     """The stages in the format of dvc.yaml."""
     entries = {name: _entry(name, declared) for name, declared in stages.items()}
-    if CHECK in stages:  # kept until it succeeds: they still describe the outputs
+    if CHECK in stages:  # kept until it succeeds, as they still describe the outputs
         plans = [PLAN / "params.json", *(plan_path(name) for name in stages if name != CHECK)]
         entries[CHECK]["outs"] = [{path.as_posix(): {"persist": True}} for path in plans]
     return dump_yaml({"stages": entries})
@@ -136,7 +136,7 @@ def write(path: Path = DVC_YAML, pages: Iterable[Path] = WITH_DIAGRAM) -> list[P
 
 
 def write_all() -> Iterator[str]:
-    """Call `write` in the main repository and in each door; yield the paths of the files that have changed."""
+    """Call `write` in the main repository and in each door, and yield the paths of the files that have changed."""
     for folder in (Path(), *sorted(script.parent for script in DOORS.glob(f"*/{STAGES}"))):
         with chdir(folder):
             yield from [in_repo(path) for path in write()]
@@ -168,7 +168,7 @@ def _entry(name: str, declared: Declared) -> dict[str, Any]:
 
 
 def main(words: Sequence[str]) -> None:
-    """Write what has changed, and say it."""
+    """Write the files that have changed, and print their paths."""
     if words:
         raise UserError(f"the arguments are {' '.join(words)!r}; there must be none")
     if not any(STAGES.glob("*.py")):

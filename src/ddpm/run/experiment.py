@@ -22,7 +22,7 @@ OPTIONS = "-S", "--set-param"
 
 
 def way_back() -> str:
-    """The commands, in a line."""
+    """The commands that restore the last commit's parameters and results, in one line."""
     undo = f"git checkout HEAD {in_repo(PARAMS)} && {dvc_command('repro')}"
     return f"to go back to the last commit's parameters and their results: {undo}"
 
@@ -36,7 +36,7 @@ def take_back_overrides() -> bool:
     """Restore the committed values of the keys that the experiment's command line overrides.
 
     Returns:
-        Whether that was done: not outside of an experiment in the workspace, or if its command line cannot be read.
+        Whether they were restored. False outside an experiment in the workspace, or if its command line cannot be read.
     """
     keys = list(overridden(*_command()))
     committed = committed_params()
@@ -52,16 +52,16 @@ def take_back_overrides() -> bool:
             for key in keys:
                 _give_back(values, before, key.split("."))
         if load_yaml(PARAMS) == before:
-            PARAMS.write_text(committed, encoding="utf-8")  # DVC has laid the file out anew
+            PARAMS.write_text(committed, encoding="utf-8")  # DVC has reformatted the file
         return True
     return False
 
 
 def overridden(command: Sequence[str], folder: Path = Path()) -> Iterator[str]:
-    """The dotted keys of params.yaml that a `dvc exp run` overrides: `-S key=value`, and with a + or ~ before it.
+    """The dotted keys of params.yaml that a `dvc exp run` overrides: `-S key=value`, also with + or ~ before the key.
 
     Args:
-        command: The command line of dvc. A path and a colon before a key name the file that it stands in.
+        command: The command line of dvc. A path and a colon before a key name the file that contains it.
         folder: Where it was started.
     """
     words = iter(command)
@@ -80,7 +80,7 @@ def overridden(command: Sequence[str], folder: Path = Path()) -> Iterator[str]:
 
 
 def _command() -> tuple[list[str], Path]:
-    """The command line of the dvc above this process, and the folder that it works in; nothing if they are hidden."""
+    """The command line and working folder of the dvc above this process, or ([], Path()) if none can be read."""
     with suppress(psutil.Error):
         if process := dvc_process():
             return process.cmdline(), Path(process.cwd())

@@ -29,8 +29,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         path: The file. Its folder is created if it does not exist.
 
     Yields:
-        A temporary path in the same folder. It is renamed to `path` on success, and deleted on failure. Of processes
-        that share their work only the first writes; the others' path is of no file that is kept.
+        A temporary path in the same folder. It is renamed to `path` on success, and deleted on failure. If processes
+        share their work, only the first writes the file. The others get a path that is always deleted.
 
     Raises:
         UserError: There is no room for the file.
@@ -50,7 +50,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files private; an output is an ordinary file
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes files private, but an output is an ordinary file
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         if isinstance(error, OSError) and error.errno not in NO_ROOM:
@@ -66,9 +66,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
 
     Args:
         path: The file.
-        tensors: On any device.
-        metadata: What the file says about them. One key: safetensors writes several in an order that changes from run
-            to run.
+        tensors: Tensors by name, on any device.
+        metadata: Metadata with a single key. Safetensors writes several keys in an order that changes from run to run.
     """
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
@@ -96,7 +95,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read what `save_tensors` wrote.
 
     Raises:
-        UserError: The file is missing or damaged; or, later, it lacks a tensor that is asked for.
+        UserError: The file is missing or damaged. The returned dict raises it later for a tensor that the file lacks.
     """
     try:
         return _Tensors(path)
@@ -109,7 +108,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a CSV file; floats are written with full precision."""
+    """Write a CSV file, with floats in full precision."""
     with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
@@ -123,7 +122,7 @@ def write_json(path: Path, values: Mapping[str, object]) -> None:
 
 
 def md5(path: Path) -> str:
-    """The digest that dvc.lock holds for the file."""
+    """The MD5 digest of the file, as in dvc.lock."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
@@ -132,8 +131,8 @@ def tensors_sha256(header: str, tensors: Mapping[str, Tensor]) -> str:
     """A digest of a safetensors file, which itself has none.
 
     Args:
-        header: What the file says about the tensors.
-        tensors: On the CPU, by name.
+        header: The file's metadata.
+        tensors: Tensors by name, on the CPU.
     """
     digest = hashlib.sha256(header.encode())
     for key, value in sorted(tensors.items()):

@@ -1,4 +1,4 @@
-"""The dvc that started this process. Its stages share a run in MLflow, and none goes on once it has ended."""
+"""The dvc that started this process. Its stages share a run in MLflow, and stop when it has ended."""
 
 import os
 import platform
@@ -21,7 +21,7 @@ class Invocation(NamedTuple):
 
     Attributes:
         key: A unique identifier.
-        command: The command line of its dvc; empty for a stage that was started by hand.
+        command: The command line of its dvc, or "" for a stage that was started by hand.
         began: Its start time, in milliseconds.
     """
 
@@ -31,9 +31,9 @@ class Invocation(NamedTuple):
 
 
 def invocation() -> Invocation:
-    """The run of the pipeline that this process belongs to; one of its own without dvc.
+    """The run of the pipeline that this process belongs to, or a run of its own without dvc.
 
-    A plain `dvc repro` has no name, so it is known by its process.
+    A plain `dvc repro` has no name, so it is identified by its process.
     """
     if process := dvc_process():
         with suppress(psutil.Error):
@@ -44,7 +44,7 @@ def invocation() -> Invocation:
 
 
 def dvc_process() -> psutil.Process | None:
-    """The nearest dvc process above this one; None if it was started without dvc, or that has ended."""
+    """The nearest dvc process above this one, or None if there was none or it has ended."""
     for process in psutil.Process().parents():
         with suppress(psutil.Error):  # another user's process hides its command line
             if _is_dvc(process.cmdline()):
@@ -55,8 +55,8 @@ def dvc_process() -> psutil.Process | None:
 def has_outlived_dvc() -> bool:
     """Whether dvc started this process and ended before `dvc_process` could find it.
 
-    Above it is then no Python, but what takes in processes that have lost their parent. (A program that runs the
-    pipeline with `import dvc` is a Python, but not called dvc.)
+    The process above is then not Python, but the one that adopts orphaned processes. (A program that runs the pipeline
+    with `import dvc` is a Python process that is not called dvc.)
     """
     if "DVC_STAGE" not in os.environ or dvc_process():
         return False

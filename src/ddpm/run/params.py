@@ -1,6 +1,6 @@
 """Validation of params.yaml by section: errors name the unknown key or invalid value and say what is allowed.
 
-The class of a section stands beside the code that it steers. What sections have in common stands here.
+The class of each section is next to the code that uses it. This module holds what the sections have in common.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,7 +29,7 @@ from ddpm.run.root import in_repo
 from ddpm.run.yaml import load_yaml
 
 PARAMS = Path("params.yaml")
-SEEDS = 2**63  # how many there are: from 0 up, they fit in an int64
+SEEDS = 2**63  # number of allowed seeds, from 0, which all fit in an int64
 MOST_NUMBERS = 256 * 2**20  # in one tensor: 1 GiB in float32
 SHOWN = Repr()
 SHOWN.maxstring = SHOWN.maxlong = SHOWN.maxother = 80
@@ -39,7 +39,7 @@ def check_size(keys: str, *sizes: int) -> None:
     """Check that a tensor is not larger than a machine can be expected to hold.
 
     Args:
-        keys: What the sizes come from, for the message.
+        keys: The params that determine the sizes, for the message.
         sizes: The tensor's shape.
 
     Raises:
@@ -79,7 +79,7 @@ class Section(BaseModel):
 
     @property
     def files(self) -> list[str]:
-        """Files that the values name and that the result depends on: paths from the main repository."""
+        """Files named by the values that the result depends on, as paths from the main repository."""
         return []
 
 
@@ -98,7 +98,7 @@ class NoOptions(Section):
 
 
 class _Subsection(NamedTuple):
-    """Options in params.yaml, and the registry that has an entry of that name, if one has."""
+    """Options in params.yaml, and the registry that has an entry of that name, if any."""
 
     registry: Registry[Any] | None
     name: str
@@ -106,7 +106,7 @@ class _Subsection(NamedTuple):
 
 
 def _options(subsection: _Subsection, info: Any) -> Any:
-    """The validated options of an entry; as they stand if only those that are used are validated."""
+    """The options of an entry: validated with the whole file, otherwise unchanged until they are used."""
     registry, name, values = subsection
     if registry is None:
         raise PydanticKnownError("extra_forbidden")
@@ -114,7 +114,7 @@ def _options(subsection: _Subsection, info: Any) -> Any:
 
 
 def _names(chosen: Any) -> list[str]:
-    """The names in a field that chooses one entry, several or none; nothing of what is no name."""
+    """The names in a field that chooses one entry, several or none. Other values are skipped."""
     return [name for name in (chosen if isinstance(chosen, list) else [chosen]) if isinstance(name, str)]
 
 
@@ -126,8 +126,8 @@ def _options_class(registry: Registry[Any], name: str) -> type[Section]:
 class Chooses(Section):
     """A section that chooses registry entries by name and may have a subsection of options for each entry.
 
-    A subsection is named as its entry. Without one, the entry's defaults hold. With the whole file, options of entries
-    that are not chosen are checked too, so that another choice is a change of one value.
+    A subsection has the name of its entry. Without one, the entry's defaults apply. When the whole file is validated,
+    the options of other entries are checked too, so that one can switch to another entry by changing one value.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -146,7 +146,7 @@ class Chooses(Section):
             name: The entry, if the field holds several.
 
         Raises:
-            UserError: They are not valid, and the whole file has not been checked before.
+            UserError: They are invalid, and the whole file was not validated before.
         """
         name = name or getattr(self, field)
         values = (self.model_extra or {}).get(name, {})
@@ -155,7 +155,7 @@ class Chooses(Section):
         return validated(_options_class(self.registries()[field], name), values, f"{in_repo(PARAMS)}: {name}")
 
     def chosen(self) -> Iterator[tuple[str, str]]:
-        """Each field of `registries` with the entries that it chooses, one by one."""
+        """A pair (field, entry) for each entry that a field of `registries` chooses."""
         for field in self.registries():
             yield from ((field, name) for name in _names(getattr(self, field)))
 
@@ -190,13 +190,13 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def validated(model: type[Model], values: Any, where: str, context: str | None = None) -> Model:
-    """Make a `model` of values.
+    """Validate values and return them as a `model`.
 
     Args:
         model: A section's class, or the class of a whole file.
-        values: What a YAML file holds.
-        where: How each message begins.
-        context: WHOLE to validate the options of entries that are not chosen, too.
+        values: The contents of a YAML file.
+        where: Prefix of each message.
+        context: WHOLE to also validate the options of entries that are not chosen.
 
     Raises:
         UserError: One line for each mistake, with key, value and what is allowed.
@@ -213,7 +213,7 @@ def load_params(sections: Mapping[str, type[BaseModel]], path: Path = PARAMS, wh
     Args:
         sections: The class of each section, by its key, such as "sample.unet".
         path: A YAML file.
-        whole: Whether `sections` is complete, so that other keys are mistakes; else other keys are ignored.
+        whole: Whether `sections` is complete. If so, other keys are errors, otherwise they are ignored.
 
     Returns:
         The general values and the sections as attributes: `params.seed`, `params.sample.unet`.
@@ -241,13 +241,13 @@ def params_model(sections: Mapping[str, type[BaseModel]], extra: str = "forbid")
 
     Args:
         sections: The class of each section, by its key.
-        extra: "forbid" or "ignore" other keys.
+        extra: What to do with other keys, "forbid" or "ignore".
     """
     return _model(General, sections, extra)
 
 
 def _model(base: type[Model], sections: Mapping[str, type[BaseModel]], extra: str) -> type[Model]:
-    """A class with a field for each section; those whose keys share a first part stand in one field."""
+    """A class with a field for each section. Sections whose keys share the first part are nested in one field."""
     fields: dict[str, Any] = {}
     for key, model in sections.items():
         head, _, rest = key.partition(".")

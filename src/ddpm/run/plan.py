@@ -102,7 +102,7 @@ def imports(source: str) -> frozenset[str]:
 
 @cache
 def digest(source: str) -> str:
-    """A digest of what Python source does; the same for every version of Python."""
+    """A digest of what Python source does, the same for every version of Python."""
     tree = _without_words(source)
     taken = {line for line in ast.walk(tree) if isinstance(line, ast.Import | ast.ImportFrom)}
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}

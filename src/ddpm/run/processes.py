@@ -1,8 +1,8 @@
 """Processes that share the work of one stage, with torch.distributed.
 
-Each runs the stage's whole script. A shared task is done by one of them, and all get its result; everything else is
-done by each, with the same result. Only the first, rank 0, writes files, logs, saves states and shows progress bars.
-It starts the others, unless torchrun has started all of them, on one machine or on several.
+Each process runs the stage's whole script. A shared task is done by one of them, and all get its result. Everything
+else is done by each, with the same result. Only the first, rank 0, writes files, logs, saves states and shows progress
+bars. It starts the others, unless torchrun has started all of them, on one machine or on several.
 
 No task depends on which process does it, so results are bit-identical for any number of processes.
 """
@@ -33,7 +33,7 @@ from ddpm.run.progress import hidden
 
 T = TypeVar("T")
 HOST, PORT = "127.0.0.1", "DDPM_PORT"
-TIMEOUT = timedelta(hours=12)  # of one process's work between two exchanges; the end of a process is noticed at once
+TIMEOUT = timedelta(hours=12)  # for the work between two exchanges, as the end of a process is noticed at once
 GRACE = 5.0  # seconds for a process to end after its connection is closed
 LOST = "another process that shares its work has ended"
 
@@ -60,7 +60,7 @@ class _Others:
                     said = next((line for line in reversed(lines) if line.strip()), f"exit status {status}")
                     said = said.strip().removeprefix(f"[rank{number - 1}]: ")  # torch's excepthook
                     why = signal.Signals(-status).name if status < 0 else said
-                    if LOST not in why:  # else it ended because it lost the one that is looked for
+                    if LOST not in why:  # otherwise it ended because it lost the process that is looked for
                         return f"process {number} of {len(self.processes) + 1} has ended ({why})"
             time.sleep(0.05)
         return LOST
@@ -75,7 +75,7 @@ def rank() -> int:
 
 
 def size() -> int:
-    """The number of processes that share the work; 1 within a task, which is not shared further."""
+    """The number of processes that share the work. It is 1 within a task, which is not shared further."""
     return 1 if _others.working_alone or not dist.is_initialized() else dist.get_world_size()
 
 
@@ -90,7 +90,7 @@ def together(n: int, most: int) -> Iterator[None]:
 
     Args:
         n: Number of processes wanted. If torchrun has started this process, its number is used instead.
-        most: Maximum number of processes that the work can be shared by.
+        most: Maximum number of processes that can share the work.
 
     Raises:
         UserError: A process ended before its work was done, or torchrun has started too many.
@@ -111,8 +111,8 @@ def shared(tasks: Sequence[Callable[[], T]], name: str = "") -> list[T]:
     """Run independent tasks, distributed over the processes.
 
     Args:
-        tasks: The same in each process. Results must be picklable.
-        name: Of the progress bar; empty for none.
+        tasks: Functions to call, the same in each process. Their results must be picklable.
+        name: Label of the progress bar, or "" for no bar.
 
     Returns:
         The results of all tasks, in order.
@@ -139,7 +139,7 @@ def gathered(mine: T) -> list[T]:
 
 
 def gathered_tensors(mine: Shaped[Tensor, "*shape"]) -> list[Shaped[Tensor, "*shape"]]:
-    """The same for tensors of equal shape, without pickling."""
+    """Like `gathered`, for tensors of equal shape and without pickling."""
     if size() == 1:
         return [mine]
     found = [torch.empty_like(mine) for _ in range(size())]
@@ -201,7 +201,7 @@ def _start(names: Mapping[str, int], errors: IO[bytes]) -> subprocess.Popen[byte
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     assert process.stdin
-    process.stdin.close()  # `_end_with_the_first`
+    process.stdin.close()  # see `_end_with_the_first`
     process.wait()
 
 
@@ -210,7 +210,7 @@ def _joined() -> Iterator[None]:
     """Join the process that started this one, or those that torchrun has started."""
     world = int(os.environ["WORLD_SIZE"])
     for number in (signal.SIGINT, signal.SIGTERM) if rank() else ():
-        signal.signal(number, signal.SIG_IGN)  # it is the first process that stops, after a step
+        signal.signal(number, signal.SIG_IGN)  # only the first process handles them, after a step
     if PORT in os.environ:
         threading.Thread(target=_end_with_the_first, daemon=True).start()
         store = TCPStore(HOST, int(os.environ[PORT]), world, is_master=False)
@@ -258,5 +258,5 @@ def _end_with_the_first() -> None:
 def _noticing_an_end() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:  # torch's, of a connection that was closed
+    except RuntimeError as error:  # from torch, when a connection is closed
         raise _others.lost() from error

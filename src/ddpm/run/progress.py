@@ -5,7 +5,7 @@ import sys
 
 
 def hidden() -> bool | None:
-    """The argument `disable` of tqdm: False in a notebook, else None, with which tqdm shows bars in terminals only.
+    """The argument `disable` of tqdm: False in a notebook, else None, so that tqdm shows bars in terminals only.
 
     If processes share their work (`ddpm.run.processes`), only the first shows bars.
     """

@@ -31,13 +31,13 @@ def from_root(path: str) -> Path:
 
 
 def in_repo(path: Path | str) -> str:
-    """A path relative to the top of the checkout; unchanged if it is outside."""
+    """A path relative to the top of the checkout, or unchanged if it is outside."""
     absolute = Path(os.path.abspath(path))
     return absolute.relative_to(checkout()).as_posix() if absolute.is_relative_to(checkout()) else str(path)
 
 
 def door() -> str:
-    """The name of the door (docs/doors.md) whose pipeline runs in the working folder; "" for the main pipeline."""
+    """The name of the door (docs/doors.md) whose pipeline runs in the working folder, or "" for the main pipeline."""
     return Path(in_repo(".")).name
 
 

@@ -16,7 +16,7 @@ def derive_seed(seed: int, stream: str, index: int = 0) -> int:
 
     Args:
         seed: The root seed.
-        stream: The stream's name; different names give unrelated seeds.
+        stream: The stream's name. Different names give unrelated seeds.
         index: The index of the draw.
     """
     digest = hashlib.blake2b(f"{seed}/{stream}/{index}".encode(), digest_size=8).digest()
@@ -29,15 +29,15 @@ def generator(seed: int, stream: str, index: int = 0, device: torch.device | str
     Args:
         seed: The seed in params.yaml.
         stream: What is drawn, such as "noise".
-        index: Which of its draws.
-        device: Of the generator. Devices of other types draw other numbers.
+        index: The index of the draw.
+        device: The generator's device. Different types of device draw different numbers.
     """
     return torch.Generator(device).manual_seed(derive_seed(seed, stream, index))
 
 
 @contextmanager
 def global_stream(seed: int, stream: str, index: int = 0) -> Iterator[None]:
-    """Seed torch's global generator by `derive_seed` for a block: initialisers and dropout accept no generator."""
+    """Seed torch's global generator by `derive_seed` for a block, as initialisers and dropout accept no generator."""
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, stream, index))
         yield

@@ -38,14 +38,14 @@ class Stage:
 
     Attributes:
         main: Does the stage's own work.
-        section: The class of its section in params.yaml; None if it has none.
-        key: The section's key; the stage's name if empty.
+        section: The class of its section in params.yaml, or None if it has none.
+        key: The section's key, or "" for the stage's name.
         general: The general params that it uses: `COMPUTE`, ("seed",) or ().
         deps: Files that it reads. Code is found by `ddpm.run.plan` and not listed.
-        entries: Modules of registry entries that it always uses; those chosen by its params are found automatically.
+        entries: Modules of registry entries that it always uses. Those chosen by its params are found automatically.
         outs: Outputs that DVC caches.
         metrics: JSON files for `dvc metrics show` and `dvc exp show`, kept in git.
-        plots: Pictures for `dvc plots show`, which DVC caches; the curves are declared at the top of dvc.yaml.
+        plots: Pictures for `dvc plots show`, which DVC caches. The curves are declared at the top of dvc.yaml.
         resumes: Whether an interrupted run can be resumed.
         tracked: Whether it is logged as a run in MLflow.
     """
@@ -74,11 +74,11 @@ class StageRun:
 
     Attributes:
         name: The stage's name in dvc.yaml.
-        params: Its section of params.yaml; None if it has none.
+        params: Its section of params.yaml, or None if it has none.
         root_seed: `seed` of params.yaml.
         compute: The device and its precision.
         log: Its run in MLflow.
-        resume: Saves its state to disk; None unless it `resumes`.
+        resume: Saves its state to disk. None unless it `resumes`.
     """
 
     name: str
@@ -105,7 +105,7 @@ def run(stages: Mapping[str, Stage]) -> None:
     names = sys.argv[1:] or list(stages)
     name = names[0]
     logging.basicConfig(level=logging.ERROR if rank() else logging.INFO, format="%(message)s")
-    speaks = name in stages and stages[name].tracked and not rank()  # `check` undoes what it refuses
+    speaks = name in stages and stages[name].tracked and not rank()  # `check` undoes the overrides that it rejects
     outside = or_way_back() if speaks else nullcontext()
     with outside, mistakes_in_one_line(name):
         if len(names) > 1 or name not in stages:
@@ -186,7 +186,7 @@ def or_way_back() -> Iterator[None]:
 
 
 def peak_memory() -> dict[str, float]:
-    """Peak memory of this process in MiB, as a metric; empty where the system does not report it."""
+    """Peak memory of this process in MiB, as a metric, or {} where the system does not report it."""
     try:
         import resource  # on Unix only
     except ImportError:

@@ -83,5 +83,5 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def dump_yaml(values: Any) -> str:
-    """Return `values` as YAML text; the order of keys is kept."""
+    """Return `values` as YAML text, in the order of their keys."""
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)

@@ -38,7 +38,11 @@ def noise_streams(seeds: list[int]) -> list[torch.Generator]:
 
 
 def latents_of(model: DiffusionModel, start: Tensor, n: int) -> Float[Tensor, "n c h w"]:
-    """x_t on the model's device; ValueError unless it is a float tensor of n images of the model's shape."""
+    """Move x_t to the device and precision of the model's weights.
+
+    Raises:
+        ValueError: `start` is not a float tensor of n images of the model's shape.
+    """
     if tuple(start.shape) != (n, *model.img_shape) or not start.is_floating_point():
         expected = (n, *model.img_shape)
         raise ValueError(f"start has shape {tuple(start.shape)} and type {start.dtype}; it must be floats, {expected}")
@@ -46,13 +50,17 @@ def latents_of(model: DiffusionModel, start: Tensor, n: int) -> Float[Tensor, "n
 
 
 def images_of(model: DiffusionModel, images: Tensor, name: str = "images") -> Float[Tensor, "n c h w"]:
-    """Images on the model's device; ValueError as `check_images`."""
+    """Move images to the device and precision of the model's weights.
+
+    Raises:
+        ValueError: As for `check_images`.
+    """
     check_images(images, model.img_shape, name)
     return _as_weights(model, images)
 
 
 def _as_weights(model: DiffusionModel, images: Tensor) -> Tensor:
-    """Images on the device and in the precision of the model's weights."""
+    """Move images to the device and precision of the model's weights."""
     return images.to(next(model.parameters(), images))
 
 
@@ -95,8 +103,8 @@ def steps_below(
 
     Args:
         model: A trained network.
-        num_steps: t, from 1 to T; None for T.
-        n_steps: Steps of a whole chain, as in `spacing.timesteps`; its timesteps below t are kept, and t is added.
+        num_steps: t, from 1 to T, or None for T.
+        n_steps: Steps of a whole chain, as in `spacing.timesteps`. Its timesteps below t are kept, and t is added.
         spacing: Spacing of the timesteps.
 
     Raises:
@@ -109,7 +117,11 @@ def steps_below(
 
 
 def checked_step(num_steps: int, highest: int) -> int:
-    """Return `num_steps` if it is in 1..highest; ValueError if not."""
+    """Return `num_steps` if it is in 1..highest.
+
+    Raises:
+        ValueError: It is not.
+    """
     if not 1 <= num_steps <= highest:
         raise ValueError(f"num_steps is {num_steps}; it must be in 1..{highest}, the steps of this model's schedule")
     return num_steps
@@ -118,10 +130,10 @@ def checked_step(num_steps: int, highest: int) -> int:
 def cond_of_images(
     model: DiffusionModel, images: Float[Tensor, "n c h w"], labels: Integer[Tensor, " n"] | None
 ) -> Shaped[Tensor, "n *rest"] | None:
-    """The conditioning of given images: from their labels if given, else as the model encodes the images.
+    """The conditioning of images, encoded from their labels if given, otherwise from the images themselves.
 
     Raises:
-        ValueError: Labels are missing, or not accepted, or not n.
+        ValueError: Labels are missing, not accepted by the model, or not one per image.
     """
     if labels is not None or model.conditioning is None:
         return cond_of(model, len(images), 0, labels=labels)
@@ -140,12 +152,12 @@ def cond_of(
     labels: Integer[Tensor, " n"] | None = None,
     captions: Sequence[str] | None = None,
 ) -> Shaped[Tensor, "n *rest"] | None:
-    """The conditioning of n images: `cond`, or from labels or captions, or drawn by the model if none is given.
+    """The conditioning of n images: `cond`, encoded labels or captions, or drawn by the model if none is given.
 
     Args:
         model: The network.
         n: Number of images.
-        seed: Of what is drawn.
+        seed: Seed for drawing.
         cond: As encoded by the network's `conditioning`.
         labels: Class indices, from 0.
         captions: One per image.
@@ -154,7 +166,7 @@ def cond_of(
         None for an unconditional network.
 
     Raises:
-        ValueError: The model is unconditional, more than one is given, or they are not n.
+        ValueError: The model is unconditional, more than one argument is given, or it does not have n rows.
         UserError: A caption cannot be parsed.
     """
     arguments = {"cond": cond, "labels": labels, "captions": captions}

@@ -32,7 +32,7 @@ def noised(
         model: A network whose conditioning is `low_resolution`.
         low: Low-resolution images in [-1, 1].
         level: Noise level, from 0 (none) to 1 (pure noise).
-        seed: Of the noise, which depends on the seed and the index of an image only.
+        seed: Seed of the noise, which depends only on the seed and the index of an image.
 
     Raises:
         ValueError: The network has another conditioning or image size, or the level is out of range.
@@ -57,7 +57,7 @@ def enlarge(
         model: A network whose conditioning is `low_resolution`.
         low: Low-resolution images in [-1, 1], such as samples of the previous network in a cascade.
         level: Level of the noise added to `low` to hide artefacts, from 0 (none) to 1 (pure noise).
-        seed: Of all noise.
+        seed: Seed of all noise.
         options: Further arguments of `sample`.
 
     Returns:

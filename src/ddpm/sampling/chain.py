@@ -36,14 +36,14 @@ def sample_steps(
     Image i takes its noise from stream i only, so it does not depend on the rest of the batch.
 
     Args:
-        model: A network with its noise_schedule, its conditioning bound (`ddpm.conditioning.guidance.given`).
+        model: A network with a noise_schedule, and with its conditioning bound (`ddpm.conditioning.guidance.given`).
         streams: One random generator per image.
-        timesteps: The timesteps of the chain, as returned by `spacing.timesteps`; None for all of 0..T.
+        timesteps: The timesteps of the chain, as returned by `spacing.timesteps`, or None for all of 0..T.
         sampler: The name of a file in `samplers/`.
-        options: An instance of the sampler's `Options`; None for its defaults.
+        options: An instance of the sampler's `Options`, or None for its defaults.
         clip_sample: How each x_0 estimate is clipped, as in `clipped`.
         compute: Device and precision.
-        start: x_t at the last of `timesteps` to start from; None for pure noise.
+        start: x_t at the last of `timesteps` to start from, or None for pure noise.
 
     Raises:
         ValueError: clip_sample is not allowed, the model has no noise_schedule, or it has not learned the variance.
@@ -64,7 +64,7 @@ class Chain:
     An index counts the timesteps of the chain: 0 is x_0, the last one x_T.
 
     Attributes:
-        model: A network with its noise_schedule, its conditioning bound.
+        model: A network with a noise_schedule, and with its conditioning bound.
         timesteps: The timesteps of the chain, as returned by `spacing.timesteps`.
         variance: sigma_t^2, as in `reverse_variance`.
         clip_sample: How each x_0 estimate is clipped, as in `clipped`.
@@ -80,7 +80,7 @@ class Chain:
     def given(
         self, cond: Shaped[Tensor, "n *rest"] | None, chosen: slice | Shaped[Tensor, "b"] = slice(None)
     ) -> "Chain":
-        """The same chain with the conditioning `cond[chosen]` bound; unchanged for an unconditional network."""
+        """The same chain with the conditioning `cond[chosen]` bound, or unchanged for an unconditional network."""
         return replace(self, model=given(self.model, cond, chosen))
 
     def index(self, depth: float) -> int:
@@ -94,7 +94,7 @@ class Chain:
     def decode(
         self, xt: Float[Tensor, "n c h w"], index: int, streams: Sequence[torch.Generator]
     ) -> Float[Tensor, "n c h w"]:
-        """Sample x_0 ~ p(x_0 | x_t), with `xt` at `index`; image i takes its noise from stream i only."""
+        """Sample x_0 ~ p(x_0 | x_t), with `xt` at `index`. Image i takes its noise from stream i only."""
         return deque(self._steps(xt, index, streams), maxlen=1).pop()
 
     def estimate(self, xt: Float[Tensor, "n c h w"], index: int) -> Float[Tensor, "n c h w"]:
@@ -126,7 +126,7 @@ class Chain:
             lambdas: Weights of the other image, from 0 to 1.
             index: Where to interpolate.
             noise: The noise of both images: a mixture of two noises would have less variance than the network expects.
-            streams: One random generator per lambda; equal ones leave lambda as the only difference.
+            streams: One random generator per lambda. With equal generators, only lambda differs.
         """
         ends = self.noised(torch.stack((x0, other)), noise.expand(2, *noise.shape), index)
         mixtures = torch.stack([torch.lerp(ends[0], ends[1], weight) for weight in lambdas.tolist()])

@@ -15,7 +15,11 @@ MUST_BE = "it must be false, true or a number between 0 and 1"
 
 
 def check_clip_sample(clip_sample: bool | float) -> bool | float:
-    """Return `clip_sample` if it is valid for `clipped`; ValueError if not."""
+    """Return `clip_sample` if it is valid for `clipped`.
+
+    Raises:
+        ValueError: It is not.
+    """
     if not _is_allowed(clip_sample):
         raise ValueError(f"clip_sample is {clip_sample}; {MUST_BE}")
     return clip_sample
@@ -26,9 +30,9 @@ def clipped(x0: Float[Tensor, "n c h w"], clip_sample: bool | float) -> Float[Te
 
     Args:
         x0: The estimate.
-        clip_sample: False: not clipped. True: clipped to [-1, 1]. p between 0 and 1: dynamic thresholding, where each
-            image is clipped to [-s, s] and divided by s, with s the p-quantile of its absolute pixel values, at least 1
-            (Saharia et al. 2022, section 2.3).
+        clip_sample: False to leave it unclipped, True to clip to [-1, 1], or a quantile p between 0 and 1 for dynamic
+            thresholding: each image is clipped to [-s, s] and divided by s, with s the p-quantile of its absolute
+            pixel values, at least 1 (Saharia et al. 2022, section 2.3).
     """
     if isinstance(clip_sample, bool):
         return x0.clamp(-1, 1) if clip_sample else x0

@@ -1,4 +1,4 @@
-"""Samples of a DALL-E 2 decoder: for captions, by guidance scale, and by the embedding that it is given."""
+"""Samples of a DALL-E 2 decoder: for captions, by guidance scale, and by the source of its image embedding."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
@@ -22,7 +22,7 @@ SIGNALS: tuple[Signal, ...] = "prior", "text", "none"
 
 
 class SampleDecoder(Drawing):
-    """Section `sample`. signal: what the decoder gets besides captions. scales: guidance scales of the figure."""
+    """Section `sample`. signal: the decoder's input besides captions. scales: guidance scales of the figure."""
 
     signal: Signal
     guidance_scale: GuidanceScale
@@ -30,7 +30,7 @@ class SampleDecoder(Drawing):
 
 
 class SweepDecoder(Drawing):
-    """Section `sweep`. signals: what the decoder gets besides captions. scales: guidance scales, from low to high."""
+    """Section `sweep`. signals: the decoder's inputs besides captions. scales: guidance scales, from low to high."""
 
     n_samples: Annotated[int, Ge(24), Le(5000)]
     signals: Annotated[list[Signal], Len(1, 3)]
@@ -41,11 +41,11 @@ class SweepDecoder(Drawing):
 def cond_of(
     decoder: DiffusionModel, embeddings: Float[Tensor, "n size"], rows: Integer[Tensor, "n length"]
 ) -> Shaped[Tensor, "n row"]:
-    """The `cond` of a decoder; for a network that is conditioned on captions only, the captions.
+    """The `cond` of a decoder, or the captions if the network is conditioned on captions only.
 
     Args:
         decoder: A trained network.
-        embeddings: Image embeddings, or text embeddings in their place; zeros for none.
+        embeddings: Image embeddings, or text embeddings in their place, or zeros for none.
         rows: The token IDs of the captions.
 
     Raises:
@@ -59,18 +59,18 @@ def cond_of(
 def draw_decoded(
     stage: StageRun, decoder: DiffusionModel, prompts: Mapping[str, Tensor], figures: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Draw the samples that `stage.params`, a `SampleDecoder`, ask for, as 8-bit images.
+    """Draw the samples specified by `stage.params`, a `SampleDecoder`, as 8-bit images.
 
     Args:
-        stage: Stage sample; finished batches of an interrupted run are not drawn again.
+        stage: Stage sample. Finished batches of an interrupted run are not drawn again.
         decoder: A trained decoder.
-        prompts: Of `draw_signals`.
-        figures: The same, for captions by how often each is there.
+        prompts: The first dict of `draw_signals`.
+        figures: The second dict of `draw_signals`, with tensors of shape (captions, n_each, ...).
 
     Returns:
-        samples: of the prompts. by_scale: (captions, scales, n_each, c, h, w). by_signal: the same by SIGNALS; a
-        caption's samples have the same noise throughout. scales: of guidance. steps, estimates, num_steps: `draw_film`
-        of the figures' captions, filmed. tokens, seen, images: of the prompts.
+        samples: for the prompts. by_scale: (captions, scales, n_each, c, h, w). by_signal: the same, by SIGNALS. All
+        scales have the same noise, and so do all signals. scales: the guidance scales. filmed: the figures' captions.
+        steps, estimates, num_steps: `draw_film` of these. tokens, seen, images: of the prompts.
     """
     params, pieces = stage.params, Pieces(stage.resume)
     shown, sizes = {name: rows.flatten(0, 1) for name, rows in figures.items()}, figures["tokens"].shape[:2]
@@ -107,7 +107,7 @@ def draw_scales(
     Args:
         stage: Stage sweep.
         decoder: A trained decoder.
-        prompts: Of `draw_signals`; the first ones are taken.
+        prompts: The first dict of `draw_signals`. Its first `n_samples` rows are used.
     """
     params, pieces = stage.params, Pieces(stage.resume)
     for signal in params.signals:

@@ -20,9 +20,9 @@ class NetworkDenoiser:
     """A trained network as a `Denoiser`. It runs without gradients and in evaluation mode.
 
     Args:
-        model: A network with its noise_schedule, its conditioning bound.
+        model: A network with a noise_schedule, and with its conditioning bound.
         timesteps: Step i of the chain is timestep `timesteps[i]` of the network's own schedule.
-        clip_sample: How each estimate is clipped, as in `clipped`; the paper's code clips to [-1, 1].
+        clip_sample: How each estimate is clipped, as in `clipped`. The paper's code clips to [-1, 1].
         compute: Device and precision.
 
     Raises:
@@ -45,7 +45,7 @@ class NetworkDenoiser:
     def with_variance(
         self, x: Float[Tensor, "n c h w"], i: int
     ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"] | None]:
-        """The estimate of x_0, and v for `reverse_variance`, None if the variance is not learned."""
+        """The estimate of x_0, and v for `reverse_variance`, or None if the variance is not learned."""
         num_steps = torch.full((len(x),), self.timesteps[i], device=x.device)
         with torch.no_grad(), evaluation_mode(self.model), self.compute.autocast():
             predicted, v = self.model.with_variance(x, num_steps)

@@ -11,8 +11,8 @@ from ddpm.sampling.denoiser import Denoiser
 from ddpm.sampling.levels import levels
 
 FEW_STEPS = 15
-# Factor on the second-order term of 3M: 1/2 in the authors' code and in diffusers, which makes the method second order;
-# with 1.0, a parabola, it would be third order (tests/sampling/test_convergence.py).
+# Factor on the second-order term of 3M: 1/2 in the authors' code and in diffusers, which makes the method second order.
+# With 1.0, a parabola, it would be third order (tests/sampling/test_convergence.py).
 CURVATURE = 0.5
 
 
@@ -29,7 +29,7 @@ def dpm_solver(
     Args:
         denoise: The estimate of x_0.
         x: x_T.
-        schedule: Every step of it is taken.
+        schedule: The schedule, of which every step is taken.
         order: 2 or 3.
     """
     at, n = levels(schedule), len(schedule)
@@ -45,7 +45,7 @@ def dpm_solver(
 def _integral(past: Sequence[tuple[float, Tensor]], h: float) -> Tensor:
     """The integral of exp(u - h) x0(u) over u = 0..h, lam = lam_t + u, with x0(u) through one, two or three estimates.
 
-    past: (lam, x0), newest first. h: the step in lam.
+    `past` holds (lam, x0), newest first, and h is the step in lam.
     """
     (lam, x0), *older = past
     if not older:

@@ -43,12 +43,12 @@ class SampleModel(Chooses):
 
     @classmethod
     def registries(cls) -> dict[str, Registry[Any]]:
-        """Where the names come from."""
+        """The registry of each field."""
         return {"sampler": SAMPLERS}
 
     @property
     def most_processes(self) -> int:
-        """One a batch."""
+        """One per batch."""
         return ceil(self.n_samples / self.batch_size)
 
     @model_validator(mode="after")
@@ -70,10 +70,10 @@ def draw_samples(
     """Draw samples as specified by `stage.params`, as 8-bit images.
 
     Args:
-        stage: A stage sample_NAME; finished batches of an interrupted run are not drawn again.
+        stage: A stage sample_NAME. Finished batches of an interrupted run are not drawn again.
         model: A trained network.
-        decode: Maps what the network works on to images in [-1, 1].
-        cond: The conditioning of each sample; None to let the model draw it.
+        decode: Maps the network's data, such as latents, to images in [-1, 1].
+        cond: The conditioning of each sample, or None to let the model draw it.
 
     Returns:
         samples: (n, c, h, w). steps: the trajectories of the first ones, (n_steps + 1, n_trajectories, c, h, w), at
@@ -90,7 +90,7 @@ def draw_samples(
         makes = {f"from {first}": partial(draw, first) for first in firsts}
         for piece in pieces(makes):
             made.append(piece)
-            progress.update(len(made) * len(steps) - progress.n)  # a batch that was drawn before, or by another process
+            progress.update(len(made) * len(steps) - progress.n)  # for batches drawn earlier, or by another process
     samples, trajectories, estimates = zip(*made, strict=True)
     labels = None if cond is None else model.conditioning.labels(cond)
     found = {"cond": cond, "labels": labels}
@@ -124,7 +124,7 @@ def _draw_batch(
 
 
 def _counted(chain: Iterator[Tensor], progress: "tqdm[Any]") -> Iterator[Tensor]:
-    """The chain; each of its steps advances the progress bar."""
+    """Yield the steps of the chain, and advance the progress bar after each."""
     for x in chain:
         yield x
         progress.update()

@@ -44,7 +44,7 @@ def noise_to(
         x_t.
 
     Raises:
-        ValueError: An argument is not allowed; the message says what is.
+        ValueError: An argument is not allowed. The message says what is.
     """
     x0, schedule = images_of(model, images), schedule_of(model)
     t = torch.full((len(x0),), checked_step(num_steps, len(schedule)), device=x0.device)
@@ -70,7 +70,7 @@ def encode(
     Args:
         model: A trained network.
         images: x_0 in [-1, 1].
-        n_steps: Number of steps, from 1 to T; None for all T.
+        n_steps: Number of steps, from 1 to T, or None for T.
         spacing: Spacing of the timesteps, a function in `ddpm/sampling/spacing.py`.
         labels: Classes of the images, for a class-conditional model.
         batch_size: Images per batch.
@@ -79,7 +79,7 @@ def encode(
         x_T, approximately standard normal.
 
     Raises:
-        ValueError: An argument is not allowed; the message says what is.
+        ValueError: An argument is not allowed. The message says what is.
     """
     check_batch_size(batch_size)
     x0, kept = images_of(model, images), timesteps(schedule_of(model), n_steps, spacing)

@@ -1,4 +1,4 @@
-"""Sampling with given conditionings, for the doors."""
+"""Sampling with a given conditioning, for the doors."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -28,7 +28,7 @@ Make = Callable[[Mapping[str, Callable[[], Piece]]], Iterable[Piece]]  # `Pieces
 
 
 class Drawing(Chooses):
-    """How samples are drawn: the keys of `sample.unet` other than their number."""
+    """How samples are drawn: the keys of `sample.unet` without the number of samples."""
 
     batch_size: Count
     sampler: Annotated[str, AfterValidator(SAMPLERS.checked)]
@@ -38,12 +38,12 @@ class Drawing(Chooses):
 
     @classmethod
     def registries(cls) -> dict[str, Registry[Any]]:
-        """Where the names come from."""
+        """The registry of each field."""
         return {"sampler": SAMPLERS}
 
     @property
     def most_processes(self) -> int:
-        """They share the batches."""
+        """The maximum number of processes that can share the batches."""
         return 64
 
 
@@ -58,18 +58,18 @@ def draw_given(
     steer: Callable[[DiffusionModel, Tensor], DiffusionModel] | None = None,
     decode: Decode = as_it_is,
 ) -> UInt8[Tensor, "n c h w"]:
-    """Draw an image for each row of `cond`. The noise of image i does not depend on conditioning and guidance.
+    """Draw an image for each row of `cond`. The noise of image i does not depend on conditioning or guidance.
 
     Args:
         model: A trained conditional network.
         cond: The conditioning, as encoded by the network's `conditioning`.
-        guidance_scale: Of classifier-free guidance; 1 for none.
+        guidance_scale: Scale of classifier-free guidance, or 1 for none.
         params: Sampler, steps and batch size.
-        seed: Of the noise.
+        seed: Seed of the noise.
         compute: Device and precision.
         pieces: Keeps finished batches.
-        steer: Maps the network of a batch and its `cond` to the network to sample from; None for no change.
-        decode: Maps what the network works on to images in [-1, 1].
+        steer: Maps the network of a batch and its `cond` to the network to sample from. None for no change.
+        decode: Maps the network's data, such as latents, to images in [-1, 1].
     """
     steps, options = timesteps(schedule_of(model), params.n_steps, params.spacing), params.options("sampler")
 

@@ -38,12 +38,12 @@ class Guide(Chooses):
 
     @classmethod
     def registries(cls) -> dict[str, Registry[Any]]:
-        """Where the names come from."""
+        """The registry of each field."""
         return {"sampler": SAMPLERS}
 
     @property
     def most_processes(self) -> int:
-        """One a scale and way of clipping."""
+        """One per combination of scale and clipping method."""
         return len(self.guidance_scales) * len(self.clip_samples)
 
 
@@ -51,7 +51,7 @@ def draw_guided(stage: StageRun, base: DiffusionModel, model: DiffusionModel) ->
     """Draw the samples that `stage.params`, a `Guide`, specifies. All combinations have the same noise.
 
     Args:
-        stage: The running stage; what an interrupted run has drawn is not drawn again.
+        stage: The running stage. Finished samples of an interrupted run are not drawn again.
         base: The text-conditional network.
         model: The super-resolution network.
 

@@ -20,7 +20,8 @@ from ddpm.sampling.inpaint import inpaint
 class Fill(Drawing):
     """Section `inpaint`. sampler and n_steps are for the network that was trained to inpaint.
 
-    n_samples: held-out images. replace_steps, n_resamples: of RePaint. n_halves: half-samples per confidence interval.
+    n_samples: number of held-out images. replace_steps, n_resamples: steps and resamplings of RePaint. n_halves:
+    half-samples per confidence interval.
     """
 
     n_samples: Annotated[int, Ge(2), Le(5000)]
@@ -37,7 +38,7 @@ def fill_by_training(
     holes: Bool[Tensor, "n 1 h w"],
     rows: Integer[Tensor, "n length"],
 ) -> UInt8[Tensor, "n c h w"]:
-    """Inpaint with a network that was trained for it; known pixels are kept.
+    """Inpaint with a network that was trained for it. Known pixels are kept.
 
     Args:
         stage: A stage with a section `Fill`.
@@ -60,7 +61,7 @@ def fill_by_replacing(
     holes: Bool[Tensor, "n 1 h w"],
     rows: Integer[Tensor, "n length"],
 ) -> UInt8[Tensor, "n c h w"]:
-    """Inpaint with a network that was not trained for it, by RePaint; arguments as for `fill_by_training`."""
+    """Inpaint by RePaint with a network that was not trained for it. Arguments are as for `fill_by_training`."""
     params, device = stage.params, stage.compute.device
     found = inpaint(
         model,

@@ -1,7 +1,7 @@
 """Inpainting.
 
-By RePaint (Lugmayr et al. 2022), which works with any network, or with a network that was trained to inpaint and is
-given the image around the hole (GLIDE, Nichol et al. 2021, section 2.4).
+By RePaint (Lugmayr et al. 2022), which works with any network, or with a network that was trained to inpaint,
+conditioned on the image around the hole (GLIDE, Nichol et al. 2021, section 2.4).
 """
 
 from typing import Any
@@ -58,19 +58,19 @@ def inpaint(
 
     Args:
         model: A trained network.
-        images: x_0 in [-1, 1]; masked pixels are ignored.
+        images: x_0 in [-1, 1]. Masked pixels are ignored.
         mask: True where pixels are to be filled in: (h, w) for all images, or (n, 1, h, w).
         generator: Seeds the noise of each image, as in `sample`.
-        n_resamples: How often each step is taken, at least 1. More harmonise better, at proportional cost. Not used
-            with a network that was trained to inpaint.
-        n_steps: Number of steps, from 1 to T; None for all T.
+        n_resamples: How often each step is taken, at least 1. Higher values harmonise better, at proportional cost. Not
+            used with a network that was trained to inpaint.
+        n_steps: Number of steps, from 1 to T, or None for T.
         spacing: Spacing of the timesteps, a function in `ddpm/sampling/spacing.py`.
         cond: The conditioning, one row per image, as in `sample`.
-        labels: Class numbers, for a class-conditional model.
-        captions: For a model that is conditioned on captions, such as ["a dark dress"].
-        guidance_scale: Classifier-free guidance, for a model that was trained with it; 1 for none.
-        clip_sample: Clip each x_0 estimate to [-1, 1]; a number between 0 and 1, such as 0.995: dynamic thresholding
-            (`ddpm.sampling.clipping`).
+        labels: Class indices, for a class-conditional model.
+        captions: Captions such as ["a dark dress"], for a text-conditional model.
+        guidance_scale: Scale of classifier-free guidance, for a model that was trained with it, or 1 for none.
+        clip_sample: Whether to clip each x_0 estimate to [-1, 1], or a quantile between 0 and 1, such as 0.995, for
+            dynamic thresholding (`ddpm.sampling.clipping`).
         batch_size: Images per batch.
         on_step: Called with t and the batch's x_t after each step, from T to 0.
 
@@ -78,7 +78,7 @@ def inpaint(
         The images with the masked pixels filled in and the others unchanged.
 
     Raises:
-        ValueError: An argument is not allowed; the message says what is.
+        ValueError: An argument is not allowed. The message says what is.
         UserError: A caption is empty, too long or contradictory, or has an unknown word.
     """
     x0, kept = images_of(model, images), timesteps(schedule_of(model), n_steps, spacing)

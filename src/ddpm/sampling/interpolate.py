@@ -34,17 +34,17 @@ def interpolate(
         n: Number of interpolated images, at least 2, with weights of the second image from 0 to 1.
         num_steps: t, from 1 to T: the larger, the coarser the features that change. None for T / 2.
         generator: Seeds the noise, as in `sample`.
-        n_steps: Number of steps of a whole chain from T, from 1 to T; None for all T.
+        n_steps: Number of steps of a whole chain from T, from 1 to T, or None for T.
         spacing: Spacing of the timesteps, a function in `ddpm/sampling/spacing.py`.
         labels: Classes of the two images, for a class-conditional model.
-        clip_sample: Clip each x_0 estimate to [-1, 1]; a number between 0 and 1, such as 0.995: dynamic thresholding
-            (`ddpm.sampling.clipping`).
+        clip_sample: Whether to clip each x_0 estimate to [-1, 1], or a quantile between 0 and 1, such as 0.995, for
+            dynamic thresholding (`ddpm.sampling.clipping`).
 
     Returns:
         (n, c, h, w) images of about [-1, 1], not clamped.
 
     Raises:
-        ValueError: An argument is not allowed; the message says what is.
+        ValueError: An argument is not allowed. The message says what is.
     """
     if n < 2:
         raise ValueError(f"n is {n}; it must be at least 2")

@@ -9,7 +9,7 @@ from ddpm.diffusion.schedule import NoiseSchedule
 
 @dataclass(frozen=True)
 class Levels:
-    """x_t = alpha x_0 + sigma eps, by number of steps t from 0 to T; lam = log(alpha / sigma), half the log SNR.
+    """The coefficients in x_t = alpha x_0 + sigma eps and lam = log(alpha / sigma), half the log SNR, for t = 0..T.
 
     They are Python floats, which do not change the dtype of tensors. lam is inf at t = 0, where there is no noise, and
     -inf where there is no signal (zero terminal SNR).
@@ -21,7 +21,7 @@ class Levels:
 
 
 def levels(schedule: NoiseSchedule) -> Levels:
-    """The levels of every step of `schedule`; alpha = sqrt(alpha_bar), sigma = sqrt(1 - alpha_bar)."""
+    """The levels of every step of `schedule`, with alpha = sqrt(alpha_bar) and sigma = sqrt(1 - alpha_bar)."""
     alpha_bar = schedule.alpha_bar(torch.arange(len(schedule) + 1))
     alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
     return Levels(alpha.tolist(), sigma.tolist(), (alpha / sigma).log().tolist())

@@ -27,8 +27,8 @@ STRIP = 8  # height of a vector's preview image
 class SamplePrior(Drawing):
     """Section `sample_prior`.
 
-    n_seen: captions of held-out images without a withheld pair. n_withheld: with one. captions: captions of the
-    figures, with n_each samples each. n_candidates: embeddings drawn per caption, of which the best is kept.
+    n_seen, n_withheld: number of captions of held-out images without and with a withheld pair. captions: captions of
+    the figures, with n_each samples each. n_candidates: embeddings drawn per caption, of which the best is kept.
     """
 
     n_seen: Annotated[int, Ge(1), Le(5000)]
@@ -59,8 +59,8 @@ def draw_embeddings(
         prior: A network whose conditioning is `clip_caption`.
         rows: The token IDs of the captions.
         n_candidates: Embeddings drawn per caption, of which the best is kept.
-        guidance_scale: Of classifier-free guidance; 1 for none.
-        seed: Of the noise.
+        guidance_scale: Scale of classifier-free guidance, or 1 for none.
+        seed: Seed of the noise.
         options: Further arguments of `sample`.
 
     Raises:
@@ -77,7 +77,7 @@ def draw_embeddings(
 
 
 def draw_signals(stage: StageRun, prior: DiffusionModel, prompts: Prompts) -> tuple[dict[str, Tensor], ...]:
-    """The inputs of a decoder for each caption, of the prompts and of the figures.
+    """The decoder's inputs for each caption of the prompts and of the figures.
 
     Args:
         stage: Stage sample_prior.
@@ -85,8 +85,9 @@ def draw_signals(stage: StageRun, prior: DiffusionModel, prompts: Prompts) -> tu
         prompts: n_seen + n_withheld captions.
 
     Returns:
-        Two dicts, one for the prompts, with the fields of `prompts`, and one for the figures, whose tensors are
-        (captions, n_each, ...): tokens; prior: sampled image embeddings; text: text embeddings; none: zeros.
+        Two dicts with tokens, prior (sampled image embeddings), text (text embeddings) and none (zeros). The first is
+        for the prompts, and also has the fields of `prompts`. The second is for the figures, with tensors of shape
+        (captions, n_each, ...).
     """
     params = stage.params
     keys = "sampler", "n_steps", "spacing", "clip_sample", "batch_size", "n_candidates", "guidance_scale"

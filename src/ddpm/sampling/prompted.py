@@ -19,8 +19,8 @@ from ddpm.sampling.given import Drawing, draw_film, draw_given
 class SampleCaptions(Drawing):
     """Section `sample` of a text-conditional door.
 
-    n_seen: captions of held-out images without a withheld pair. n_withheld: with one. guidance_scale: of both. grid:
-    captions and guidance scales of the figure.
+    n_seen, n_withheld: number of captions of held-out images without and with a withheld pair. guidance_scale: for
+    both. grid: captions and guidance scales of the figure.
     """
 
     n_seen: Annotated[int, Ge(1), Le(5000)]
@@ -33,14 +33,14 @@ def draw_prompts(stage: StageRun, model: DiffusionModel, prompts: Prompts) -> di
     """Draw samples as specified by `stage.params`, as 8-bit images.
 
     Args:
-        stage: A stage with a section `SampleCaptions`; finished batches of an interrupted run are not drawn again.
+        stage: A stage with a section `SampleCaptions`. Finished batches of an interrupted run are not drawn again.
         model: A trained text-conditional network.
         prompts: n_seen + n_withheld captions.
 
     Returns:
-        samples: (n, c, h, w) of the prompts. grid: (captions, scales, n, c, h, w) of `params.grid`; its columns have
-        the same noise. tokens, seen: of the prompts. steps, estimates, num_steps: `draw_film` of the grid's captions,
-        filmed.
+        samples: (n, c, h, w), for the prompts. grid: (captions, scales, n, c, h, w), for `params.grid`, with the same
+        noise at each scale. tokens, seen, images: of the prompts. filmed: the grid's captions. steps, estimates,
+        num_steps: `draw_film` of these.
     """
     params, pieces = stage.params, Pieces(stage.resume)
     own = params, stage.seed, stage.compute, pieces.within("prompts")

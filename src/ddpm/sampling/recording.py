@@ -20,10 +20,10 @@ def record(
         n_steps: The number of steps.
         denoise: Estimates x_0 for the first `k` images.
         k: The number of images to record.
-        decode: Maps what the network works on to images in [-1, 1].
+        decode: Maps the network's data, such as latents, to images in [-1, 1].
 
     Returns:
-        The samples; x_t of the first `k`, from x_T to x_0; the estimates of x_0 at these steps. All are 8-bit images.
+        The samples, x_t of the first `k` from x_T to x_0, and the estimates of x_0 at these steps, as 8-bit images.
     """
     trajectory, estimates = list[Tensor](), list[Tensor]()
     for left, x in zip(range(n_steps, -1, -1), chain, strict=True):

@@ -53,31 +53,31 @@ def sample(
 
     Args:
         model: A trained network, such as `load_model("models/unet.safetensors")`.
-        n_samples: Number of images; None for one per caption.
+        n_samples: Number of images, or None for one per caption.
         return_all_steps: Return every step, not only the final images.
-        generator: Seeds the noise of each image. Without one, torch's global state is read but not advanced: call
-            `torch.manual_seed` or pass a generator for other images.
+        generator: Seeds the noise of each image. Without one, torch's global state is read but not advanced. For
+            different images, call `torch.manual_seed` or pass a generator.
         sampler: The name of a file in `ddpm/sampling/samplers`.
-        n_steps: Number of sampler steps, from 1 to T; None for all T.
+        n_steps: Number of sampler steps, from 1 to T, or None for T.
         spacing: Spacing of the timesteps, a function in `ddpm/sampling/spacing.py`.
         cond: The conditioning, one row per image, as returned by `model.conditioning.encode`.
-        labels: Class numbers, for a class-conditional model.
-        captions: For a model that is conditioned on captions, such as ["a dark dress"].
-        guidance_scale: Classifier-free guidance, for a model that was trained with it; 1 for none.
-        clip_sample: Clip each x_0 estimate to [-1, 1]; a number between 0 and 1, such as 0.995: dynamic thresholding
-            (`ddpm.sampling.clipping`).
-        start: x_t to start from, as returned by `noise_to` and `encode`; None for pure noise.
-        num_steps: t of `start`, from 1 to T; None for T. Steps above t are skipped.
-        batch_size: Images per batch; it affects memory and speed, not the noise.
+        labels: Class indices, for a class-conditional model.
+        captions: Captions such as ["a dark dress"], for a text-conditional model.
+        guidance_scale: Scale of classifier-free guidance, for a model that was trained with it, or 1 for none.
+        clip_sample: Whether to clip each x_0 estimate to [-1, 1], or a quantile between 0 and 1, such as 0.995, for
+            dynamic thresholding (`ddpm.sampling.clipping`).
+        start: x_t to start from, as returned by `noise_to` and `encode`, or None for pure noise.
+        num_steps: t of `start`, from 1 to T, or None for T. Steps above t are skipped.
+        batch_size: Images per batch. It affects memory and speed, not the noise.
         on_step: Called with t and the batch's x_t at the start and after each step, down to t = 0.
         options: Options of the sampler, such as `variance="fixed_small"` of ancestral or `eta=1.0` of ddim.
 
     Returns:
-        (n, c, h, w) images of about [-1, 1], not clamped; with `return_all_steps`, the list of all steps from x_T (or
-        `start`) to x_0.
+        (n, c, h, w) images of about [-1, 1], not clamped. With `return_all_steps`, a list of such batches for all steps
+        from x_T (or `start`) to x_0.
 
     Raises:
-        ValueError: The model is not trained, or an argument is not allowed; the message says what is.
+        ValueError: The model is not trained, or an argument is not allowed. The message says what is.
         UserError: A caption is empty, too long or contradictory, or has an unknown word.
     """
     if n_samples is None:

@@ -24,8 +24,8 @@ class Sampler:
     """A sampler that params.yaml can name.
 
     Attributes:
-        steps: The generator function, called with a denoiser, x_T and a schedule; if `stochastic` also with `noise`;
-            and with its options as keywords.
+        steps: The generator function, called with a denoiser, x_T, a schedule, `noise` if `stochastic`, and its options
+            as keywords.
         Options: The class of its options.
         stochastic: Whether it takes `noise`.
         min_steps: The minimum number of steps.
@@ -46,8 +46,8 @@ class Sampler:
         Args:
             denoise: The estimate of x_0 from (x_t, t).
             x: x_T.
-            schedule: Every step of it is taken.
-            noise: Standard normal noise of the shape of x; called only if the sampler is stochastic.
+            schedule: The schedule, of which every step is taken.
+            noise: Returns standard normal noise of the shape of x. Called only if the sampler is stochastic.
             options: An instance of `Options`.
         """
         fresh = {"noise": noise} if self.stochastic else {}

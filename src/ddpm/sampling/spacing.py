@@ -49,7 +49,7 @@ def karras(schedule: NoiseSchedule, n_steps: int) -> Int[Tensor, "n_plus_1"]:
 
 
 def check_spacing(name: str) -> str:
-    """Return `name` if it is the name of a spacing; a pydantic validator.
+    """Pydantic validator: return `name` if it is the name of a spacing.
 
     Raises:
         ValueError: There is no such spacing. The message lists the existing ones.
@@ -66,7 +66,7 @@ def timesteps(schedule: NoiseSchedule, n_steps: int | None = None, spacing: str 
 
     Args:
         schedule: The schedule that the network was trained on.
-        n_steps: From 1 to T; None for all T.
+        n_steps: Number of steps, from 1 to T, or None for T.
         spacing: A key of SPACINGS.
 
     Raises:

@@ -16,7 +16,7 @@ from ddpm.sampling.given import Drawing, draw_given
 
 
 class Sweep(Drawing):
-    """Section `sweep`. scales: of classifier-free guidance. clip_scales: of CLIP guidance, 0 for none."""
+    """Section `sweep`. scales: scales of classifier-free guidance. clip_scales: of CLIP guidance, or 0 for none."""
 
     n_samples: Annotated[int, Ge(24), Le(5000)]
     scales: Annotated[list[GuidanceScale], Len(1, 12)]
@@ -32,7 +32,7 @@ def draw_sweep(
 ) -> Iterator[tuple[str, float, UInt8[Tensor, "n c h w"]]]:
     """Yield (method, scale, samples) for each scale of classifier-free guidance and of CLIP guidance.
 
-    With CLIP guidance the network is given the caption too, with a classifier-free guidance scale of 1.
+    With CLIP guidance, the network is also conditioned on the caption, at a classifier-free guidance scale of 1.
 
     Args:
         stage: A stage with a section `Sweep`.

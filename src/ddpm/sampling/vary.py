@@ -75,7 +75,7 @@ def edited(
         embeddings: Image embeddings.
         before: Text embeddings of what the images show.
         after: Text embeddings of what they should show.
-        share: Fraction of the arc, from 0 to 1; 0.25 to 0.5 in the paper.
+        share: Fraction of the arc, from 0 to 1. The paper uses 0.25 to 0.5.
     """
     return slerp(embeddings, on_sphere(after - before), torch.tensor([share]))
 
@@ -84,7 +84,7 @@ class Varied:
     """Samples of the decoder for stages vary and edit, with empty captions.
 
     Args:
-        stage: Stage vary or edit; finished batches of an interrupted run are not drawn again.
+        stage: Stage vary or edit. Finished batches of an interrupted run are not drawn again.
         decoder: A trained network.
     """
 
@@ -111,15 +111,15 @@ class Varied:
         """Images of `edited` embeddings, one for each of `shares`.
 
         Args:
-            name: Of the batches that are kept.
+            name: Prefix of the names of saved batches.
             embeddings: The images' embeddings.
             before: Embeddings of the captions that describe them.
-            after: Embeddings of the captions that they are moved to.
+            after: Embeddings of the captions that they are edited towards.
         """
         return self._columns(name, [edited(embeddings, before, after, share) for share in self._stage.params.shares])
 
     def _columns(self, name: str, steps: Sequence[Float[Tensor, "n size"]]) -> UInt8[Tensor, "n k c h w"]:
-        """An image of each embedding at each step; images of the same row have the same noise."""
+        """An image of each embedding at each step. Images of the same row have the same noise."""
         return torch.stack([self._drawn(step, name, f" {i}") for i, step in enumerate(steps)], dim=1)
 
     def _drawn(self, embeddings: Float[Tensor, "n size"], name: str, part: str = "") -> UInt8[Tensor, "n c h w"]:

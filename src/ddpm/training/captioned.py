@@ -23,7 +23,7 @@ class Captioned(NamedTuple):
 
 
 def load_captioned(n_eval: int | None = None) -> tuple[Captioned, Captioned]:
-    """The training images without a withheld pair, and the last `n_eval` held-out images (None: all)."""
+    """The training images without a withheld pair, and the last `n_eval` held-out images, or all if it is None."""
     images = {split: load_dataset(Path(path)) for split, path in IMAGES.items()}
     captions = {split: load_split(Path(path)) for split, path in CAPTIONS.items()}
     seen, last = captions["train"].seen, slice(-(n_eval or len(images["held_out"])), None)

@@ -42,7 +42,7 @@ COURSE_DEFAULTS = {
     "img_log_interval": 200,
     "n_images_to_log": 3,
 }
-# Keys of the course's config_dict that do not concern training: they are logged and have no effect.
+# Keys of the course's config_dict that do not concern training. They are logged and have no effect.
 DESCRIPTIVE = {"image_shape", "hidden_size", "n_images", "n_eval_images"}
 
 
@@ -59,11 +59,11 @@ def train(
     If the activations of a batch do not fit into memory, accumulate gradients over `micro_batches`.
 
     Args:
-        model: The network; it is trained in place, starting from its current weights.
+        model: The network, trained in place from its current weights.
         config_dict: Hyper-parameters, named as in `ddpm.training.params.Training`. lr, epochs, batch_size and
-            max_steps are required; the others default to `COURSE_DEFAULTS`. device and seed default to "cpu" and 0.
+            max_steps are required. The others default to `COURSE_DEFAULTS`, device to "cpu" and seed to 0.
             The course's image_shape, hidden_size, n_images and n_eval_images are only logged.
-        trainset: The first tensor holds images in [-1, 1], (n, channels, height, width); for a class-conditional model
+        trainset: The first tensor holds images in [-1, 1], (n, channels, height, width). For a class-conditional model,
             the second holds their classes, (n,).
         testset: The same, for evaluation during training.
         track: Log to MLflow, and print where. If False, nothing is written.
@@ -74,8 +74,8 @@ def train(
         `model`, with its noise_schedule set.
 
     Raises:
-        UserError: A key is unknown or missing, or a value or a data set does not fit (nothing is trained then); or
-            training diverged.
+        UserError: A key is unknown or missing, or a value or a data set is not valid, in which case nothing is trained.
+            Also raised if training diverges.
     """
     own = {"device", "seed"} | DESCRIPTIVE
     params = validated(
@@ -109,7 +109,7 @@ def train(
 def _device(name: Any) -> torch.device:
     try:
         device = torch.device(name)
-    except (RuntimeError, TypeError):  # torch's, which lists devices that nobody has
+    except (RuntimeError, TypeError):  # torch's message lists devices that are not allowed here
         raise UserError(f"config_dict: device is {name!r}; it must be cpu or cuda") from None
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"config_dict: device is {device}; the noise schedule is float64, so it must be cpu or cuda")

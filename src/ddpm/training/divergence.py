@@ -4,7 +4,7 @@ from math import isfinite
 
 from ddpm.errors import UserError
 
-DIVERGED = 1e6  # times the initial loss: not reached by chance, and no run recovers from it
+DIVERGED = 1e6  # times the initial loss, which is not reached by chance, and no run recovers from it
 
 
 def is_diverged(loss: float, first: float) -> bool:

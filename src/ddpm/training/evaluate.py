@@ -27,7 +27,7 @@ def simple_loss(model: DiffusionModel, held_out: Examples, seed: int, compute: C
     Args:
         model: A network with its noise_schedule.
         held_out: Images in [-1, 1].
-        seed: Of the noise.
+        seed: Seed of the noise.
         compute: Device and precision.
 
     Raises:
@@ -40,13 +40,13 @@ def simple_loss(model: DiffusionModel, held_out: Examples, seed: int, compute: C
 def loss_by_timestep(
     model: DiffusionModel, held_out: Examples, n_images: int, seed: int, compute: Compute = Compute()
 ) -> list[float]:
-    """The same error at each t = 1..T, with independent noise.
+    """Mean squared error of `model.prediction` at each t = 1..T, with independent noise.
 
     Args:
         model: A network with its noise_schedule.
         held_out: Images in [-1, 1].
-        n_images: Number of images at each t, from the first on; they repeat if there are fewer.
-        seed: Of the noise.
+        n_images: Number of images at each t, from the first on. They repeat if there are fewer.
+        seed: Seed of the noise.
         compute: The device and its precision.
 
     Returns:

@@ -47,7 +47,7 @@ class History:
     Attributes:
         steps: Optimiser steps taken.
         train_loss: (step, mean loss since the previous row).
-        quartile_loss: The same for each quarter of 1..T, low t first; None if no image had such a t.
+        quartile_loss: The same for each quarter of 1..T, low t first. None if no image had such a t.
         eval_loss: (step, held-out loss of the EMA weights).
         preview_steps: The training steps of the previews.
         previews: 8-bit outputs of `reconstruction_grid`, (steps, images, channels, 2 height, 3 width).
@@ -72,18 +72,18 @@ def fit(
     resume: Resume | None = None,
     decode: Decode = as_it_is,
 ) -> History:
-    """Train `model` in place; it ends with the EMA weights.
+    """Train `model` in place. It ends with the EMA weights.
 
     Args:
         model: The network to train.
         params: The hyper-parameters.
         train: Images to train on.
-        held_out: Images in [-1, 1] to evaluate on; None for no evaluation.
+        held_out: Images in [-1, 1] to evaluate on, or None for no evaluation.
         seed: Seed of all randomness, together with the step.
         compute: Device and precision.
         log: Logger of curves and previews.
         resume: Saves the state to disk, so that an interrupted run resumes with bit-identical results.
-        decode: Maps what the network works on to images in [-1, 1], for previews.
+        decode: Maps the network's data, such as latents, to images in [-1, 1], for previews.
 
     Returns:
         The loss curves and previews.
@@ -155,10 +155,10 @@ def evaluate(
         state: The run, which receives the losses and previews.
         params: Section of the training stage.
         held_out: Examples that the network is not trained on.
-        seed: Of timesteps and noise.
+        seed: Seed of timesteps and noise.
         compute: Device and precision.
-        log: Also receives them; None for nothing.
-        decode: Maps what the network works on to images in [-1, 1].
+        log: Also receives them, if given.
+        decode: Maps the network's data, such as latents, to images in [-1, 1].
     """
     shown = slice(params.n_images_to_log)
 
@@ -189,10 +189,10 @@ def preview(
 
     Args:
         model: A network that is unconditional, or whose conditioning is bound.
-        images: What the network works on.
-        seed: Of timesteps and noise, which depend on nothing else.
+        images: The network's data, such as images or latents.
+        seed: Seed of timesteps and noise, which depend on nothing else.
         compute: Device and precision.
-        decode: Maps what the network works on to images in [-1, 1].
+        decode: Maps the network's data, such as latents, to images in [-1, 1].
     """
     schedule = schedule_of(model)
     num_steps, noise, noised = noise_img(images.to(compute.device), schedule, generator=generator(seed, "preview"))

@@ -1,7 +1,7 @@
 """Gradient accumulation over micro-batches, bit-identical for any number of processes.
 
 Floating-point addition is not associative, so the micro-batches are always summed in the same order, along a binary
-tree. Each process sums the subtrees within its share; their sums are exchanged and combined by all processes.
+tree. Each process sums the subtrees within its share. Their sums are exchanged and combined by all processes.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,9 +40,9 @@ class BatchGradient:
 
         Args:
             n_images: Images in the batch.
-            micro_batches: Number of micro-batches; fewer if the batch has fewer images.
-            losses_of: Called with k = 0, 1, ... and the slice of images of micro-batch k, for those that this process
-                computes; returns the loss of each image.
+            micro_batches: Number of micro-batches. A batch with fewer images has one per image.
+            losses_of: Returns the loss of each image of a micro-batch. Called with its index k and its slice of images,
+                for the micro-batches that this process computes.
 
         Returns:
             The loss of each image.
@@ -109,7 +109,7 @@ def _combined(node: Node, known: Mapping[Node, Float[Tensor, "_"]]) -> Float[Ten
 def _exchanged(
     known: Mapping[Node, Float[Tensor, "_"]], whose: Sequence[Sequence[Node]], like: Float[Tensor, "_"]
 ) -> dict[Node, Float[Tensor, "_"]]:
-    """The sums of all processes; `known` are those of this one, `whose` the nodes of each."""
+    """The sums of all processes, given the sums `known` to this one and the nodes of each process, `whose`."""
     if len(whose) == 1:
         return dict(known)
     mine, found = list(known.values()), dict[Node, Tensor]()

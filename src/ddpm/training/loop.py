@@ -47,11 +47,11 @@ class Batch(NamedTuple):
 
     Attributes:
         x0: Images in [-1, 1].
-        num_steps: t of each, from 1 to T.
+        num_steps: t of each image, from 1 to T.
         eps: The noise.
         xt: x_t.
-        cond: The conditioning of each; None for an unconditional network.
-        moves: How each was flipped and shifted; None if the network does not take it.
+        cond: The conditioning of each image, or None for an unconditional network.
+        moves: How each image was flipped and shifted, or None if the network is not conditioned on it.
     """
 
     x0: Float[Tensor, "b c h w"]
@@ -128,15 +128,15 @@ def training_steps(
     All randomness depends on (seed, step) only, so a resumed run takes the same steps as an uninterrupted one.
 
     Args:
-        state: From `start_training` or a resumed run; it holds the networks and is updated in place.
+        state: The state from `start_training` or a resumed run. It holds the networks and is updated in place.
         params: The hyper-parameters.
         examples: The training images.
-        seed: Of the order of images, augmentation, timesteps, noise and dropout.
+        seed: Seed of the order of images, augmentation, timesteps, noise and dropout.
         compute: Device and precision.
 
     Raises:
-        UserError: The loss is not finite or more than `DIVERGED` times the first one (recorded by `fit.record_loss`),
-            and `state` is as before the step; or the final weights are not finite.
+        UserError: The loss is not finite or more than `DIVERGED` times the first one (recorded by `fit.record_loss`).
+            `state` is then as before the step. Also raised if the final weights are not finite.
     """
     model, ema = state.modules["model"], state.modules["average"]
     assert isinstance(model, DiffusionModel)
@@ -169,7 +169,7 @@ def training_steps(
         ema.update_parameters(model)
         state.step = number
         yield Step(number, total, params.lr * factor, numbers[0], numbers[1:])
-    if not state.is_finite():  # no loss was taken after the last step
+    if not state.is_finite():  # no loss was computed after the last step
         raise diverged(f"the weights after step {total}, the last, are not finite", params.lr, params.batch_size)
 
 
@@ -184,7 +184,7 @@ def noised_batch(
 
     Args:
         x0: Images in [-1, 1].
-        cond: Their conditioning; None for an unconditional network.
+        cond: Their conditioning, or None for an unconditional network.
         schedule: The noise schedule.
         params: The hyper-parameters.
         stream: Random generator of timesteps and noise.

@@ -1,6 +1,6 @@
 """Masked language modelling on captions, to pretrain a text encoder (Devlin et al. 2019).
 
-It takes the place of Imagen's pretrained language model: trained on text only (Saharia et al. 2022, section 2.1).
+It replaces Imagen's language model, which is pretrained on text only (Saharia et al. 2022, section 2.1).
 """
 
 from typing import Annotated
@@ -25,7 +25,7 @@ MASKED = 0.2  # fraction of the words
 
 
 class TrainText(TextShape):
-    """Section `train_text`: the text encoder and its training. lr: at the first step; decays linearly to 0."""
+    """Section `train_text`: the text encoder and its training. lr: initial learning rate, decaying linearly to 0."""
 
     batch_size: Count
     epochs: Annotated[int, Ge(1), Le(1000)]
@@ -63,18 +63,18 @@ def fit_masked_words(
     """Train `model` in place with Adam and leave it in eval mode.
 
     Args:
-        model: A new one.
+        model: A new model.
         params: The hyper-parameters.
-        rows: Captions, as `captions.vocabulary.tokens` gives them.
-        seed: All randomness comes from (seed, step).
-        compute: The device and its precision.
-        resume: Keeps the state on disk, so that an interrupted run goes on to the same bits.
+        rows: Captions, as returned by `captions.vocabulary.tokens`.
+        seed: Seed of all randomness, together with the step.
+        compute: Device and precision.
+        resume: Saves the state to disk, so that an interrupted run resumes with bit-identical results.
 
     Returns:
         (step, mean cross-entropy of the masked words, in nats) for each epoch.
 
     Raises:
-        UserError: Training diverged; `resume` keeps the state before that step.
+        UserError: Training diverged. `resume` keeps the state before that step.
     """
     model.to(compute.device).train()
     rows = rows.to(compute.device)

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for weights with two or more dimensions; a convolution kernel is a matrix with one row per output channel.
+    """Muon for weights with two or more dimensions.
+
+    A convolution kernel is treated as a matrix with one row per output channel.
 
     Args:
         params: The weights.
@@ -34,7 +36,7 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(parameter.grad)
                 average = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                # Input channels last, as in memory; the order of a matrix's columns makes no difference.
+                # Input channels last, as in memory. The order of a matrix's columns makes no difference.
                 update = parameter.grad.lerp(average, group["momentum"]).movedim(1, -1)
                 step = orthogonalize(update.flatten(1)).reshape(update.shape).movedim(-1, 1)
                 tallness = max(1.0, len(update) / update[0].numel()) ** 0.5

@@ -10,7 +10,7 @@ from ddpm.training.params import LrDecay, Training
 
 
 def make_optimizers(model: DiffusionModel, params: Training) -> list[torch.optim.Optimizer]:
-    """Adam for all weights; or, with `muon_lr`, Muon for weights with two or more dimensions and Adam for the rest."""
+    """Adam for all weights or, with `muon_lr`, Muon for weights with two or more dimensions and Adam for the rest."""
     betas = params.adam_betas[0], params.adam_betas[1]
     if params.muon_lr is None:
         return [torch.optim.Adam(model.parameters(), params.lr, betas, fused=True)]
@@ -25,7 +25,7 @@ def lr_factor(done: int, total_steps: int, warmup_steps: int = 0, lr_decay: LrDe
     Args:
         done: Number of steps before it, from 0.
         total_steps: Number of steps of the run.
-        warmup_steps: Steps over which the factor rises linearly to 1; 0 for none.
+        warmup_steps: Steps over which the factor rises linearly to 1, or 0 for no warm-up.
         lr_decay: "linear" to 0 at the end of the run, or "none".
     """
     warmup = min(1.0, (done + 1) / warmup_steps) if warmup_steps else 1.0

@@ -24,7 +24,7 @@ FLOAT64_EPSILON = 2**-52
 
 
 class Training(Section):
-    """The hyper-parameters of a training run; `ddpm.train` takes these keys too."""
+    """The hyper-parameters of a training run, which are also keys of the `config_dict` of `ddpm.train`."""
 
     max_steps: Annotated[int, Ge(1), Le(10_000)]
     schedule: ScheduleName

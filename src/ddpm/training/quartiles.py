@@ -24,7 +24,7 @@ def tally(losses: Float[Tensor, "b"], num_steps: Int[Tensor, "b"], max_steps: in
 
 
 def means(tallies: Iterable[Sequence[float]]) -> list[float | None]:
-    """The mean loss of each quartile over several steps of training; None for a quartile without images."""
+    """The mean loss of each quartile over several steps of training, or None for a quartile without images."""
     sums = [sum(column) for column in zip(*tallies, strict=True)]
     return [total / n if n else None for total, n in zip(sums[:4], sums[4:], strict=True)]
 

@@ -28,7 +28,7 @@ class Epochs(Protocol):
 
 
 def total_steps(n: int, params: Epochs) -> int:
-    """Optimiser steps of a whole run on n examples; at least 1."""
+    """Optimiser steps of a whole run on n examples, at least 1."""
     return max(1, round(params.epochs * ceil(n / params.batch_size)))
 
 
@@ -47,21 +47,21 @@ def take_steps(
 
     Args:
         name: Label of the progress bar.
-        state: A network in train mode and its one optimiser; updated in place.
+        state: A network in train mode and its one optimiser, updated in place.
         n: Number of examples.
         params: How long to train.
         lr: Maps (steps done, total steps) to the learning rate.
-        loss_of: Called with the step, from 1, and the indices of its batch; sets the gradients and returns the mean
-            loss.
-        seed: Of the order of the examples.
+        loss_of: Sets the gradients and returns the mean loss. Called with the step, from 1, and the indices of its
+            batch.
+        seed: Seed of the order of the examples.
         resume: Saves the state to disk, so that an interrupted run resumes with bit-identical results.
-        log_interval: Steps between rows of the loss curve; None for one row per epoch.
+        log_interval: Steps between rows of the loss curve, or None for one row per epoch.
 
     Returns:
         (step, mean loss since the previous row) every `log_interval` steps and after the last one.
 
     Raises:
-        UserError: Training diverged; `resume` keeps the state before that step.
+        UserError: Training diverged. `resume` keeps the state before that step.
     """
     if resume:
         resume.start(state)
@@ -86,6 +86,6 @@ def take_steps(
             progress.set_postfix(loss=f"{state.train_loss[-1][1]:.4f}")
         if resume:
             resume.after_step(state, step == total)
-    if not state.is_finite():  # no loss was taken after the last step
+    if not state.is_finite():  # no loss was computed after the last step
         raise diverged(f"the weights after step {total}, the last, are not finite", group["lr"], params.batch_size)
     return state.train_loss

@@ -39,7 +39,7 @@ class TrainModel(Training, Chooses):
 
     @classmethod
     def registries(cls) -> dict[str, Registry[Any]]:
-        """Where the names come from."""
+        """The registry of each field."""
         return {"network": NETWORKS, "conditioning": CONDITIONINGS}
 
     @property
@@ -48,7 +48,15 @@ class TrainModel(Training, Chooses):
         return [] if self.init is None else [f"{FOLDER}/{self.init}"]
 
     def config(self, img_shape: tuple[int, ...], n_classes: int) -> Any:
-        """The config of the network for the images of a data set; ValueError if it cannot be built."""
+        """The config of the network for the images of a data set.
+
+        Args:
+            img_shape: (c, h, w).
+            n_classes: Number of classes of the data set.
+
+        Raises:
+            ValueError: The network cannot be built.
+        """
         conditioning = None
         if self.conditioning is not None:
             conditioning = {"name": self.conditioning, **self.options("conditioning").model_dump()}
@@ -56,12 +64,12 @@ class TrainModel(Training, Chooses):
 
 
 def build_model(params: TrainModel, train: ImageDataset, seed: int) -> DiffusionModel:
-    """A network for the images of `train`: a new one with its conditioning fitted to them, or that of `params.init`.
+    """A network for the images of `train`: a new one with its conditioning fitted to them, or the one in `params.init`.
 
     Args:
         params: The network and its options.
         train: The training split.
-        seed: Of the initial weights and of fitting the conditioning.
+        seed: Seed of the initial weights and of fitting the conditioning.
     """
     config: Any = params.config(train.img_shape, len(train.class_names))
     network: Any = NETWORKS[params.network]
@@ -75,7 +83,7 @@ def build_model(params: TrainModel, train: ImageDataset, seed: int) -> Diffusion
 
 
 def examples(model: DiffusionModel, dataset: ImageDataset) -> Examples:
-    """A split to train on, with the conditioning of `model`: 8-bit images stay 8-bit, others are `x0`."""
+    """A split to train on, with the conditioning of `model`. 8-bit images stay 8-bit, others are `x0`."""
     images = dataset.images if dataset.images.dtype == torch.uint8 else dataset.x0
     return Examples(
         images, None if model.conditioning is None else encode_cond(model, dataset.pictures, dataset.labels)
@@ -83,7 +91,7 @@ def examples(model: DiffusionModel, dataset: ImageDataset) -> Examples:
 
 
 def held_out_examples(model: DiffusionModel, dataset: ImageDataset, n_eval: int | None) -> Examples:
-    """The last `n_eval` images of a split (None: all) as `x0`, with the conditioning of `model`."""
+    """The last `n_eval` images of a split, or all if it is None, as `x0`, with the conditioning of `model`."""
     chosen = dataset[-(n_eval or len(dataset)) :]
     return Examples(chosen.x0, encode_cond(model, chosen.pictures, chosen.labels))
 
@@ -102,8 +110,8 @@ def write_outputs(stage: StageRun, model: DiffusionModel, history: History, held
 
     Args:
         stage: The stage train_NAME.
-        model: With the EMA weights.
-        history: What `fit` returned.
+        model: The network with the EMA weights.
+        history: The value returned by `fit`.
         held_out: Images in [-1, 1] for the loss by timestep.
     """
     name, params = stage.name.removeprefix("train_"), stage.params

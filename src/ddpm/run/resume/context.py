@@ -42,7 +42,7 @@ def determinants(
 
     Args:
         values: The stage's params.
-        deps: The files that it reads; their MD5s are used.
+        deps: The files that it reads, which are compared by their MD5s.
         code: The digests of the code that it uses.
         compute: The device and its precision.
     """
@@ -57,22 +57,23 @@ def determinants(
 
 
 class Resume:
-    """Saves the state of a stage's run to disk; a context manager around its work and the writing of its outputs.
+    """Context manager that saves the state of a stage's run to disk while it works and writes its outputs.
 
-    The state is deleted on exit, unless by an exception. SIGTERM, SIGINT, SIGHUP and the end of the dvc that started
-    this process stop the stage and keep its state; a training first completes its step. The exit status is then
-    128 + the number of the signal.
+    The state is deleted on exit, except after an exception. SIGTERM, SIGINT, SIGHUP and the end of the dvc that started
+    this process stop the stage and keep its state. Training first completes its step. The exit status is then 128 + the
+    number of the signal.
     """
 
     def __init__(self, name: str, about: dict[str, str], every: float, folder: Path | None = None) -> None:
-        """Set the path of the state; nothing is read or written yet.
+        """Set the path of the state. Nothing is read or written yet.
 
         Args:
             name: The stage.
             about: Its `determinants`. Each run of the stage has its own file.
-            every: Seconds between two checkpoints; 0 for each step. The interval is longer if they would take more than
-                `SHARE` of the time.
-            folder: Where it is saved; None for `.resume` in the main repository, as an experiment's copy is deleted.
+            every: Seconds between two checkpoints, or 0 to save after every step. A positive interval is extended if
+                saving would take more than `SHARE` of the time.
+            folder: Where the state is saved, or None for `.resume` in the main repository. An experiment's copy would
+                be deleted.
         """
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
         self.path = (folder or repo_root() / ".resume") / f"{name}-{digest[:16]}.safetensors"
@@ -116,7 +117,7 @@ class Resume:
         self._lock.release()
 
     def start(self, state: State) -> None:
-        """Load the saved state of this run into `state`, if any; log whether it resumes, or why it does not."""
+        """Load the saved state of this run into `state`, if any, and log whether the run resumes, or why not."""
         self._due = time.monotonic() + self._every
         self._load(state)
         if size() > 1:
@@ -155,7 +156,7 @@ class Resume:
     def save(self, state: State) -> None:
         """Save the state. If it cannot be written, log a warning and continue.
 
-        A state that is not finite is not saved; the previous one is kept.
+        A state with values that are not finite is not saved, and the previous one is kept.
         """
         if not state.is_finite():
             return

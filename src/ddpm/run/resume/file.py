@@ -19,7 +19,7 @@ class State(Protocol):
     Attributes:
         unit: What `step` counts.
         breakable: Whether the work after a step may be interrupted anywhere, as it does not change the state. False
-            for a training, which changes its weights in place.
+            for training, which changes the weights in place.
     """
 
     unit: ClassVar[str]
@@ -43,7 +43,7 @@ def write_state(
     Args:
         path: The file.
         about: The run's `determinants`, or other JSON values.
-        numbers: "step" and others; JSON values.
+        numbers: "step" and other JSON values.
         tensors: The tensors of the state, by name.
     """
     header = json.dumps({"about": about, **numbers})

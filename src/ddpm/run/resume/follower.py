@@ -45,7 +45,7 @@ def check_agreement(about: Mapping[str, str]) -> None:
         about: The `determinants` of this one.
 
     Raises:
-        UserError: They differ in params, code, inputs or the version of torch; the message names what differs.
+        UserError: They differ in params, code, inputs or the version of torch. The message names the differences.
     """
     first = of_first(dict(about))
     other = sorted(key for key in {*first, *about} if first.get(key) != about.get(key))

@@ -27,7 +27,7 @@ class Pieces:
         """Load the saved pieces of this run.
 
         Args:
-            resume: Saves the pieces to disk; None to save none.
+            resume: Saves the pieces to disk. With None, they are not saved.
         """
         self._resume = resume
         self._done: dict[str, Piece] = {}
@@ -43,7 +43,7 @@ class Pieces:
         """Compute the pieces that are missing, shared among the processes.
 
         Args:
-            makes: A function that computes each piece, by name; names must be unique in the stage.
+            makes: A function for each piece that computes it, by name. Names must be unique in the stage.
 
         Yields:
             Each piece, in order, on the CPU.
@@ -68,7 +68,7 @@ class Pieces:
             raise
 
     def within(self, group: str) -> Callable[[Mapping[str, Callable[[], Piece]]], Iterator[Piece]]:
-        """The same for a group of pieces, whose names need to be unique only within the group."""
+        """Like `__call__`, for a group of pieces whose names need to be unique only within the group."""
         return lambda makes: self({f"{group}/{name}": make for name, make in makes.items()})
 
     def save(self, path: Path, about: Mapping[str, object]) -> None:
@@ -81,7 +81,7 @@ class Pieces:
         """Load pieces written by `save`.
 
         Raises:
-            UserError: The file is damaged; nothing is changed.
+            UserError: The file is damaged. Nothing has been changed.
         """
         numbers, tensors = read_state(path)
         lengths = numbers["lengths"].items()

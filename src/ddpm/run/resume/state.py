@@ -53,7 +53,7 @@ class TrainingState:
         """Load a state written by `save`.
 
         Raises:
-            UserError: The file is damaged; nothing is changed.
+            UserError: The file is damaged. Nothing has been changed.
         """
         numbers, tensors = read_state(path)
         for name in NUMBERS:
@@ -70,7 +70,7 @@ class TrainingState:
             optimizer.load_state_dict(saved)
 
     def first_loss(self, otherwise: float) -> float:
-        """The loss at the start: the first of train_loss, else of the first step, else `otherwise`."""
+        """The loss at the start: the first value of train_loss, else the loss of the first step, else `otherwise`."""
         return self.train_loss[0][1] if self.train_loss else (*self.recent, otherwise)[0]
 
     def is_finite(self) -> bool:

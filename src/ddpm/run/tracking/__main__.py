@@ -1,4 +1,4 @@
-"""`python -m ddpm.run.tracking ui` shows the runs in a browser; `send` uploads those that MLflow lacks."""
+"""`python -m ddpm.run.tracking ui` shows the runs in a browser, and `send` uploads those that MLflow lacks."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ HOST = "127.0.0.1"  # local only
 
 
 def ui() -> None:
-    """Print the URL of the experiment's page; start MLflow's server unless there is a remote one."""
+    """Print the URL of the experiment's page, and start MLflow's server unless there is a remote one."""
     try:
         _, identity = connect()
     except Exception as error:

@@ -47,10 +47,10 @@ PLACES = {
 def connect() -> tuple["MlflowClient", str]:
     """Return a client and the id of the experiment, which is created if it does not exist.
 
-    With the lock, MLflow's tables are created only once even if two senders start at the same time.
+    A lock ensures that MLflow's tables are created only once even if two senders start at the same time.
 
     Raises:
-        OSError: No server listens; mlflow is not imported then.
+        OSError: No server listens. mlflow has not been imported.
         LookupError: The experiment was deleted.
         Exception: Errors of MLflow.
     """
@@ -96,8 +96,8 @@ def page(identity: str) -> str:
 def relocate(database: Path, folder: Path) -> int:
     """Update the artifact locations of a store that was moved or copied with its folder of artifacts.
 
-    MLflow stores artifact locations as absolute URIs. Those in another folder `mlartifacts` are changed, all or none,
-    except those of artifacts that exist only there. New artifacts always go to `folder`.
+    MLflow stores artifact locations as absolute URIs. Locations in another folder `mlartifacts` are changed, all or
+    none, except for artifacts that exist only there. New artifacts always go to `folder`.
 
     Args:
         database: An SQLite store. One without MLflow's tables is not changed.

@@ -21,7 +21,7 @@ from ddpm.run.tracking.store import Store
 HURRIED, PATIENT = 3, 60  # seconds for a request
 PAUSE_SECONDS = 5.0  # between two reads of the journal
 LOOK_SECONDS = 0.5  # between two checks whether dvc still runs
-CONNECT_SECONDS, END_SECONDS = 120.0, 10.0  # after the stage's end: to import mlflow and create its tables; to send
+CONNECT_SECONDS, END_SECONDS = 120.0, 10.0  # after the stage's end: to import mlflow and create its tables, and to send
 
 
 def serve(listener: socket, owner: psutil.Process) -> None:
@@ -74,7 +74,7 @@ def follow(line: socket, store: Store | None) -> Store | None:
         store: The store that the previous stage was delivered to.
 
     Returns:
-        The store, for the next stage; None if something failed.
+        The store, for the next stage, or None if something failed.
     """
     folder = Path(line.makefile().readline().strip())
     over, connected, through = threading.Event(), threading.Event(), threading.Event()

@@ -29,11 +29,11 @@ def outputs_of_stages(stage: str, own: Outputs) -> dict[str, Outputs | None]:
 
     Args:
         stage: The stage that ends. Its entry in dvc.lock is not written yet.
-        own: Its outputs; empty if it has failed.
+        own: Its outputs, or {} if it has failed.
 
     Returns:
-        By the stages' names, without `check`, which has no runs. None for an outdated stage, whose inputs or params
-        have changed. In a door, those of the main pipeline come first.
+        The outputs by stage name, without `check`, which has no runs. None for an outdated stage, whose inputs or
+        params have changed. In a door, the stages of the main pipeline come first.
     """
     found: dict[str, Outputs | None] = {}
     made: Outputs = {}  # "" for outdated files

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CHAMPION = "champion"
 PACKAGE = Path(__file__).parents[2]  # a copy of it goes with the model
 CODE = Path(__file__).with_name("served.py")
-NEEDS = (  # imported by the package for sampling; installed where the model is served
+NEEDS = (  # imported by the package for sampling, and installed where the model is served
     *("annotated-types", "einops", "jaxtyping", "lazy-loader", "mlflow", "numpy", "pydantic", "PyYAML", "safetensors"),
     *("torch", "tqdm"),
 )
@@ -33,13 +33,13 @@ def register(client: "MlflowClient", run_id: str, path: Path, about: Mapping[str
     """Log a network as a model of a run, and as a version in the registry, unless they exist.
 
     Args:
-        client: Of the store.
+        client: The store's client.
         run_id: The run.
         path: The network, a safetensors file.
-        about: "name": in the registry, after the experiment's name. "img_shape": (c, h, w). "settings": defaults for
-            sampling, PARAMS and the sampler's "options". "metrics": its metrics, measured at "time", in milliseconds.
-            "headline": the metric that is lowest for the champion. "judged_by": what else the metrics depend on, as
-            strings.
+        about: A dict with "name" (in the registry, after the experiment's name), "img_shape" (c, h, w), "settings"
+            (sampling defaults for PARAMS, and the sampler's "options"), "metrics", "time" (when they were measured, in
+            milliseconds), "headline" (the metric that is lowest for the champion) and "judged_by" (what else the
+            metrics depend on, as strings).
     """
     experiment = client.get_experiment(client.get_run(run_id).info.experiment_id)
     model = _logged_model(client, str(experiment.experiment_id), run_id, path, about)
@@ -53,7 +53,7 @@ def register(client: "MlflowClient", run_id: str, path: Path, about: Mapping[str
 def _logged_model(
     client: "MlflowClient", experiment_id: str, run_id: str, path: Path, about: Mapping[str, Any]
 ) -> "LoggedModel":
-    """The model of a run; created unless a complete one exists."""
+    """The model of a run, created unless a complete one exists."""
     from mlflow import pyfunc
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
     from mlflow.models import Model
@@ -84,7 +84,7 @@ def _logged_model(
 
 
 def signature(img_shape: Sequence[int], settings: Mapping[str, Any]) -> "ModelSignature":
-    """The inputs, params and outputs of a request: see `served.Sampler.predict`.
+    """The inputs, params and outputs of a request (see `served.Sampler.predict`).
 
     `clip_sample` is a number for networks that are sampled with dynamic thresholding, and a bool for others.
     """
@@ -111,8 +111,9 @@ def _new_version(client: "MlflowClient", name: str, model: "LoggedModel", run_id
 
 
 def _crown(client: "MlflowClient", name: str, version: int | str, about: Mapping[str, Any]) -> None:
-    """Give a version the alias `champion`, unless the champion has a lower headline metric or was judged differently,
-    which the description of the version then says.
+    """Give a version the alias `champion`, unless the champion has a lower headline metric or was judged differently.
+
+    In the latter case, the description of the version says so.
     """
     from mlflow.exceptions import MlflowException
 

@@ -1,7 +1,7 @@
 """Logs on disk until they are delivered to MLflow: a folder for each run, in `.mlflow-outbox/` of the main repository.
 
 `journal.jsonl` holds a JSON object per line: first the run itself, then what is logged, last its status. `files/` holds
-its artifacts; each is complete before a line names it. Lines with `of_parent` belong to the run of the whole pipeline.
+its artifacts, each complete before a line names it. Lines with `of_parent` belong to the run of the whole pipeline.
 The stage holds `running.lock` while it runs. The folder is removed when all of it is delivered.
 """
 
@@ -129,7 +129,7 @@ def read(folder: Path, position: int, limit: int) -> list[tuple[dict[str, Any], 
     """Read lines of a journal.
 
     Args:
-        folder: The run's.
+        folder: The run's folder.
         position: The byte to start at.
         limit: Maximum number of lines.
 

@@ -80,7 +80,7 @@ def log_images(
     """Pictures of a network's inputs, predictions and reconstructions, for `mlflow.log_image`.
 
     Args:
-        img: Normalised images; all arguments are on their scale.
+        img: Normalised images. All arguments are on the same scale.
         noised: The noised images.
         noise: The noise.
         noise_pred: The predicted noise.
@@ -112,7 +112,7 @@ def _cannot_fail(method: Callable[Concatenate["Run", P], None]) -> Callable[Conc
 
 
 class Run:
-    """The log of a stage; nothing is logged until it is started. No method raises or waits."""
+    """The log of a stage. Nothing is logged until it is started, and no method raises or waits."""
 
     _journal: Journal | None = None
     _sender: Sender | None = None
@@ -164,7 +164,7 @@ class Run:
 
     @_cannot_fail
     def summarize(self, metrics: Mapping[str, float], picture: Path) -> None:
-        """Log to the run of the whole pipeline, by which experiments can be compared, sorted and searched.
+        """Log to the run of the whole pipeline, so that experiments can be compared, sorted and searched.
 
         Args:
             metrics: The headline metrics.
@@ -188,7 +188,7 @@ class Run:
 
         Args:
             path: Its file.
-            about: What `ddpm.run.tracking.model_registry.register` wants to know of it, as JSON values.
+            about: What `ddpm.run.tracking.model_registry.register` needs to know about it, as JSON values.
         """
         if self._journal:
             name = known_as(path)
@@ -216,7 +216,7 @@ class Run:
 
     @_cannot_fail
     def _log_stages(self, own: dict[str, str]) -> None:
-        """Log the outputs of this stage and those before to the run of the whole pipeline."""
+        """Log the outputs of this stage and of earlier ones to the run of the whole pipeline."""
         if self._journal and (stages := outputs_of_stages(self._stage, own)):
             self._journal.write(of_parent=True, stages=stages)
 
@@ -245,7 +245,7 @@ def how_to_repeat() -> str:
 
 
 def _shown(picture: str) -> str:
-    """Markdown of an artifact of the run as a picture in its description."""
+    """Markdown that shows an artifact of the run as a picture in its description."""
     return f"![samples](get-artifact?path={picture}&run_uuid={RUN_ID})"
 
 
@@ -269,7 +269,7 @@ def _tags() -> dict[str, str]:
 
 
 def _git(*arguments: str) -> str:
-    """The output of git for the working folder; empty without git or a repository."""
+    """The output of git for the working folder, or "" without git or a repository."""
     try:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=5).stdout.strip()
     except (OSError, subprocess.SubprocessError):

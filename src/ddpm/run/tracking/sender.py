@@ -26,10 +26,10 @@ class Sender:
     """The sender of a journal. It detects by itself when this process ends, however it ends."""
 
     def __init__(self, folder: Path) -> None:
-        """Connect to the sender of this dvc, or of this process if there is no dvc; start it if needed.
+        """Connect to the sender of this dvc, or of this process if there is no dvc. Start the sender if needed.
 
         Args:
-            folder: The journal's.
+            folder: The journal's folder.
 
         Raises:
             OSError: It cannot be started.

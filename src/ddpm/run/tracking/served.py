@@ -23,16 +23,16 @@ class Sampler(PythonModel):
         """Draw images.
 
         Args:
-            context: Not used; passed by MLflow.
-            model_input: A table of one row; `n` is the number of images.
-            params: seed, and sampler, n_steps, spacing, guidance_scale, clip_sample as in `ddpm.sample`. label: a class
-                for all images; None: the model draws its own conditioning.
+            context: Passed by MLflow and not used.
+            model_input: A table of one row, with the number of images in column `n`.
+            params: sampler, n_steps, spacing, guidance_scale and clip_sample as in `ddpm.sample`, seed, and label (a
+                class for all images, or None to let the model draw its own conditioning).
 
         Returns:
             An array of (n, h, w, c) images with values from 0 to 255, uint8.
 
         Raises:
-            MlflowException: `n` or a param is not allowed; the message lists what is.
+            MlflowException: `n` or a param is not allowed. The message says what is.
         """
         import torch
 

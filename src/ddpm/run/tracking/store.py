@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 INVOCATION, JOURNAL = "dvc.invocation", "ddpm.journal"  # tags that identify a parent and a stage's run
-SETTINGS = {  # read by MLflow; the user's own values take precedence
+SETTINGS = {  # read by MLflow, but the user's own values take precedence
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -37,7 +37,7 @@ LINES = 1000  # of a journal, per request
 
 @dataclass
 class Progress:
-    """How much of a journal is delivered, as the run `run`: up to the byte `position`, whose line is from `time`."""
+    """How much of a journal is delivered to `run`: the bytes up to `position`, with a last line written at `time`."""
 
     run: str
     parent: str
@@ -55,7 +55,7 @@ class Store:
             timeout: Seconds for a request.
 
         Raises:
-            OSError: No server listens; mlflow is not imported then.
+            OSError: No server listens. mlflow has not been imported.
             Exception: Errors of MLflow.
         """
         self.name = without_secrets(tracking_uri())
@@ -71,11 +71,11 @@ class Store:
 
         Args:
             folder: The run's.
-            over: Whether its stage has ended; if the journal has no end, the stage was killed.
+            over: Whether its stage has ended. If so, a journal without an end means that the stage was killed.
 
         Raises:
             ValueError: The journal's first line is damaged.
-            Exception: Errors of MLflow; what was delivered before is not delivered again.
+            Exception: Errors of MLflow. What was delivered before is not delivered again.
         """
         from mlflow.exceptions import MlflowException
 
@@ -121,7 +121,7 @@ class Store:
         return str(self._client.create_run(self._experiment, about["time"], about["tags"], about["name"]).info.run_id)
 
     def _send(self, folder: Path, progress: Progress, records: list[tuple[dict[str, Any], int]]) -> None:
-        """Send params, metrics and tags in one request; then artifacts, inputs and the status, in order."""
+        """Send params, metrics and tags in one request, then artifacts, inputs and the status, in order."""
         for of_parent, run in ((False, progress.run), (True, progress.parent)):
             self._log_batch(run, [record for record, _ in records if bool(record.get("of_parent")) == of_parent])
         for record, position in records:
@@ -186,7 +186,7 @@ class Store:
         self._client.set_tag(parent, "mlflow.loggedArtifacts", json.dumps([{"path": STAGES, "type": "table"}]))
 
     def _maker(self, outputs: Mapping[str, str]) -> str:
-        """The first run with all these outputs, by their MD5s; "" if this store has none."""
+        """The first run with all these outputs, by their MD5s, or "" if this store has none."""
         query = " and ".join(f"tags.`output.{path}` = '{md5}'" for path, md5 in outputs.items())
         found = query and self._client.search_runs(
             [self._experiment], query, max_results=1, order_by=["attributes.start_time ASC"]
@@ -200,7 +200,7 @@ class Store:
             self.refused.append(f"{path} is missing")
 
     def _took(self, call: Callable[[], object], parts: int = 1) -> bool:
-        """Whether MLflow accepted the data. False if it never will: a value is not allowed, or it is too old."""
+        """Whether MLflow accepted the data. False if it never will, as a value is not allowed or MLflow is too old."""
         from mlflow.exceptions import MlflowException
 
         try:

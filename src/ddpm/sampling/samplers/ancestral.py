@@ -30,10 +30,10 @@ def ancestral(
     """Yield x_{T-1}, ..., x_0 from x = x_T. No noise is added at t = 1.
 
     Args:
-        denoise: The estimate of x_0; for a learned variance, a `NetworkDenoiser` whose network has learned one.
+        denoise: The estimate of x_0. For a learned variance, a `NetworkDenoiser` whose network has learned one.
         x: x_T.
-        schedule: Every step of it is taken.
-        noise: Standard normal noise.
+        schedule: The schedule, of which every step is taken.
+        noise: Returns standard normal noise.
         variance: sigma_t^2, as in `reverse_variance`.
 
     Raises:

@@ -30,8 +30,8 @@ def ddim(
     Args:
         denoise: The estimate of x_0.
         x: x_T.
-        schedule: Every step of it is taken.
-        noise: Standard normal noise; not called if eta is 0.
+        schedule: The schedule, of which every step is taken.
+        noise: Returns standard normal noise. Not called if eta is 0.
         eta: Factor on the noise of equation 16, from 0 (probability flow) to 1 (Algorithm 2 with fixed_small).
     """
     at = levels(schedule)

@@ -15,5 +15,5 @@ from ddpm.sampling.sampler import sampler
 def dpmpp_3m(
     denoise: Denoiser, x: Float[Tensor, "n c h w"], schedule: NoiseSchedule
 ) -> Iterator[Float[Tensor, "n c h w"]]:
-    """Yield x_{T-1}, ..., x_0 from x = x_T; one evaluation per step."""
+    """Yield x_{T-1}, ..., x_0 from x = x_T, with one evaluation per step."""
     return dpm_solver(denoise, x, schedule, order=3)

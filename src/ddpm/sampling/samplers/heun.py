@@ -17,7 +17,7 @@ MAX_WEIGHT = 10.0
 
 @sampler(__name__, min_steps=2, evaluations=lambda n_steps: 2 * n_steps - 1)
 def heun(denoise: Denoiser, x: Float[Tensor, "n c h w"], schedule: NoiseSchedule) -> Iterator[Float[Tensor, "n c h w"]]:
-    """Yield x_{T-1}, ..., x_0 from x = x_T; second order, two evaluations per step.
+    """Yield x_{T-1}, ..., x_0 from x = x_T at second order, with two evaluations per step.
 
     x / alpha as a function of sigma / alpha has slope eps. An Euler step, which is a DDIM step, is corrected with the
     mean of the slopes at its two ends. The last step, and steps whose correction would have a weight above MAX_WEIGHT,
@@ -26,7 +26,7 @@ def heun(denoise: Denoiser, x: Float[Tensor, "n c h w"], schedule: NoiseSchedule
     Args:
         denoise: The estimate of x_0.
         x: x_T.
-        schedule: Every step of it is taken.
+        schedule: The schedule, of which every step is taken.
     """
     at = levels(schedule)
     for t in range(len(schedule), 0, -1):

@@ -20,19 +20,19 @@ Point = tuple[float, Tensor]  # (lam, x0)
 def unipc(
     denoise: Denoiser, x: Float[Tensor, "n c h w"], schedule: NoiseSchedule, order: int = ORDER
 ) -> Iterator[Float[Tensor, "n c h w"]]:
-    """Yield x_{T-1}, ..., x_0 from x = x_T by UniPC with B_2(h) in x0-prediction; one evaluation per step.
+    """Yield x_{T-1}, ..., x_0 from x = x_T by UniPC with B_2(h) in x0-prediction, with one evaluation per step.
 
-    The results of the predictor (UniP) are yielded; those of the corrector (UniC) are where the next step starts. The
-    order is at most the number of estimates so far and the number of steps left.
+    The results of the predictor (UniP) are yielded, and the next step starts from the results of the corrector (UniC).
+    The order is at most the number of estimates so far and the number of steps left.
 
     Args:
         denoise: The estimate of x_0.
         x: x_T.
-        schedule: Every step of it is taken.
+        schedule: The schedule, of which every step is taken.
         order: The highest order.
     """
     at, n = levels(schedule), len(schedule)
-    start, past = x, list[Point]()  # where the current step began; estimates, newest first
+    start, past = x, list[Point]()  # where the current step began, and estimates, newest first
 
     def step(x: Tensor, t: int, *newer: Point) -> Tensor:
         h = at.lam[t - 1] - at.lam[t]
@@ -64,7 +64,8 @@ def _mean_x0(past: Sequence[Point], h: float, *newer: Point) -> Tensor:
 def _weights(r: list[float], h: float) -> list[float]:
     """The weights of differences at distances r (in units of h) for which polynomials in lam are integrated exactly.
 
-    rho in the condition of theorem 3.1 with B(h) = exp(-h) - 1; 1/2 for a single point, as the authors choose.
+    They are rho in the condition of theorem 3.1 with B(h) = exp(-h) - 1, or 1/2 for a single point, as the authors
+    choose.
     """
     if len(r) == 1:
         return [0.5]
