@@ -1,4 +1,4 @@
-"""A headless Chromium that a test drives with real clicks, keys and fingers, over its debugging pipe."""
+"""A headless Chromium that a test drives with real clicks, keys and touches, over its debugging pipe."""
 
 import base64
 import json
@@ -43,7 +43,7 @@ class Tab:
         return json.loads(message)
 
     def js(self, expression: str) -> Any:
-        """The value of an expression in the page; a promise is awaited."""
+        """The value of an expression in the page. A promise is awaited."""
         done = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in done, done
         return done["result"].get("value")
@@ -66,7 +66,7 @@ class Tab:
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def middle(self, selector: str) -> tuple[float, float]:
-        """Scroll an element into view; return its centre."""
+        """Scroll an element into view, and return its centre."""
         box = f"const box = document.querySelector({json.dumps(selector)})"
         return self.js(
             f"{{ {box}; box.scrollIntoView({{ block: 'center' }}); const at = box.getBoundingClientRect();"

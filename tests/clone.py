@@ -61,7 +61,7 @@ class Clone:
 
     Args:
         folder: Where it is.
-        environment: Of every command.
+        environment: The environment of every command.
         images: The data set, an .npz file.
     """
 

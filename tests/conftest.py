@@ -52,7 +52,7 @@ class SenderInProcess:
 
 @pytest.fixture(scope="session", autouse=True)
 def sender_in_process():
-    """For stages run in the test process; those started as processes have the real one."""
+    """Replace the sender of stages run in the test process. Stages started as processes have the real one."""
     from ddpm.run.tracking import record as tracking
 
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Inputs of a door's stages: each image, caption and embedding is filled with one number, of its split and index."""
+"""Inputs of a door's stages: each image, caption and embedding is filled with a number set by its split and index."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ SIZE = 64  # of the embeddings, as in the doors' params
 
 
 class Weights:
-    """In place of a trained network: the name of its file. It takes captions."""
+    """Stands in for a trained network, and holds the name of its file. It takes captions."""
 
     conditioning = "captions"
 

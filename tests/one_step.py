@@ -49,7 +49,7 @@ def generate_gradients(params):
 
 
 def train(name):
-    """One step of Algorithm 1 on a single image, the least batch."""
+    """One step of Algorithm 1 on a single image, the smallest batch."""
 
     def step(params):
         own, shape = getattr(params, f"train_{name}"), img_shapes(params)[name]

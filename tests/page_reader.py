@@ -12,7 +12,7 @@ VOID = {"meta", "img", "input", "link", "br", "hr", "source"}
 
 
 class Page(HTMLParser):
-    """Elements as (tag, attributes, inner text), in the order of their opening tags; fails on mismatched tags."""
+    """Elements as (tag, attributes, inner text), in the order of their opening tags. Fails on mismatched tags."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from ddpm.run.processes import together
 
 
 def in_processes(n: int, work: Callable[[], Any]) -> list[Any]:
-    """Return values of `work` in n processes, by rank; an exception as its text."""
+    """Return values of `work` in n processes, by rank, or the text of its exception."""
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
     with socket.socket() as free:

@@ -62,7 +62,7 @@ NOWHERE = "http://127.0.0.1:9"  # discard: nothing listens
 
 
 def write_params(folder: Path, changes: dict[str, Any]) -> None:
-    """Change values of the params.yaml in a folder, section by section; comments stay."""
+    """Change values of the params.yaml in a folder, section by section, keeping its comments."""
     yaml = YAML()
     params = yaml.load(folder / "params.yaml")
 

@@ -5,7 +5,7 @@ NOT_MOVED = (
     "train_unet.max_shift above 0"
 )
 
-# The rule; other values that it needs; the key; its last allowed value; its first refused value; the message.
+# (rule, other values that it needs, key, its last allowed value, its first refused value, message)
 LIMITS = [
     (
         "networks_can_be_built",

@@ -25,7 +25,7 @@ def postgres_programs() -> Path | None:
 
 
 def missing() -> str:
-    """What must be installed; "" if nothing."""
+    """What must be installed, or "" if nothing."""
     if not postgres_programs():
         return "PostgreSQL is not installed"
     return "" if SERVICES.exists() else "the servers' packages are missing: make services"
@@ -63,7 +63,7 @@ def running(*command: str, port: int, log: Path, environment: dict[str, str]) ->
 
 @contextmanager
 def postgres(log: Path) -> Iterator[str]:
-    """A database server with an empty database; yields its address for MLflow."""
+    """Run a database server with an empty database, and yield its address for MLflow."""
     programs, port = postgres_programs(), free_port()
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         data, password = Path(name, "data"), Path(name, "password")

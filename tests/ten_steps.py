@@ -1,4 +1,4 @@
-"""A training of ten steps, for tests that stop it."""
+"""A training run of ten steps, for tests that stop it."""
 
 import torch
 
@@ -34,7 +34,7 @@ def network(kind="tiny"):
 
 
 def train(kind="tiny", resume=None, log=None, data=None):
-    """(weights, history) of one training."""
+    """(weights, history) of one training run."""
     model = network(kind)
     data = images(shape=model.img_shape) if data is None else data
     params = PARAMS if kind == "tiny" else PARAMS.model_copy(update={"muon_lr": 0.02})

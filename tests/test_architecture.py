@@ -13,7 +13,7 @@ from project import REPO
 from ddpm.data.dataset import DatasetSource
 from ddpm.registry import Registry
 
-REGISTRIES = {  # where each is defined; the files of its folder are its entries
+REGISTRIES = {  # where each is defined, with the files of its folder as entries
     "SAMPLERS": "ddpm.sampling.sampler",
     "NETWORKS": "ddpm.networks.network",
     "CONDITIONINGS": "ddpm.conditioning.conditioning",
@@ -102,7 +102,7 @@ def strings(path) -> set[str]:
 
 @pytest.mark.parametrize("name", sorted(REGISTRIES.keys() - {"TOPICS"}))  # topics share names with models
 def test_registry_names_are_not_hardcoded_elsewhere(name):
-    """Except one: a default, as in `sampler="ancestral"`."""
+    """One name is allowed, as a default such as `sampler="ancestral"`."""
     registry = entries(name)
     folder = REPO / "src" / registry.package.replace(".", "/")
     listed = {path.relative_to(REPO): strings(path) & {*registry} for path in CODE if path.parent != folder}
@@ -110,7 +110,7 @@ def test_registry_names_are_not_hardcoded_elsewhere(name):
 
 
 def test_dataset_constants_are_not_hardcoded_elsewhere():
-    """Everything else takes its name, its shape, its sizes and its classes from the data; captions name the classes."""
+    """All other code takes a data set's name, shape, sizes and classes from the data. Captions may name the classes."""
     datasets = entries("DATASETS")
     folder = REPO / "src" / datasets.package.replace(".", "/")
     for name, source in datasets.items():

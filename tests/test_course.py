@@ -13,7 +13,7 @@ NOTEBOOK = REPO / "docs/course.ipynb"
 
 
 def pictures(path: Path) -> list[int]:
-    """The number of pictures in each cell; a failed cell fails the test."""
+    """The number of pictures in each cell. A failed cell fails the test."""
     cells = json.loads(path.read_text())["cells"]
     outputs = [cell.get("outputs", []) for cell in cells]
     assert not [output for of_cell in outputs for output in of_cell if output["output_type"] == "error"]

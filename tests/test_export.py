@@ -37,7 +37,7 @@ NETWORKS = {
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory):
-    """A network by name, and the folder of its graph; each is exported once: it takes seconds."""
+    """A network by name, and the folder of its graph. Each is exported once, as this takes seconds."""
 
     @cache
     def exported(name):
@@ -83,7 +83,7 @@ def test_onnx_output_matches_the_network(name, graph):
 
 
 def test_diffusers_ddim_with_onnx_graph_matches_library(graph):
-    """Deterministic sampler, same noise; x_0 is not clipped, since clipping makes every chain end alike."""
+    """Deterministic sampler, same noise. x_0 is not clipped, since clipping makes every chain end alike."""
     _, folder = graph("mlp")
     session = onnxruntime.InferenceSession(folder / "model.onnx")  # only the schedule says what it predicts
     start = torch.randn(3, 2, 8, 12, generator=torch.Generator().manual_seed(1))

@@ -1,9 +1,9 @@
-"""`make torture`: kill the pipeline at random moments in every stage, run it again, compare every hash.
+"""`make torture`: kill the pipeline at random moments in every stage, run it again, and compare every hash.
 
 A round is a fresh copy of the project at tiny settings: one `dvc repro` after the other is killed, each in the next
 stage, and then one is left to finish. SIGKILL hits dvc and its stage at once (as when the power fails), the stage alone
-(as when memory runs out), one of the processes that share its work, or dvc alone. Each start has another number of
-processes; the undisturbed run has one.
+(as when memory runs out), one of the processes that share its work, or dvc alone. Each start uses a different number of
+processes, and the undisturbed run uses one.
 """
 
 import argparse
@@ -58,7 +58,7 @@ class Pipeline:
         return {out["path"]: out["md5"] for stage in STAGES for out in stages[stage]["outs"]}
 
     def finish(self) -> dict[str, float]:
-        """Run to the end; return seconds by stage."""
+        """Run to the end, and return seconds by stage."""
         process, begun = self.start(), {}
         while process.poll() is None:
             for stage in self.started():
@@ -70,9 +70,10 @@ class Pipeline:
         return {stage: end - start for stage, start, end in zip(begun, times, times[1:], strict=False)}
 
     def kill(self, stage: str, delay: float, victim: str, processes: int) -> str:
-        """SIGKILL `delay` seconds after the stage, or a later one if it is done, has started: the stage that was hit.
+        """Send SIGKILL `delay` seconds after the stage, or a later one if it is done, has started.
 
-        Empty if there was nothing to kill.
+        Returns:
+            The stage that was hit, or "" if there was nothing to kill.
         """
         write_params(self.folder, {"processes": processes})
         process, ahead = self.start(), set(STAGES[STAGES.index(stage) :])

@@ -1,4 +1,4 @@
-"""All of params.yaml, as stage `check` sees it; the stages are imported once for all tests of a process."""
+"""All of params.yaml, as stage `check` sees it. The stages are imported once for all tests of a process."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import chdir
@@ -30,7 +30,11 @@ def stages() -> Stages:
 
 
 def check(values: Any, rules: Sequence[Rule] = RULES) -> Any:
-    """All params; UserError with a line beginning with "params.yaml: " for each mistake."""
+    """All params.
+
+    Raises:
+        UserError: One line that begins with "params.yaml: " for each mistake.
+    """
     return checked_params(stages(), values, rules)
 
 

@@ -39,7 +39,7 @@ def race(
     """Measure the requested rates, and compute the missing rows.
 
     Args:
-        asked: Options: phase, minutes, jobs, remote and those of `Rates.measure`.
+        asked: Command-line options: phase, minutes, jobs, remote and the options of `Rates.measure`.
         ledger: Receives the rows. Its key is KEY.
         rates: Receives the rates.
         ours: Runs of the pipeline.

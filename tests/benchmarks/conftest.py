@@ -1,4 +1,4 @@
-"""A training whose steps can be counted."""
+"""A training run whose steps can be counted."""
 
 import pytest
 import torch

@@ -31,7 +31,7 @@ def test_step_has_one_exchange_if_a_power_of_two_divides_the_parts(parts, n, exc
 
 @pytest.mark.parametrize("n", [2, 8, 512])
 def test_halving_doubling_equals_sum_of_messages(n):
-    """Half of the gradient, a quarter and so on until a process has 1/n; then the same way back."""
+    """Half of the gradient, a quarter and so on until a process has 1/n, and then the same way back."""
     parts = [WORK.gradient / 2**k for k in range(1, int(log2(n)) + 1)]
     messages = sum(LINKS.latency + part / LINKS.bandwidth for part in parts)
     assert halving_doubling(n, WORK.gradient, LINKS) == pytest.approx(2 * messages)

@@ -39,7 +39,7 @@ def test_row_counts_two_flops_per_multiplication(smallest, monkeypatch):
 
 
 def test_rates_are_images_per_second(smallest, monkeypatch):
-    """Each reading of the clock adds a second: 3 steps of 4 images take 3; 6 images in 10 steps take 10."""
+    """Each reading of the clock adds a second: 3 steps of 4 images take 3 s, and 6 images in 10 steps take 10 s."""
     ticks = iter(range(1000))
     monkeypatch.setattr(compression, "Clock", lambda steps: Clock(steps, lambda: next(ticks)))
     assert compression.training(smallest, Compute(), 3) == pytest.approx(4)

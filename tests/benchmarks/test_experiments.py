@@ -123,7 +123,7 @@ def test_reason_is_the_error_line_of_the_stage():
 
 
 def test_collect_records_each_outcome_once(repository, capsys):
-    """One run that succeeds, one with a measure of NaN, one that diverges, one that fails."""
+    """One run succeeds, one measures NaN, one diverges and one fails."""
     ledger = Ledger(repository / "rows.csv", ("name", "seed"))
     wanted = [experiment(lr) for lr in (2.0, 7.5, 10.0, 9.0)]
     with pytest.raises(UserError, match=r"1 runs failed[\s\S]*train: no room"):
@@ -152,7 +152,7 @@ def test_collect_records_each_outcome_once(repository, capsys):
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not assign cores to threads")
 def test_runs_at_the_same_time_share_the_cores():
-    """One run may use all cores; of two, neither uses the other's; more runs than cores have one core each."""
+    """One run may use all cores. Several runs share no core, unless there are more runs than cores."""
     mine = os.sched_getaffinity(0)
 
     def given(jobs):

@@ -16,7 +16,7 @@ IMAGES = ImageDataset(torch.arange(3 * BATCH, dtype=torch.uint8).reshape(-1, 1, 
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """As in other tests; a peer uses all cores."""
+    """Restore the single thread of other tests, as a peer uses all cores."""
     yield
     torch.set_num_threads(1)
 

@@ -8,7 +8,7 @@ TWO = {"step_2": 0.35, "draw": 1.25, "start": 3.5, "gradient": 8e6, "message": 0
 
 def test_report_predicts_only_two_processes():
     result = here(ONE, TWO)
-    # 0.2 s for a micro-batch, 0.1 s of per-process work, 9 ms for the gradient; 4 batches of 64 samples
+    # 0.2 s for a micro-batch, 0.1 s of per-process work, 9 ms for the gradient, and 4 batches of 64 samples
     assert result.tables.splitlines()[-2:] == [
         "| 1 | 2.00 | - | 64.0 | - |",
         "| 2 | 2.86 | 3.24 | 102.4 | 128.0 |",

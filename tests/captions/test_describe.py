@@ -25,7 +25,7 @@ def test_captions_state_random_subset_of_measured_values():
         assert meaning.item == item
         assert set(meaning.values) <= set(all_of_it.values)
         said, there = said + len(meaning.values), there + len(all_of_it.values)
-    # each of some 1,200 values is said or not; few images are equal with equal captions
+    # Each of some 1,200 values is stated or not, and few images have both equal values and equal captions.
     assert abs(said / there - SAID) < 5 * (SAID * (1 - SAID) / there) ** 0.5
     assert len(set(found)) > 100
 

@@ -1,4 +1,4 @@
-"""Rendered captions are parsed back; invalid captions are rejected with a one-line message."""
+"""Rendered captions can be parsed back. Invalid captions are rejected with a one-line message."""
 
 from random import Random
 

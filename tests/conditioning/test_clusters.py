@@ -11,7 +11,7 @@ SHAPE = (1, 4, 4)
 
 
 def grouped(n):
-    """Noised images of three distinct greys, in shares of 1/2, 1/4 and 1/4; and their groups."""
+    """Noised images of three distinct greys, in shares of 1/2, 1/4 and 1/4, and their groups."""
     groups = torch.tensor([0, 0, 1, 2]).repeat(n // 4)
     noise = 0.04 * torch.rand(n, *SHAPE, generator=generator(0, "noise"))
     return torch.tensor([-0.8, 0.0, 0.8])[groups].reshape(-1, 1, 1, 1) + noise, groups

@@ -9,7 +9,7 @@ from ddpm.run.seeding import generator, global_stream
 SHAPE, N_CLASSES, EMBEDDING = (3, 4, 4), 3, 8
 SMALL = {"n_clusters": 4, "max_level": 0.0, "caption_dropout": 1.0}
 KINDS = pytest.mark.parametrize("name", list(CONDITIONINGS))
-IN_PARTS = {"embedding"}  # drops its parts separately; see test_embedding
+IN_PARTS = {"embedding"}  # drops its parts separately (see test_embedding)
 
 
 def config(name, **options):
@@ -104,7 +104,7 @@ def test_cond_is_dropped_at_the_given_rate_in_training_only(name, dropout):
     with global_stream(0, "dropout"):
         found = conditioning.dropped(cond)
     null = (found == conditioning.null(cond)).reshape(len(cond), -1).all(dim=1)
-    # 3000 rows; one seed in two million is more than five standard errors off
+    # 3000 rows, where one seed in two million is more than five standard errors off
     assert abs(null.double().mean() - dropout) <= 5 * (dropout * (1 - dropout) / 3000) ** 0.5
     assert torch.equal(found[~null], cond[~null])
     with global_stream(0, "dropout"):  # the output is that of the dropped rows

@@ -43,7 +43,7 @@ def test_embeddings_and_captions_are_dropped_independently():
         left = conditioning.dropped(cond)
     no_embedding, no_caption = (left[:, :SIZE] == 0).all(1), (left[:, SIZE:] == 0).all(1)
     for found, share in ((no_embedding, 0.1), (no_caption, 0.5), (no_embedding & no_caption, 0.05)):
-        # one seed in two million is more than five standard errors off
+        # One seed in two million is more than five standard errors off.
         assert abs(found.double().mean() - share) <= 5 * (share * (1 - share) / 20_000) ** 0.5
     assert torch.equal(left[~no_embedding, :SIZE], cond[~no_embedding, :SIZE])
     assert torch.equal(left[~no_caption, SIZE:], cond[~no_caption, SIZE:])

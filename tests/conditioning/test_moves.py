@@ -1,4 +1,4 @@
-"""Non-leaking augmentation: a network that is given the moves of its images draws unmoved ones."""
+"""Non-leaking augmentation: a network conditioned on the moves of its images samples unmoved ones."""
 
 import torch
 from training.small import params
@@ -45,7 +45,7 @@ def test_tell_moves_prevents_leaking_of_shifts():
     """At t = T, x_t is pure noise, so the best estimate is the mean of all images that may be drawn."""
     still = picture()
     shifted = torch.stack([still.roll((i, j), (2, 3)) for i in (-1, 0, 1) for j in (-1, 0, 1)]).mean(0)
-    apart = (still - shifted).square().mean()  # 0.22; a network's own error is much below a quarter of it
+    apart = (still - shifted).square().mean()  # 0.22, and a network's own error is much below a quarter of it
     for tell, near, far in ((True, still, shifted), (False, shifted, still)):
         found = estimate(tell)
         assert (found - near).square().mean() < apart / 4

@@ -18,7 +18,7 @@ T = 50
 
 
 class Mixture(DiffusionModel):
-    """The exact prediction for x_0 ~ sum_y w_y N(mu_y, s^2 I): of a component for its label, of all for -1."""
+    """The exact prediction for x_0 ~ sum_y w_y N(mu_y, s^2 I), given label y, or for the whole mixture given -1."""
 
     class Conditioning(nn.Module):
         def null(self, cond):
@@ -31,7 +31,7 @@ class Mixture(DiffusionModel):
         self.conditioning = self.Conditioning()
 
     def log_parts(self, xt, num_steps):
-        """log w_y p(x_t | y), up to a constant that is the same for all y; (b, y)."""
+        """log w_y p(x_t | y), of shape (b, y), up to a constant that is the same for all y."""
         alpha_bar = self.noise_schedule.alpha_bar(num_steps)[:, None]
         away = xt.flatten(1)[:, None] - alpha_bar[..., None].sqrt() * MEANS
         return WEIGHTS.log() - away.square().sum(2) / (2 * (alpha_bar * SPREAD**2 + 1 - alpha_bar))

@@ -12,14 +12,14 @@ N_TRAIN, N_TEST = 100, 40
 
 
 def grey(first: int, n: int) -> ImageDataset:
-    """Images that each have a grey level of their own, so that they can be told apart."""
+    """Images that each have a grey level of their own, so that they are distinguishable."""
     levels = torch.arange(first, first + n, dtype=torch.uint8)
     return ImageDataset(levels[:, None, None, None].repeat(1, 3, 2, 4), levels % 2, NAMES)
 
 
 @pytest.fixture
 def loaded(monkeypatch):
-    """Replaces the registry's first entry by an invented data set; lists the folders it was loaded from."""
+    """Replaces the registry's first entry with a made-up data set, and lists the folders it was loaded from."""
     folders = []
 
     def load(folder):

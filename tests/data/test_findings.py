@@ -1,4 +1,4 @@
-"""Notes on a data set: each appears when its cause is there, and not on FashionMNIST."""
+"""Notes on a data set: each appears when its cause is present, and not on FashionMNIST."""
 
 import torch
 

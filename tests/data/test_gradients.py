@@ -16,7 +16,7 @@ def test_pixels_interpolate_between_corners(n, c, h, w):
     assert images.shape == (n, c, h, w)
     assert images.dtype == torch.float32
     a, b = images[..., :1, :1], images[..., -1:, -1:]
-    # x runs over [0, w / (w + h)], y over [0, h / (w + h)]; both are rescaled so that the last corner is 1.
+    # x runs over [0, w / (w + h)], y over [0, h / (w + h)]. Both are rescaled so that the last corner is 1.
     x = torch.tensor([j / max(w - 1, 1) * w for j in range(w)])
     y = torch.tensor([i / max(h - 1, 1) * h for i in range(h)])
     g = (y[:, None] + x[None, :]) / max((w if w > 1 else 0) + (h if h > 1 else 0), 1)

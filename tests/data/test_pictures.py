@@ -1,4 +1,4 @@
-"""Picture files: decoded pixels match in every format; broken files raise an error with a reason."""
+"""Picture files: decoded pixels match in every format, and broken files raise an error with a reason."""
 
 import os
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Published data sets: files are read as torchvision reads them; a failed download is one line."""
+"""Published data sets: files are read as torchvision reads them, and a failed download is reported in one line."""
 
 import gzip
 import pickle

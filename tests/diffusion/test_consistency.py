@@ -102,11 +102,11 @@ def test_target_is_clipped_to_image_range():
     aims = iter((torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 5.0)))
     steps, x = torch.tensor([10]), torch.zeros(1, 1, 2, 2)
     loss = consistency_loss(lambda *_: next(aims), "x0", x, x, x, steps, SCHEDULE, 0.0)
-    assert loss.item() == pytest.approx(T / 5 * ((1 + HUBER**2) ** 0.5 - HUBER))  # 1 and not 5 away; t - r is 5
+    assert loss.item() == pytest.approx(T / 5 * ((1 + HUBER**2) ** 0.5 - HUBER))  # 1 and not 5 away, and t - r is 5
 
 
 def test_tuned_network_generates_two_images_in_one_step():
-    """From pure noise the best denoiser gets their mean; after tuning, one evaluation gets one of them."""
+    """From pure noise, the best denoiser gives their mean. After tuning, one evaluation gives one of them."""
     network = nn.Sequential(nn.Linear(2, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1))
 
     def predict(x, t):

@@ -44,7 +44,7 @@ def test_conversions_invert_target(prediction, name, t, seed):
 
 
 def test_v_is_derivative_along_the_arc():
-    # With alpha_bar = cos^2(phi), x_phi = cos(phi) x0 + sin(phi) eps; v is its derivative (Salimans & Ho, appendix D).
+    # With alpha_bar = cos^2(phi), v is d/dphi of x_phi = cos(phi) x0 + sin(phi) eps (Salimans & Ho, appendix D).
     schedule = NoiseSchedule(3, betas=torch.tensor([0.1, 0.3, 0.6], dtype=torch.float64))
     x0, eps = images(3), images(3, 1)
     phi = torch.arccos(torch.cumprod(1 - schedule.betas, 0).sqrt()).reshape(-1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Schedules against the paper's constants, closed forms and diffusers; lookups against Algorithm 1's indexing."""
+"""Schedules against the paper's constants, closed forms and diffusers, and lookups against Algorithm 1's indexing."""
 
 from math import inf, nan
 
@@ -32,7 +32,7 @@ def test_linear_schedule_has_constants_of_the_paper():
 def test_linear_schedule_reaches_prior_of_the_paper():
     # Section 4: with T = 1000, D_KL(q(x_T | x_0) || N(0, I)) is about 1e-5 bits per dimension.
     alpha_bar = NoiseSchedule(1000).alpha_bar(1000).item()
-    x0_squared = 1 / 3  # E[x_0^2] of a pixel uniform on [-1, 1]; the paper's figure is for CIFAR-10
+    x0_squared = 1 / 3  # E[x_0^2] of a pixel uniform on [-1, 1], while the paper's figure is for CIFAR-10
     kl_nats = 0.5 * (alpha_bar * x0_squared - alpha_bar - torch.log1p(torch.tensor(-alpha_bar).double()).item())
     assert 3e-6 < kl_nats / 0.6931 < 3e-5
 

@@ -143,7 +143,7 @@ def test_mlflow_runs_are_named_after_the_door(clone):
 @each_door
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_killed_stages_resume_to_the_same_bits(door, clone, tmp_path, monkeypatch):
-    """Run in this process; each stage is killed up to `MOST_KILLS` times once its state is saved."""
+    """Stages run in this process, and each is killed up to `MOST_KILLS` times once its state is saved."""
     folder = tmp_path / "copy"
     ignored = shutil.ignore_patterns(".git", "mlflow.db", "mlartifacts", ".resume", "cache", "tmp")
     shutil.copytree(clone, folder, ignore=ignored, symlinks=True)
@@ -170,7 +170,7 @@ class Kill(BaseException):
 
 
 def until_it_ends(name, stage):
-    """Run a stage; return how many kills."""
+    """Run a stage to its end, and return how often it was killed."""
     kills, real = 0, Resume.after_step
 
     def die_after(self, state, last=False):

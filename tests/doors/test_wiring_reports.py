@@ -30,7 +30,7 @@ CLASSIFIER = "../../models/classifier.safetensors"
 
 
 class Clip(Weights):
-    """A CLIP whose functions tell which CLIP it is."""
+    """A CLIP whose functions return which CLIP it is."""
 
     likelihood = property(lambda self: ("likelihood", self.path))
     scores = property(lambda self: ("scores", self.path))
@@ -166,7 +166,7 @@ def test_inpainting_compares_trained_and_replacing_network_on_same_holes(monkeyp
 
 
 def evaluated(door, changes=None):
-    """What `evaluate_captioned` receives, by its order; and the stage."""
+    """The arguments of `evaluate_captioned`, in order, and the stage."""
     answer = {"adherence": {"a": 1}, "scores": {"s": 2}, "metrics": {"m": 3.0}}
     evaluate = Calls(answer)
     with pytest.MonkeyPatch.context() as patch:

@@ -38,7 +38,7 @@ CAPTIONED = [
 CAPTIONED += [("imagen", "train_base")]
 DIFFUSION = [*CAPTIONED, ("imagen", "train_super"), ("latent", "train_latent")]
 RESUME = Resume("train", {}, 60.0, Path("nowhere"))  # only passed on
-LATENT = 0.5  # a latent is this, more than the number of its image
+LATENT = 0.5  # added to the number of an image to make its latent
 
 
 @pytest.fixture(autouse=True)

@@ -50,7 +50,7 @@ def test_l_t_matches_closed_form():
 
 @pytest.mark.parametrize("variance", ["fixed_large", "fixed_small"])
 def test_l_t_minus_1_matches_weighted_loss_of_equation_12(variance):
-    # For an error e of eps the means differ by beta e / sqrt(alpha (1 - alpha_bar)); here e is eps itself, of square 1.
+    # For an error e of eps, the means differ by beta e / sqrt(alpha (1 - alpha_bar)). Here e is eps, of mean square 1.
     schedule = NoiseSchedule(10)
     bound = bound_of(Zero(schedule), gradients_8bit(2000), variance)
     betas = torch.linspace(1e-4, 0.02, 10, dtype=torch.float64)
@@ -64,7 +64,7 @@ def test_l_t_minus_1_matches_weighted_loss_of_equation_12(variance):
 
 
 def test_bound_of_exact_denoiser_exceeds_entropy():
-    # The discrete decoder codes rounded images. The denoiser is exact for unrounded ones; a bound holds for any model.
+    # The discrete decoder codes rounded images. The denoiser is exact for unrounded ones, but any model gives a bound.
     least = entropy(4, 5)
     schedule = NoiseSchedule(100, betas=rescaled_linear_schedule(100))
     variances = "fixed_large", "fixed_small"
@@ -148,7 +148,7 @@ def test_rate_decreases_with_t_from_bound_to_l_t():
     bounds = VariationalBound(Zero(schedule), gradients_8bit(12), ["fixed_small", "fixed_large"], seed=0).run()
     for variance, bound in bounds.items():
         assert len(bound.rate) == 21
-        assert (bound.rate.diff() <= 0).all()  # by t; no term is below 0
+        assert (bound.rate.diff() <= 0).all()  # by t, as no term is below 0
         assert bound.rate[0].item() == pytest.approx(bound.bits_per_dim, rel=1e-12)
         assert bound.rate[-1].item() == pytest.approx(bound.parts["L_T"], rel=1e-12)
         assert sum(bound.parts.values()) == pytest.approx(bound.bits_per_dim, rel=1e-12)
@@ -166,7 +166,7 @@ def test_stride_evaluates_each_image_at_its_own_steps():
 
 
 def test_stride_gives_unbiased_bound_with_covering_interval():
-    # 20 sets of images, each with its own noise. A large set gives the truth; 95 % of the intervals should cover it.
+    # 20 sets of images, each with its own noise. A large set gives the truth, which 95 % of the intervals should cover.
     model = Zero(NoiseSchedule(6))
     images = gradients_8bit(20 * 24).split(24)
     truth = bound_of(model, gradients_8bit(4000), seed=99).bits_per_dim

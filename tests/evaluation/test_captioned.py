@@ -62,7 +62,7 @@ def block(level):
 
 def test_seen_and_withheld_captions_are_scored_separately(monkeypatch):
     # Pullovers (class 2): "dark" is seen and "light" withheld. Three of four dark samples are dark, one of two light
-    # ones is light; all captions are true of their images, but the classifier takes the last for a coat.
+    # ones is light. All captions are true of their images, but the classifier takes the last for a coat.
     held_out = ImageDataset(
         torch.stack([block(240), block(60), block(60), block(240), block(60), block(60), block(255)]),
         torch.tensor([2, 2, 2, 2, 2, 2, 4], dtype=torch.uint8),

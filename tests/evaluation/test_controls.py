@@ -62,7 +62,7 @@ def test_cluster_means_of_few_images_are_not_copies(n_train, most, splits):
     means = CONTROLS["cluster_means"](splits["held_out"], few, 0, 50).flatten(1).unique(dim=0)
     assert 2 <= len(means) <= most
     nearest = torch.cdist(means.float(), few.images.flatten(1).float()).min(dim=1).values
-    assert nearest.min() > 500  # a copy is at 0; a mean of 50 images lacks their individual details
+    assert nearest.min() > 500  # a copy is at 0, and a mean of 50 images lacks their individual details
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_features_match_torch_fidelity(weights):
     [expected] = other(images.expand(-1, 3, -1, -1))
     found = describe_inception(load_inception(weights), images)
     assert found.shape == (2, 2048)
-    # Values of 0.4 on average; torchvision's own pooling is off by 1.2, its resizing by 0.09.
+    # Values are 0.4 on average. torchvision's own pooling is off by 1.2, its resizing by 0.09.
     assert (found - expected).abs().max() < 1e-4
 
 

@@ -1,4 +1,4 @@
-"""Metrics against closed forms, SciPy and constructed sets; and each registered metric against its description."""
+"""Metrics against closed forms, SciPy and constructed sets, and each registered metric against its description."""
 
 import re
 from dataclasses import replace

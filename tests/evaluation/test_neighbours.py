@@ -1,4 +1,4 @@
-"""Planted copies are found; merely similar images are not reported as copies."""
+"""Planted copies are found, and merely similar images are not reported as copies."""
 
 import torch
 from torch import Tensor

@@ -29,7 +29,7 @@ def test_auc_variance_matches_spread_over_sets():
 
 
 def test_auc_is_half_for_sets_of_one_distribution():
-    # Over 5 pairs the mean AUC is 1/2 within 4 standard errors: a fold judges 60 + 60 images, sd 0.053; 10 folds.
+    # Over 5 pairs, the mean AUC is 1/2 within 4 standard errors: each of 10 folds judges 60 + 60 images, sd 0.053.
     values = [two_sample(noise(120, 2 * i), noise(120, 2 * i + 1), as_they_are, 6, i).value for i in range(5)]
     assert sum(values) / 5 == pytest.approx(0.5, abs=4 * 0.053 / 10**0.5)
 

@@ -41,7 +41,7 @@ def test_rows_match_variational_bound():
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "linear_zero_snr"])
 def test_bound_is_above_the_entropy(schedule):
     for row in rows(schedule, 25, n=32):
-        # The bound holds for the mean over all images; the margin (95 %) is for 32: 2.3 of it are 4.5 sigma.
+        # The bound holds for the mean over all images, and the margin (95 %) is for 32. 2.3 margins are 4.5 sigma.
         assert row["bits_per_dim"] + 2.3 * row["margin"] > entropy(4, 5)
         # L_T is the divergence of x_T from pure noise, which only the linear schedule has in 25 steps.
         assert (row["L_T"] > 0.1) == (schedule == "linear")

@@ -92,7 +92,7 @@ def test_metrics_match_their_definitions():
 
 
 def test_standard_error_matches_spread_over_many_draws():
-    """A trend over t does not count, independent noise does; checked against the spread of many draws."""
+    """A trend over t does not count but independent noise does, as the spread of many draws shows."""
     stream, n_draws, n = generator(0, "noise"), 4000, 50
     trend = torch.linspace(1, 0, n)  # its own differences add (1 / 49)^2 / 2 to a variance of 0.04: 0.5 %
     losses = trend + 0.2 * torch.randn(n_draws, n, generator=stream)

@@ -52,7 +52,7 @@ def test_uniformity_and_corner_error_match_definitions():
 
 
 def test_corner_error_floor_matches_theory():
-    # E|F_n - F| is sqrt(2 F (1 - F) / (pi n)) for large n; its integral over 255 levels is 255 sqrt(2 / (pi n)) pi / 8.
+    # For large n, E|F_n - F| is sqrt(2 F (1 - F) / (pi n)), with integral 255 sqrt(2 / (pi n)) pi / 8 over 255 levels.
     expected = 255 * (2 / (torch.pi * 2000)) ** 0.5 * torch.pi / 8
     # The standard deviation of one W1 is about 40 % of its mean, that of a mean of 100 is 4 %.
     assert abs(corner_error_floor(1000, generator(0, "floor")) / expected - 1) < 0.16

@@ -45,7 +45,7 @@ def copied(made_up, tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="session")
 def with_figures(made_up, tmp_path_factory) -> Path:
-    """Made-up outputs of all other stages; figures have captions, but few pixels."""
+    """Made-up outputs of all other stages, including figures with captions but few pixels."""
     folder = tmp_path_factory.mktemp("with_figures")
     shutil.copytree(made_up, folder, dirs_exist_ok=True)
     draw = numpy.random.default_rng(0)

@@ -54,8 +54,8 @@ def write_outputs(folder: Path, conditioning: str | None = "clusters", labelled:
     """Write everything that render stages and render_page read.
 
     Args:
-        folder: Where.
-        conditioning: Of the U-Net.
+        folder: Where to write it.
+        conditioning: Conditioning of the U-Net.
         labelled: Whether its samples have labels.
     """
     values = map(float, count(1))

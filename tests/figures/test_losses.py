@@ -1,4 +1,4 @@
-"""The loss of a door's network: its curves, and what the figure says of the network."""
+"""The loss of a door's network: its curves, and what the figure says about the network."""
 
 from pathlib import Path
 

@@ -22,14 +22,14 @@ def images(*sums):
 
 
 def test_hinge_losses_of_discriminator():
-    """Scores above 1 for images and below -1 for reconstructions cost nothing; others cost their distance from that."""
+    """Scores above 1 for images and below -1 for reconstructions cost nothing. Others cost their distance from that."""
     found = discriminator_losses(Brightness(), images(2.0, 0.5, 0.0), images(-3.0, -0.5, 0.5))
     assert found.tolist() == pytest.approx([0, (0.5 + 0.5) / 2, (1 + 1.5) / 2])
 
 
 @given(st.integers(0, 1000), st.floats(0.5, 100))
 def test_adversarial_gradient_has_the_norm_of_the_pixel_errors_gradient(seed, scale):
-    """At the last layer, whatever the scale of the scores; and following it raises them."""
+    """The norms are equal at the last layer for any scale of the scores, and following the gradient raises them."""
     draw = torch.Generator().manual_seed(seed)
     last = nn.Parameter(torch.randn(1, 1, 3, 3, generator=draw))
     x, target = (torch.randn(5, 1, 12, 12, generator=draw) for _ in range(2))

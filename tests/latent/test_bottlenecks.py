@@ -24,7 +24,7 @@ def test_kl_matches_torch_distributions():
 
 
 def test_drawn_latents_have_encoder_mean_and_variance():
-    """20,000 draws of N(2, 0.25): the standard error of the mean is 0.0035; 5 of these are allowed."""
+    """20,000 draws of N(2, 0.25): the standard error of the mean is 0.0035, and five of these are allowed."""
     mean, log_variance = torch.full((20_000,), 2.0), torch.full((20_000,), 0.25).log()
     z = drawn(mean, log_variance, stream())
     assert abs(z.mean().item() - 2) < 5 * 0.5 / 20_000**0.5

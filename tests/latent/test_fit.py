@@ -37,7 +37,7 @@ def stripes(n=32):
 
 
 def train(params=None, seed=3, resume=None, **changes):
-    """(model, losses) of one training."""
+    """(model, losses) of one training run."""
     params = params or TrainAutoencoder.model_validate(VALUES | changes)
     with global_stream(0, "init"):
         model = Autoencoder(params.config((1, 8, 8)))
@@ -52,7 +52,7 @@ def same(first, second):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_learns_to_reconstruct_two_images(kind):
-    """Grey, the best guess without a latent, is off by 1/2; the error must be less than a tenth of that."""
+    """Grey, the best guess without a latent, is off by 1/2. The error must be less than a tenth of that."""
     model, losses = train(bottleneck=kind, epochs=60.0)
     made = reconstructed(model, stripes().images, seed=0)
     assert (made.float() - stripes().images.float()).abs().mean() / 255 < 0.05
@@ -126,7 +126,7 @@ def test_adversary_is_weighted_and_learns(monkeypatch):
     models = [train(adversary={"weight": weight, "channels": 8})[0] for weight in (0.0, 0.2, 0.4)]
     assert not any(same(first, second) for first, second in pairwise(models))
     made = reconstructed(with_it, stripes().images, seed=0)
-    assert (made.float() - stripes().images.float()).abs().mean() / 255 < 0.1  # a fifth of that of grey
+    assert (made.float() - stripes().images.float()).abs().mean() / 255 < 0.1  # a fifth of the error of grey
 
 
 def test_factor_1_has_no_training():

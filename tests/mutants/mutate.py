@@ -9,7 +9,7 @@ The mutants are in the YAML files beside this script, one file per package:
       tests: tests/training
 
 `from` must occur exactly once in the file. Each mutant is applied to a copy of the project, where its tests run until
-the first failure. The result is written to docs/results/mutants.md; arguments select mutants by part of a file or text.
+the first failure. The result is written to docs/results/mutants.md. Arguments select mutants by part of a file or text.
 """
 
 import multiprocessing
@@ -29,14 +29,14 @@ from typing import NamedTuple
 
 import yaml
 
-# Each process is forked from one that has imported what takes seconds to import, and nothing of the project.
+# Each process is forked from one that has imported the slow libraries, and nothing of the project.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["torch", "torchvision", "scipy.stats", "pytest", "pydantic", "mlflow"])
 REPO = Path(__file__).parents[2]
 RESULT = REPO / "docs/results/mutants.md"
 WORKERS = 2
-TIMEOUT = 600  # seconds; a mutant that hangs is killed
-LARGEST = 2**30  # bytes of a file that it may write
+TIMEOUT = 600  # seconds, after which a mutant that hangs is killed
+LARGEST = 2**30  # bytes of a file that a mutant may write
 
 
 class Mutant(NamedTuple):
@@ -50,7 +50,11 @@ class Mutant(NamedTuple):
 
 
 def load(folder: Path = Path(__file__).parent) -> Iterator[Mutant]:
-    """All mutants; ValueError for one whose `from` does not stand exactly once in its file, or that changes nothing."""
+    """Yield all mutants.
+
+    Raises:
+        ValueError: The `from` of a mutant does not occur exactly once in its file, or the mutant changes nothing.
+    """
     for path in sorted(folder.glob("*.yaml")):
         for entry in yaml.safe_load(path.read_text()):
             mutant = Mutant(entry["what"], entry["file"], entry["from"], entry["to"], entry["tests"])
@@ -95,7 +99,7 @@ def passes(folder: Path, tests: str) -> bool:
 def run_tests(folder: Path, tests: Sequence[str], log: Path) -> None:
     """Run pytest in a copy of the project and end this process with its exit code."""
     os.setsid()  # so that a mutant that hangs is killed with the processes that it started
-    resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST, LARGEST))  # one that takes all that it is sent fills no disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST, LARGEST))  # so that no mutant fills the disk
     os.chdir(folder)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
@@ -118,7 +122,11 @@ def survives(mutant: Mutant, folder: Path) -> bool:
 
 
 def run(mutants: Sequence[Mutant]) -> dict[Mutant, bool]:
-    """Which mutants survive; RuntimeError if tests fail without any mutant."""
+    """Run all mutants, and return whether each survives.
+
+    Raises:
+        RuntimeError: Tests fail without any mutant.
+    """
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(WORKERS) as pool:
         folders: SimpleQueue[Path] = SimpleQueue()
         for worker in range(WORKERS):

@@ -73,7 +73,7 @@ def test_norm_and_attention_use_float32_under_bf16_autocast() -> None:
     centred = groups - groups.mean(dim=2, keepdim=True)
     exact = (centred / (centred.square().mean(dim=2, keepdim=True) + 1e-5).sqrt()).reshape(x.shape)
     weights = (q.double() @ k.double().mT / 8**0.5).softmax(dim=-1)
-    # float32 rounds at 1e-7 of values up to 4; bf16 would at 4e-3
+    # float32 rounds at 1e-7 of values up to 4, while bf16 would at 4e-3
     for found, expected in ((normed, exact), (attended, weights @ v.double())):
         assert found.dtype == torch.float32
         assert (found - expected).abs().max() < 1e-5

@@ -182,7 +182,7 @@ def test_attention_is_limited_by_max_attention_size() -> None:
         if isinstance(module, AttentionBlock):
             module.register_forward_hook(lambda _module, _args, out: sizes.append(out.shape[-1]))
     model(*noisy(config, 1))
-    assert sizes == [14, 7, 7, 7, 14]  # two levels down, the middle, two levels up; none at 28
+    assert sizes == [14, 7, 7, 7, 14]  # two levels down, the middle, two levels up, and none at 28
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_extending_page_has_one_file_per_journey():
 
 def test_new_files_change_only_plans_of_stages_that_use_them(clone):
     changed = {stage for stage, plan in clone.before.items() if clone.added[stage] != plan}
-    # Nothing has chosen the new sampler, data set or network yet; every metric is always measured.
+    # Nothing has chosen the new sampler, data set or network yet, but every metric is always measured.
     assert changed == {"evaluate_unet", "controls", "summary", "render_page"}  # which opens with the headlines
     assert clone.added.keys() - clone.before.keys() == {"average"}
     assert set(clone.added["evaluate_unet"]) - set(clone.before["evaluate_unet"]) == {

@@ -35,8 +35,8 @@ TRACKED = [stage for stage in STAGES if stage != "check"]
 
 @pytest.fixture(scope="module")
 def clones(request, tmp_path_factory, images, stage_environment):
-    """Two clones, each run once: the first by dvc; the second without it, in a terminal, without an MLflow server, and
-    with a recorder of imports. The outputs of the second are then committed."""
+    """Two clones, each run once: the first by dvc, and the second without it, in a terminal, without an MLflow server
+    and with a recorder of imports. The outputs of the second are then committed."""
     other = {"MLFLOW_TRACKING_URI": NOWHERE, "RECORD_TO": str(tmp_path_factory.mktemp("records"))}
     second = Clone(tmp_path_factory.mktemp("clones") / "two", stage_environment | other, images)
     (second.folder / "src/sitecustomize.py").write_text(RECORDER)
@@ -138,7 +138,7 @@ def test_stages_import_only_planned_or_neutral_modules(clones):
 
 
 def change(clone, name, old, new):
-    """Replace text in a file of a clone; returns the old text."""
+    """Replace text in a file of a clone, and return the old contents."""
     text = (clone.folder / name).read_text()
     assert old in text
     (clone.folder / name).write_text(text.replace(old, new, 1))

@@ -27,7 +27,7 @@ HASTY_DVC = "import os, subprocess, sys; subprocess.Popen(sys.argv[1:]); os._exi
 
 @pytest.fixture
 def folders(tmp_path):
-    """Two copies of the project with the same data; one writes its training's state after every step."""
+    """Two copies of the project with the same data, of which one saves its training state after every step."""
     made = [tmp_path / name for name in ("undisturbed", "tormented")]
     for folder in made:
         folder.mkdir()
@@ -43,7 +43,7 @@ def folders(tmp_path):
 
 
 def steps_kept(folder):
-    """Steps in the state on disk; 0 where there is none."""
+    """Steps in the state on disk, or 0 if there is none."""
     for path in (folder / ".resume").glob("train_tiny-*.safetensors"):
         try:
             return read_about(path)[1]
@@ -69,7 +69,7 @@ def test_stopped_and_resumed_training_matches_uninterrupted(folders, stage_envir
         return subprocess.Popen(command, cwd=folder, env=environment, **pipes)
 
     def stop(number, *command):
-        """Signal the process after some more steps; returns (exit status, output)."""
+        """Signal the process after some more steps, and return (exit status, output)."""
         before = steps_kept(tormented)
         process = start(tormented, *command)
         wait_for(lambda: steps_kept(tormented) > before + 20, process)

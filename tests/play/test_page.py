@@ -168,7 +168,7 @@ def test_error_is_shown_until_setting_is_corrected(page):
 
 
 def test_keyboard_reaches_all_controls(page):
-    """Tab moves between controls; arrows choose a sample."""
+    """Tab moves between controls, and arrows choose a sample."""
     page.js("document.activeElement.blur()")
     reached = []
     for _ in range(24):

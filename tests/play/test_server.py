@@ -1,4 +1,4 @@
-"""The server draws what the library draws; which requests it answers, and its error messages."""
+"""The server draws what the library draws. Also which requests it answers, and its error messages."""
 
 import json
 import socket

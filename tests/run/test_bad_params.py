@@ -18,7 +18,7 @@ GUIDED = {"sample__unet__guidance_scale": 1.5}
 
 
 def with_values(**changes):
-    """All values with some changed; in keys, __ stands for a dot."""
+    """All values with some changed. In keys, __ stands for a dot."""
     values = copy.deepcopy(VALUES)
     for key, value in changes.items():
         *head, last = key.split("__")

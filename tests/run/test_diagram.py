@@ -8,7 +8,7 @@ from ddpm.run.diagram import BEGIN, END, arrows, mermaid, with_diagram
 
 @st.composite
 def graphs(draw):
-    """Stages; each depends on some earlier ones."""
+    """Stages that each depend on some earlier ones."""
     names = [f"s{i}" for i in range(draw(st.integers(1, 8)))]
     return {name: draw(st.sets(st.sampled_from(names[:i]))) if i else set() for i, name in enumerate(names)}
 

@@ -41,7 +41,7 @@ class Own(Section):
 
 
 def declare(folder, **scripts):
-    """Write scripts of stages; `scripts` maps names to `STAGES`."""
+    """Write scripts of stages. `scripts` maps names to `STAGES`."""
     folder.mkdir(exist_ok=True)
     for name, declared in scripts.items():
         text = f"from ddpm.run.stage import Stage\n\n\ndef main(stage): ...\n\n\nSTAGES = {declared}\n"

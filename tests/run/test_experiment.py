@@ -61,7 +61,7 @@ def test_taking_back_overrides_keeps_manual_changes(folder, monkeypatch):
     [
         (["-S", "doors/a/params.yaml:train.lr=abc", "-S", "seed=3"], ".", True),
         (["-S", "train.lr=abc"], "doors/a", True),
-        (["-S", "train.lr=abc"], ".", False),  # that of the main pipeline
+        (["-S", "train.lr=abc"], ".", False),  # the main pipeline's key
         (["-S", "doors/b/params.yaml:train.lr=abc"], ".", False),
     ],
 )

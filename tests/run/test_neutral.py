@@ -82,19 +82,19 @@ def resume(patch):
 
 
 def stage(patch):
-    """test_stage.py tests what it passes on; here, its own metrics and messages."""
+    """test_stage.py tests what a stage passes on. Here, its own metrics and messages change."""
     patch.setattr(stage_module, "peak_memory", lambda: stir() or {})
     patch.setattr(logging.getLogger(), "level", logging.DEBUG)
     patch.setenv("TQDM_MININTERVAL", "0")
 
 
 def params(_):
-    """Values are passed on unchanged (test_params.py); here the others in the file change."""
+    """Values are passed on unchanged (test_params.py). Here, the others in the file change."""
     write_params(Path(), {"checkpoint_seconds": 0, "train_unet": {"lr": 0.5}, "bound": {"stride": 7}})
 
 
 def yaml(_):
-    """test_yaml.py tests that it reads what DVC reads; here the file's layout changes."""
+    """test_yaml.py tests that YAML is read as by DVC. Here, the file's layout changes."""
     path = Path("params.yaml")
     path.write_text("# Another comment.\n" + path.read_text().replace("  # ", "    # "))
 
@@ -127,7 +127,7 @@ def invocation(patch):
 
 
 def processes(patch):
-    """test_processes.py tests that their number changes nothing; here tasks are done in another order."""
+    """test_processes.py tests that their number changes nothing. Here, tasks are done in another order."""
     for module in ("ddpm.training.evaluate", "ddpm.run.resume.pieces"):
         patch.setattr(f"{module}.shared", lambda tasks, _="": [task() for task in reversed(tasks)][::-1])
 

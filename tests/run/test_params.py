@@ -30,7 +30,7 @@ GENERAL = {"seed": 3, "device": "cpu", "precision": "auto", "processes": 2, "che
 
 
 class Kinds(Registry):
-    """Entries that are not files; records which are used."""
+    """Entries that are not files. Records which are used."""
 
     def __init__(self, what, **entries):
         super().__init__("none", what)
@@ -216,7 +216,7 @@ def test_load_params_rejects_random_bytes_with_file_name(tmp_path_factory, conte
 
 def test_validation_converts_only_int_to_float():
     values = {"speed": 1}
-    assert type(validated(Speed, values, "p").speed) is float  # the only conversion; it is lossless
+    assert type(validated(Speed, values, "p").speed) is float  # the only conversion, which is lossless
     for wrong in ("1", True, [1], float("nan"), float("inf")):
         with pytest.raises(UserError, match="speed is"):
             validated(Speed, {"speed": wrong}, "p")

@@ -41,7 +41,7 @@ OWN = [[0, 2, 4, 6], [1, 3, 5]]  # by process
 
 
 def start(folder, act="pass", first=""):
-    """Two processes that share seven tasks; `act` is a line of a task, `first` one of the script."""
+    """Two processes that share seven tasks. `act` is a line of a task, `first` one of the script."""
     (folder / "done").mkdir()
     (folder / "work.py").write_text(SCRIPT.replace("{act}", act).replace("{first}", first))
     names = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}

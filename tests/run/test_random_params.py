@@ -45,7 +45,7 @@ def replacements(old):
 
 
 def accepted(path, value):
-    """The params with `value` at `path`; None if they are rejected, after checking the message."""
+    """The params with `value` at `path`, or None if they are rejected, after checking the message."""
     values = changed(path, value)
     try:
         check_section(section_of(path), values)

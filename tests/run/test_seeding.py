@@ -18,7 +18,7 @@ def test_streams_are_distinct_and_uncorrelated():
     assert len({derive_seed(*name) for name in names}) == len(names)
     x = torch.stack([torch.randn(1000, generator=generator(*name)) for name in names])
     correlation = torch.corrcoef(x).fill_diagonal_(0)
-    # The largest of 44,850 pairs exceeds 5 standard errors, 5 / sqrt(1000), with p = 0.03; the rest is margin.
+    # The largest of 44,850 pairs exceeds 5 standard errors, 5 / sqrt(1000), with p = 0.03. The rest is margin.
     assert correlation.abs().max() < 5.5 / 1000**0.5
 
 

@@ -1,4 +1,4 @@
-"""YAML is read as by DVC, which uses ruamel.yaml; invalid YAML is reported in one line."""
+"""YAML is read as by DVC, which uses ruamel.yaml. Invalid YAML is reported in one line."""
 
 import io
 import re
@@ -45,7 +45,7 @@ def test_scalars_match_ruamel(tmp_path_factory, scalar):
         with pytest.raises(UserError, match=r"a\.yaml: not valid YAML"):
             load_yaml(path)
         return
-    assert repr(load_yaml(path)) == repr(theirs)  # distinguishes 1, 1.0 and True; nan equals itself
+    assert repr(load_yaml(path)) == repr(theirs)  # distinguishes 1, 1.0 and True, and nan equals itself
 
 
 @pytest.mark.parametrize("text", ["a: 1\na: 2", "b: {a: 1, c: {}, a: 1}", "- {1: 0, 1: 0}", "? [1]\n: 2\n? [1]\n: 3"])

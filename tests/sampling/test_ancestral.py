@@ -40,7 +40,7 @@ def test_chain_matches_hand_computed_steps(variance):
 def test_each_step_matches_diffusers(variance, monkeypatch):
     model = Linear(200)
     theirs = DDPMScheduler(200, variance_type=variance, clip_sample=False)
-    # Their float32 table loses 1 - alpha_bar's digits at small t; their formulas are compared, on exact numbers.
+    # The float32 table of diffusers loses digits of 1 - alpha_bar at small t, so its formulas get exact numbers.
     theirs.betas = torch.linspace(1e-4, 0.02, 200, dtype=torch.float64)
     theirs.alphas = 1 - theirs.betas
     theirs.alphas_cumprod = theirs.alphas.cumprod(0)

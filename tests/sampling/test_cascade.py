@@ -32,7 +32,7 @@ def test_noised_images_have_requested_noise_level(level):
     assert (cond[:, -1] == torch.tensor(level)).all()
     alpha, sigma = (float(scale) for scale in scales(torch.tensor(level, dtype=torch.float64)))
     residue = (cond[:, :-1] - alpha * low).double()
-    # Six pixels: five standard errors; float32 leaves 1e-6.
+    # Six pixels: five standard errors, and 1e-6 for float32.
     assert (residue.mean(0).abs() <= 5 * sigma / N**0.5 + 1e-6).all()
     assert ((residue.var(0) - sigma**2).abs() <= 5 * sigma**2 * (2 / N) ** 0.5 + 1e-6).all()
 

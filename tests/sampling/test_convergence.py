@@ -1,4 +1,4 @@
-"""The solvers against the exact probability flow of Gaussian data: how fast the error falls, and that none diverges."""
+"""The solvers against the exact probability flow of Gaussian data: how fast errors fall, and that none diverges."""
 
 import math
 from functools import partial
@@ -26,7 +26,7 @@ HIGH_ORDER = {"heun", "dpmpp_2m", "dpmpp_3m", "unipc"}
 
 
 def error(name, n_steps, lam=(3.0, -5.0)):
-    """The largest after n_steps evenly spaced in lam, from almost pure noise to almost none; one more ends at t = 0."""
+    """The largest error after n_steps even in lam, from almost pure noise to almost none. One more ends at t = 0."""
     alpha_bar = torch.linspace(*lam, n_steps + 1, dtype=torch.float64).mul(2).sigmoid()
     schedule = NoiseSchedule(n_steps + 1, betas=1 - torch.cat((alpha_bar[:1], alpha_bar[1:] / alpha_bar[:-1])))
     data = Gaussian(schedule)

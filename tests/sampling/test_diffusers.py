@@ -22,11 +22,11 @@ T = 200
 NAMES = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
 CASES = [("linear", "eps"), ("rescaled_linear", "x0"), ("cosine", "v")]
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers and numpy 2
-TOLERANCE = 1e-5  # some of diffusers' schedulers always compute in float32; values reach 5
+TOLERANCE = 1e-5  # some of diffusers' schedulers always compute in float32, and values reach 5
 
 
 def setting(schedule, prediction, n_steps):
-    """A model with its schedule, x_T, and the timesteps kept; all in float64."""
+    """A model with its schedule, x_T, and the timesteps kept, all in float64."""
     model = Linear(T, a=0.4, b=0.002, prediction=prediction).double()
     model.noise_schedule = NoiseSchedule(T, betas=SCHEDULES[schedule](T))
     x = torch.randn(2, *SHAPE, dtype=torch.float64, generator=generator(0, "start"))
@@ -66,7 +66,7 @@ def said(model, x, t):
 def test_respaced_ancestral_matches_diffusers(n_steps, variance, monkeypatch):
     model, x, kept = setting("linear", "eps", n_steps)
     noise = torch.randn(n_steps, *x.shape, dtype=torch.float64, generator=generator(0, "noise"))
-    noise[-1] = 0  # ours adds none at the last step; theirs would unless that is timestep 1
+    noise[-1] = 0  # ours adds none at the last step, but theirs would unless that is timestep 1
     trajectory = ours(SAMPLERS["ancestral"].steps, model, x, kept, variance=variance, noise=iter(noise).__next__)
     theirs = DDPMScheduler(T, variance_type=variance, clip_sample=False, timestep_spacing="trailing")
     theirs = prepare(theirs, model, n_steps)
@@ -123,7 +123,7 @@ def test_ddim_matches_diffusers(schedule, prediction, eta, clip_sample):
     )
     theirs = prepare(theirs, model, 20)
     for t, after, fresh in zip(theirs.timesteps, trajectory, noise, strict=True):
-        # Clipping changes the noise implied by an estimate; by default theirs keeps the unclipped noise.
+        # Clipping changes the noise implied by an estimate. By default, theirs keeps the unclipped noise.
         step = theirs.step(said(model, x, t), t, x, eta, use_clipped_model_output=True, variance_noise=fresh)
         x = step.prev_sample
         assert (after - x).abs().max() < TOLERANCE

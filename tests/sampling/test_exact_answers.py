@@ -19,7 +19,7 @@ SOLVERS = [name for name, sampler in SAMPLERS.items() if not sampler.stochastic]
 
 
 def drawn(name, max_steps=50, n=128, off_by=0, noise_scale=1.0, schedule_name="cosine"):
-    """Quality of n images by all steps of a schedule; off_by: added to the t passed to the denoiser."""
+    """Quality of n images by all steps of a schedule. `off_by` is added to the t passed to the denoiser."""
     schedule = NoiseSchedule(max_steps, betas=SCHEDULES[schedule_name](max_steps))
     model = ExactDenoiser(SHAPE, schedule)
     model.prediction = "x0"
@@ -57,7 +57,7 @@ def test_zero_terminal_snr_fixes_linear_schedule(name):
 
 @pytest.mark.parametrize("scale", [0.0, 0.7, 1.4])
 def test_missing_or_misscaled_noise_is_detected(scale):
-    # Chi-square grows as n. With 1,024 images it was 238 to 328 in four draws at scale 1.4; at LEVEL it is 59.
+    # Chi-square grows as n. With 1,024 images it was 238 to 328 in four draws at scale 1.4. At LEVEL it is 59.
     assert drawn("ancestral", n=1024, noise_scale=scale).p_value < LEVEL
 
 

@@ -1,4 +1,4 @@
-"""Samples for given conditionings: equal to those of the chain, and each batch steered by its captions."""
+"""Samples for a given conditioning: equal to those of the chain, and each batch steered by its captions."""
 
 import pytest
 import torch
@@ -82,5 +82,5 @@ def test_each_batch_is_steered_by_its_own_captions(model):
 
     steered = drawn(model, cond, 1.0, steer=steer)
     assert torch.equal(torch.cat(seen), cond)
-    # the likelihood grows with every pixel, so images become lighter
+    # The likelihood grows with every pixel, so images become lighter.
     assert steered.float().mean() > drawn(model, cond, 1.0).float().mean()

@@ -9,7 +9,7 @@ from ddpm.exact.denoiser import ExactDenoiser
 from ddpm.run.seeding import generator
 from ddpm.sampling.inpaint import inpaint
 
-LEVEL = 0.01  # of the test: one correct sampler in a hundred fails; the seed is fixed
+LEVEL = 0.01  # of the test: one correct sampler in a hundred fails, but the seed is fixed
 T = 60
 
 
@@ -57,7 +57,7 @@ def test_inpainted_colour_is_uniform_and_independent_of_known_one():
     x = inpaint(model, images, mask, generator(0, "inpaint"))
     assert torch.equal(x[:, 0, 0, 0], known)
     other = x[:, 0, -1, -1]
-    # for 400 samples, 255 levels are nearly continuous; the last step leaves noise of 0.01
+    # For 400 samples, 255 levels are nearly continuous. The last step leaves noise of 0.01.
     assert kstest(other.numpy(), "uniform", (-1, 2)).pvalue > LEVEL
     corner = torch.corrcoef(torch.stack((known, other)))[0, 1]
     assert abs(corner) < 3.3 / n**0.5  # independent: a correlation has a standard error of 1 / sqrt(n)

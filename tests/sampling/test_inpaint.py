@@ -51,12 +51,12 @@ def test_inpainted_pixels_follow_conditional_distribution():
     mean, cov = model.conditional(pixels[KNOWN])
     # 4.5 standard errors, 0.04, and 0.01 for the bias of the mean after ten resamplings (without them 0.04).
     assert (x[:, UNKNOWN].mean(0) - mean).abs().max() < 0.05
-    # The lower bound of the variance in 100 steps leaves a fifth out; that of a sample varies by 6 %.
+    # In 100 steps, the lower bound of the variance leaves a fifth out. The variance of a sample varies by 6 %.
     assert ((torch.cov(x[:, UNKNOWN].T) / cov) - 0.8).abs().max() < 0.3
 
 
 def test_unknown_colour_of_gradient_stays_uniform():
-    """A known corner fixes one colour; the other is independent of it."""
+    """A known corner fixes one colour, and the other is independent of it."""
     model, n = ExactDenoiser((1, 3, 4), schedule(50), "x0"), 200
     images, mask = torch.zeros(n, 1, 3, 4, dtype=torch.float64), torch.ones(3, 4, dtype=torch.bool)
     images[..., 0, 0], mask[0, 0] = 0.2, False
@@ -66,7 +66,7 @@ def test_unknown_colour_of_gradient_stays_uniform():
     assert abs(other.mean()) < 4.5 * (1 / 3 / n) ** 0.5
     assert abs(other.square().mean() - 1 / 3) < 4.5 * ((1 / 5 - 1 / 9) / n) ** 0.5
     middle = x[:, 0, 1, 1] - (0.2 + (other - 0.2) * model.g[1, 1])
-    assert middle.abs().mean() < 0.05  # nearly a gradient between the two; 0.06 if no step is repeated
+    assert middle.abs().mean() < 0.05  # nearly a gradient between the two, but 0.06 if no step is repeated
 
 
 @pytest.mark.parametrize("n_steps", [1, 5])

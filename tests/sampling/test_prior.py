@@ -45,7 +45,7 @@ class GaussianPrior(DiffusionModel):
 
 @pytest.mark.parametrize(("n_candidates", "highest"), [(1, 0.0), (2, 1 / sqrt(pi)), (3, 1.5 / sqrt(pi))])
 def test_best_candidate_lies_at_expected_maximum_of_normals(n_candidates, highest):
-    """Along the text embedding a candidate is N(0, s^2); the largest of k has a known mean: s / sqrt(pi) for k = 2."""
+    """Along the text embedding, candidates are N(0, s^2). The largest of k has a known mean, s / sqrt(pi) for k = 2."""
     s, n = 0.1, 600
     prior, rows = GaussianPrior(s), tokens(["a dress"] * n)
     found = draw_embeddings(prior, rows, n_candidates, sampler="ddim", n_steps=50)

@@ -50,7 +50,7 @@ def standard_normal(name, *shape):
 
 
 def low_resolution(level, told=None, n=N):
-    """The cond of low-resolution images of a perfect base model; told: the level passed to the network instead."""
+    """The cond of low-resolution images of a perfect base model. `told` replaces the level passed to the network."""
     factor = torch.linalg.cholesky(POOL @ COVARIANCE @ POOL.T).float()
     low = (POOL @ MEAN).float() + standard_normal("low", n, 4) @ factor.T
     cond = with_noise(low.reshape(n, *LOW), torch.full((n,), level), standard_normal("augmentation", n, *LOW))

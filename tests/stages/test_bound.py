@@ -57,7 +57,7 @@ def test_bound_of_both_splits_matches_variational_bound(clip_sample):
             next(iter(expected.values())).distortion.tolist(), rel=1e-5
         )
     known = json.loads((REPORTS / "bound.json").read_text())
-    # `rows` are now those of the test split; the first of `variances` is fixed_small.
+    # `rows` are now those of the test split. The first of `variances` is fixed_small.
     assert [row["t"] for row in known["rate_distortion"]][:: len(known["rate_distortion"]) - 1] == [25, 1]
     for row in known["rate_distortion"]:
         assert (row["rate"], row["distortion"]) == (

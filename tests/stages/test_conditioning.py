@@ -40,7 +40,7 @@ def test_label_samples_cycle_classes_and_are_scored():
     run("sample_unet", SAMPLE)
     made = load_tensors(Path("samples/unet.safetensors"))
     assert made["labels"].tolist() == [i % 10 for i in range(258)]
-    # Classes lie 25 greys apart; one that ignores them would draw the same for each.
+    # Classes lie 25 greys apart. A network that ignores them would draw the same for each.
     by_class = torch.stack([grey(made["samples"][made["labels"] == label]).mean() for label in range(10)])
     assert torch.corrcoef(torch.stack((by_class, torch.arange(10.0))))[0, 1] > 0.9
     run("train_classifier", {"epochs": 2})

@@ -39,7 +39,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
-    """A folder in which the stage has run, once for all tests that only read; its run and its log messages."""
+    """A folder in which the stage has run, its run and its log messages, made once for all tests that only read."""
     folder, said = tmp_path_factory.mktemp("scored"), []
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())

@@ -65,8 +65,8 @@ def test_outputs_and_reports_are_consistent():
     assert made["split_t"].tolist() == [kept[5], kept[4], kept[2], kept[1]]
     assert torch.equal(made["sources"].flatten(0, 1), test[:4])
     branches = made["branches"][:, :3].flatten(0, 2)
-    assert len(branches.unique(dim=0)) == len(branches)  # each has its own noise; the last step has none
-    # Figure 9 at t = 0 mixes pixels; halves may round either way.
+    assert len(branches.unique(dim=0)) == len(branches)  # each has its own noise, but the last step has none
+    # Figure 9 at t = 0 mixes pixels, and halves may round either way.
     first, second = test[:2].float()
     assert made["coarse_t"].tolist() == [0, 25]
     assert torch.equal(made["coarse"][0, [0, 2]], test[:2])
@@ -146,7 +146,7 @@ class Oracle(DiffusionModel):
 
 
 def drawn_with(model, monkeypatch, params=FEW):
-    """The stage's samples with another model, and its seed; nothing is scored."""
+    """The stage's samples with another model, and its seed. Nothing is scored."""
     monkeypatch.setattr(progressive, "load_classifier", lambda _: (torch.nn.Identity(), "none"))
     monkeypatch.setattr(progressive, "describe", unseeing)
     monkeypatch.setattr(progressive, "fid_classifier", unscored)

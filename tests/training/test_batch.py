@@ -48,7 +48,7 @@ def test_batch_part_keeps_its_conditioning():
 
 
 class Moved(Watching):
-    """Takes the moves of its images, and records them."""
+    """Receives the moves of its images, and records them."""
 
     takes_moves = True
 

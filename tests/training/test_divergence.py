@@ -1,4 +1,4 @@
-"""When a training counts as diverged, and the error message."""
+"""When a training run counts as diverged, and the error message."""
 
 import pytest
 

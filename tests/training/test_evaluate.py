@@ -27,9 +27,9 @@ def test_held_out_losses_match_closed_form(w):
     model = scale(w, 30)
     losses = loss_by_timestep(model, Examples(torch.zeros(10, 1, 2, 2)), n_images=4000, seed=0)
     expected = (w * (1 - model.noise_schedule.alpha_bars).sqrt() - 1) ** 2
-    # eps^2 has variance 2; 16,000 values at each t
+    # eps^2 has variance 2, and there are 16,000 values at each t.
     assert ((torch.tensor(losses) - expected).abs() <= ERRORS * expected * (2 / 16_000) ** 0.5).all()
-    # 36,000 values; the factors are at most 1
+    # There are 36,000 values, with factors of at most 1.
     mean = simple_loss(model, Examples(torch.zeros(9000, 1, 2, 2)), seed=0)
     assert abs(mean - expected.mean()) < ERRORS * (2 / 36_000) ** 0.5
 

@@ -168,7 +168,7 @@ def test_history_is_logged():
 
 def test_model_learns_to_predict_noise():
     # For a constant image c the noise is known: eps = (x_t - sqrt(alpha_bar) c) / sqrt(1 - alpha_bar) exactly. The
-    # error of predicting no noise is 1; this run reaches about 0.17.
+    # error of predicting no noise is 1, and this run reaches about 0.17.
     constant = torch.full((256, *SHAPE), 0.5)
     model = tiny()
     own = params(batch_size=32, epochs=20.0, schedule="rescaled_linear")

@@ -36,7 +36,7 @@ def test_training_learns_what_other_words_determine():
     model = new()
     losses = fit_masked_words(model, TrainText(**QUICK), paired(1500))
     assert losses[-1][1] < losses[0][1] / 2
-    # A masked word's partner is also masked with probability 0.2; then one guess in eight is right: 0.825 in all.
+    # A masked word's partner is also masked with probability 0.2. Then one guess in eight is right, so 0.825 in all.
     # Some 2,400 words are masked: five standard errors are 0.04.
     assert abs(guessed(model, paired(1500), 1) - 0.825) < 0.04
 

@@ -52,7 +52,7 @@ def dataset(n=24, first=0):
 
 
 def takes_vectors(own):
-    """The error of a network for vectors only (tested elsewhere); "" if it takes images."""
+    """The error of a network for vectors only (tested elsewhere), or "" if it takes images."""
     try:
         own.config(SHAPE, 3)
     except ValueError as error:

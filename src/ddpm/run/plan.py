@@ -62,7 +62,7 @@ def code_digests(script: Path, chosen: Iterable[str] = ()) -> dict[str, str]:
 
     Args:
         script: The stage's script.
-        chosen: Modules that it imports by name: those of the registry entries that it uses.
+        chosen: Modules of the registry entries that it uses, which it imports by name.
 
     Returns:
         The digest of the script, by its path, and of each module, by its name.

@@ -26,7 +26,7 @@ LABELS = "t10k-labels-idx1-ubyte"
 
 @pytest.fixture
 def no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new repository; mirror and package fail."""
+    """A new repository, where both the mirror and the package fail."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
 
     def fail(name: str, *_: object) -> None:
@@ -38,7 +38,7 @@ def no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder(fashion_mnist_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's folder with good files; using another source fails."""
+    """A user's folder with good files, where using another source fails."""
     monkeypatch.setattr(fashion_mnist, "_fetch", lambda _: pytest.fail("went to another source"))
     return shutil.copytree(fashion_mnist_raw, tmp_path / "mine")
 

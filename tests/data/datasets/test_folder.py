@@ -1,4 +1,4 @@
-"""A folder of pictures: classes, splits, copies, broken files; equal pictures give equal data sets."""
+"""A folder of pictures: classes, splits, copies and broken files. Equal pictures give equal data sets."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ def picture(seed, size=(6, 5, 3)):
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Pictures in two classes; the folder's name has spaces and umlauts."""
+    """Pictures in two classes, in a folder whose name has spaces and umlauts."""
     folder = tmp_path / "meine schönen Bilder"
     for i in range(N):
         path = folder / ("grün" if i % 3 else "rot") / f"{i}.png"
@@ -195,13 +195,13 @@ def test_unusable_folders_are_rejected_in_one_line(pictures, make, reason):
 
 
 def test_symlinks_to_folders_are_not_followed(pictures):
-    """A loop would otherwise give each picture many times; copies are dropped later."""
+    """Otherwise, a loop would give each picture many times. Copies are dropped later."""
     (pictures / "rot/loop").symlink_to(pictures, target_is_directory=True)
     assert len(picture_files(pictures, [])) == N
 
 
 def test_unreadable_folder_is_rejected(pictures, monkeypatch):
-    """By replaced functions, as root may read everything."""
+    """Patched functions raise the error, as root may read everything."""
     scandir, is_dir = os.scandir, Path.is_dir
 
     def no_rot(path):

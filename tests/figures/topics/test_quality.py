@@ -36,7 +36,7 @@ def test_class_bars_show_shares_and_intervals(inputs):
 def test_neighbours_are_below_their_samples(inputs):
     samples = load_file("samples/unet.safetensors")["samples"] / 255
     train = load_file("data/images/train.safetensors")["images"] / 255
-    # The first two, and the three of the lowest closeness; sample i has the neighbours 11 + i and 3 + i.
+    # The first two, and the three of the lowest closeness. Sample i has the neighbours 11 + i and 3 + i.
     shown = [0, 1, 3, 7, 6]
     assert SECTIONS["render_quality"].n_columns == len(shown)
     figure = quality.unet_neighbours(inputs)

@@ -39,7 +39,7 @@ def test_exploding_finite_loss_stops_training(tmp_path):
 
 
 def test_non_finite_state_does_not_replace_good_one(tmp_path, monkeypatch):
-    # The loss of a step is finite and its update is not; the state is written after every step.
+    # The loss of a step is finite and its update is not. The state is written after every step.
     backward = torch.Tensor.backward
 
     def broken(loss):

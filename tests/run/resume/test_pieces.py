@@ -27,7 +27,7 @@ class Kill(BaseException):
 
 
 class Stage:
-    """Six pieces of two tensors each, one of them empty; `act` is called while piece `at` is made."""
+    """Six pieces of two tensors each, one of them empty. `act` is called while piece `at` is made."""
 
     def __init__(self, at=None, act=None):
         self.at, self.act, self.made = at, act, []

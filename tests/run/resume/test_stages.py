@@ -61,7 +61,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture
 def folder(prepared, tmp_path, monkeypatch):
-    """A copy of it, as the working folder."""
+    """A copy of these outputs, as the working folder."""
     copy = shutil.copytree(prepared, tmp_path / "copy", symlinks=True)
     monkeypatch.chdir(copy)
     threads = torch.get_num_threads()
@@ -71,7 +71,7 @@ def folder(prepared, tmp_path, monkeypatch):
 
 
 def run(name, most=None):
-    """Run a stage in this process, killed after `most` pieces; returns the names of the pieces made."""
+    """Run a stage in this process, killed after `most` pieces, and return the names of the pieces made."""
     made, real = [], Pieces.__call__
 
     def make_or_die(piece, make):

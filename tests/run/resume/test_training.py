@@ -1,4 +1,4 @@
-"""A training stopped at any step and resumed is bit-for-bit identical to an uninterrupted one."""
+"""A training run stopped at any step and resumed is bit-for-bit identical to an uninterrupted one."""
 
 import logging
 import os
@@ -89,7 +89,7 @@ def test_killed_training_resumes_identically(undisturbed, tmp_path_factory, stop
 
 @pytest.mark.parametrize("at", [1, 4, 6, 8])
 def test_killed_classifier_training_resumes_identically(tmp_path, at):
-    # BatchNorm's running means and SGD's momentum; three epochs of three batches.
+    # The state includes BatchNorm's running means and SGD's momentum. There are three epochs of three batches.
     params = TrainClassifier(
         batch_size=8, micro_batches=2, epochs=3, lr=0.1, weight_decay=1e-3, label_smoothing=0.1, max_shift=1
     )
@@ -125,7 +125,7 @@ def test_training_killed_while_writing_outputs_resumes(undisturbed, tmp_path):
 
 
 def test_killed_unet_training_resumes_identically(undisturbed, tmp_path):
-    # Its weights are channels-last; those in a file are not.
+    # The U-Net's weights are channels-last, but not those in a file.
     stop(tmp_path, 6, kind="unet")
     assert_same(go_on(tmp_path, "unet"), undisturbed["unet"])
 

@@ -11,7 +11,7 @@ from ddpm.run.resume.context import Resume
 
 
 class Slow:
-    """A training's state; writing it advances an otherwise stopped clock by `seconds`."""
+    """A training state. Writing it advances an otherwise stopped clock by `seconds`."""
 
     unit, breakable = "step", False
 

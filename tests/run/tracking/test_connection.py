@@ -1,4 +1,4 @@
-"""A store that was moved or copied with its folder still finds its artifacts; experiments open on the right page."""
+"""A store that was moved or copied with its folder still finds its artifacts. Experiments open on the right page."""
 
 import json
 import os

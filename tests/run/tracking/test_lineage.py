@@ -17,7 +17,7 @@ from ddpm.run.yaml import dump_yaml, load_yaml
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
 
-# Each stage reads what the previous one wrote; `c` also has a param.
+# Each stage reads what the previous one wrote. `c` also has a param.
 STAGES = {"check": "plan/p.json", "a": "a.txt", "b": "b.txt", "c": "c.txt"}
 READS = {"check": [], "a": ["plan/p.json"], "b": ["a.txt"], "c": ["b.txt"]}
 
@@ -53,14 +53,14 @@ def run(stage, text):
 
 
 def table(parent):
-    """The table of a pipeline's stages, as MLflow itself reads one; it searches in its global store."""
+    """The table of a pipeline's stages, as read by MLflow itself, which searches in its global store."""
     mlflow.set_tracking_uri(tracking_uri())
     found = MlflowClient(tracking_uri()).load_table(parent.info.experiment_id, "stages.json", [parent.info.run_id])
     return {row.stage: (row.state, row.run) for row in found.itertuples()}
 
 
 def test_restored_stage_links_to_run_that_made_its_outputs(monkeypatch):
-    """a is made twice, b and c in two ways; then dvc takes the first b from its cache and runs c alone."""
+    """a is made twice, b and c in two ways. Then dvc takes the first b from its cache and runs only c."""
     for key, texts in (("1", ("a", "b 1", "c 1")), ("2", ("a", "b 2", "c 2"))):
         under_dvc(monkeypatch, key)
         for text in texts:

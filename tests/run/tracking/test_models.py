@@ -137,7 +137,7 @@ def as_the_library(network, n, seed, **options):
 
 
 def test_served_model_matches_library(network, monkeypatch, repository):
-    """`mlflow models serve` outside the project, queried over HTTP; and the same model in Python."""
+    """`mlflow models serve` outside the project, queried over HTTP, and the same model in Python."""
     log(network, 0.9, monkeypatch, "one")
     environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri()}
     environment.pop("PYTHONPATH", None)
@@ -213,7 +213,7 @@ print(*{name for module in list(sys.modules) for name in found.get(module.partit
 
 @pytest.mark.usefixtures("network")
 def test_model_requirements_include_imports_of_sampling():
-    """Only packages that the project requires; others come with them."""
+    """Only packages that the project requires are checked, as others come with them."""
     command = [sys.executable, "-c", SAMPLING, *SAMPLERS]
     imported = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     asked = {

@@ -148,7 +148,7 @@ sys.exit(subprocess.run([sys.executable, "stage.py", *sys.argv[1:]]).returncode 
 
 
 def test_concurrent_pipelines_share_a_fresh_store(repository):
-    """Two pipelines; logs of the second arrive while its stage runs, and its sender reports that it was killed."""
+    """Logs of the second pipeline arrive while its stage runs, and its sender reports that the stage was killed."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     environment["PYTHONPATH"] = str(Path(ddpm.__file__).parents[1])
     (repository / "mlflow.db").unlink()

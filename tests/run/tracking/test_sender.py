@@ -45,7 +45,7 @@ def temporary():
 
 @pytest.fixture
 def start(repository, monkeypatch, temporary):
-    """Start `dvc` or `stage.py` with stages that include `waits...`; returns the process once one waits."""
+    """Start `dvc` or `stage.py` with stages that include `waits...`, and return the process once one waits."""
     (repository / "stage.py").write_text(STAGE)
     (repository / "dvc").write_text(DVC)
     monkeypatch.setenv("PYTHONPATH", str(Path(ddpm.__file__).parents[1]))

@@ -36,7 +36,10 @@ SMALL = {"max_steps": 20, "lr": 0.01, "batch_size": 8, "epochs": 3.0, "log_inter
 class Server:
     """MLflow's server on loopback, in threads of this process.
 
-    answered: how many requests, errors included; delay: seconds before each answer; broken: it answers 500 to all.
+    Attributes:
+        answered: Number of requests answered, including errors.
+        delay: Seconds before each answer.
+        broken: Whether it answers every request with status 500.
     """
 
     def __init__(self):
@@ -66,7 +69,7 @@ class Server:
         return app(environ, start_response)
 
     def has_answered(self, more):
-        """Wait for that many more answers; the sender takes seconds to import mlflow."""
+        """Wait for that many more answers, as the sender takes seconds to import mlflow."""
         wanted, deadline = self.answered + more, time.monotonic() + 100
         while self.answered < wanted:
             assert time.monotonic() < deadline
@@ -101,7 +104,7 @@ def train(log=None):
 
 
 def stage(in_the_middle=lambda: None):
-    """Run a training stage with its usual logs; returns the weights."""
+    """Run a training stage with its usual logs, and return the weights."""
     save_tensors(Path("images.safetensors"), images=torch.zeros(1))
     with stage_run("train_tiny", {"lr": 0.01, "tiny": {"n": 3}}) as run:
         run.log_input(Path("images.safetensors"))
@@ -112,7 +115,7 @@ def stage(in_the_middle=lambda: None):
 
 
 class Interrupted:
-    """A stage's run as the training's log; calls `something` at step 7."""
+    """A stage's run as the log of the training, which calls `something` at step 7."""
 
     def __init__(self, run, something):
         self._run, self._something = run, something

@@ -66,7 +66,7 @@ class Clone:
 def test_concurrent_clones_lose_duplicate_and_leak_nothing(tmp_path):
     with team(tmp_path) as server:
         clones = [Clone(tmp_path / name, server.uri) for name in ("one", "two")]
-        for stages in (range(N), range(N, N + 1)):  # at once; then without the server
+        for stages in (range(N), range(N, N + 1)):  # at once, then without the server
             names = [f"s{i}" for i in stages]
             for clone, process in [(clone, clone.start("dvc", *names)) for clone in clones]:
                 clone.finish(process)

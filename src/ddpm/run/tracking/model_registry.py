@@ -106,7 +106,7 @@ def _new_version(client: "MlflowClient", name: str, model: "LoggedModel", run_id
     with suppress(MlflowException):  # it exists
         client.create_registered_model(name)
     tags = {key: f"{value:g}" for key, value in about["metrics"].items()} | about["judged_by"]
-    # By location: MLflow would look up the id in the store of the process, not in that of the client.
+    # By location, as MLflow would look up the id in the process's store, not in the client's.
     return client.create_model_version(name, model.artifact_location, run_id, tags, model_id=model.model_id)
 
 

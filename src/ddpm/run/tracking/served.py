@@ -10,7 +10,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 
 class Sampler(PythonModel):
-    """Samples images. Its params are those of `ddpm.sample`, and a seed."""
+    """Samples images. Its params are arguments of `ddpm.sample`, a seed and a label."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the network from its safetensors file."""

@@ -156,7 +156,7 @@ class Store:
         ]
         batch = metrics, params, [RunTag(*pair) for pair in tags.items()]
         if any(batch) and not self._took(lambda: self._client.log_batch(run, *batch, synchronous=True), len(records)):
-            for record in records if len(records) > 1 else ():  # all except the one that MLflow rejects
+            for record in records if len(records) > 1 else ():  # all records except the rejected one
                 self._log_batch(run, [record])
 
     def _log_artifact(self, run: str, path: Path, name: str) -> None:
