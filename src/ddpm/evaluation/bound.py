@@ -30,10 +30,10 @@ def _in_turn(makes: Mapping[str, Callable[[], Rows]]) -> Iterator[Rows]:
 
 @dataclass(frozen=True)
 class Bound:
-    """The terms of the bound for some images; NaN where an image was not evaluated at a timestep.
+    """The terms of the bound for some images, NaN where an image was not evaluated at a timestep.
 
     Attributes:
-        terms: L_0, L_1, ..., L_T of each image, in bits per pixel and channel ("bits/dim"); their sum is the bound.
+        terms: L_0, L_1, ..., L_T of each image, in bits per pixel and channel ("bits/dim"). Their sum is the bound.
         squared_errors: Mean squared errors of the x_0 estimates from x_1, ..., x_T, in squared levels of 0..255.
         stride: Images whose indices differ by a multiple of it were evaluated at the same timesteps.
     """
@@ -75,7 +75,10 @@ class Bound:
 
     @property
     def rate(self) -> Float64[Tensor, "T_plus_1"]:
-        """Bits/dim to transmit x_t, L_t + ... + L_T, for t = 0, ..., T (Algorithms 3 and 4); the bound at t = 0."""
+        """Bits/dim to transmit x_t for t = 0, ..., T, which are L_t + ... + L_T (Algorithms 3 and 4).
+
+        At t = 0, this is the bound.
+        """
         return self.means.flip(0).cumsum(0).flip(0)
 
     @property
@@ -92,9 +95,9 @@ class VariationalBound:
 
     Attributes:
         model: A network with a noise_schedule of at least 2 steps.
-        images: 8-bit images; at least 2 * stride.
+        images: 8-bit images, at least 2 * stride.
         variances: As in `reverse_variance`.
-        seed: Of the noise.
+        seed: Seed of the noise.
         compute: Device and precision.
         clip_sample: Clip each x_0 estimate to [-1, 1].
         batch_size: Images per batch.
@@ -103,8 +106,7 @@ class VariationalBound:
         cond: The conditioning of the images. The bound is then the code length given the conditioning.
 
     Raises:
-        ValueError: The model has no such schedule, or has not learned a variance that is asked for; or there are too
-            few images.
+        ValueError: The model has no such schedule, has not learned a requested variance, or there are too few images.
     """
 
     model: DiffusionModel
@@ -137,7 +139,8 @@ class VariationalBound:
         """Compute the terms at every timestep.
 
         Args:
-            each: Yields the results of a mapping's functions; a stage caches them and distributes them over processes.
+            each: Yields the results of a mapping's functions. A stage caches them and distributes the calls over
+                processes.
 
         Returns:
             The bound by variance.
@@ -152,7 +155,7 @@ class VariationalBound:
         }
 
     def at(self, t: int) -> Rows:
-        """The squared errors at t, and L_{t-1} with each variance, for all images; NaN where not evaluated."""
+        """The squared errors at t, and L_{t-1} with each variance, for all images. NaN where not evaluated."""
         rows = torch.full((1 + len(self.variances), len(self.x0)), torch.nan).double()
         chosen = torch.arange(len(self.x0)) if t == 1 else torch.arange(t % self.stride, len(self.x0), self.stride)
         noise = torch.randn((len(chosen), *self.x0.shape[1:]), generator=generator(self.seed, "bound", t))

@@ -33,17 +33,17 @@ def evaluate_captioned(
     Args:
         params: Section `evaluate`.
         samples: 8-bit samples.
-        prompts: "tokens", their captions; "images", the indices of the held-out images that the captions are of; and
-            "seen", whether a caption has no withheld pair. Only samples of "seen" captions are compared with real
-            images.
+        prompts: For each sample, the token IDs of its caption ("tokens"), the index of the held-out image that the
+            caption describes ("images"), and whether the caption has no withheld pair ("seen"). Only samples of "seen"
+            captions are compared with real images.
         splits: The data, with labels.
-        classifier_path: The file of the classifier.
-        seed: Of intervals and all random choices.
+        classifier_path: Path of the classifier.
+        seed: Seed of the intervals and all random choices.
         compute: Device and precision.
 
     Returns:
-        JSON values: "adherence" of samples by caption, "seen" or "withheld", and of the captions' own images,
-        "seen_floor" and "withheld_floor"; "scores", as returned by `as_report`; and "metrics", a summary of both.
+        JSON values. "adherence": of the samples for "seen" and "withheld" captions, and of the images that the captions
+        describe, "seen_floor" and "withheld_floor". "scores": the output of `as_report`. "metrics": a summary of both.
     """
     held_out, seen, texts = splits["held_out"][prompts["images"]], prompts["seen"], captions(prompts["tokens"])
     assert held_out.labels is not None  # else there would be no captions

@@ -1,8 +1,8 @@
 """A small classifier of the data set, trained by the pipeline, whose features score the samples.
 
-Inception's features (Heusel et al. 2017) are trained on photographs of 299x299 pixels; these on the classes that
-samples should belong to. Without labels, they are trained to predict rotations (`ddpm.evaluation.rotation`). Scores are
-only comparable for the same features and weights.
+Inception's features (Heusel et al. 2017) are trained on photographs of 299x299 pixels. These are trained on the
+classes that samples should belong to, or without labels, on rotations (`ddpm.evaluation.rotation`). Scores are only
+comparable for the same features and weights.
 """
 
 import hashlib
@@ -69,8 +69,8 @@ class ClassifierConfig:
     """Shape of a `Classifier`.
 
     Attributes:
-        channels: Of the images.
-        n_classes: Classes of the data set, or `N_TURNS` without labels.
+        channels: Channels of the images.
+        n_classes: Number of classes of the data set, or `N_TURNS` without labels.
     """
 
     channels: int
@@ -137,7 +137,7 @@ def describe(
     Always computed in float32, so that distances do not depend on the training precision.
 
     Args:
-        model: A classifier in eval mode, on any device.
+        model: A classifier in eval mode, on any device, or None.
         images: 8-bit images.
         labels: The true classes of real images, or the requested classes of samples.
     """
@@ -169,7 +169,7 @@ def save_classifier(path: Path, model: Classifier) -> None:
 
 
 def load_classifier(path: Path) -> tuple[Classifier, str]:
-    """Read what `save_classifier` wrote.
+    """Read a file that `save_classifier` wrote.
 
     Returns:
         The classifier, in eval mode and without gradients, and the truncated SHA-256 of the file as its identifier.
@@ -200,7 +200,7 @@ def fit_classifier(
     """Train `model` in place and leave it in eval mode.
 
     SGD with Nesterov momentum, a one-cycle learning rate (Smith & Topin 2017), label smoothing (Szegedy et al. 2015)
-    and random shifts. BatchNorm uses the statistics of a micro-batch; its running statistics are computed at the end.
+    and random shifts. BatchNorm uses the statistics of a micro-batch. Its running statistics are computed at the end.
 
     Args:
         model: A new classifier.
@@ -214,7 +214,7 @@ def fit_classifier(
         (step, mean loss) for each epoch.
 
     Raises:
-        UserError: Training diverged; `resume` keeps the state before that step.
+        UserError: Training diverged. `resume` keeps the state before that step.
     """
     model.to(compute.device).to(memory_format=torch.channels_last).train()
     labels = None if dataset.labels is None else dataset.labels.to(compute.device).long()
@@ -266,7 +266,7 @@ def _losses_of_part(
 def one_cycle(done: int, total: int, highest: float) -> float:
     """The learning rate after `done` of `total` steps: from highest / 25 up to highest, then down to highest / 250,000.
 
-    Both parts are half a cosine; the first takes a fifth of the steps.
+    Both parts are half a cosine, and the first takes a fifth of the steps.
     """
     lowest, top = highest / 25, max(0.0, 0.2 * total - 1)
     if done < top:

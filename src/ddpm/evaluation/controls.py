@@ -1,4 +1,4 @@
-"""Controls: images with a known defect, which metrics that are sensitive to it must tell from real images.
+"""Controls: images with a known defect. Metrics that are sensitive to it must tell them from real images.
 
 A control is a function of unseen images, training images, a seed and n that returns n images.
 """
@@ -24,9 +24,9 @@ from ddpm.run.processes import shared
 from ddpm.run.seeding import derive_seed, generator
 
 N_CLUSTERS, ITERATIONS = 1000, 5
-OF_EACH = 50  # minimum of the mean number of training images per cluster
-KEPT = 0.1  # fraction of the class that is mostly missing
-BLACK = 0.05  # minimum fraction of pixels at 0, for a background to be changed
+OF_EACH = 50  # minimum mean number of training images per cluster
+KEPT = 0.1  # fraction of class 0 that `class_missing` keeps
+BLACK = 0.05  # minimum fraction of pixels at 0 for `ground` to apply
 DARKER = 0.9
 NOISE = 0.1  # standard deviation, as a fraction of the range
 
@@ -47,7 +47,7 @@ def control(defect: str) -> Callable[[Control], Control]:
 
 
 class ControlsParams(Judging):
-    """Section `controls`. n_images: per control, at most. n_train: training images to search for copies, at most."""
+    """Section `controls`. n_images: maximum per control. n_train: maximum of training images to search for copies."""
 
     n_images: Annotated[int, Ge(LEAST_SAMPLES), Le(10_000)]
     n_train: Annotated[int, Ge(2), Le(10_000_000)]
@@ -118,7 +118,7 @@ def copies(_: ImageDataset, train: ImageDataset, seed: int, n: int) -> Images:  
 
 
 def applicable(unseen: ImageDataset) -> list[str]:
-    """The names of the controls that differ from real images: class 0 can be thinned out, the background is black."""
+    """Names of the applicable controls. `class_missing` needs class 0 and enough others, and `ground` black pixels."""
     others = 0 if unseen.labels is None else int((unseen.labels != 0).sum())
     left_out = set[str]()
     if not FEWEST <= others < len(unseen):
@@ -135,13 +135,14 @@ def judge(
 
     Args:
         params: Number of images, and settings of the metrics.
-        splits: "train", "held_out" and "test": real images and controls are from "held_out", the reference is "test".
+        splits: "train", "held_out" and "test". Real images and most controls are from "held_out", and "test" is the
+            reference.
         classifier: The feature extractor.
-        seed: Of all randomness.
+        seed: Seed of all randomness.
 
     Returns:
-        By control: "defect", its description, and "metrics", by metric: the value with its interval, "floor", "seen"
-        (whether the metric tells the control from real images) and "must" (whether it must).
+        For each control, "defect" (its description) and "metrics". For each metric, the value with its interval,
+        "floor", "seen" (whether the metric tells the control from real images) and "must" (whether it has to).
     """
     train, unseen = splits["train"], splits["held_out"]
     n = min(params.n_images, params.n_train, *map(len, splits.values()))

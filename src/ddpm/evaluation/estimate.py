@@ -24,7 +24,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Scores:
-    """A metric of the samples, and of as many real images: the floor, the score of a perfect model."""
+    """A metric of the samples, and its floor: the metric of as many real images, as for a perfect model."""
 
     samples: Estimate
     floor: Estimate
@@ -41,7 +41,7 @@ def estimate(score: Callable[[Tensor], float], points: Shaped[Tensor, "n *rest"]
         score: A function of a subset of the points.
         points: One row per image.
         rounds: Number of half-samples.
-        seed: Of the half-samples.
+        seed: Seed of the half-samples.
     """
     value, n = score(points), len(points)
     halves = (torch.randperm(n, generator=generator(seed, "half", i))[: n // 2] for i in range(rounds))
@@ -55,7 +55,7 @@ def share(hits: Bool[Tensor, " n"]) -> Estimate:
     Unlike a normal interval, its width is not 0 for a proportion of 0 or 1.
 
     Args:
-        hits: Whether each image counts; at least one image.
+        hits: Whether each image counts. Must not be empty.
     """
     from scipy.stats import binomtest  # slow to import
 

@@ -43,7 +43,7 @@ class Judging(Section):
 
 
 class EvaluateUnet(Judging):
-    """Section `evaluate_unet`. n_samples: null for the number of samples, or of unseen images if those are fewer."""
+    """Section `evaluate_unet`. n_samples: null for the number of samples, or of unseen images if there are fewer."""
 
     n_samples: Annotated[int, Ge(FEWEST), Le(10_000)] | None
     reference: Literal["test", "held_out"]
@@ -72,9 +72,9 @@ def compare(
     Args:
         params: The number of samples, the reference split and the settings of the metrics.
         samples: "samples", 8-bit, and "labels" if they are class-conditional.
-        splits: "train", "held_out" and "test". Of the last two, the one that is not the reference gives the floor.
-        classifier: The file of the classifier.
-        seed: Of the choice of real images, and of the intervals.
+        splits: "train", "held_out" and "test". The reference is one of the last two, and the other gives the floor.
+        classifier: Path of the classifier.
+        seed: Seed of the choice of real images and of the intervals.
         compute: Device and precision.
 
     Returns:
@@ -119,7 +119,7 @@ def compare(
 
 
 def all_scores(comparison: Comparison) -> dict[str, Scores]:
-    """Every metric that applies, by name."""
+    """The scores of all metrics that apply, by name."""
     sides = comparison.samples, comparison.real
     tasks = [partial(metric.score, comparison, images) for metric in METRICS.values() for images in sides]
     found = shared(tasks, "metrics")
@@ -144,7 +144,10 @@ def headlines(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def as_metrics(scores: Mapping[str, Scores]) -> dict[str, float]:
-    """metrics.json: each metric of the samples and its floor; `worst_auc` is the highest AUC on either."""
+    """The content of metrics.json: each metric of the samples, and its floor.
+
+    `worst_auc` is the highest AUC on the samples, and `worst_auc_floor` the highest on real images.
+    """
     worst = Scores(scores[headline(scores)].samples, scores[headline(scores, "floor")].floor)
     named = {**scores, "worst_auc": worst}
     values = {name: found.samples.value for name, found in named.items()}
@@ -152,7 +155,7 @@ def as_metrics(scores: Mapping[str, Scores]) -> dict[str, float]:
 
 
 def as_report(scores: Mapping[str, Scores], comparison: Comparison, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """scores.json: each metric with intervals, direction and a description, and the facts that scores depend on."""
+    """The content of scores.json: metrics with intervals, direction and description, and the facts they depend on."""
     metrics = {
         name: {**asdict(found), "better": METRICS[name].better, "sees": METRICS[name].sees}
         for name, found in scores.items()

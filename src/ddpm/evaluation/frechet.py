@@ -1,4 +1,4 @@
-"""The Frechet distance between two sets of features (Heusel et al. 2017). torchmetrics is slow to import."""
+"""The Frechet distance between two sets of features (Heusel et al. 2017)."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ def fid(reference: Float[Tensor, "m d"], samples: Float[Tensor, "n d"]) -> float
 
     Its upward bias decreases with n: compare only values with equal n, reference and extractor.
     """
-    from torchmetrics.image.fid import FrechetInceptionDistance
+    from torchmetrics.image.fid import FrechetInceptionDistance  # slow to import
 
     metric = FrechetInceptionDistance(feature=GivenFeatures(samples.shape[1]), sync_on_compute=False)
     metric.update(reference.double(), real=True)

@@ -23,7 +23,7 @@ class Judges(NamedTuple):
         clips: Functions of images and token IDs of captions, by name, such as `Clip.scores`.
         reference: Features of as many real images as samples.
         rounds: Half-samples per interval.
-        seed: Of the half-samples.
+        seed: Seed of the half-samples.
     """
 
     classifier: Classifier
@@ -39,7 +39,7 @@ def judged(samples: UInt8[Tensor, "n c h w"], rows: Integer[Tensor, "n length"],
     Args:
         samples: 8-bit samples.
         rows: The token IDs of their captions.
-        judges: What to evaluate them with.
+        judges: The models and data to evaluate them with.
     """
     seen = describe(judges.classifier, samples)
     adheres = adherence(samples, captions(rows), seen.classes).whole
@@ -87,7 +87,7 @@ def undominated(points: Sequence[Point], others: Sequence[Point]) -> float:
 
 
 def summary(found: Mapping[str, Sequence[Mapping[str, Estimate]]]) -> dict[str, float]:
-    """The measures that claims refer to, by method: frontiers, and the best value of each judge over the scales.
+    """The metrics that claims refer to, by method: measures of the frontier, and the best of each other score.
 
     Args:
         found: Outputs of `judged` by method, one per scale.

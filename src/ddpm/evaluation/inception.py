@@ -1,4 +1,4 @@
-"""Inception's features, for the standard FID (Heusel et al. 2017). They need the weights on disk.
+"""Inception's features, for the standard FID (Heusel et al. 2017). The weights must be on disk.
 
 The weights were trained on photographs, in TensorFlow. torchvision has the same convolutions, but other pooling and
 resizing. Here both are as in the TensorFlow graph, so that values are comparable with published ones.
@@ -21,12 +21,12 @@ from ddpm.run.progress import hidden
 WEIGHTS = "pt_inception-2015-12-05-6726825d.pth"
 WEIGHTS_SIZE = 95_628_359
 WEIGHTS_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-SIZE = 299  # height and width that the network takes
-BATCH = 64  # images at a time
+SIZE = 299  # height and width of the network's input
+BATCH = 64  # images per batch
 
 
 class _Pooled(nn.Module):
-    """A block of torchvision's whose last branch starts with `pool` instead of an average that counts the padding."""
+    """A torchvision block whose last branch starts with `pool` instead of an average that counts the padding."""
 
     def __init__(self, block: Any, pool: nn.Module) -> None:
         super().__init__()
@@ -38,8 +38,8 @@ class _Pooled(nn.Module):
 
 
 def inception() -> nn.Module:
-    """Inception v3 with parameter names that match the weights; `pooled` turns it into the feature extractor."""
-    from torchvision.models import Inception3  # takes as long to import as torch, and few need it
+    """Inception v3 with parameter names that match the weights. `pooled` turns it into the feature extractor."""
+    from torchvision.models import Inception3  # takes as long to import as torch, and is rarely needed
 
     return Inception3(num_classes=1008, aux_logits=False, init_weights=False)
 
@@ -48,7 +48,7 @@ def pooled(network: nn.Module) -> nn.Module:
     """Turn an Inception network into a feature extractor, in place.
 
     Args:
-        network: As returned by `inception`.
+        network: The output of `inception`.
 
     Returns:
         The network with the pooling of the TensorFlow graph and without its head, from (b, 3, h, w) to (b, 2048), in
@@ -73,7 +73,7 @@ def load_inception(path: Path) -> nn.Module:
         path: The file that pytorch-fid and torch-fidelity download, `WEIGHTS`.
 
     Raises:
-        UserError: The file is missing or a different one.
+        UserError: The file is missing, or is not `WEIGHTS`.
     """
     key = f"params.yaml: evaluate_unet.inception_weights is {path}"
     try:
@@ -91,11 +91,11 @@ def load_inception(path: Path) -> nn.Module:
 def describe_inception(
     network: nn.Module, images: UInt8[Tensor, "n c h w"], compute: Compute = Compute()
 ) -> Float[Tensor, "n 2048"]:
-    """Features of 8-bit images, grey or colour; in float32, on the CPU.
+    """Features of 8-bit images, grey or colour, in float32 on the CPU.
 
     Args:
-        network: As `load_inception` returns it.
-        images: 8-bit.
+        network: The output of `load_inception`.
+        images: 8-bit images.
         compute: The device of the network. Its precision is not used.
     """
     batches = tqdm(images.split(BATCH), "Inception", disable=hidden())
@@ -103,7 +103,7 @@ def describe_inception(
 
 
 def resized(images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b 3 299 299"]:
-    """8-bit images as Inception takes them: in [-1, 1), 299x299, grey in all three colours."""
+    """8-bit images as input of Inception: in [-1, 1), 299x299, with grey repeated in all three channels."""
     height, width = (_interpolation(size).to(images.device) for size in images.shape[-2:])
     x = height @ images.float() @ width.T
     return ((x - 128) / 128).expand(-1, 3, -1, -1)

@@ -11,13 +11,13 @@ def judged_by(report: Mapping[str, Any]) -> dict[str, str]:
     """The settings that the headline metrics depend on, besides the network.
 
     Args:
-        report: `evaluate.as_report`: "reference" and "n_samples".
+        report: The output of `evaluate.as_report`.
 
     Returns:
         The data set, what the network is conditioned on, the epochs of the two-sample tests, the reference split and
         the number of samples, by their keys in params.yaml.
     """
-    params = load_yaml(PARAMS)  # which stage `check` has validated
+    params = load_yaml(PARAMS)  # validated by stage `check`
     values = {
         "data.name": params["data"]["name"],
         "data.path": params["data"]["path"],

@@ -20,8 +20,9 @@ def share_in_manifold(points: Float[Tensor, "n d"], others: Float[Tensor, "m d"]
 
 
 def density(points: Float[Tensor, "n d"], others: Float[Tensor, "m d"], k: int) -> float:
-    """Mean number of the others' k-NN balls that contain a point, over k (Naeem et al. 2020); 1 in expectation if both
-    sets are from one distribution.
+    """Mean number of the others' k-NN balls that contain a point, divided by k (Naeem et al. 2020).
+
+    It is 1 in expectation if both sets are from the same distribution.
     """
     points, others = points.double(), others.double()
     radius = torch.cdist(others, others).kthvalue(k + 1, dim=1).values

@@ -1,4 +1,4 @@
-"""The registry of sample-quality metrics. Each is a file in `metrics/`: a function of images, and its description."""
+"""The registry of sample-quality metrics. Each is defined in a file of `metrics/`, with its description."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -22,14 +22,14 @@ SHARE, DISTANCE = (0.0, 1.0), (0.0, inf)  # minimum and maximum of a metric
 
 @dataclass(frozen=True)
 class Described:
-    """A set of images with what metrics need of them.
+    """A set of images with the features and classes that metrics need.
 
     Attributes:
         images: 8-bit images.
         features: Features of the classifier.
         classes: Classes predicted by the classifier, or rotations if the data set has no labels.
-        labels: The true classes of real images, or the requested classes of samples; None if there are none.
-        inception: Features of Inception; None without its weights.
+        labels: The true classes of real images, or the requested classes of samples. None without labels.
+        inception: Features of Inception, or None without its weights.
     """
 
     images: UInt8[Tensor, "n c h w"]
@@ -40,7 +40,7 @@ class Described:
 
     @cached_property
     def pixels(self) -> Float[Tensor, "n pixels"]:
-        """In [0, 1]."""
+        """The images as vectors in [0, 1]."""
         return from_uint8(self.images).flatten(1)
 
 
@@ -62,11 +62,11 @@ class Comparison:
         real: As many real images that no model was trained on, for the floor.
         reference: Real images, disjoint from `real`.
         train: The training images, for duplicates.
-        n_classes: Number of classes; 0 without labels.
+        n_classes: Number of classes, or 0 without labels.
         n_halves: Half-samples per interval.
         duplicate_quantile: Share of the reference that counts as duplicates of training images.
         epochs: Training epochs of the two-sample tests.
-        seed: Of all randomness.
+        seed: Seed of all randomness.
     """
 
     samples: Described
@@ -111,8 +111,7 @@ class Metric:
     """A metric of sample quality.
 
     Attributes:
-        function: Scores images, which are the samples or the real images of a comparison; returns None where the metric
-            does not apply.
+        function: Scores the samples or the real images of a comparison. Returns None where the metric does not apply.
         better: Which direction is better.
         sees: What it is sensitive to, in one line.
         catches: The controls (`ddpm.evaluation.controls`) that it must tell from real images.
@@ -128,7 +127,7 @@ class Metric:
     values: tuple[float, float] = (-inf, inf)
 
     def score(self, comparison: Comparison, images: Described) -> Estimate | None:
-        """The score of the samples or the real images of a comparison; None where the metric does not apply."""
+        """The score of the samples or the real images of a comparison, or None where the metric does not apply."""
         found, (least, most) = self.function(comparison, images), self.values
         return None if found is None else replace(found, low=max(found.low, least), high=min(found.high, most))
 
@@ -150,17 +149,17 @@ def metric(
     headline: str = "",
     values: tuple[float, float] = (-inf, inf),
 ) -> Callable[[Score], Score]:
-    """Decorator: make a function the metric of the file `module` (its `__name__`).
+    """Decorator: register a function as the metric of a file.
 
     The names of metrics that use the classifier end in "classifier".
 
     Args:
-        module: The file.
+        module: `__name__` of the file.
         better: Which direction is better.
         sees: What it is sensitive to, in one line for tables.
-        catches: The controls that it must tell from real images; stage controls checks this.
+        catches: The controls that it must tell from real images, as checked by stage controls.
         headline: Its short name if it is a headline metric.
-        values: Its minimum and maximum: `SHARE`, `DISTANCE`, or any two.
+        values: Its minimum and maximum, such as `SHARE` or `DISTANCE`.
     """
 
     def register(score: Score) -> Score:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-AROUND = 50  # neighbours whose mean distance is the scale
+AROUND = 50  # neighbours whose mean distance normalises the closeness
 BATCH = 256  # queries per batch
 
 
@@ -18,7 +18,8 @@ class Neighbours:
         index: Its index in the reference.
         distance: Its Euclidean distance.
         closeness: That distance divided by the mean distance to the `AROUND` nearest: 0 for a copy, near 1 for an image
-            that resembles many others. By distance alone, blurred images, which are close to many, would be copies.
+            that resembles many others. By distance alone, blurred images would count as copies, since they are close
+            to many.
     """
 
     index: Int64[Tensor, " n"]

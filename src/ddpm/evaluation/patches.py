@@ -17,7 +17,7 @@ from ddpm.images import from_uint8
 from ddpm.run.seeding import generator
 
 N_LEVELS, SIZE = 3, 5
-N_PATCHES = 32  # of each image and level
+N_PATCHES = 32  # per image and level
 N_DIRECTIONS = 64
 
 

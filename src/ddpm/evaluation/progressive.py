@@ -36,7 +36,7 @@ Depths = Annotated[list[Annotated[float, Ge(0), Le(1)]], Len(1, 16)]
 
 
 class Paper(Section):
-    """Section `paper`. n_samples: at most; fewer if there are fewer held-out images."""
+    """Section `paper`. n_samples: number of chains, or of held-out images if there are fewer."""
 
     n_samples: Annotated[int, Ge(LEAST_SAMPLES), Le(10_000)]
     batch_size: Count
@@ -61,12 +61,12 @@ class Paper(Section):
 
 
 class Study:
-    """The reverse process of a model, with the settings of a stage's params; finished parts are cached.
+    """The reverse process of a model, with the settings of a stage's params. Finished parts are cached.
 
     Args:
         stage: The stage paper.
         model: A trained network.
-        test: Test images; the first ones are interpolated in pairs.
+        test: Test images, the first of which are interpolated in pairs.
 
     Raises:
         UserError: The images do not fit the model, or are too few.
@@ -147,7 +147,7 @@ class Study:
         }
 
     def _estimates(self, images: range, progress: "tqdm[Any]") -> tuple[Tensor]:
-        """The x_0 estimates of the chains with the numbers `images`."""
+        """The x_0 estimates of the chains with the indices `images`."""
         chain, found = self.chain.given(draw_cond(self.model, self.seed, images)), list[Tensor]()
         last = len(chain.timesteps) - 1
         for index, xt in zip(range(last, -1, -1), chain.walk(self._streams("chain", images)), strict=True):
@@ -175,9 +175,9 @@ def quality_by_moment(
     Args:
         stage: The stage paper.
         estimates: 8-bit images.
-        real: As many real images, for the floor.
+        real: An equal number of real images, for the floor.
         reference: The test images.
-        classifier: The file of the classifier that gives the features.
+        classifier: Path of the classifier that computes the features.
 
     Returns:
         One estimate per timestep, the floor, and the facts that they depend on: metric, n_samples, reference,

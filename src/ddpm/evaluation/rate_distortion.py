@@ -22,7 +22,7 @@ Splits = Mapping[str, Mapping[str, Bound]]  # split -> variance -> bound
 
 
 class BoundParams(Section):
-    """Section `bound`. n_images: of each split, at most."""
+    """Section `bound`. n_images: maximum number of images per split."""
 
     n_images: Annotated[int, Ge(2), Le(10_000)]
     stride: Annotated[int, Ge(1), Le(10_000)]
@@ -32,7 +32,7 @@ class BoundParams(Section):
 
     @property
     def most_processes(self) -> int:
-        """Timesteps are distributed over processes; there are usually hundreds."""
+        """Timesteps are distributed over processes, and there are usually hundreds."""
         return 64
 
     @model_validator(mode="after")
@@ -45,7 +45,7 @@ class BoundParams(Section):
 
 
 def bounds_of_splits(stage: StageRun, model: DiffusionModel, splits: Mapping[str, ImageDataset]) -> Splits:
-    """The bound of the first `n_images` images of each split, or as many as the smaller one has.
+    """The bound of the first `n_images` images of each split, or of as many as the smaller split has.
 
     Raises:
         UserError: The images do not fit the model.

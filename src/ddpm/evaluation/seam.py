@@ -12,12 +12,12 @@ def seam_error(
 ) -> Float[Tensor, " n"]:
     """Mean absolute error of the pixels of each hole that touch known pixels, from 0 to 1.
 
-    Pixels next to known ones are mostly determined by them; pixels deep in a hole are not.
+    Pixels next to known ones are mostly determined by them, unlike pixels deep in a hole.
 
     Args:
-        filled: With the holes filled in.
+        filled: The images with the holes filled in.
         images: The true images.
-        holes: True where pixels were missing; not the whole image.
+        holes: True where pixels were missing. Must not cover a whole image.
     """
     known = F.pad((~holes).float(), (1, 1, 1, 1))  # beyond the edge nothing is known
     h, w = holes.shape[-2:]

@@ -1,6 +1,6 @@
 """Can a network tell samples from real images? The classifier two-sample test (Lopez-Paz & Oquab 2017).
 
-A small network is trained to tell half of the samples from half of the real images and tested on the other halves; then
+A small network is trained to tell half of the samples from half of the real images and tested on the other halves. Then
 the halves are swapped. Its AUC is the probability that it ranks a sample above a real image: 1/2 if the two cannot be
 told apart. It needs no pretrained features and no labels, and can detect any difference in the pixels.
 """
@@ -21,7 +21,7 @@ from ddpm.run.seeding import derive_seed, generator, global_stream
 
 BATCH_SIZE, LR, WEIGHT_DECAY = 64, 2e-3, 1e-2
 WIDTHS = 16, 48, 96, 96
-HEADLINE = "auc"  # over all views, since a hyper-parameter search may overfit one of them, but hardly all
+HEADLINE = "auc"  # the worst of all views, since a hyper-parameter search may overfit one of them, but hardly all
 
 Images = UInt8[Tensor, "n c h w"]
 View = Callable[[Images], Float[Tensor, "n c h w"]]
@@ -62,14 +62,14 @@ def two_sample(samples: Images, real: UInt8[Tensor, "m c h w"], view: View, epoc
 
     Args:
         samples: One set of images.
-        real: Another set of about the same size; both have at least 4 images.
-        view: The transform of images to the input of the networks.
+        real: Another set of about the same size. Both must have at least 4 images.
+        view: Transforms images to the input of the networks.
         epochs: Training epochs.
-        seed: Of the halves, the weights and the order of the images.
+        seed: Seed of the halves, the weights and the order of the images.
 
     Returns:
         The mean AUC of two networks, each tested on the half of the images that the other was trained on. The 95 %
-        confidence interval is DeLong's (1988), for other images but the same two networks.
+        confidence interval is DeLong's (1988). It does not include the variance from training the networks.
     """
     x = torch.cat((view(samples), view(real))).to(memory_format=torch.channels_last)
     y = torch.arange(len(x)) < len(samples)
@@ -86,13 +86,13 @@ def two_sample(samples: Images, real: UInt8[Tensor, "m c h w"], view: View, epoc
 
 
 def learn(x: Float[Tensor, "n c h w"], y: Bool[Tensor, " n"], epochs: int, seed: int) -> Judge:
-    """Train a `Judge` by AdamW with a one-cycle learning rate; return it in eval mode.
+    """Train a `Judge` with AdamW and a one-cycle learning rate, and return it in eval mode.
 
     Args:
         x: Images.
-        y: Whether each is a sample.
+        y: Whether each image is a sample.
         epochs: Training epochs.
-        seed: Of the weights and the order of the images.
+        seed: Seed of the weights and the order of the images.
     """
     with global_stream(seed, "init"):
         judge = Judge(x.shape[1]).to(memory_format=torch.channels_last)

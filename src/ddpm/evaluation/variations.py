@@ -14,13 +14,13 @@ from ddpm.run.seeding import generator
 def others_of_class(
     labels: Integer[Tensor, " n"], chosen: Int64[Tensor, " m"], n_each: int, seed: int
 ) -> Int64[Tensor, "m n_each"]:
-    """For each chosen image, random indices of other images of its class; they repeat if there are too few.
+    """For each chosen image, random indices of other images of its class. They repeat if there are too few.
 
     Args:
         labels: The classes of all images.
-        chosen: Indices of some images; each of their classes has at least two images.
-        n_each: Number of other images for each.
-        seed: Of the choice.
+        chosen: Indices of images whose classes have at least two images each.
+        n_each: Number of other images for each chosen image.
+        seed: Seed of the choice.
     """
     rows = []
     for place, image in enumerate(chosen.tolist()):
@@ -43,7 +43,7 @@ def variation_scores(
     others: UInt8[Tensor, "n k c h w"],
     rows: Integer[Tensor, "n length"],
 ) -> dict[str, float]:
-    """How well variations match the caption of their original, and how diverse they are, relative to its class.
+    """How well variations match the caption of their original, and how diverse they are relative to its class.
 
     Args:
         classifier: Predicts classes, and gives the features for diversity.
@@ -53,7 +53,7 @@ def variation_scores(
 
     Returns:
         variations/ and others/: shares of images that match the whole caption, the class and each attribute.
-        spread/pixels and spread/features: the spread of the variations divided by that of the others.
+        spread/pixels and spread/features: the spread of the variations divided by the spread of the others.
     """
     n, k = variations.shape[:2]
     texts, found, spreads = captions(rows.repeat_interleave(k, dim=0)), dict[str, float](), []

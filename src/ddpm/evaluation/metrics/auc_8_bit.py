@@ -14,6 +14,6 @@ from ddpm.evaluation.two_sample import HEADLINE, as_they_are, two_sample
     values=SHARE,
 )
 def auc_8_bit(comparison: Comparison, images: Described) -> Estimate:
-    """AUC on held-out halves: 0.5 if it cannot tell samples from real images, 1 if it always can."""
+    """AUC on held-out halves: 0.5 if the network cannot tell samples from real images, 1 if it always can."""
     real = comparison.reference.images[comparison.equal_reference]
     return two_sample(images.images, real, as_they_are, comparison.epochs, comparison.seed)

@@ -14,6 +14,6 @@ from ddpm.evaluation.two_sample import HEADLINE, high_pass, two_sample
     values=SHARE,
 )
 def auc_high_pass(comparison: Comparison, images: Described) -> Estimate:
-    """AUC on held-out halves: 0.5 if it cannot tell samples from real images, 1 if it always can."""
+    """AUC on held-out halves: 0.5 if the network cannot tell samples from real images, 1 if it always can."""
     real = comparison.reference.images[comparison.equal_reference]
     return two_sample(images.images, real, high_pass, comparison.epochs, comparison.seed)

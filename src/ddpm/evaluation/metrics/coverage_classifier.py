@@ -17,6 +17,6 @@ K = 5  # as in the paper
     values=SHARE,
 )
 def coverage_classifier(comparison: Comparison, images: Described) -> Estimate:
-    """The share of as many reference images as there are samples."""
+    """Computed on as many reference images as there are samples."""
     reference = comparison.reference.features[comparison.equal_reference]
     return comparison.estimate(partial(coverage, others=reference, k=K), images.features)

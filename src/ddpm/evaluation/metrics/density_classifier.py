@@ -17,6 +17,6 @@ K = 5  # as in the paper
     values=DISTANCE,
 )
 def density_classifier(comparison: Comparison, images: Described) -> Estimate:
-    """Among as many reference images as there are samples. Typical samples score above real images."""
+    """Computed on as many reference images as there are samples. Typical samples score above real images."""
     reference = comparison.reference.features[comparison.equal_reference]
     return comparison.estimate(partial(density, others=reference, k=K), images.features)

@@ -16,7 +16,7 @@ from ddpm.evaluation.metric import DISTANCE, Comparison, Described, metric
     values=DISTANCE,
 )
 def fid_classifier(comparison: Comparison, images: Described) -> Estimate | None:
-    """Against all reference images; None if half of the images are too few for a full-rank covariance."""
+    """Distance from all reference images. None if half of the images are too few for a full-rank covariance."""
     if len(images.features) // 2 <= images.features.shape[1]:
         return None
     return comparison.estimate(partial(fid, comparison.reference.features), images.features)

@@ -21,15 +21,16 @@ SUBSETS, SUBSET_SIZE = 10, 1000
     catches=("cluster_means", "class_missing"),
 )
 def kid_classifier(comparison: Comparison, images: Described) -> Estimate:
-    """Against all reference images."""
+    """Distance from all reference images."""
     score = partial(kid, comparison.reference.features, seed=comparison.seed)
     return comparison.estimate(score, images.features)
 
 
 def kid(reference: Float[Tensor, "m d"], samples: Float[Tensor, "n d"], seed: int = 0) -> float:
-    """Squared maximum mean discrepancy with the kernel (x.y / d + 1)^3, unbiased (section 4); may be below 0.
+    """Squared maximum mean discrepancy with the kernel (x.y / d + 1)^3 (section 4).
 
-    The mean over `SUBSETS` random subsets of at most `SUBSET_SIZE` images from each set.
+    The estimate is unbiased, so it may be below 0. It is the mean over `SUBSETS` random subsets of at most
+    `SUBSET_SIZE` images from each set.
     """
     from torchmetrics.image.kid import KernelInceptionDistance  # slow to import
 

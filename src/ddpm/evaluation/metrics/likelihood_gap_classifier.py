@@ -9,9 +9,9 @@ from torch import Tensor
 from ddpm.evaluation.estimate import Estimate
 from ddpm.evaluation.metric import Comparison, Described, metric
 
-N_REAL = 2048  # at most, training images and unseen ones each
+N_REAL = 2048  # maximum number of training images, and of unseen images
 ITERATIONS = 10  # of expectation-maximisation
-LEAST = 0.01  # the smallest variance of a Gaussian, relative to the median; without it a copy's would fall to 0
+LEAST = 0.01  # minimum variance of a Gaussian relative to the median, so that it does not fall to 0 for a copy
 
 
 @metric(
@@ -49,7 +49,7 @@ def log_likelihood(squares: Float[Tensor, "m n"], variances: Float[Tensor, " n"]
 
 
 def fitted_variances(squares: Float[Tensor, "m n"], d: int) -> Float[Tensor, " n"]:
-    """Maximum-likelihood variances for m points, by expectation maximisation; arguments as for `log_likelihood`."""
+    """Maximum-likelihood variances for m points, by expectation-maximisation. Arguments as for `log_likelihood`."""
     variances = (squares.min(dim=1).values.mean() / d).expand(squares.shape[1])
     for _ in range(ITERATIONS):
         weights = (squares * (-0.5 / variances) - d / 2 * variances.log()).softmax(dim=1)

@@ -16,6 +16,6 @@ from ddpm.evaluation.metric import SHARE, Comparison, Described, metric
     values=SHARE,
 )
 def recall_classifier(comparison: Comparison, images: Described) -> Estimate:
-    """The share of as many reference images as there are samples."""
+    """Computed on as many reference images as there are samples."""
     score = partial(share_in_manifold, comparison.reference.features[comparison.equal_reference])
     return comparison.estimate(score, images.features)
