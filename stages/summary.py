@@ -20,7 +20,7 @@ REPORTS = {
     **{name: f"reports/{name}/metrics.json" for name in ("train_unet", "evaluate_tiny", "evaluate_unet", "bound")},
     "controls": "reports/controls/controls.json",
 }
-DECIMALS = 4  # so that a table fits a terminal; the reports have all of them
+DECIMALS = 4  # so that a table fits a terminal (the reports have all of them)
 
 
 def main(stage: StageRun) -> None:

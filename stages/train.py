@@ -1,4 +1,4 @@
-"""Stages train_tiny and train_unet: Algorithm 1, the MLP on colour gradients and the U-Net on the data set's images."""
+"""Stages train_tiny and train_unet: Algorithm 1 for the MLP on colour gradients and the U-Net on the data set."""
 
 from pathlib import Path
 

@@ -1,7 +1,4 @@
-"""Stage train_classifier: a classifier of the data set, whose features score the samples.
-
-It predicts classes, or rotations if the images have no labels.
-"""
+"""Stage train_classifier: a classifier whose features score the samples. Without labels, it predicts rotations."""
 
 from pathlib import Path
 

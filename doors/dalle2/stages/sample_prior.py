@@ -1,4 +1,4 @@
-"""Stage sample_prior: image embeddings for captions of held-out images, and for those of the figures."""
+"""Stage sample_prior: image embeddings for captions of held-out images and for the captions of the figures."""
 
 from pathlib import Path
 

@@ -17,7 +17,7 @@ def main(stage: StageRun) -> None:
     train, held_out = load_captioned(stage.params.n_eval)
     model = build_model(stage.params, train.images, stage.seed)
     cond = [train.words, held_out.words]
-    if isinstance(model.conditioning, Embedding):  # else it is told captions alone
+    if isinstance(model.conditioning, Embedding):  # else it is conditioned on captions only
         found = [load_tensors(Path(path)) for path in EMBEDDINGS]
         model.conditioning.space.copy_(found[0]["space"])
         cond = [

@@ -1,4 +1,4 @@
-"""Stage train_inpaint: fine-tune the base model to inpaint; weights of the extra input channels start at zero."""
+"""Stage train_inpaint: fine-tune the base model to inpaint, starting with zero weights for the extra channels."""
 
 from typing import Any
 

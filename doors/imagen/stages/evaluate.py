@@ -16,7 +16,7 @@ PROMPTS = "data/prompts.safetensors"
 
 
 class EvaluateCascade(EvaluateUnet):
-    """Section `evaluate`. of: whose samples are judged; those of "base" can be if it draws whole images."""
+    """Section `evaluate`. of: the model to evaluate. "base" is allowed only if it draws images at full resolution."""
 
     of: Literal["super", "base"]
 

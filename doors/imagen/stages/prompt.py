@@ -17,7 +17,7 @@ PROMPTS = "data/prompts.safetensors"
 
 
 class Prompt(Section):
-    """Section `prompt`. n_seen: captions of images without a withheld pair; n_withheld: with one."""
+    """Section `prompt`. n_seen: number of captions without a withheld pair. n_withheld: number with one."""
 
     n_seen: Annotated[int, Ge(1), Le(5000)]
     n_withheld: Annotated[int, Ge(1), Le(5000)]

@@ -12,7 +12,7 @@ from ddpm.run.stage import Stage, StageRun, run
 
 
 class Shrink(Section):
-    """Section `shrink`. factor: pixels a side of the blocks whose means are the base model's pixels; 1: all."""
+    """Section `shrink`. factor: side of the averaged blocks in pixels. 1 keeps the full resolution."""
 
     factor: Annotated[int, Ge(1), Le(64)]
 

@@ -1,4 +1,4 @@
-"""Stage evaluate: metrics of the samples and of reconstructions, their upper limit, and caption adherence."""
+"""Stage evaluate: metrics of the samples and of reconstructions (their upper limit), and caption adherence."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage train_latent: Algorithm 1 on latents, by the U-Net of the main pipeline."""
+"""Stage train_latent: Algorithm 1 on latents, with the U-Net of the main pipeline."""
 
 from functools import partial
 from pathlib import Path

@@ -33,7 +33,7 @@ def evaluate_stage(
     """The stage that writes reports/evaluate/.
 
     Args:
-        read: Returns the samples, and their prompts as `evaluate_captioned` takes them, given the stage's params.
+        read: Returns the samples and the `prompts` of `evaluate_captioned`, given the stage's params.
         files: The files that `read` reads.
         section: The class of section `evaluate`.
     """

@@ -32,7 +32,7 @@ def networks_fit(params: Any) -> Iterator[str]:
 
 
 def text_encoder_fits(params: Any) -> Iterator[str]:
-    """A frozen text encoder of the base model has the shape of the one that is trained."""
+    """The base model's frozen text encoder has the shape of the text encoder that stage train_text trains."""
     base, text = params.train_base, params.train_text
     for name in TextShape.model_fields if kind(base) is FrozenCaption else ():
         if (its := getattr(base.options("conditioning"), name)) != (wanted := getattr(text, name)):

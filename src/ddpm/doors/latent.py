@@ -10,7 +10,7 @@ from ddpm.rules import conditioning_fits, guidance_fits, sampling_fits, steps_fi
 
 
 def networks_can_be_built(params: Any) -> Iterator[str]:
-    """Images, factor, channels and groups are compatible; so are latents and the levels of the network."""
+    """Images, factor, channels and groups are compatible, and so are latents and the levels of the network."""
     source = main_data().source
     key = "train_autoencoder"
     try:

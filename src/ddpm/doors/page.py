@@ -24,7 +24,7 @@ class Film:
 
     Attributes:
         chains: One per sample, all at the same timesteps.
-        captions: Of the samples; empty if they have none.
+        captions: The captions of the samples. Empty if they have none.
     """
 
     chains: list[Trajectory]
@@ -55,8 +55,8 @@ def page_stage(
         topic: Its figures.
         films: Files that `load_film` reads, by the model that drew the samples.
         scores: Files with the output of `ddpm.evaluation.evaluate.as_report`, by what was evaluated.
-        adherence: File with shares of images that match their captions, as `ddpm.evaluation.captioned.as_values`, by
-            group; None without captions.
+        adherence: File with shares of images that match their captions, by group, as returned by
+            `ddpm.evaluation.captioned.as_values`. None without captions.
     """
     claims = Path(f"../../benchmarks/results/claims/{door}.json")
     figures = [figure.path for figure in topic.figures.values()]
@@ -94,7 +94,7 @@ def render(
     params: Mapping[str, Any],
     hashes: Mapping[str, str],
 ) -> str:
-    """The page as HTML; the same arguments give the same text.
+    """The page as HTML. The same arguments give the same text.
 
     Args:
         title: The system's name.
@@ -103,8 +103,8 @@ def render(
         films: Samples step by step, by the model that drew them.
         figures: Its figures, in order.
         scores: Outputs of `ddpm.evaluation.evaluate.as_report`, by what was evaluated, with the same reference.
-        adherence: Shares of images that match their captions, by group of captions and by attribute; may be empty.
-        claims: As `benchmarks.claims` writes them: each with its "claim" and "result".
+        adherence: Shares of images that match their captions, by group of captions and by attribute. May be empty.
+        claims: The output of `benchmarks.claims`, each with its "claim" and "result".
         params: All validated params, as in plan/params.json.
         hashes: MD5 by path.
     """

@@ -12,7 +12,7 @@ def render_stage(topic: Topic[Any], key: str = "", general: Sequence[str] = ()) 
 
     Args:
         topic: The door's figures.
-        key: The section of params.yaml that they depend on; `render` if empty.
+        key: The section of params.yaml that they depend on, or `render` if empty.
         general: The general params that they depend on.
     """
 

@@ -7,7 +7,7 @@ from ddpm.conditioning.conditioning import CONDITIONINGS
 
 
 def kind(training: Any) -> Any:
-    """The class of the conditioning of a `TrainModel`; None for an unconditional network."""
+    """The class of the conditioning of a `TrainModel`, or None for an unconditional network."""
     return training.conditioning and CONDITIONINGS[training.conditioning]
 
 

@@ -63,7 +63,7 @@ def colors(n: int) -> list[str]:
 
 @styled
 def save(figure: Figure, path: str | Path, caption: str = "", alt: str = "") -> None:
-    """Write a figure as PNG, atomically; the same figure gives the same bytes on every run.
+    """Write a figure as PNG, atomically. The same figure gives the same bytes on every run.
 
     The caption, the alternative text and the positions of the images in the figure are stored in the file's metadata.
 
@@ -102,7 +102,7 @@ def image_table(
     """A grid of images in row-major order. Each image is enlarged by an integer factor.
 
     Args:
-        images: In [0, 1], with 1 or 3 channels.
+        images: Images in [0, 1], with 1 or 3 channels.
         n_columns: Images per row.
         title: The figure's title.
         note: Text under the title.
@@ -123,7 +123,7 @@ def image_table(
     room = WIDTH - left - MARGIN - _starts(n_columns, 0, column_breaks)[-1]
     scale = max(-(-MIN_CELL // w), min(room // (n_columns * w), MAX_CELL // max(h, w)))
     x, y = _starts(n_columns, scale * w, column_breaks), _starts(n_rows, scale * h, row_breaks)
-    ylabel = fill(ylabel, max(1, y[-1] // CHARACTER), break_long_words=False)  # no longer than the grid is high
+    ylabel = fill(ylabel, max(1, y[-1] // CHARACTER), break_long_words=False)  # no longer than the height of the grid
     left += LINE * ylabel.count("\n")
     figure, axes = _figure_of_dots(max(WIDTH, left + x[-1] + MARGIN), top + y[-1] + MARGIN, left, top, x[-1], y[-1])
     _write_title(figure, title, note)
@@ -152,7 +152,7 @@ def curve_axes(title: str, note: str, xlabel: str, ylabel: str, names: Sequence[
         note: Text under the title.
         xlabel: Label of the x axis.
         ylabel: Label of the y axis.
-        names: Tick labels at 0, 1, ... of the x axis, in place of numbers; rotated if they do not fit side by side.
+        names: Tick labels at 0, 1, ... of the x axis, in place of numbers, rotated if they do not fit side by side.
     """
     left, top, width, height = 140, _below_note(note) + 2 * LINE, WIDTH - 140 - MARGIN, 420
     room = width // max(len(names), 1)
@@ -237,8 +237,8 @@ def show(axes: Axes, image: Float[Tensor, "c h w"], extent: tuple[int, int, int,
 
     Args:
         axes: Where to draw it.
-        image: In [0, 1]; grey if it has one channel.
-        extent: (left, right, bottom, top) in data coordinates, which then set the aspect ratio; None: square pixels.
+        image: An image in [0, 1], grey if it has one channel.
+        extent: (left, right, bottom, top) in data coordinates, which then set the aspect ratio. None for square pixels.
     """
     pixels = image.detach().cpu().permute(1, 2, 0).numpy()
     aspect: Literal["auto", "equal"] = "equal" if extent is None else "auto"
@@ -246,7 +246,7 @@ def show(axes: Axes, image: Float[Tensor, "c h w"], extent: tuple[int, int, int,
 
 
 def evenly_spaced(count: int, n: int) -> Tensor:
-    """`n` evenly spaced indices of 0..count-1, including the first and (for n > 1) the last; all if there are fewer."""
+    """`n` evenly spaced indices of 0..count-1, including the first and (for n > 1) the last. All if n > count."""
     return torch.linspace(0, count - 1, min(n, count), dtype=torch.float64).round().long()
 
 

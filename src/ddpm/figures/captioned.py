@@ -17,9 +17,9 @@ def attribute_table(images: Float[Tensor, "n c h w"], values: Int64[Tensor, "n a
     """The first images to which the rules assign each value, one row per value.
 
     Args:
-        images: In [0, 1].
-        values: `captions.attributes.measured` of them.
-        n_columns: Images per row; shorter rows are padded with black.
+        images: Images in [0, 1].
+        values: Their attribute values, as returned by `captions.attributes.measured`.
+        n_columns: Images per row. Shorter rows are padded with black.
     """
     rows = []
     for number in range(len(VALUES)):
@@ -44,9 +44,9 @@ def caption_grid(
     """Samples by caption and guidance scale.
 
     Args:
-        samples: In [0, 1].
-        captions: One row each.
-        scales: One group of columns each.
+        samples: Samples in [0, 1].
+        captions: One per row.
+        scales: One per group of columns.
     """
     n = samples.shape[2]
     return image_table(
@@ -90,7 +90,7 @@ def frontier(rows: Rows, names: Mapping[str, str]) -> Figure:
     """Precision against recall, one curve per method, labelled with guidance scales.
 
     Args:
-        rows: Of reports/sweep/sweep.csv.
+        rows: Rows of reports/sweep/sweep.csv.
         names: The legend entry of each method.
     """
     note = "Both in the classifier's features; up and to the right is better. The numbers are guidance scales."

@@ -77,7 +77,7 @@ def loss_by_timestep(losses: Curve, prediction: Prediction, label: str, optimal:
         losses: (t, loss).
         prediction: What the network predicts.
         label: The network's name in the title.
-        optimal: The losses of the Bayes-optimal predictor, a lower bound for every network; empty if unknown.
+        optimal: The losses of the Bayes-optimal predictor, a lower bound for every network. Empty if unknown.
     """
     figure, axes = curve_axes(
         f"Loss by timestep: {label}",
@@ -99,7 +99,7 @@ def loss_by_quartile(losses: Rows, max_steps: int, label: str) -> Figure:
     """The training loss of each quartile of the timesteps, by training step.
 
     Args:
-        losses: Rows of loss_by_quartile.csv; empty cells are skipped.
+        losses: Rows of loss_by_quartile.csv. Empty cells are skipped.
         max_steps: T.
         label: The network's name in the title.
     """

@@ -44,12 +44,12 @@ class Dalle2:
         captions: The captions of `by_scale` and `by_signal`.
         scales: Guidance scales.
         by_scale: Samples by caption and guidance scale.
-        by_signal: Samples by caption and by what the decoder was given besides it, in the order of SIGNALS.
+        by_signal: Samples by caption and by the other input of the decoder, in the order of SIGNALS.
         varied: The output of stage vary.
         edited: The output of stage edit, without the shares.
         shares: Fractions of the way to a text difference.
         sweep: The rows of sweep.csv.
-        losses: Of the prior and of the decoder.
+        losses: The losses of the prior and of the decoder.
     """
 
     params: Render

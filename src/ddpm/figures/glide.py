@@ -30,7 +30,7 @@ class Glide:
         grid: Samples by caption and guidance scale, 8-bit.
         filled: The output of stage inpaint.
         sweep: The rows of sweep.csv.
-        losses: Of the base model, and of the network fine-tuned to inpaint.
+        losses: The losses of the base model and of the network fine-tuned to inpaint.
     """
 
     params: Any

@@ -47,10 +47,10 @@ class Imagen:
         scales: The guidance scales.
         captions: The captions.
         low: Samples of the base model.
-        noised: The same with noise, as the super-resolution network gets them.
+        noised: The same with noise, as input of the super-resolution network.
         samples: The samples of the super-resolution network.
         level: The noise level of `noised`, from 0 (none) to 1 (pure noise).
-        losses: Of the base model and of the super-resolution network.
+        losses: The losses of the base model and of the super-resolution network.
     """
 
     params: Render

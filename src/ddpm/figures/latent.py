@@ -32,8 +32,8 @@ class Latent:
     """Inputs of the figures. All images are pixels in [0, 1].
 
     Attributes:
-        network: The network trained on latents; its previews, samples and trajectories are decoded.
-        originals: Images that neither it nor the autoencoder was trained on.
+        network: The network trained on latents. Its previews, samples and trajectories are decoded.
+        originals: Images that neither the network nor the autoencoder was trained on.
         reconstructions: The same images, encoded and decoded.
         guided: Samples by caption and guidance scale.
         captions: The captions.

@@ -12,7 +12,7 @@ from ddpm.networks.checkpoint import load_model
 
 
 class Losses(NamedTuple):
-    """The losses of a network, and what it was trained for.
+    """The losses of a network, and its training objective.
 
     Attributes:
         train: The training loss by training step.
@@ -27,7 +27,12 @@ class Losses(NamedTuple):
     weighting: str
 
     def drawn(self, label: str, data: str = "image") -> Figure:
-        """The figure. label: the network's name in its title. data: what it denoises."""
+        """Draw the loss curves.
+
+        Args:
+            label: The network's name in the title.
+            data: What the network denoises, such as "latent".
+        """
         return loss_curves(self.train, self.evaluation, self.prediction, label, weighting=self.weighting, data=data)
 
 

@@ -29,8 +29,8 @@ class Picture:
     Attributes:
         uri: The picture as a data URI.
         dark: The same for dark mode.
-        width: In CSS pixels.
-        height: In CSS pixels.
+        width: Width in CSS pixels.
+        height: Height in CSS pixels.
         caption: What the figure shows and what it means.
         alt: Alternative text: what can be seen in the figure.
     """
@@ -105,7 +105,7 @@ def darkened(figure: Image.Image, images: Sequence[Sequence[int]]) -> Image.Imag
     red, green, blue = figure.split()
     lightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
     darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
-    dark = [  # channel - darkest + 255 - lightest, which inverts HSL's lightness; then from the background up to white
+    dark = [  # channel - darkest + 255 - lightest, which inverts HSL's lightness, then scaled to run from DARK to white
         ImageChops.add(ImageChops.subtract(channel, darkest), ImageChops.invert(lightest)).point(
             [round(ground + (255 - ground) * level / 255) for level in range(256)]
         )
@@ -122,7 +122,7 @@ def trajectory(
     estimates: UInt8[Tensor, "moments c h w"],
     num_steps: Int[Tensor, " moments"],
 ) -> Trajectory:
-    """The steps of one sample as a `Trajectory`; where steps are dense in t, some are left out."""
+    """The steps of one sample as a `Trajectory`. Where steps are dense in t, some are left out."""
     even = torch.linspace(int(num_steps[0]), 0, len(num_steps))
     chosen = (num_steps - even[:, None]).abs().argmin(dim=1).unique()
     frames, found = ([pixels_uri(image) for image in of[chosen]] for of in (images, estimates))
@@ -143,7 +143,7 @@ def render(
     hashes: Mapping[str, str],
     doors: Sequence[str],
 ) -> str:
-    """The page as HTML; the same arguments give the same text.
+    """The page as HTML. The same arguments give the same text.
 
     Args:
         opening: The top of the page.
@@ -167,7 +167,7 @@ def render(
 
 
 def template(path: Path) -> Template:
-    """A page's template, with autoescaping; all pages share `style.html` and `macros.html`."""
+    """A page's template, with autoescaping. All pages share `style.html` and `macros.html`."""
     environment = Environment(
         loader=FileSystemLoader([path.parent, HERE]),
         autoescape=True,
@@ -181,7 +181,7 @@ def template(path: Path) -> Template:
 
 
 def sections(params: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """The values of each section and subsection, by dotted name; top-level values are under "for all stages"."""
+    """The values of each section and subsection, by dotted name. Top-level values are under "for all stages"."""
     values = {key: value for key, value in params.items() if not isinstance(value, Mapping)}
     if values:
         yield name or "for all stages", values

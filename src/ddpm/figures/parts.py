@@ -31,12 +31,12 @@ class Flow(NamedTuple):
 
 
 def parts_diagram(title: str, note: str, parts: Mapping[str, Part], flows: Sequence[Flow]) -> Figure:
-    """A block diagram: boxes for what is trained, plain text for data, and arrows between them.
+    """A block diagram: boxes for trained networks, plain text for data, and arrows between them.
 
     Args:
         title: The figure's title.
         note: Text under the title.
-        parts: The nodes by name; a name may have several lines.
+        parts: The nodes by name. A name may have several lines.
         flows: The arrows.
     """
     figure, axes = curve_axes(title, note, "", "")

@@ -1,4 +1,4 @@
-"""Figures of a network's previews, samples and trajectories; and `plot_img`. All images are pixels in [0, 1]."""
+"""Figures of a network's previews, samples and trajectories, and `plot_img`. All images are pixels in [0, 1]."""
 
 from collections.abc import Mapping
 
@@ -50,7 +50,7 @@ def sample_grid(
     """A grid of samples, below one row of real images for comparison.
 
     Args:
-        samples: The first ones are shown.
+        samples: Samples, the first of which are shown.
         real: Images that the network was not trained on.
         origin: What the samples are drawn from, such as "from pure noise, given a class label".
         label: The network's name in the title.
@@ -88,7 +88,7 @@ def samples_by_class(
         real: A real image of each class by class name, in the order of the labels.
         origin: What the samples are drawn from, as in `sample_grid`.
         label: The network's name in the title.
-        n_columns: Images per row, including the real one; fewer if a class has fewer samples.
+        n_columns: Images per row, including the real one. Fewer if a class has fewer samples.
     """
     n_each = min(n_columns - 1, int(labels.bincount(minlength=len(real)).min()))
     rows = [torch.cat((image[None], samples[labels == i][:n_each])) for i, image in enumerate(real.values())]
@@ -138,10 +138,10 @@ def denoising(
 
 
 def plot_img(img: Float[Tensor, "*shape"], title: str | None = None) -> None:
-    """Show one image in a window or notebook; does nothing without a display.
+    """Show one image in a window or notebook. Does nothing without a display.
 
     Args:
-        img: (c, h, w) with 1 (grey) or 3 (RGB) channels, in [0, 1]; values outside are clamped.
+        img: (c, h, w) with 1 (grey) or 3 (RGB) channels, in [0, 1]. Values outside are clamped.
         title: Title of the plot.
 
     Raises:
@@ -152,7 +152,7 @@ def plot_img(img: Float[Tensor, "*shape"], title: str | None = None) -> None:
             f"plot_img shows one image of shape (c, h, w) with 1 or 3 channels, not {tuple(img.shape)}; "
             "for a batch, pass one image: images[0]"
         )
-    import matplotlib.pyplot as plt  # only here: it looks for a display
+    import matplotlib.pyplot as plt  # only here, because it looks for a display
 
     figure, axes = plt.subplots()
     show(axes, img.clamp(0, 1))

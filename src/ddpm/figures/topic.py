@@ -49,10 +49,10 @@ class Topic(Generic[Inputs]):
 
     Attributes:
         title: The heading of its section of the page.
-        place: Its position on the page; topics are sorted by it.
+        place: Its position on the page, by which topics are sorted.
         deps: The files that `load` reads.
         load: Reads the inputs, given the running stage.
-        section: The class of its section in params.yaml, `render_TOPIC`; None if it needs no params.
+        section: The class of its section in params.yaml, `render_TOPIC`, or None if it needs no params.
         figures: Its figures by name, in order.
     """
 

@@ -23,7 +23,7 @@ from ddpm.run.params import Section
 
 
 class RenderModel(Section):
-    """Sections `render_tiny` and `render_unet`.
+    """Sections `render_tiny` and `render_unet`, and `render` of door latent.
 
     n_moments: training steps in the figure of previews. grid_rows, grid_columns: size of the grid of samples.
     strip_steps: timesteps in the figure of trajectories.
@@ -48,10 +48,10 @@ class Trained:
         max_steps: T.
         previews: Outputs of `reconstruction_grid` at the training steps `preview_steps`.
         samples: Its samples.
-        labels: Their classes; None if they are not class-conditional.
+        labels: Their classes, or None if they are not class-conditional.
         trajectories: The first samples at each of the timesteps `num_steps`.
         real: Images that it was not trained on.
-        class_images: Such an image of each class, by class name; empty without classes.
+        class_images: One such image of each class, by class name. Empty without classes.
         train_loss: The training loss by training step.
         eval_loss: The held-out loss of the EMA weights by training step.
         loss_by_quartile: Rows of the training loss of each quarter of 1..T, by training step.
@@ -136,7 +136,7 @@ def draw_samples(trained: Trained) -> Figure:
 
 
 def first_of_each_class(dataset: ImageDataset) -> dict[str, Float[Tensor, "c h w"]]:
-    """The first image of each class, in [0, 1]; black if there is none."""
+    """The first image of each class, in [0, 1], or a black image if there is none."""
     black = torch.zeros(1, *dataset.img_shape)
     classes = (as_pixels(dataset.images[dataset.labels == i][:1]) for i in range(len(dataset.class_names)))
     return {name: torch.cat((images, black))[0] for name, images in zip(dataset.class_names, classes, strict=True)}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def to_patches(images: Float[Tensor, "b c h w"], size: int) -> Float[Tensor, "b patch_channels rows columns"]:
-    """Fold each patch of size x size pixels into channels, as `F.pixel_unshuffle`, also in an empty batch."""
+    """Fold each patch of size x size pixels into channels, like `F.pixel_unshuffle`, but also in an empty batch."""
     b, c, h, w = images.shape
     # F.pixel_unshuffle returns an empty batch unchanged, hence the reshape.
     return F.pixel_unshuffle(images, size).reshape(b, c * size**2, h // size, w // size)
@@ -19,7 +19,7 @@ class StepEmbedding(nn.Module):
 
     Args:
         max_steps: T.
-        channels: Length of the embedding, even; sines first, then cosines.
+        channels: Length of the embedding, an even number. Sines come first, then cosines.
     """
 
     table: Float[Tensor, "steps c"]
@@ -31,12 +31,19 @@ class StepEmbedding(nn.Module):
         self.register_buffer("table", torch.cat((angles.sin(), angles.cos()), dim=1).float(), persistent=False)
 
     def forward(self, num_steps: Shaped[Tensor, "b"]) -> Float[Tensor, "b c"]:
-        """Embed timesteps, integers from 0 to T; IndexError for others."""
+        """Embed timesteps.
+
+        Args:
+            num_steps: Integers from 0 to T.
+
+        Raises:
+            IndexError: A timestep is out of range.
+        """
         return F.embedding(num_steps.long(), self.table)
 
 
 class GroupNorm(nn.GroupNorm):
-    """GroupNorm in float32, also under autocast: on CPUs, GroupNorm and SiLU are several times slower in bf16."""
+    """GroupNorm in float32, even under autocast: on CPUs, GroupNorm and SiLU are several times slower in bf16."""
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return super().forward(x.float())
@@ -70,7 +77,7 @@ class ResidualBlock(nn.Module):
 def attention(
     q: Float[Tensor, "b heads n d"], k: Float[Tensor, "b heads m d"], v: Float[Tensor, "b heads m d"]
 ) -> Float[Tensor, "b heads n d"]:
-    """softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, equation 1); in float32 on CPUs, where bf16 is slower."""
+    """softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, equation 1), in float32 on CPUs, where bf16 is slower."""
     if q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v)
     with torch.autocast("cpu", enabled=False):
@@ -143,7 +150,7 @@ class Stack(nn.Module):
         channels_out: Channels of the output.
         step_channels: Length of the timestep embedding.
         groups: Groups of each GroupNorm.
-        heads: Attention heads; None for no attention.
+        heads: Attention heads, or None for no attention.
         dropout: Dropout rate of the residual blocks.
     """
 

@@ -46,7 +46,7 @@ def load_model(path: str | Path) -> DiffusionModel:
         path: A safetensors file, such as models/unet.safetensors.
 
     Returns:
-        The model on the CPU, in eval mode and with frozen weights; `model.facts` is the file's metadata.
+        The model on the CPU, in eval mode and with frozen weights. `model.facts` is the file's metadata.
 
     Raises:
         UserError: The file is missing, damaged, or not a model.
@@ -60,7 +60,7 @@ def load_model(path: str | Path) -> DiffusionModel:
         if odd := [key for key, value in tensors.items() if not value.isfinite().all()]:
             raise ValueError(f"{odd[0]} is not finite")
         network: Any = NETWORKS[header.pop("network")]
-        # JSON has no tuples; the config dataclasses have no lists.
+        # JSON has no tuples, and the config dataclasses have no lists.
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in header.pop("config").items()}
         model: DiffusionModel = network(network.Config(**values))
         model.prediction = header.pop("prediction")

@@ -1,4 +1,4 @@
-"""The registry of networks. Each is a file in `architectures/`: a class, and its config, a dataclass."""
+"""The registry of networks. Each file in `architectures/` defines a class and its config, a dataclass."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
@@ -14,7 +14,7 @@ from ddpm.registry import Registry
 from ddpm.run.params import Section, validated
 
 NETWORKS: Registry[type[DiffusionModel]] = Registry("ddpm.networks.architectures", "network")
-# Fields of a config that data and training determine; the others are the network's options in params.yaml.
+# Fields of a config that data and training determine. The others are the network's options in params.yaml.
 GIVEN = "img_shape", "max_steps", "conditioning", "n_classes"
 
 
@@ -58,17 +58,17 @@ def network_config(
         options: An instance of the network's `Options`.
         img_shape: (channels, height, width) of its images.
         max_steps: T.
-        conditioning: "name" and options of its conditioning; None for an unconditional network.
+        conditioning: "name" and options of its conditioning, or None for an unconditional network.
         n_classes: Classes of the data set, for a conditioning that needs them.
 
     Raises:
-        ValueError: The network takes no conditioning, or it or its conditioning cannot be built for such images.
+        ValueError: The network takes no conditioning, or the network or conditioning cannot be built for such images.
     """
     config: Any = vars(NETWORKS[name])["Config"]
     facts = {"img_shape": img_shape, "max_steps": max_steps, "conditioning": conditioning, "n_classes": n_classes}
     known = {field.name for field in fields(config)}
     if conditioning is not None and "conditioning" not in known:
         raise ValueError(f"conditioning is {conditioning['name']}; network {name} is unconditional, so it must be null")
-    with torch.device("meta"):  # raises for images that it cannot be built for
+    with torch.device("meta"):  # raises if it cannot be built for these images
         build_conditioning(conditioning, img_shape, n_classes, 1)
     return config(**{key: value for key, value in facts.items() if key in known}, **options.model_dump())

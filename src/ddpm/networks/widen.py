@@ -20,7 +20,7 @@ def load_widened(model: DiffusionModel, narrow: DiffusionModel) -> None:
         UserError: The networks differ in more than that.
     """
     own, theirs = model.state_dict(), narrow.state_dict()
-    weights = {key: value for key, value in theirs.items() if not key.startswith("noise_schedule.")}  # training's
+    weights = {key: value for key, value in theirs.items() if not key.startswith("noise_schedule.")}  # set by training
     odd = [key for key in own.keys() | weights.keys() if key != WIDENED and not _same(key, own, weights)]
     seen = weights[WIDENED].shape[1]
     if odd or own[WIDENED][:, :seen].shape != weights[WIDENED].shape:

@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def listening(port: int, networks: Networks) -> Server:
-    """A server at the first free port from `port` on.
+    """A server at the first free port, starting from `port`.
 
     Raises:
         UserError: None of TRIES ports is free.

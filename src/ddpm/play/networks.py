@@ -20,10 +20,13 @@ Networks = Mapping[str, Callable[[], DiffusionModel]]  # each is loaded when it 
 
 
 def on_offer(paths: Sequence[Path]) -> Networks:
-    """The networks in these files by path; without files, the pipeline's, and those of its experiments by name.
+    """The networks to choose from, by path or experiment name.
+
+    Args:
+        paths: Model files. If empty, the pipeline's network and those of its experiments are offered.
 
     Raises:
-        UserError: The first of the files is missing or not a model.
+        UserError: The first file is missing or not a model.
     """
     found = {str(path): cache(partial(load_image_model, path)) for path in paths or [OURS]}
     next(iter(found.values()))()
@@ -31,7 +34,7 @@ def on_offer(paths: Sequence[Path]) -> Networks:
 
 
 def experiments() -> list[str]:
-    """The names of DVC's experiments; none outside a DVC repository."""
+    """The names of DVC's experiments. Empty outside a DVC repository."""
     command = [sys.executable, "-m", "dvc", "exp", "list", "--all-commits", "--name-only"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.split() if done.returncode == 0 else []
@@ -41,7 +44,7 @@ def of_experiment(name: str) -> DiffusionModel:
     """The network of an experiment, from DVC's cache.
 
     Raises:
-        UserError: The cache has no model, or one of another version of the code.
+        UserError: The cache has no model, or a model of another version of the code.
     """
     from dvc.api import DVCFileSystem  # slow to import, and only experiments need it
     from dvc.exceptions import DvcException
@@ -66,13 +69,16 @@ def about(model: DiffusionModel) -> dict[str, Any]:
 
 
 def class_names(model: DiffusionModel) -> list[str]:
-    """The classes to choose from: names if the data set of params.yaml has as many, else numbers; none without."""
+    """The classes to choose from, empty for a network without classes.
+
+    They are names if the data set of params.yaml has as many classes, else numbers.
+    """
     cond = draw_cond(model, 0, range(1))
     if cond is None or model.conditioning.labels(cond) is None:
         return []
     n_classes = model.config.n_classes
     try:
         names = load_params({"data": Data}).data.source.class_names
-    except UserError:  # the file has come from elsewhere
+    except UserError:  # no valid params.yaml, as when the model file comes from elsewhere
         names = ()
     return list(names if len(names) == n_classes else map(str, range(n_classes)))

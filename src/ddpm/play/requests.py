@@ -26,14 +26,14 @@ Pixels = list[Annotated[int, Ge(0), Le(255)]]  # of one image, in (height, width
 class Request(Section, ABC):
     """The fields of every request.
 
-    network: its name. seed: of the noise. n_steps, spacing: of the sampler. label: the class; null: drawn by the model.
-    guidance_scale: 1 for none.
+    network: its name. seed: seed of the noise. n_steps, spacing: of the sampler. label: the class, or null to leave it
+    to the model. guidance_scale: 1 for no guidance.
     """
 
     network: str
     seed: Annotated[int, Ge(0), Lt(2**32)] = 0
     n_steps: int = 10
-    spacing: Annotated[str, AfterValidator(check_spacing)] = "karras"  # Algorithm 2 leaves no grain in few such steps
+    spacing: Annotated[str, AfterValidator(check_spacing)] = "karras"  # leaves no grain with few steps of Algorithm 2
     label: Annotated[int, Ge(0), Le(10_000)] | None = None
     guidance_scale: Annotated[float, Ge(0), Le(100)] = 1.0
 
@@ -42,11 +42,11 @@ class Request(Section, ABC):
         """Draw the images, and show every step, x_0 last.
 
         Args:
-            model: The network of that name.
+            model: The requested network.
             show: Called with t and x_t.
 
         Raises:
-            ValueError: The network or the sampler does not allow a value; the message says what is allowed.
+            ValueError: The network or the sampler does not allow a value. The message says what is allowed.
         """
 
     def stream(self) -> torch.Generator:
@@ -54,12 +54,12 @@ class Request(Section, ABC):
         return torch.Generator().manual_seed(self.seed)
 
     def labels(self, n: int) -> Int64[Tensor, " n"] | None:
-        """The class of n images; None: drawn by the model."""
+        """The class of each of n images, or None to leave it to the model."""
         return None if self.label is None else torch.full((n,), self.label)
 
 
 class Draw(Request):
-    """Images from pure noise. n: how many. sampler, options: as in `sample`."""
+    """Images from pure noise. n: number of images. sampler, options: as in `sample`."""
 
     n: Few = 16
     spacing: Annotated[str, AfterValidator(check_spacing)] = "even"
@@ -139,7 +139,11 @@ class Mix(Request):
 
 
 def x0_of(model: DiffusionModel, pixels: Pixels) -> Float[Tensor, "1 c h w"]:
-    """Pixels as a batch of one image in [-1, 1]; ValueError if their number is not that of the model's images."""
+    """Pixels as a batch of one image in [-1, 1].
+
+    Raises:
+        ValueError: The number of pixels does not match the model's images.
+    """
     channels, height, width = model.img_shape
     if len(pixels) != channels * height * width:
         expected = f"{channels * height * width}: {height} x {width} of {channels} channels"

@@ -23,22 +23,22 @@ from ddpm.run.params import validated
 from ddpm.sampling.sampler import SAMPLERS
 from ddpm.sampling.spacing import SPACINGS
 
-HOST = "127.0.0.1"  # of this machine only
+HOST = "127.0.0.1"  # reachable from this machine only
 NAMES = HOST, "localhost"  # allowed in the Host header, against DNS rebinding
 HERE = Path(__file__).parent
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 FILES = {f"/{path.name}": path for path in HERE.iterdir() if path.suffix in TYPES} | {"/": HERE / "page.html"}
 REQUESTS: Mapping[str, type[Request]] = {"/draw": Draw, "/fill": Fill, "/mix": Mix}
-LONGEST = 2**24  # bytes of a request: two images of 1024 x 1024 in numbers
+LONGEST = 2**24  # maximum bytes of a request, enough for two grey images of 1024 x 1024 pixels as JSON
 JSON, LINES = "application/json", "application/x-ndjson"
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:"
 
 
 class Server(ThreadingHTTPServer):
-    """Listens on this machine only.
+    """A server that listens on this machine only.
 
     Args:
-        port: The port; 0 for any free one.
+        port: The port, or 0 for any free one.
         networks: The networks to sample from.
 
     Raises:
@@ -79,7 +79,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.NOT_FOUND, {"error": f"not found: {path}"})
 
     def do_POST(self) -> None:
-        """Run a request, with one line of JSON per step: t and the images."""
+        """Run a request, and answer with one line of JSON per step: t and the images."""
         kind, length = REQUESTS.get(self.path), self.headers.get("Content-Length", "")
         if not self._is_of_this_machine() or self.headers.get_content_type() != JSON:
             self._send(HTTPStatus.FORBIDDEN, {"error": "only pages of this server may send requests"})
@@ -116,7 +116,7 @@ class Handler(BaseHTTPRequestHandler):
         self._send(HTTPStatus.OK, {"num_steps": t, "images": pixels(x)}, LINES)
 
     def _answer(self, work: Callable[[], None]) -> None:
-        """Do the work; a user's mistake is sent as an error message."""
+        """Do the work, and send a user's mistake as an error message."""
         try:
             work()
         except (UserError, ValueError) as error:

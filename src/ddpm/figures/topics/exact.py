@@ -47,9 +47,9 @@ class Inputs:
         max_steps: T of its noise schedule.
         errors: By schedule and sampler: (T, error), where the error is the Wasserstein-1 distance of the corner colours
             of the exact denoiser's samples from uniform, in levels of 255.
-        floor: The mean error of as many images of the data.
+        floor: The mean error of an equal number of images of the data.
         network_error: The error of the tiny model's samples.
-        network_floor: The mean error of as many images of the data as `network_error` is of.
+        network_floor: The same for the number of samples behind `network_error`.
         exact_bound: Rows of the exact denoiser's bound, by schedule, T and variance.
         tiny_bound: The same for the tiny model, on its own schedule.
         entropy: The entropy of the data, in bits/dim.

@@ -53,7 +53,7 @@ class Inputs:
         coarse: The first pair, interpolated at each of `coarse_t` and denoised.
         metric: The name of the distance between the estimates and real images.
         quality: Rows of this distance, one per timestep.
-        quality_floor: The distance of as many real images.
+        quality_floor: The distance of an equal number of real images.
         n_samples: Number of chains that `quality` is measured on.
         reference: The split that they are compared with.
         extractor: Identifies the classifier whose features are compared.

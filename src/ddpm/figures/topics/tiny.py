@@ -33,7 +33,7 @@ OPTIMAL = "reports/evaluate_tiny/optimal_loss_by_timestep.csv"
 
 
 class RenderTiny(RenderModel):
-    """Section `render_tiny`: as for any model, and n_noised, the number of images given to an untrained network."""
+    """Section `render_tiny`: as for any model, and n_noised, the number of input images of an untrained network."""
 
     n_noised: Annotated[int, Ge(1), Le(8)]
 

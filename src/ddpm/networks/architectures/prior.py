@@ -29,11 +29,11 @@ class PriorConfig:
         width: Length of the tokens.
         layers: Number of transformer blocks.
         heads: Heads of each self-attention.
-        conditioning: "name" and options of its conditioning (`ddpm.conditioning`); None for an unconditional network.
+        conditioning: "name" and options of its conditioning (`ddpm.conditioning`). None for an unconditional network.
         n_classes: Number of classes of the data set, for a conditioning that needs them.
 
     Raises:
-        ValueError: img_shape is not that of vectors, heads do not divide width, or a value is out of bounds.
+        ValueError: img_shape is not (size, 1, 1), heads do not divide width, or a value is out of bounds.
     """
 
     img_shape: tuple[Annotated[int, Ge(1)], ...]
@@ -84,9 +84,9 @@ class Prior(DiffusionModel):
         """Predict `self.prediction`.
 
         Args:
-            images: x_t, vectors.
-            num_steps: t of each, from 0 to T.
-            cond: The conditioning of each; none for an unconditional network.
+            images: x_t, as vectors.
+            num_steps: t of each vector, from 0 to T.
+            cond: The conditioning of each vector, if the network is conditional.
 
         Raises:
             ValueError: `cond` is missing for a conditional network, or given for an unconditional one.

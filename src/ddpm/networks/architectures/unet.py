@@ -28,19 +28,19 @@ class UnetConfig:
     Attributes:
         img_shape: (channels, height, width) of the images.
         channels: Feature maps after the first convolution.
-        dim_mults: Channel multipliers, one per level; each level has half the height and width of the one before.
+        dim_mults: Channel multipliers, one per level. Each level has half the height and width of the previous one.
         groups: Groups of each GroupNorm, except in attention.
         max_steps: T.
         heads: Heads of each self-attention.
         patch_size: 2 folds each 2x2 patch of pixels into channels, so that the network works at half the resolution.
-        max_attention_size: Attention only at levels of at most this height, and in the middle; None for every level.
+        max_attention_size: Attention only at levels of at most this height, and in the middle. None for every level.
         dropout: Dropout rate of the residual blocks (0.1 in the paper on CIFAR-10).
         first_skip: Whether the last block also gets the feature maps of the first level, as in the paper's network.
         learn_variance: Whether it also predicts the variance of p(x_{t-1} | x_t) (Nichol & Dhariwal 2021).
-        head_channels: Feature maps of the `PixelHead`; 0 for no head: the output convolution is followed by a pixel
-            shuffle.
+        head_channels: Feature maps of the `PixelHead`. 0 for no head, in which case the output convolution and a pixel
+            shuffle give the prediction.
         head_convs: Number of 3x3 convolutions of the head before its output convolution.
-        conditioning: "name" and options of its conditioning (`ddpm.conditioning`); None for an unconditional network.
+        conditioning: "name" and options of its conditioning (`ddpm.conditioning`). None for an unconditional network.
         n_classes: Number of classes of the data set, for a conditioning that needs them.
         tell_moves: Whether it takes the flips and shifts of training images as input, so that samples have none.
 
@@ -173,11 +173,11 @@ class Unet(DiffusionModel):
         Args:
             images: x_t.
             num_steps: t of each image, from 0 to T.
-            cond: The conditioning of each image; none for an unconditional network.
-            moves: The flips and shifts of each image, as returned by `augmented`; None for no augmentation.
+            cond: The conditioning of each image, if the network is conditional.
+            moves: The flips and shifts of each image, as returned by `augmented`, or None for no augmentation.
 
         Returns:
-            The prediction; and v, of the same shape, or None if the variance is not learned.
+            The prediction, and v of the same shape (None if the variance is not learned).
 
         Raises:
             ValueError: `cond` is missing for a conditional network, or given for an unconditional one.
