@@ -14,7 +14,6 @@ from ddpm.captions.vocabulary import captions
 from ddpm.data.dataset import load_dataset
 from ddpm.figures.canvas import image_table
 from ddpm.figures.captioned import caption_grid
-from ddpm.figures.curves import loss_curves
 from ddpm.figures.parts import Flow, Part, parts_diagram
 from ddpm.figures.pictures import denoising, training_previews
 from ddpm.figures.reports import as_pixels
@@ -156,5 +155,4 @@ def latent_previews(inputs: Latent) -> Figure:
     alt="Curves of training and evaluation loss by training step",
 )
 def latent_loss(inputs: Latent) -> Figure:
-    own = inputs.network
-    return loss_curves(own.train_loss, own.eval_loss, own.prediction, own.label, weighting=own.weighting, data="latent")
+    return inputs.network.losses.drawn(inputs.network.label, "latent")

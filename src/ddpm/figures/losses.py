@@ -1,4 +1,4 @@
-"""The loss of a door's network during training, from the outputs of its stage."""
+"""The loss of a network during training, from the outputs of its stage."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -26,14 +26,15 @@ class Losses(NamedTuple):
     prediction: Prediction
     weighting: str
 
-    def drawn(self, label: str, data: str = "image") -> Figure:
+    def drawn(self, label: str, data: str = "image", optimum: float | None = None) -> Figure:
         """Draw the loss curves.
 
         Args:
             label: The network's name in the title.
             data: What the network denoises, such as "latent".
+            optimum: The minimum of the evaluation loss over all predictors, if known.
         """
-        return loss_curves(self.train, self.evaluation, self.prediction, label, weighting=self.weighting, data=data)
+        return loss_curves(self.train, self.evaluation, self.prediction, label, optimum, self.weighting, data)
 
 
 def losses_deps(name: str) -> list[str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ddpm.data.dataset import ImageDataset
 from ddpm.diffusion.model import schedule_of
-from ddpm.diffusion.posterior import Prediction
+from ddpm.figures.losses import Losses, load_losses, losses_deps
 from ddpm.figures.names import label_of, origin
 from ddpm.figures.pictures import sample_grid, samples_by_class
 from ddpm.figures.reports import Curve, Rows, as_pixels, read_curve, read_rows
@@ -43,8 +43,6 @@ class Trained:
         params: The topic's section.
         label: The network's name in titles: class, training steps and seed.
         origin: What its samples are drawn from, such as "from pure noise, given a class label".
-        prediction: What it predicts.
-        weighting: The weighting of its training loss.
         max_steps: T.
         previews: Outputs of `reconstruction_grid` at the training steps `preview_steps`.
         samples: Its samples.
@@ -52,8 +50,7 @@ class Trained:
         trajectories: The first samples at each of the timesteps `num_steps`.
         real: Images that it was not trained on.
         class_images: One such image of each class, by class name. Empty without classes.
-        train_loss: The training loss by training step.
-        eval_loss: The held-out loss of the EMA weights by training step.
+        losses: Its losses by training step, and its training objective.
         loss_by_quartile: Rows of the training loss of each quarter of 1..T, by training step.
         loss_by_timestep: The held-out loss at each t.
     """
@@ -61,8 +58,6 @@ class Trained:
     params: RenderModel
     label: str
     origin: str
-    prediction: Prediction
-    weighting: str
     max_steps: int
     previews: Float[Tensor, "k n c h2 w3"]
     preview_steps: Int[Tensor, "k"]
@@ -72,20 +67,18 @@ class Trained:
     num_steps: Int[Tensor, "moments"]
     real: Float[Tensor, "n_real c h w"]
     class_images: Mapping[str, Float[Tensor, "c h w"]]
-    train_loss: Curve
-    eval_loss: Curve
+    losses: Losses
     loss_by_quartile: Rows
     loss_by_timestep: Curve
 
 
 def trained_deps(name: str) -> list[str]:
     """The files that `load_trained` reads."""
-    curves = "loss", "eval_loss", "loss_by_quartile", "loss_by_timestep"
     return [
-        f"models/{name}.safetensors",
+        *losses_deps(name),
         f"models/{name}_previews.safetensors",
         f"samples/{name}.safetensors",
-        *(f"reports/train_{name}/{curve}.csv" for curve in curves),
+        *(f"reports/train_{name}/{curve}.csv" for curve in ("loss_by_quartile", "loss_by_timestep")),
     ]
 
 
@@ -105,8 +98,6 @@ def load_trained(name: str, params: RenderModel, unseen: ImageDataset) -> Traine
         params=params,
         label=label_of(model),
         origin=origin(model),
-        prediction=model.prediction,
-        weighting=model.facts["weighting"],
         max_steps=len(schedule_of(model)),
         previews=as_pixels(previews["images"]),
         preview_steps=previews["steps"],
@@ -116,8 +107,7 @@ def load_trained(name: str, params: RenderModel, unseen: ImageDataset) -> Traine
         num_steps=sampled["num_steps"],
         real=as_pixels(unseen.images[: params.grid_columns]),
         class_images=first_of_each_class(unseen),
-        train_loss=read_curve(reports / "loss.csv"),
-        eval_loss=read_curve(reports / "eval_loss.csv"),
+        losses=load_losses(name),
         loss_by_quartile=read_rows(reports / "loss_by_quartile.csv"),
         loss_by_timestep=read_curve(reports / "loss_by_timestep.csv"),
     )

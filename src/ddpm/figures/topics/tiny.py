@@ -16,7 +16,7 @@ from ddpm.diffusion.forward import noise_img
 from ddpm.diffusion.model import schedule_of
 from ddpm.diffusion.posterior import Prediction, target
 from ddpm.figures.canvas import image_table
-from ddpm.figures.curves import PREDICTED, loss_by_quartile, loss_by_timestep, loss_curves
+from ddpm.figures.curves import PREDICTED, loss_by_quartile, loss_by_timestep
 from ddpm.figures.names import run_label
 from ddpm.figures.pictures import denoising, training_previews
 from ddpm.figures.reports import Curve, read_curve, read_json
@@ -144,9 +144,7 @@ def tiny_previews(inputs: Inputs) -> Figure:
 )
 def tiny_loss(inputs: Inputs) -> Figure:
     trained = inputs.trained
-    return loss_curves(
-        trained.train_loss, trained.eval_loss, trained.prediction, trained.label, inputs.optimum, trained.weighting
-    )
+    return trained.losses.drawn(trained.label, optimum=inputs.optimum)
 
 
 @TOPIC.figure(
@@ -164,7 +162,7 @@ def tiny_loss_by_quartile(inputs: Inputs) -> Figure:
 )
 def tiny_loss_by_timestep(inputs: Inputs) -> Figure:
     trained = inputs.trained
-    return loss_by_timestep(trained.loss_by_timestep, trained.prediction, trained.label, inputs.optimal)
+    return loss_by_timestep(trained.loss_by_timestep, trained.losses.prediction, trained.label, inputs.optimal)
 
 
 @TOPIC.figure(

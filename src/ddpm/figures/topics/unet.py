@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ddpm.data.dataset import load_dataset
-from ddpm.figures.curves import loss_by_quartile, loss_by_timestep, loss_curves
+from ddpm.figures.curves import loss_by_quartile, loss_by_timestep
 from ddpm.figures.pictures import denoising, training_previews
 from ddpm.figures.topic import TOPICS, Topic
 from ddpm.figures.trained import RenderModel, Trained, draw_samples, load_trained, trained_deps
@@ -35,7 +35,7 @@ def unet_previews(inputs: Trained) -> Figure:
     alt="Curves of training and evaluation loss by training step",
 )
 def unet_loss(inputs: Trained) -> Figure:
-    return loss_curves(inputs.train_loss, inputs.eval_loss, inputs.prediction, inputs.label, weighting=inputs.weighting)
+    return inputs.losses.drawn(inputs.label)
 
 
 @TOPIC.figure(
@@ -51,7 +51,7 @@ def unet_loss_by_quartile(inputs: Trained) -> Figure:
     alt="Curve of the loss by timestep",
 )
 def unet_loss_by_timestep(inputs: Trained) -> Figure:
-    return loss_by_timestep(inputs.loss_by_timestep, inputs.prediction, inputs.label)
+    return loss_by_timestep(inputs.loss_by_timestep, inputs.losses.prediction, inputs.label)
 
 
 @TOPIC.figure(
