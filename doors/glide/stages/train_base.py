@@ -4,7 +4,7 @@ from ddpm.run.stage import Stage, StageRun, run
 from ddpm.training.captioned import CAPTIONED, load_captioned
 from ddpm.training.fit import fit
 from ddpm.training.loop import Examples
-from ddpm.training.train_model import CURVES, TrainModel, build_model, write_outputs
+from ddpm.training.train_model import TrainModel, build_model, outputs, write_outputs
 
 
 def main(stage: StageRun) -> None:
@@ -20,11 +20,7 @@ STAGES = {
         main,
         section=TrainModel,
         deps=CAPTIONED,
-        outs=[
-            *(f"models/base{kind}.safetensors" for kind in ("", "_previews")),
-            "reports/train_base/metrics.json",
-            *(f"reports/train_base/{curve}.csv" for curve in CURVES),
-        ],
+        outs=outputs("base"),
         resumes=True,
     )
 }

@@ -9,7 +9,7 @@ from ddpm.run.stage import Stage, StageRun, run
 from ddpm.training.captioned import CAPTIONED, load_captioned
 from ddpm.training.fit import fit
 from ddpm.training.loop import Examples
-from ddpm.training.train_model import CURVES, TrainModel, build_model, write_outputs
+from ddpm.training.train_model import TrainModel, build_model, outputs, write_outputs
 
 BASE = "models/base.safetensors"
 
@@ -32,11 +32,7 @@ STAGES = {
         main,
         section=TrainModel,
         deps=[*CAPTIONED, BASE],
-        outs=[
-            *(f"models/inpaint{kind}.safetensors" for kind in ("", "_previews")),
-            "reports/train_inpaint/metrics.json",
-            *(f"reports/train_inpaint/{curve}.csv" for curve in CURVES),
-        ],
+        outs=outputs("inpaint"),
         resumes=True,
     )
 }

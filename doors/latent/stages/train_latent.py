@@ -9,7 +9,7 @@ from ddpm.latent.latents import latents_of
 from ddpm.run.files import load_tensors
 from ddpm.run.stage import Stage, StageRun, run
 from ddpm.training.fit import fit
-from ddpm.training.train_model import CURVES, TrainModel, build_model, examples, held_out_examples, write_outputs
+from ddpm.training.train_model import TrainModel, build_model, examples, held_out_examples, outputs, write_outputs
 
 SPLITS = "train", "held_out"
 WEIGHTS = "models/autoencoder.safetensors"
@@ -32,11 +32,7 @@ STAGES = {
         main,
         section=TrainModel,
         deps=[WEIGHTS, *(f"{folder}/{split}.safetensors" for folder in FOLDERS for split in SPLITS)],
-        outs=[
-            *(f"models/latent{kind}.safetensors" for kind in ("", "_previews")),
-            "reports/train_latent/metrics.json",
-            *(f"reports/train_latent/{curve}.csv" for curve in CURVES),
-        ],
+        outs=outputs("latent"),
         resumes=True,
     )
 }
