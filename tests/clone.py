@@ -18,7 +18,7 @@ from ddpm.run.files import md5
 # the libraries already: for stages as small as these, importing takes most of the time. It is called dvc, so that
 # stages recognise it.
 FORKING_DVC = """
-import os, runpy, shlex, sys
+import atexit, os, runpy, shlex, sys, traceback
 import matplotlib.figure, networkx, scipy.stats, torch, torchmetrics.image.kid, torchvision
 from dvc.repo import Repo
 
@@ -34,8 +34,14 @@ for stage in ordered:
     os.chdir(stage.wdir)
     os.environ["DVC_STAGE"] = stage.addressing
     sys.argv = shlex.split(stage.cmd)[2:]  # without PYTHONPATH=src python
-    runpy.run_path(sys.argv[0], run_name="__main__")
-    break
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(0)  # a full exit collects garbage in all memory, which copies it: two seconds
 """
 N_IMAGES = 600  # per split: classifying 10,000 test images, as four stages do, takes longer than all else
 

@@ -2,9 +2,10 @@
 
 import json
 import re
+import sys
 
 import pytest
-from clone import Clone
+from clone import FORKING_DVC, Clone
 from project import NOWHERE, REPO, write_params
 
 from ddpm.run.yaml import load_yaml
@@ -38,7 +39,8 @@ def clone(repro, images, stage_environment):
             "study_samplers": {"samplers": None},
         },
     )
-    made.output = made.run("dvc", "repro")
+    (made.folder / ".git/dvc").write_text(FORKING_DVC)
+    made.run("env", "PYTHONPATH=src", sys.executable, ".git/dvc", "dvc.yaml")
     made.planned = made.plans()
     return made
 
@@ -89,5 +91,4 @@ def test_new_metric_is_scored_and_reported(clone):
 def test_new_stage_is_declared_and_runs(clone):
     declared = load_yaml(clone.folder / "dvc.yaml")["stages"]["average"]
     assert declared["deps"] == ["plan/average.json", "samples/unet.safetensors"]
-    assert "Running stage 'average'" in clone.output
     assert (clone.folder / "reports/average/average.png").stat().st_size > 100
