@@ -4,7 +4,7 @@ A new door needs only tests/doors/tiny/NAME.yaml: params with which each of its 
 """
 
 import json
-import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -227,7 +227,7 @@ def changed(values, keys, value):
 
 
 @each_door
-def test_check_reports_unknown_key_and_writes_nothing(door, tmp_path):
+def test_check_reports_unknown_key_and_writes_nothing(door, tmp_path, monkeypatch, capsys):
     (tmp_path / ".dvc").mkdir()
     (tmp_path / "src").symlink_to(REPO / "src")
     shutil.copy(REPO / "params.yaml", tmp_path)
@@ -237,11 +237,14 @@ def test_check_reports_unknown_key_and_writes_nothing(door, tmp_path):
     before = {path for path in tmp_path.rglob("*") if "__pycache__" not in path.parts}
     text = (folder / "params.yaml").read_text()
     (folder / "params.yaml").write_text(f"{text}\nsede: 1\n")
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": "../../src"}
-    command = [sys.executable, "stages/check.py"]
-    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    said = f"check: doors/{door}/params.yaml: sede is not a parameter; check its spelling\n"
-    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", said)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.argv", ["stages/check.py"])
+    with pytest.raises(SystemExit, match=r"^2$"):
+        runpy.run_path("stages/check.py", run_name="__main__")
+    assert capsys.readouterr() == (
+        "",
+        f"check: doors/{door}/params.yaml: sede is not a parameter; check its spelling\n",
+    )
     assert {path for path in tmp_path.rglob("*") if "__pycache__" not in path.parts} == before
 
 
