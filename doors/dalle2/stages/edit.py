@@ -26,7 +26,6 @@ def main(stage: StageRun) -> None:
     params, held_out, embeddings = stage.params, load_dataset(Path(IMAGES)), load_tensors(Path(EMBEDDINGS))
     clip, (classifier, _) = load_clip(Path(CLIP)), load_classifier(Path(CLASSIFIER))
     assert held_out.labels is not None
-    assert classifier is not None  # else there would be no captions
     varied, split = Varied(stage, load_model(DECODER).to(stage.compute.device)), load_split(Path(CAPTIONS))
     drawn, metrics = {"shares": torch.tensor(params.shares)}, dict[str, float]()
     for first, second in params.differences:

@@ -3,15 +3,12 @@
 import logging
 from pathlib import Path
 
-import torch
-
 from ddpm.data.dataset import load_dataset
-from ddpm.evaluation.classifier import describe, load_classifier
+from ddpm.evaluation.classifier import load_classifier
 from ddpm.evaluation.estimate import Estimate
-from ddpm.evaluation.frontier import Judges, judged, table
+from ddpm.evaluation.frontier import Judges, judged, reference_features, table
 from ddpm.networks.checkpoint import load_model
 from ddpm.run.files import load_tensors, write_csv, write_json
-from ddpm.run.seeding import generator
 from ddpm.run.stage import Stage, StageRun, run
 from ddpm.sampling.decoder import SweepDecoder, draw_scales
 
@@ -23,10 +20,8 @@ TABLE, METRICS = "reports/sweep/sweep.csv", "reports/sweep/metrics.json"
 def main(stage: StageRun) -> None:
     params, real = stage.params, load_dataset(Path(TEST)).images
     classifier, _ = load_classifier(Path(CLASSIFIER))
-    assert classifier is not None  # else there would be no captions
     prompts, decoder = load_tensors(Path(PROMPTS)), load_model(DECODER).to(stage.compute.device)
-    chosen = torch.randperm(len(real), generator=generator(stage.seed, "reference"))[: params.n_samples]
-    reference = describe(classifier.to(stage.compute.device), real[chosen]).features
+    reference = reference_features(classifier.to(stage.compute.device), real, params.n_samples, stage.seed)
     judges = Judges(classifier, {}, reference, params.n_halves, stage.seed)
     found: dict[str, dict[float, dict[str, Estimate]]] = {}
     for signal, scale, samples in draw_scales(stage, decoder, prompts):

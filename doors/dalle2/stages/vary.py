@@ -21,7 +21,6 @@ def main(stage: StageRun) -> None:
     params, held_out, embeddings = stage.params, load_dataset(Path(IMAGES)), load_tensors(Path(EMBEDDINGS))
     classifier, _ = load_classifier(Path(CLASSIFIER))
     assert held_out.labels is not None
-    assert classifier is not None  # else there would be no captions
     varied = Varied(stage, load_model(DECODER).to(stage.compute.device))
     prompts = choose_prompts(load_split(Path(CAPTIONS)), held_out.labels, params.n_images, 0, stage.seed)
     originals, vectors = held_out.images[prompts.images], embeddings["embeddings"][prompts.images]

@@ -28,7 +28,6 @@ def main(stage: StageRun) -> None:
     params, held_out = stage.params, load_dataset(Path(IMAGES))
     classifier, _ = load_classifier(Path(CLASSIFIER))
     assert held_out.labels is not None
-    assert classifier is not None  # else there would be no captions
     prompts = choose_prompts(load_split(Path(CAPTIONS)), held_out.labels, params.n_samples, 0, stage.seed)
     shown = held_out[prompts.images]
     missing = holes(len(shown), shown.img_shape, stage.seed, "inpaint", whole=0.0)

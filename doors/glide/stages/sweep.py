@@ -3,18 +3,15 @@
 import logging
 from pathlib import Path
 
-import torch
-
 from ddpm.captions.prompts import choose_prompts
 from ddpm.captions.split import load_split
 from ddpm.clip.model import load_clip
 from ddpm.data.dataset import load_dataset
-from ddpm.evaluation.classifier import describe, load_classifier
+from ddpm.evaluation.classifier import load_classifier
 from ddpm.evaluation.estimate import Estimate
-from ddpm.evaluation.frontier import Judges, judged, summary, table
+from ddpm.evaluation.frontier import Judges, judged, reference_features, summary, table
 from ddpm.networks.checkpoint import load_model
 from ddpm.run.files import write_csv, write_json
-from ddpm.run.seeding import generator
 from ddpm.run.stage import Stage, StageRun, run
 from ddpm.sampling.sweep import Sweep, draw_sweep
 
@@ -29,11 +26,9 @@ def main(stage: StageRun) -> None:
     labels, real = load_dataset(Path(HELD_OUT)).labels, load_dataset(Path(TEST)).images
     classifier, _ = load_classifier(Path(CLASSIFIER))
     assert labels is not None
-    assert classifier is not None  # else there would be no captions
     rows = choose_prompts(load_split(Path(CAPTIONS)), labels, params.n_samples, 0, stage.seed).tokens
     model, clips = load_model(BASE).to(device), {name: load_clip(Path(path)).to(device) for name, path in CLIPS.items()}
-    chosen = torch.randperm(len(real), generator=generator(stage.seed, "reference"))[: params.n_samples]
-    reference = describe(classifier.to(device), real[chosen]).features
+    reference = reference_features(classifier.to(device), real, params.n_samples, stage.seed)
     scorers = {name: clip.scores for name, clip in clips.items()}
     judges = Judges(classifier, scorers, reference, params.n_halves, stage.seed)
     found: dict[str, dict[float, dict[str, Estimate]]] = {}

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from ddpm.evaluation.captioned import mean
 from ddpm.evaluation.classifier import Classifier, describe
 from ddpm.evaluation.estimate import Estimate, estimate, share
 from ddpm.evaluation.manifold import in_manifold, share_in_manifold
+from ddpm.run.seeding import generator
 
 
 class Judges(NamedTuple):
@@ -31,6 +33,14 @@ class Judges(NamedTuple):
     reference: Float[Tensor, "n features"]
     rounds: int
     seed: int
+
+
+def reference_features(
+    classifier: Classifier, real: UInt8[Tensor, "m c h w"], n: int, seed: int
+) -> Float[Tensor, "n features"]:
+    """The features of n random images."""
+    chosen = torch.randperm(len(real), generator=generator(seed, "reference"))[:n]
+    return describe(classifier, real[chosen]).features
 
 
 def judged(samples: UInt8[Tensor, "n c h w"], rows: Integer[Tensor, "n length"], judges: Judges) -> dict[str, Estimate]:
