@@ -5,7 +5,7 @@ import torch
 from ddpm.captions.vocabulary import tokens
 from ddpm.evaluation.classifier import Classifier, ClassifierConfig, describe
 from ddpm.evaluation.estimate import Estimate
-from ddpm.evaluation.frontier import Judges, dominated_area, judged, summary, table, undominated
+from ddpm.evaluation.frontier import Judges, dominated_area, judged, reference_features, summary, table, undominated
 from ddpm.run.seeding import generator
 
 
@@ -33,6 +33,18 @@ def test_judged_returns_all_scores_with_intervals():
     assert (found["precision"].value, found["recall"].value) == (1, 1)  # the very same images
     assert all(0 <= found[name].low < found[name].high <= 1 for name in ("precision", "recall", "adherence"))
     assert abs(found["clip"].value - images.double().mean().item()) < 1e-4  # float32 sums of 784 levels
+
+
+def test_reference_features_are_of_distinct_random_images():
+    torch.manual_seed(0)
+    classifier = Classifier(ClassifierConfig(1, 10)).eval().requires_grad_(False)
+    images = torch.randint(256, (40, 1, 28, 28), generator=generator(0, "x"), dtype=torch.uint8)
+    found, other = (reference_features(classifier, images, 10, seed) for seed in (0, 1))
+    distances = (found[:, None] - describe(classifier, images).features).abs().amax(dim=2)
+    nearest = distances.min(dim=1)
+    assert nearest.values.max() < 1e-5  # batches of other sizes are rounded differently
+    assert len(nearest.indices.unique()) == 10
+    assert not torch.equal(found, other)
 
 
 def test_table_and_summary_of_two_methods():
