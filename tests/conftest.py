@@ -9,11 +9,11 @@ import pytest
 import torch
 from project import REPO
 
-LONGEST = ("test_pipeline.py",)  # starts first, so that no process has to wait for the other
+LONGEST = "test_pipeline.py", "test_layout.py"  # these start first, so that no process waits for another at the end
 
 
 def pytest_configure():
-    """One thread for each of the two test processes (pyproject.toml), so that neither waits."""
+    """One thread for each test process. There are three for two cores (pyproject.toml): many tests wait for others."""
     torch.set_num_threads(1)
 
 
