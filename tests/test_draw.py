@@ -87,16 +87,33 @@ def test_unusable_enlarging_is_rejected_before_sampling(words, said, monkeypatch
     assert line.startswith(f"draw: enlarge: {said}")
 
 
+@pytest.mark.parametrize("level", [0.0, 0.3])
 @pytest.mark.parametrize("model", [1], indirect=True)
-def test_enlarge_matches_library_upsampling(model):
+def test_enlarge_matches_library_upsampling(level, model, monkeypatch):
     large = enlarging(1)
-    done = draw("-n", "2", "--seed", "3", "--n-steps", "4", "--enlarge", "enlarge.safetensors", "--level", "0.3")
-    assert (done.returncode, done.stderr) == (0, "")
+    words = "--enlarge", "enlarge.safetensors", "--level", str(level)
+    found = drawn(monkeypatch, "-n", "2", "--seed", "3", "--n-steps", "4", *words, model="a model.safetensors")
     low = sample(model, 2, generator=torch.Generator().manual_seed(3), n_steps=4, clip_sample=True)
-    expected = to_uint8(denormalize_img(enlarge(large, low, 0.3, 3, n_steps=4, clip_sample=True)))
-    for file, pixels in zip(sorted(Path("some images").iterdir()), expected, strict=True):
-        with Image.open(file) as image:
-            assert np.abs(np.asarray(image).astype(int) - pixels[0].numpy()).max() <= 1
+    expected = enlarge(large, low, level, 3, n_steps=4, clip_sample=True)
+    assert torch.equal(found, to_uint8(denormalize_img(expected))[:, 0])
+
+
+def test_label_and_guidance_match_library(tmp_path, monkeypatch):
+    """Also the first class, 0, and ten images, whose names have one digit."""
+    monkeypatch.chdir(tmp_path)
+    config = {"conditioning": {"name": "labels", "dropout": 0.1}, "n_classes": 3, "heads": 1}
+    with global_stream(0, "init"):
+        model = Unet(UnetConfig((1, 8, 12), 8, (1, 2), 2, 10, **config))
+        for parameter in model.parameters():
+            parameter.data += 0.02 * torch.randn_like(parameter)  # no layer is zero
+    model.noise_schedule = NoiseSchedule(10)
+    save_model(Path("labels.safetensors"), model.eval(), {})
+    words = "-n", "10", "--n-steps", "2", "--label", "0", "--guidance-scale", "3"
+    found = drawn(monkeypatch, *words, model="labels.safetensors")
+    chosen = {"labels": torch.zeros(10, dtype=torch.int64), "guidance_scale": 3.0, "n_steps": 2, "clip_sample": True}
+    expected = sample(model, 10, generator=torch.Generator().manual_seed(0), **chosen)
+    assert torch.equal(found, to_uint8(denormalize_img(expected))[:, 0])
+    assert sorted(path.name for path in Path("some images").iterdir()) == [f"{i}.png" for i in range(10)]
 
 
 def of_embeddings(seed=1):
@@ -118,9 +135,9 @@ def of_embeddings(seed=1):
     return decoder.eval(), prior.eval(), clip.eval()
 
 
-def drawn(monkeypatch, *words):
+def drawn(monkeypatch, *words, model="decoder.safetensors"):
     """The pixels of the files that the command writes."""
-    monkeypatch.setattr(sys, "argv", ["ddpm.draw", "decoder.safetensors", "some images", *words])
+    monkeypatch.setattr(sys, "argv", ["ddpm.draw", model, "some images", *words])
     main()
     files = sorted(Path("some images").iterdir())
     return torch.stack([torch.from_numpy(np.array(Image.open(file))) for file in files])

@@ -1,5 +1,6 @@
 """`python -m ddpm.export`: other programs compute the same outputs."""
 
+import hashlib
 import json
 import re
 import subprocess
@@ -110,6 +111,22 @@ def test_diffusers_loads_the_schedule():
     assert scheduler.config.prediction_type == "v_prediction"
 
 
+def test_diffusers_sampler_clips_x0_and_adds_posterior_variance():
+    """x_{t-1} by equations 6 and 7, with fewer steps from T on: from timestep 7 to 3, as diffusers counts them."""
+    saved("mlp", "x0")
+    export(Path("models/unet.safetensors"), Path("out"), "hub")
+    scheduler = DDPMScheduler.from_pretrained("out")
+    scheduler.set_timesteps(3)
+    assert scheduler.timesteps.tolist() == [11, 7, 3]
+    kept, before = NoiseSchedule(T, betas=SCHEDULES["cosine"](T)).alpha_bars[[7, 3]].double()
+    alpha, x, x0 = kept / before, torch.randn(50_000), 3.0  # clipped to 1
+    found = scheduler.step(torch.full((50_000,), x0), 7, x, generator=torch.Generator().manual_seed(0)).prev_sample
+    mean = before.sqrt() * (1 - alpha) / (1 - kept) + alpha.sqrt() * (1 - before) / (1 - kept) * x
+    noise, variance = (found - mean).double(), (1 - before) / (1 - kept) * (1 - alpha)
+    assert abs(noise.mean()) < 5 * (variance / len(noise)) ** 0.5
+    assert abs(noise.var() / variance - 1) < 5 * (2 / len(noise)) ** 0.5
+
+
 def test_hub_export_round_trips_weights_and_writes_card():
     model = saved("unet")
     score = {"samples": {"value": 0.671}, "floor": {"value": 0.478}, "better": "lower", "sees": "whatever differs"}
@@ -123,15 +140,19 @@ def test_hub_export_round_trips_weights_and_writes_card():
     card = Path("out/README.md").read_text()
     for words in ("| auc | 0.671 | 0.478 | lower | whatever differs |", "9 samples against the test split", "0.125"):
         assert words in card
-    for key, value in {"network": "Unet", "predicts": "v", "step": 7, "seed": 3}.items():
+    digest = hashlib.sha256(Path("models/unet.safetensors").read_bytes()).hexdigest()
+    for key, value in {"SHA-256": digest, "network": "Unet", "predicts": "v", "step": 7, "seed": 3}.items():
         assert f"| {key} | `{value}` |" in card
 
 
-def test_card_omits_scores_of_another_network():
+def test_card_omits_scores_and_params_of_another_network():
     saved("unet", path="other.safetensors")
     write_json(Path("reports/evaluate_unet/scores.json"), {"n_samples": 9, "reference": "test", "metrics": {}})
+    write_json(Path("plan/params.json"), {"seed": 42})
     export(Path("other.safetensors"), Path("out"), "hub")
-    assert "## Scores" not in Path("out/README.md").read_text()
+    card = Path("out/README.md").read_text()
+    assert "## Scores" not in card
+    assert "## Parameters" not in card
 
 
 @pytest.mark.parametrize(("to", "name"), [("hub", "unet"), *(("onnx", name) for name in NETWORKS)])

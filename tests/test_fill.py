@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm import NoiseSchedule, Unet, UnetConfig, save_model
+from ddpm import NoiseSchedule, Unet, UnetConfig, inpaint, load_model, save_model
 from ddpm.fill import main
 
 TEXT = {"name": "inpainting", "width": 8, "layers": 1, "heads": 2, "dropout": 0.2}
@@ -70,3 +70,22 @@ def test_invalid_options_are_rejected(words, said, monkeypatch, capsys):
     assert said in error
     assert len(error.splitlines()) == 1
     assert not Path("out").exists()
+
+
+def test_results_match_library_with_threshold_seed_and_caption(monkeypatch):
+    """White is what is nearer to 255 than to 0."""
+    mask = np.tile(np.array([0, 1, 127, 128, 254, 255], dtype=np.uint8), (8, 2))
+    Image.fromarray(mask).save("mask.png")
+    fill(monkeypatch, "picture.png", "mask.png", "out", "-n", "2", "--seed", "3", "--caption", "a dark dress")
+    picture = torch.from_numpy(np.array(Image.open("picture.png")))
+    expected = inpaint(
+        load_model("model.safetensors"),
+        (picture / 127.5 - 1).expand(2, 1, 8, 12),
+        torch.from_numpy(mask > 127.5),
+        torch.Generator().manual_seed(3),
+        captions=["a dark dress"] * 2,
+        clip_sample=True,
+    )
+    for i, image in enumerate(expected):
+        found = np.array(Image.open(f"out/{i}.png")).astype(int)
+        assert np.abs(found - (image[0].numpy().clip(-1, 1) + 1) * 127.5).max() <= 1

@@ -71,3 +71,4 @@ def test_report_uses_latest_settings_and_successful_runs(tmp_path, monkeypatch):
     (panel,) = figure.axes
     assert panel.get_title(loc="left") == "prediction: eps"
     assert [line.get_ydata().tolist() for line in panel.lines if line.get_marker() == "o"] == [[3.0]]
+    assert [line.get_ydata()[0] for line in panel.lines if line.get_linestyle() == "--"] == [0.25]  # real images

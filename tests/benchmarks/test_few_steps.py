@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks import few_steps
 from benchmarks.core.experiments import params_with
+from benchmarks.core.ledger import Ledger
 from ddpm.sampling.sampler import SAMPLERS
 from ddpm.sampling.spacing import SPACINGS
 
@@ -55,3 +56,20 @@ def test_table_is_split_by_guidance_scale():
     assert guided.index("| ddim | even | 5 | 5 | 1 | 0.4 |") < guided.index("| ddim | even | 10 | 10 | 1 | 0.3 |")
     assert "| ddim | even | 5 | 5 | 1 | 0.6 |" in unguided
     assert "fid_classifier 0.05" in text
+
+
+def test_figure_shows_one_guidance_scale_and_real_images(tmp_path, monkeypatch):
+    """The first scale's curve: the score of the samples by evaluations, and that of real images."""
+    monkeypatch.chdir(tmp_path)
+    ledger, drawn = Ledger(tmp_path / "few_steps.csv", few_steps.LEDGER.key), []
+    for scale, n, score in ((1.5, 5, 0.75), (1.5, 10, 0.5), (1.0, 5, 0.875)):
+        cell = dict(zip(ledger.key, ("s", scale, "ddim", "even", n, 0), strict=True))
+        floors = {f"{metric}_floor": 0.25 for metric in few_steps.SHOWN}
+        ledger.add(cell, {"evaluations": n, **dict.fromkeys(few_steps.SHOWN, score), **floors})
+    monkeypatch.setattr(few_steps, "LEDGER", ledger)
+    monkeypatch.setattr(few_steps, "insert", lambda *_: None)
+    monkeypatch.setattr(few_steps, "save", lambda figure, _: drawn.append(figure))
+    few_steps.report()
+    [panel] = drawn[0].axes
+    assert [line.get_xydata().tolist() for line in panel.lines if line.get_marker() == "o"] == [[[5, 0.75], [10, 0.5]]]
+    assert [line.get_ydata()[0] for line in panel.lines if line.get_linestyle() == "--"] == [0.25]

@@ -105,6 +105,25 @@ def test_peer_sees_images_once_per_epoch_and_clips_gradient(shown):
     assert len(set(shown["noise"])) == 4
 
 
+def test_peer_takes_each_gradient_alone_and_draws_from_average_in_eval_mode(shown, monkeypatch):
+    """A gradient below the norm at which it is clipped: 0.01 in each step."""
+    built = module.PEERS["torch"]
+
+    def build(img_shape):
+        parts = built(img_shape)
+        draw = lambda: torch.full((BATCH, 1, 1, 1), float(parts.average.training))  # noqa: E731
+        return parts._replace(loss=lambda _: 0.01 * parts.model.weight.sum(), draw=draw)
+
+    monkeypatch.setattr(module, "PEERS", {"torch": build})
+    peer = Peer("torch")
+    state, steps = peer.start(IMAGES, 4, 0)
+    before = weight(state)
+    list(steps)
+    assert weight(state) == pytest.approx(before - 4 * 0.01)
+    assert not peer.draw(0, 0).any()
+    assert shown["updates"] == [1, 2, 3, 4]
+
+
 def test_peer_randomness_depends_on_seed_and_step_only(shown):
     peer = Peer("torch")
     for seed, first in ((0, 0), (0, 2), (1, 0)):

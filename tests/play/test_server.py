@@ -60,6 +60,16 @@ def test_draw_steps_match_library(server, sampler, spacing):
     assert all(torch.equal(frame, levels(x)) for frame, x in zip(frames.values(), steps, strict=True))
 
 
+def test_draw_takes_first_class_and_default_steps_as_offered(server):
+    """The class 0, and the choices that the page starts with."""
+    offered = json.load(ask(server, "/choices"))["defaults"]
+    assert offered == {"seed": 0, "sampler": "unipc", "n_steps": 10, "spacing": "even"}
+    chosen = {name: value for name, value in offered.items() if name != "seed"}
+    labels = torch.zeros(3, dtype=torch.int64)
+    expected = sample(MODELS["labels"], 3, generator=seeded(0), labels=labels, clip_sample=True, **chosen)
+    assert torch.equal(drawn(server, "/draw", network="labels", n=3, label=0)[0], levels(expected))
+
+
 def test_draw_passes_options_label_and_guidance_to_library(server):
     words = {"network": "labels", "seed": 1, "n_steps": 4, "n": 3}
     chosen = {"sampler": "ddim", "guidance_scale": 3.0, "clip_sample": True, "n_steps": 4, "eta": 0.5}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm.run import experiment
+from ddpm.run import baseline, experiment
 from ddpm.run.baseline import changed_params, committed_params
 from ddpm.run.experiment import overridden, take_back_overrides, way_back
 from ddpm.run.tracking.record import how_to_repeat
@@ -28,6 +28,21 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(project))
     monkeypatch.setenv("DVC_EXP_NAME", "bold-name")
     return project
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changed"),
+    [
+        ("init: null", "", {"init": None}),
+        ("", "init: null", {"init": None}),
+        ("init: null", "init: null", {}),
+        ("lr: 1", "lr: 2", {"lr": 2}),
+    ],
+)
+def test_changed_params_include_added_and_removed_nulls(before, after, changed, folder, monkeypatch):
+    monkeypatch.setattr(baseline, "committed_params", lambda: f"seed: 0\n{before}\n")
+    (folder / "params.yaml").write_text(f"seed: 0\n{after}\n")
+    assert changed_params() == changed
 
 
 def overrides(monkeypatch, *words, folder="."):

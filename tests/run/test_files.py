@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ddpm.errors import UserError
-from ddpm.run.files import atomic_path, load_tensors, save_tensors, write_csv, write_json
+from ddpm.run.files import atomic_path, load_tensors, save_tensors, tensors_sha256, write_csv, write_json
 
 
 def test_atomic_path_keeps_old_file_on_failure(tmp_path):
@@ -86,3 +86,11 @@ def test_csv_and_json_preserve_full_precision(tmp_path):
     assert float(rows[0]["loss"]) == 0.1 + 0.2
     write_json(tmp_path / "a.json", {"b": 1 / 3, "a": 1})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": 1, "b": 1 / 3}
+
+
+def test_digest_covers_header_names_types_shapes_and_values():
+    x = torch.tensor([[0, 1], [2, 3]], dtype=torch.int32)
+    cases = [("a", {"x": x, "y": x + 1}), ("b", {"x": x, "y": x + 1}), ("a", {"x": x + 1, "y": x})]
+    cases += [("a", {"x": x, "y": other}) for other in (x, x.T + 1, x.reshape(4) + 1, (x + 1).view(torch.float32))]
+    assert len({tensors_sha256(*case) for case in cases}) == len(cases)
+    assert tensors_sha256("a", {"y": x + 1, "x": x}) == tensors_sha256(*cases[0])  # in any order

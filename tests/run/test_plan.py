@@ -91,6 +91,8 @@ def test_digest_ignores_changes_without_effect(old, new):
         ("range(n)", "range(n + 1)"),
         ("    return torch.full_like(x, total)", "    x.add_(total)\n    return torch.full_like(x, total)"),
         ('logger.info("step %d", i)', "total.update(i)"),
+        ('logger.info("step %d", i)', "printer.add(i)"),
+        ('log.log_metrics({"total": total}, i)', 'log.log_metrics.add({"total": total})'),
         ("total += sqrt(i)", "total -= sqrt(i)"),
         ("total += sqrt(i)", "total = sqrt(i)"),
     ],

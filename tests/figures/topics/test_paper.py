@@ -97,4 +97,5 @@ def test_x0_quality_figure_shows_curve_interval_and_floor(inputs):
     assert band.get_paths()[0].get_extents().ymax == max(found["high"])
     left, right = axes.get_xlim()
     assert left > right
+    assert legend(figure)[0] == f"x0 estimates: {value[-1]:.3g} at the end"  # of sampling, t = 1
     assert "777 chains of 11 steps, against the test split (extractor 58f213f585c7)" in note(figure)

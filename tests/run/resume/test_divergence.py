@@ -11,6 +11,7 @@ from ddpm.data.order import batches
 from ddpm.errors import UserError
 from ddpm.run.resume.context import Resume
 from ddpm.run.resume.file import read_about
+from ddpm.run.resume.state import TrainingState
 from ddpm.training.fit import fit
 from ddpm.training.loop import Examples
 
@@ -60,3 +61,12 @@ def test_non_finite_state_does_not_replace_good_one(tmp_path, monkeypatch):
         ):
             fit(model, PARAMS, Examples(images()), Examples(images(6)), seed=3, resume=resume)
         assert read_about(resume.path) == (ABOUT, at - 1)
+
+
+def test_first_loss_is_the_earliest_known():
+    state = TrainingState({}, [])
+    assert state.first_loss(7.0) == 7.0
+    state.recent = [3.0, 1.0]
+    assert state.first_loss(7.0) == 3.0
+    state.train_loss, state.recent = [(2, 2.0), (4, 1.5)], [1.0]
+    assert state.first_loss(7.0) == 2.0

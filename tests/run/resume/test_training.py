@@ -260,7 +260,15 @@ def test_determinants_cover_params_data_code_and_precision(tmp_path):
         return determinants(params, [str(data), str(elsewhere)], {"ddpm.a": code}, Compute(precision=precision))
 
     first = found()
-    assert {"precision", "train_tiny.lr", "train_tiny.mlp.hidden_size", str(data), "ddpm.a", "torch"} <= first.keys()
+    assert {
+        "precision",
+        "train_tiny.lr",
+        "train_tiny.mlp.hidden_size",
+        str(data),
+        "ddpm.a",
+        "torch",
+        "processor",
+    } <= first.keys()
     assert str(elsewhere) not in first
     data.write_text("other images")
     second = found(code="1", precision="bf16", lr=0.2)
