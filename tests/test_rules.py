@@ -54,6 +54,25 @@ def test_rule_allows_its_limit_and_rejects_values_beyond(rule, others, key, allo
     assert line.startswith(f"params.yaml: {message}")
 
 
+def test_pairs_of_test_images_share_no_image():
+    own = {"data.name": "npz", "data.path": "own.npz"}  # 24 test images
+    check(with_values(own | {"paper.n_pairs": 12}))
+    with pytest.raises(
+        UserError, match=r"^params.yaml: paper.n_pairs is 13; it cannot exceed half the test split, 12$"
+    ):
+        check(with_values(own | {"paper.n_pairs": 13}))
+
+
+@pytest.mark.parametrize("name", rules.MODELS)
+def test_each_models_micro_batches_limit_the_processes(name):
+    values = {"train_tiny.micro_batches": 8, "train_unet.micro_batches": 8, f"train_{name}.micro_batches": 4}
+    check(with_values(values | {"processes": 4}), [rules.processes_have_work])
+    with pytest.raises(
+        UserError, match=rf"processes is 5; train_{name}.micro_batches is 4, so it must be at most that"
+    ):
+        check(with_values(values | {"processes": 5}), [rules.processes_have_work])
+
+
 def test_too_many_images_are_rejected_with_the_remedy(monkeypatch):
     monkeypatch.setattr(params, "MOST_NUMBERS", N_NUMBERS)
     check(VALUES, [rules.tensors_fit])

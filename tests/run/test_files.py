@@ -91,6 +91,7 @@ def test_csv_and_json_preserve_full_precision(tmp_path):
 def test_digest_covers_header_names_types_shapes_and_values():
     x = torch.tensor([[0, 1], [2, 3]], dtype=torch.int32)
     cases = [("a", {"x": x, "y": x + 1}), ("b", {"x": x, "y": x + 1}), ("a", {"x": x + 1, "y": x})]
+    cases += [("a", {"x": x, "z": x + 1})]
     cases += [("a", {"x": x, "y": other}) for other in (x, x.T + 1, x.reshape(4) + 1, (x + 1).view(torch.float32))]
     assert len({tensors_sha256(*case) for case in cases}) == len(cases)
     assert tensors_sha256("a", {"y": x + 1, "x": x}) == tensors_sha256(*cases[0])  # in any order
