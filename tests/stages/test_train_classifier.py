@@ -7,7 +7,8 @@ import pytest
 import torch
 from workbench import greys, noise, run, save_split
 
-from ddpm.evaluation.classifier import describe, load_classifier
+from ddpm.evaluation.classifier import accuracy, describe, load_classifier
+from ddpm.run.resume.context import Resume
 
 FEW = {"epochs": 1, "batch_size": 20}
 
@@ -24,25 +25,28 @@ def test_fits_training_split_and_reports_test_accuracy():
     seen = {}
 
     def fit(model, params, dataset, seed, compute, resume):  # noqa: ARG001
-        seen.update(train=dataset, seed=seed)
+        seen.update(train=dataset, seed=seed, resume=resume)
         model.eval()
         return [(1, 0.9), (2, 0.5)]
 
-    def described(model, images):
-        seen["test"] = images
-        return describe(model, images)
+    def measured(model, dataset):
+        seen["test"] = dataset.images
+        return accuracy(model, dataset)
 
-    stage = run("train_classifier", FEW, fit_classifier=fit, describe=described)
+    resume = Resume("train_classifier", {}, 60.0, Path("nowhere"))  # only passed on
+    stage = run("train_classifier", FEW, resume=resume, fit_classifier=fit, accuracy=measured)
+    assert seen["resume"] is resume
     assert seen["train"].images[:, 0, 0, 0].tolist() == list(range(60))
     assert seen["train"].labels.tolist() == [i % 10 for i in range(60)]
     assert seen["test"][:, 0, 0, 0].tolist() == list(range(120, 150))
     assert seen["seed"] == stage.seed
     model, _ = load_classifier(Path("models/classifier.safetensors"))
     classes = describe(model, seen["test"]).classes
-    accuracy = (classes == torch.arange(30) % 10).double().mean().item()
+    share = (classes == torch.arange(30) % 10).double().mean().item()
     metrics = json.loads(Path("reports/train_classifier/metrics.json").read_text())
-    assert metrics["test_accuracy"] == stage.log.metrics["test/accuracy"] == accuracy
+    assert metrics["test_accuracy"] == stage.log.metrics["test/accuracy"] == share
     assert metrics["train_loss"] == 0.5
+    assert {step: found["train/loss"] for step, found in stage.log.steps.items() if step} == {1: 0.9, 2: 0.5}
 
 
 def test_weights_depend_on_the_seed_only():
