@@ -4,6 +4,8 @@ import pytest
 import torch
 from training.small import Scale, Watching, images, params, tiny, train, weights
 
+from ddpm.data.augmentation import augmented
+from ddpm.data.order import batches
 from ddpm.diffusion.consistency import consistency_loss
 from ddpm.diffusion.forward import add_noise, noise_img
 from ddpm.diffusion.schedule import NoiseSchedule
@@ -67,6 +69,17 @@ def test_network_receives_augmentation_of_its_own_images():
         assert (row > 0).sum() == bright
     assert len(told.unique(dim=0)) > 10  # of 18
     train(Watching(), params(flip=True), halves)  # others are not
+
+
+@pytest.mark.parametrize(("flip", "max_shift"), [(True, 0), (False, 1), (True, 2)])
+def test_images_are_moved_and_noised_by_streams_of_their_own(flip, max_shift):
+    data, model, schedule = images(20, shape=(1, 4, 4)), Watching(), NoiseSchedule(50)
+    train(model, params(flip=flip, max_shift=max_shift), data, seed=5)
+    for step, (chosen, (xt, _)) in enumerate(zip(batches(20, 8, 5), model.seen, strict=False), start=1):
+        moved, _ = augmented(data[chosen], flip, max_shift, generator(5, "augmentation", step))
+        *_, expected = noise_img(moved, schedule, generator=generator(5, "noise", step))
+        assert torch.equal(xt, expected)
+    assert len(model.seen) == 6
 
 
 @pytest.mark.parametrize("micro_batches", [2, 4])

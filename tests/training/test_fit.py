@@ -11,6 +11,7 @@ from ddpm.diffusion.model import DiffusionModel
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.images import to_uint8
 from ddpm.run.compute import Compute
+from ddpm.run.resume.context import Resume
 from ddpm.run.seeding import generator
 from ddpm.training.evaluate import simple_loss
 from ddpm.training.fit import fit, preview
@@ -136,6 +137,19 @@ def test_preview_shows_inputs_and_predictions():
     assert (preview(model, x0, 5) - expected).abs().max() < 1e-5  # float32
 
 
+def test_previews_are_made_in_eval_mode_without_gradients():
+    class Mode(Scale):
+        def forward(self, images, num_steps):
+            modes.append((self.training, torch.is_grad_enabled()))
+            return super().forward(images, num_steps)
+
+    modes, model = [], Mode().train()
+    model.noise_schedule = NoiseSchedule(50)
+    preview(model, images(3, shape=(1, 2, 2)), 5)
+    assert modes == [(False, False)]
+    assert model.training
+
+
 def test_global_rng_and_logging_do_not_change_weights():
     results = []
     for log in (None, Recorder()):
@@ -164,6 +178,24 @@ def test_history_is_logged():
     for (*_, image), previews in zip(log.images, history.previews, strict=True):
         assert image.shape == (3, 3 * 8, 15)  # stacked vertically
         assert torch.equal(to_uint8(image), torch.cat(list(previews), dim=-2))
+
+
+def test_resumed_run_logs_its_earlier_curves_too(tmp_path):
+    class Killed(Resume):
+        def after_step(self, state, last=False):
+            super().after_step(state, last)
+            if state.step == 4:
+                raise KeyboardInterrupt
+
+    def run(**options):
+        log = Recorder()
+        fit(Scale(), params(log_interval=2, img_log_interval=2), data(), data(9, "held out"), 5, log=log, **options)
+        return {(step, *row) for step, found in log.metrics for row in found.items() if row[0] != "train/lr"}
+
+    with pytest.raises(KeyboardInterrupt), Killed("stage", {}, 0.0, tmp_path) as resume:
+        run(resume=resume)
+    with Resume("stage", {}, 0.0, tmp_path) as resume:
+        assert run(resume=resume) == run()
 
 
 def test_model_learns_to_predict_noise():

@@ -4,7 +4,7 @@ import json
 import logging
 import runpy
 import shutil
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from hashlib import md5
 from pathlib import Path
@@ -16,9 +16,11 @@ from torch.utils.data import TensorDataset
 from training.small import images, params, tiny, weights
 from workbench import greys, run, save_split
 
+from ddpm.conditioning.kinds.clusters import Clusters
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.errors import UserError
 from ddpm.figures.names import label_of
+from ddpm.networks.architectures.unet import Unet, UnetConfig
 from ddpm.networks.checkpoint import load_model, save_model
 from ddpm.run.compute import Compute
 from ddpm.run.resume.context import Resume
@@ -157,3 +159,30 @@ def test_train_from_init_file_matches_train_from_model():
         train(load_model(path), CONFIG, given, track=False)
     unfrozen = load_model(path).requires_grad_()
     assert torch.equal(weights(train(unfrozen, CONFIG, given, track=False)), weights(from_file))
+
+
+def test_train_fits_a_conditioning_unless_it_comes_with_init_weights(monkeypatch):
+    class Log(Run):
+        def log_input(self, path):
+            logged.append(path)
+
+    @contextmanager
+    def stage_run(*_):
+        yield Log()
+
+    def network():
+        conditioning = {"name": "clusters", "n_clusters": 3, "dropout": 0.0}
+        return Unet(UnetConfig((1, 4, 4), 8, (1, 2), groups=2, heads=2, max_steps=50, conditioning=conditioning))
+
+    logged = []
+    monkeypatch.setattr("ddpm.training.course.stage_run", stage_run)
+    first, second = (images(20, name, (1, 4, 4)) for name in ("first", "second"))
+    expected = Clusters((1, 4, 4), 0, 0, 3, 0.0)
+    expected.fit(first, 7)
+    fitted = train(network(), CONFIG | {"seed": 7}, TensorDataset(first)).conditioning
+    assert torch.equal(fitted.means, expected.means)
+    model = network()
+    model.conditioning.load_state_dict(fitted.state_dict())
+    again = train(network(), CONFIG, TensorDataset(second), init=saved(model)).conditioning
+    assert torch.equal(again.means, expected.means)
+    assert logged == [START]

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from ddpm.captions.vocabulary import LENGTH, PADDING
+from ddpm.captions.vocabulary import LENGTH, PADDING, SIZE
 from ddpm.conditioning.text import TextEncoder
+from ddpm.data.order import batches
 from ddpm.errors import UserError
 from ddpm.run.seeding import generator, global_stream
 from ddpm.training.masked_words import MASKED, MaskedWords, TrainText, fit_masked_words, guessed, masks
@@ -63,6 +64,32 @@ def test_masked_word_does_not_affect_output():
     other = rows.clone()
     other[:, 2] = 17
     assert torch.equal(model(rows, masked), model(other, masked))
+
+
+def test_each_word_is_guessed_from_the_vector_in_its_place():
+    model, rows = new().eval(), paired(2)
+    model.encoder.blocks = torch.nn.Identity()  # without attention, a word affects its own vector only
+    other = rows.clone()
+    other[:, 2] = 17
+    nothing = torch.zeros_like(rows, dtype=torch.bool)
+    changed = (model(rows, nothing) != model(other, nothing)).any(2)
+    assert changed.nonzero()[:, 1].tolist() == [2, 2]
+
+
+def test_loss_is_mean_over_masked_words_at_decaying_rate(monkeypatch):
+    rates, model, rows, scores = [], new(), paired(100), torch.linspace(-3, 3, SIZE)
+    model.guess.weight.data.zero_()
+    model.guess.bias.data.copy_(scores)  # the same guess for every word, which is never improved
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: rates.append(self.param_groups[0]["lr"]))
+    losses = fit_masked_words(model, TrainText(batch_size=32, epochs=2, lr=0.01), rows, seed=5)
+    nats, expected = scores.exp().sum().log() - scores, []
+    for step, chosen in zip(range(1, 9), batches(100, 32, 5), strict=False):
+        batch = rows[chosen]
+        expected.append(nats[batch[masks(batch, generator(5, "mask", step))]].mean().item())
+    means = [sum(expected[:4]) / 4, sum(expected[4:]) / 4]
+    assert [loss for _, loss in losses] == pytest.approx(means, rel=1e-5)
+    assert rates == pytest.approx([0.01 * (1 - done / 8) for done in range(8)])
+    assert not model.training
 
 
 def test_same_seed_gives_the_same_bits():

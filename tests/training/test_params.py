@@ -64,6 +64,12 @@ def test_missing_required_params_are_rejected(key):
             "weighting is min_snr; schedule linear_zero_snr has zero SNR at max_steps, a timestep that min_snr would "
             "not train, so use simple, x0 or bound",
         ),
+        ({"weighting": "consistency"}, "prediction is eps; weighting consistency needs x0 or v"),
+        (
+            {"weighting": "consistency", "prediction": "mean"},
+            "prediction is mean; weighting consistency needs x0 or v",
+        ),
+        ({"batch_size": 9, "micro_batches": 2}, "micro_batches is 2; it must divide batch_size, which is 9"),
         ({"max_steps": 1, "weighting": "bound"}, "max_steps is 1; weighting bound needs at least 2"),
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
@@ -81,6 +87,7 @@ def test_invalid_params_are_rejected(changes, message):
         {"schedule": "rescaled_linear", "max_steps": 10_000},
         {"schedule": "linear_zero_snr", "max_steps": 10_000, "prediction": "v"},
         {"max_steps": 2, "weighting": "bound"},
+        {"weighting": "consistency", "prediction": "v"},
         {"max_steps": 1},
     ],
     ids=str,
