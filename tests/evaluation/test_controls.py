@@ -54,6 +54,9 @@ def test_each_control_has_its_defect(splits, controls):
     shares = [sum(of[bytes(image)] == 0 for image in controls[name].numpy()) / N for name in ("real", "class_missing")]
     assert shares[0] > 0.06
     assert shares[1] < 0.03
+    many = splits["train"]
+    n_missing = len(many) - len(CONTROLS["class_missing"](many, many, 0, len(many)))
+    assert n_missing / (many.labels == 0).sum().item() == pytest.approx(0.9, abs=0.03)  # of 2,000: 4 standard errors
 
 
 @pytest.mark.parametrize(("n_train", "most"), [(300, 6), (80, 2)])
@@ -133,11 +136,16 @@ def test_report_lists_seen_and_missed_controls(splits, monkeypatch):
     def describe(_, images, labels=None):
         return Described(images, torch.zeros(len(images), N_FEATURES), torch.zeros(len(images)).long(), labels)
 
+    def scored(comparison, images):
+        found.append((comparison, images, METRICS["patches_fine"].function(comparison, images)))
+        return found[-1][2]
+
+    found = []
     monkeypatch.setattr("ddpm.evaluation.controls.describe", describe)
-    fine = replace(METRICS["patches_fine"], catches=("half_detail", "blurred"))
+    fine = replace(METRICS["patches_fine"], function=scored, catches=("half_detail", "blurred"))
     blind = replace(METRICS["patches_coarse"], catches=("grid",))
     monkeypatch.setattr("ddpm.evaluation.controls.METRICS", {"fine": fine, "blind": blind})
-    params = ControlsParams(n_images=258, n_train=1500, n_halves=5, duplicate_quantile=0.01, epochs=1)
+    params = ControlsParams(n_images=400, n_train=300, n_halves=5, duplicate_quantile=0.02, epochs=3)
     report = judge(params, splits, Classifier(ClassifierConfig(1, 10)), seed=0)
     assert report.keys() == CONTROLS.keys()
     assert report["blurred"]["metrics"]["fine"]["seen"]
@@ -145,3 +153,15 @@ def test_report_lists_seen_and_missed_controls(splits, monkeypatch):
     assert report["blurred"]["metrics"]["fine"]["must"]
     assert missed(report) == ["blind: grid"]
     assert report["copies"]["defect"] == "training images"
+
+    (base, real, floor), *others = found
+    assert (base.n_classes, base.n_halves, base.duplicate_quantile, base.epochs, base.seed) == (10, 5, 0.02, 3, 0)
+    assert torch.equal(base.reference.images, splits["test"].images)
+    assert torch.equal(base.train.images, splits["train"].images[:300])  # and no control has more images
+    assert {len(images.images) for _, images, _ in found} == {300}
+    unseen = {bytes(image) for image in splits["held_out"].images.numpy()}
+    assert {bytes(image) for image in real.images.numpy()} <= unseen
+    assert len(others) == 3  # real images, half_detail and blurred
+    assert {bytes(image) for image in others[0][1].images.numpy()} <= unseen
+    assert not torch.equal(others[0][1].images, real.images)
+    assert all(report[name]["metrics"]["fine"]["floor"] == floor.value for name in ("real", "half_detail", "blurred"))

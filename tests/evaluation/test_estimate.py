@@ -1,6 +1,7 @@
 """Intervals: their coverage, their width, and that they depend on the seed only."""
 
 from functools import partial
+from statistics import fmean, stdev
 
 import numpy as np
 import pytest
@@ -19,6 +20,19 @@ def test_interval_has_nominal_coverage_and_width():
     # The standard error of a width is 13 % (80 numbers, 50 halves), so that of the mean of 200 is 1 %.
     widths = torch.tensor([e.high - e.low for e in sets])
     assert widths.mean().item() == pytest.approx(2 * 1.96 / 80**0.5, rel=0.05)
+
+
+def test_interval_is_1_96_sample_deviations_of_half_samples():
+    def score(some):
+        found.append(fmean(some.tolist()))
+        return found[-1]
+
+    found, points = [], normal(9, 1, 0)[:, 0]
+    interval = estimate(score, points, rounds=3, seed=5)
+    value, *halves = found
+    assert (interval.value, len(halves)) == (fmean(points.tolist()), 3)
+    assert interval.high - value == pytest.approx(1.96 * stdev(halves))
+    assert value - interval.low == pytest.approx(1.96 * stdev(halves))
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 24), (1, 258), (129, 258), (24, 24)])

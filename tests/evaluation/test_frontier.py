@@ -6,6 +6,7 @@ from ddpm.captions.vocabulary import tokens
 from ddpm.evaluation.classifier import Classifier, ClassifierConfig, describe
 from ddpm.evaluation.estimate import Estimate
 from ddpm.evaluation.frontier import Judges, dominated_area, judged, reference_features, summary, table, undominated
+from ddpm.evaluation.metric import Described
 from ddpm.run.seeding import generator
 
 
@@ -35,6 +36,18 @@ def test_judged_returns_all_scores_with_intervals():
     assert abs(found["clip"].value - images.double().mean().item()) < 1e-4  # float32 sums of 784 levels
 
 
+def test_precision_is_of_the_samples_and_recall_of_real_images(monkeypatch):
+    def corners(_, images):
+        return Described(images, images[:, 0, 0, :2].float(), torch.zeros(len(images), dtype=torch.long))
+
+    monkeypatch.setattr("ddpm.evaluation.frontier.describe", corners)
+    images = torch.randint(50, (80, 1, 28, 28), generator=generator(0, "x"), dtype=torch.uint8)
+    images[40:] += 200  # the samples lack one of two kinds of real images
+    judges = Judges(Classifier(ClassifierConfig(1, 10)), {}, corners(None, images).features, 5, 0)
+    found = judged(images[:40], tokens(["a dark dress"] * 40), judges)
+    assert (found["precision"].value, found["recall"].value) == (1, 0.5)
+
+
 def test_reference_features_are_of_distinct_random_images():
     torch.manual_seed(0)
     classifier = Classifier(ClassifierConfig(1, 10)).eval().requires_grad_(False)
@@ -52,12 +65,13 @@ def test_table_and_summary_of_two_methods():
         values = {"recall": recall, "precision": precision, "adherence": 0.5, "clip": clip}
         return {name: Estimate(value, value - 1, value + 1) for name, value in values.items()}
 
-    found = {"free": {1.0: scores(0.9, 0.5, 0.1), 2.0: scores(0.5, 0.9, 0.3)}, "CLIP": {1.0: scores(0.4, 0.4, 0.7)}}
+    free = {1.0: scores(0.9, 0.5, 0.1), 2.0: scores(0.5, 0.9, 0.3), 3.0: scores(0.4, 0.4, 0.2)}
+    found = {"free": free, "CLIP": {1.0: scores(0.3, 0.3, 0.7)}}
     columns, rows = table(found)
     assert columns[:5] == ["method", "scale", "recall", "recall_low", "recall_high"]
     assert rows[1][:5] == ["free", 2.0, 0.5, -0.5, 1.5]
     metrics = summary({method: list(by_scale.values()) for method, by_scale in found.items()})
     assert abs(metrics["free/frontier"] - (0.9 * 0.5 + 0.5 * 0.4)) < 1e-12
-    assert metrics["free/undominated"] == 1
+    assert metrics["free/undominated"] == 1  # by the other method
     assert metrics["CLIP/undominated"] == 0
     assert (metrics["free/clip"], metrics["CLIP/clip"]) == (0.3, 0.7)

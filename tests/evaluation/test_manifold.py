@@ -38,6 +38,13 @@ def test_manifold_radius_is_distance_to_kth_neighbour():
     assert share_in_manifold(samples, real, k=1) == 0.5
 
 
+def test_precision_and_recall_use_third_neighbours_by_default():
+    """As in Kynkaanniemi et al. 2019. On a line, the distances to the third are 7, 6, 4, 7 and 14."""
+    real = torch.tensor([[0.0], [1.0], [3.0], [7.0], [15.0]])
+    assert share_in_manifold(torch.tensor([[-6.9], [28.9]]), real) == 1
+    assert share_in_manifold(torch.tensor([[-7.1], [29.1]]), real) == 0
+
+
 def test_density_and_coverage_of_points_on_a_line():
     # On a line at 0, 1, 2, 3 with k = 1 each ball has radius 1.
     real = torch.tensor([[0.0], [1.0], [2.0], [3.0]])

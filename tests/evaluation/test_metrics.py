@@ -2,12 +2,14 @@
 
 import re
 from dataclasses import replace
+from math import inf
 
 import pytest
 import torch
 from evaluation.points import normal
 from project import REPO
 from scipy import linalg
+from scipy.spatial.distance import cdist
 from scored import scores
 from torch import Tensor
 
@@ -115,14 +117,18 @@ def test_score_of_a_set_does_not_depend_on_its_role(name):
 @pytest.mark.parametrize("name", METRICS)
 def test_intervals_stay_within_the_range_of_the_metric(name):
     """For 24 images, the minimum, and copies of the reference: extreme scores and wide intervals."""
+    least = -inf if name.startswith(("kid", "likelihood_gap")) else 0
+    most = inf if name.startswith(("kid", "likelihood_gap", "fid", "patches", "density")) else 1
     reference = described(2, 24)
     for samples in (described(0, 24), described(1, 24, shift=3.0), reference):
         compared = replace(comparison(samples, described(3, 24)), reference=reference)
         found = METRICS[name].score(compared, samples)
         if found is not None:
-            least, most = METRICS[name].values
             assert least <= found.low <= found.value + 1e-12  # FID's rounding
             assert found.value <= found.high <= most
+    if not name.startswith(("label_accuracy", "precision", "duplicates")):  # whose intervals are Wilson's
+        wide = replace(METRICS[name], function=lambda *_: Estimate(0.5, -9.0, 9.0)).score(compared, reference)
+        assert (wide.low, wide.high) == (max(-9, least), min(9, most))
 
 
 def test_docs_describe_every_metric():
@@ -174,6 +180,16 @@ def test_fid_uses_full_reference_and_precision_equal_numbers():
     assert scores(METRICS["precision_classifier"], c).samples.value == expected
     expected = share_in_manifold(equal, c.samples.features)
     assert scores(METRICS["recall_classifier"], c).samples.value == expected
+
+
+def test_density_and_coverage_use_fifth_neighbours_of_equal_numbers():
+    """As in Naeem et al. 2020, equations 4 and 5."""
+    c = comparison(described(4, shift=0.3))
+    made, real = c.samples.features.double(), c.reference.features[c.equal_reference].double()
+    radius = torch.from_numpy(cdist(real, real)).sort(dim=1).values[:, 5]  # the first is the image itself
+    inside = torch.from_numpy(cdist(made, real)) <= radius
+    assert scores(METRICS["density_classifier"], c).samples.value == pytest.approx(inside.double().sum(1).mean() / 5)
+    assert scores(METRICS["coverage_classifier"], c).samples.value == inside.any(0).double().mean()
 
 
 def test_log_likelihood_matches_torch_mixture():

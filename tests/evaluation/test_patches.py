@@ -5,8 +5,10 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import wasserstein_distance
 
-from ddpm.evaluation.patches import N_LEVELS, patches, pyramid, sliced_wasserstein
+from ddpm.evaluation.metric import Comparison, Described
+from ddpm.evaluation.patches import N_DIRECTIONS, N_LEVELS, patch_distance, patches, pyramid, sliced_wasserstein
 from ddpm.images import from_uint8
+from ddpm.run.seeding import generator
 
 
 def noise(n, shape, seed=0):
@@ -47,3 +49,19 @@ def test_patches_come_from_all_over_their_own_image():
     ramp = torch.arange(81.0).reshape(1, 1, 9, 9)
     corners = patches(ramp, torch.Generator().manual_seed(0))[0, :, 0]
     assert len(corners.unique()) > 10  # from all over the image
+
+
+@pytest.mark.parametrize("level", range(N_LEVELS))
+def test_patch_distance_is_scipys_in_deviations_of_the_reference(level):
+    sets = [noise(20, (1, 9, 13)) // 2, noise(20, (1, 9, 13), 1), noise(30, (1, 9, 13), 2), noise(30, (1, 9, 13), 3)]
+    described = [Described(images, torch.zeros(len(images), 2), torch.zeros(len(images)).long()) for images in sets]
+    c = Comparison(*described, 0, 2, 0.01, epochs=0, seed=4)
+    x, y = (
+        patches(pyramid(images)[level], generator(4, "patches", *which)).flatten(0, 1)
+        for images, which in ((sets[0], ()), (sets[2][c.equal_reference], (1,)))
+    )
+    directions = torch.randn(x.shape[1], N_DIRECTIONS, generator=generator(4, "directions"))
+    units = directions / directions.norm(dim=0)
+    distances = [wasserstein_distance(x @ unit, y @ unit) for unit in units.T]
+    expected = sum(distances) / N_DIRECTIONS / y.std().item()
+    assert patch_distance(c, c.samples, level).value == pytest.approx(expected, rel=1e-4)

@@ -7,6 +7,7 @@ from workbench import noise
 
 from ddpm.data.dataset import ImageDataset
 from ddpm.evaluation.classifier import Classifier, ClassifierConfig, TrainClassifier, accuracy, describe, fit_classifier
+from ddpm.evaluation.metric import Described
 from ddpm.evaluation.rotation import N_TURNS, rotated
 from ddpm.run.seeding import global_stream
 
@@ -38,3 +39,15 @@ def test_classifier_without_labels_learns_rotations():
     assert (describe(model, unseen.images).classes == 0).all()  # upright
     upside_down = ImageDataset(unseen.images.flip(2))
     assert accuracy(model, upside_down) <= 0.02
+
+
+def test_accuracy_without_labels_is_over_all_images_in_all_rotations(monkeypatch):
+    def upright(_, images):
+        seen.extend(image.numpy().tobytes() for image in images)
+        return Described(images, torch.empty(len(images), 0), torch.zeros(len(images), dtype=torch.long))
+
+    seen, images = [], noise(0, 6, (1, 5, 5))
+    monkeypatch.setattr("ddpm.evaluation.classifier.describe", upright)
+    assert accuracy(Classifier(ClassifierConfig(1, N_TURNS)), ImageDataset(images)) == 1 / 4
+    turned = [np.rot90(image.numpy(), k, axes=(1, 2)).tobytes() for image in images for k in range(4)]
+    assert sorted(seen) == sorted(turned)

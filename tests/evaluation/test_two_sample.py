@@ -92,3 +92,11 @@ def test_two_sample_is_deterministic_for_a_seed():
         == two_sample(*sets, as_they_are, 2, 1)
         != two_sample(*sets, as_they_are, 2, 2)
     )
+
+
+def test_interval_is_of_the_mean_of_two_independent_folds(monkeypatch):
+    folds = iter([(0.6, 0.01), (0.8, 0.03)])  # the variance of their mean is 0.04 / 4
+    monkeypatch.setattr("ddpm.evaluation.two_sample.learn", lambda *_: lambda x: x[:, 0, 0, 0])
+    monkeypatch.setattr("ddpm.evaluation.two_sample.auc", lambda *_: next(folds))
+    found = two_sample(noise(8, 0), noise(8, 1), as_they_are, 1, 0)
+    assert (found.low, found.value, found.high) == pytest.approx((0.7 - 0.196, 0.7, 0.7 + 0.196))

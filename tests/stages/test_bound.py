@@ -12,7 +12,8 @@ from ddpm.conditioning.kinds.labels import Labels
 from ddpm.diffusion.model import DiffusionModel
 from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
 from ddpm.errors import UserError
-from ddpm.evaluation.bound import VariationalBound
+from ddpm.evaluation.bound import Bound, VariationalBound
+from ddpm.evaluation.rate_distortion import rate_distortion
 from ddpm.networks.architectures.mlp import TinyDiffuser, TinyDiffuserConfig
 from ddpm.networks.checkpoint import load_model, save_model
 from ddpm.run.seeding import derive_seed, global_stream
@@ -57,6 +58,7 @@ def test_bound_of_both_splits_matches_variational_bound(clip_sample):
             next(iter(expected.values())).distortion.tolist(), rel=1e-5
         )
     known = json.loads((REPORTS / "bound.json").read_text())
+    assert (known["n_images"], known["stride"]) == (10, 5)
     # `rows` are now those of the test split. The first of `variances` is fixed_small.
     assert [row["t"] for row in known["rate_distortion"]][:: len(known["rate_distortion"]) - 1] == [25, 1]
     for row in known["rate_distortion"]:
@@ -67,6 +69,8 @@ def test_bound_of_both_splits_matches_variational_bound(clip_sample):
     for variance, table in known["variances"].items():
         train, test, gap = (table[split]["bits_per_dim"] for split in ("train", "test", "gap"))
         assert gap["value"] == pytest.approx(test["value"] - train["value"])
+        assert all(found["low"] < found["value"] < found["high"] for found in (train, test, gap))
+        assert stage.log.metrics[f"{variance}/test/bits_per_dim"] == test["value"]
         # The variances of independent means add up.
         widths = [(found["high"] - found["low"]) ** 2 for found in (train, test, gap)]
         assert widths[2] == pytest.approx(widths[0] + widths[1])
@@ -112,3 +116,12 @@ def test_images_of_another_shape_are_rejected():
     with pytest.raises(UserError, match=r"makes images of shape \(1, 28, 28\); the train split has \(3, 8, 8\)"):
         run("bound", FEW)
     assert not REPORTS.exists()
+
+
+def test_rate_distortion_table_has_every_tenth_of_the_steps_from_the_top():
+    terms, errors = torch.rand(2, 1001, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    rows = rate_distortion(Bound(terms, errors[1:], stride=1))
+    assert [row["t"] for row in rows] == [1000, 900, 800, 700, 600, 500, 400, 300, 200, 100, 1]
+    for row in rows:
+        assert row["rate"] == pytest.approx(terms[row["t"] :].sum().item() / 4)
+        assert row["distortion"] == pytest.approx((errors[row["t"]].sum().item() / 4) ** 0.5)

@@ -103,6 +103,20 @@ def test_n_samples_null_uses_as_many_as_floor_images():
     assert scores["n_samples"] == SIZES["held_out"] < 300
 
 
+@pytest.mark.parametrize("reference", ["test", "held_out"])
+def test_smallest_set_limits_the_number_of_samples(reference):
+    with pytest.raises(UserError, match=r"n_samples is 281; there are 300 samples .* so it can be at most 280"):
+        run("evaluate_unet", FEW | {"n_samples": 281, "reference": reference})
+
+
+def test_inception_needs_samples_for_half_a_covariance():
+    params = {"n_halves": 2, "duplicate_quantile": 0.1, "epochs": 1, "reference": "test", "inception_weights": "a"}
+    assert evaluate.EvaluateUnet(**params, n_samples=4098)
+    assert evaluate.EvaluateUnet(**params | {"inception_weights": None}, n_samples=4097)
+    with pytest.raises(ValueError, match="n_samples is 4097; with inception_weights it must be at least 4098"):
+        evaluate.EvaluateUnet(**params, n_samples=4097)
+
+
 def test_few_samples_omit_frechet_distances():
     run("evaluate_unet", FEW | {"n_samples": 24})
     found = json.loads((REPORTS / "scores.json").read_text())["metrics"]
@@ -153,9 +167,10 @@ def test_copies_of_training_images_are_found():
 def test_duplicate_threshold_is_quantile_of_the_reference():
     run("evaluate_unet", FEW | {"duplicate_quantile": 0.5})
     scores = json.loads((REPORTS / "scores.json").read_text())
-    reference, train = (split(name).images.flatten(1) / 255 for name in ("test", "train"))
-    closeness = neighbours(reference, train).closeness
-    assert scores["duplicate_threshold_pixel"] == pytest.approx(closeness.median().item(), rel=1e-3)
+    seen = [describe(load_classifier(WEIGHTS)[0], split(name).images) for name in ("test", "train")]
+    for name, space in (("pixel", "pixels"), ("classifier", "features")):
+        median = neighbours(*(getattr(each, space) for each in seen)).closeness.median().item()
+        assert scores[f"duplicate_threshold_{name}"] == pytest.approx(median, rel=1e-3)
     assert scores["metrics"]["duplicates_pixel"]["floor"]["value"] == pytest.approx(0.5, abs=0.17)  # 4 standard errors
 
 
@@ -167,6 +182,7 @@ def test_class_histogram_matches_samples_and_reference(scored, monkeypatch):
     assert [row["class"] for row in rows] == list(CLASS_NAMES)
     shown = {column: [float(row[column]) for row in rows] for column in rows[0] if column != "class"}
     assert len(set(map(tuple, shown.values()))) == len(shown)  # the columns all differ
+    assert all(float(row["low"]) < float(row["samples"]) < float(row["high"]) for row in rows)
     for column, classes in (
         ("samples", describe(model, noise(9, 300)[:258]).classes),
         ("reference_seen", describe(model, split("test").images).classes),

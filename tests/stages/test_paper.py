@@ -61,6 +61,7 @@ def test_outputs_and_reports_are_consistent():
     made = load_file("samples/paper.safetensors")
     test = load_dataset(Path("data/images/test.safetensors")).images
     kept = timesteps(NoiseSchedule(25), 5)
+    assert made["n_steps"] == 5
     assert made["estimates_t"].tolist() == [kept[5], kept[1]]
     assert made["split_t"].tolist() == [kept[5], kept[4], kept[2], kept[1]]
     assert torch.equal(made["sources"].flatten(0, 1), test[:4])

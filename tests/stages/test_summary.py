@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from project import REPO
-from workbench import run
+from workbench import declared, run
 
 from ddpm import NoiseSchedule, Unet, UnetConfig, save_model
 from ddpm.evaluation.metric import METRICS
@@ -42,12 +42,13 @@ def test_headline_metrics_come_from_their_reports(folder):
     assert len(tests) > 1
     assert metrics["auc"] == max(tests)
     assert metrics["recall"] == folder["recall_classifier"]
-    assert stage.log.summary[0] == metrics
+    assert stage.log.summary == (metrics, Path("reports/figures/unet_samples.png"))
 
 
 @pytest.mark.usefixtures("folder")
 def test_model_is_logged_with_sampling_settings():
     changes = {"sampler": "ddim", "n_steps": 7, "spacing": "karras", "clip_sample": False, "ddim": {"eta": 0.5}}
+    assert declared("summary")[0].key == "sample.unet"
     path, about = run("summary", changes).log.model
     assert path == Path("models/unet.safetensors")
     assert (about["img_shape"], about["headline"]) == ((1, 4, 6), "auc")
