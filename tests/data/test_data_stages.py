@@ -1,7 +1,9 @@
 """Stages generate_gradients and prepare_data: which images end up in which file."""
 
+import json
 import runpy
 
+import numpy as np
 import pytest
 import torch
 from project import REPO
@@ -62,3 +64,14 @@ def test_prepare_data_writes_each_split_to_its_file(tmp_path, monkeypatch, fashi
         assert torch.equal(found.images, expected.images)
         assert torch.equal(found.labels, expected.labels)
         assert found.class_names == params.source.class_names
+
+
+def test_prepare_data_reports_notes_on_the_files(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).integers(0, 256, (81, 5, 6), dtype=np.uint8)
+    x[80] = x[3]
+    np.savez(tmp_path / "own.npz", x_train=x)
+    run("prepare_data", Data(name="npz", path=str(tmp_path / "own.npz"), n_train=None, n_held_out=None))
+    notes = json.loads((tmp_path / "reports/prepare_data/data.json").read_text())["notes"]
+    assert notes[0].startswith("1 of 81 images are copies of others and are left out: ")
+    assert caplog.messages == notes

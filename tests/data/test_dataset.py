@@ -4,7 +4,16 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from ddpm.data.dataset import DATASETS, Data, DatasetSource, ImageDataset, load_dataset, save_dataset, split
+from ddpm.data.dataset import (
+    DATASETS,
+    Data,
+    DatasetSource,
+    ImageDataset,
+    held_out_by_default,
+    load_dataset,
+    save_dataset,
+    split,
+)
 from ddpm.errors import UserError
 
 NAMES = "even", "odd"
@@ -50,6 +59,11 @@ def test_splits_are_disjoint_and_keep_labels(loaded, n_train, trained):
         assert part.labels.tolist() == [level % 2 for level in levels[name]]
         assert part.class_names == NAMES
     assert loaded == [None]
+
+
+@pytest.mark.parametrize(("n", "held_out"), [(72, 24), (249, 24), (250, 25), (49_999, 4999), (60_000, 5000)])
+def test_a_tenth_is_held_out_by_default(n, held_out):
+    assert held_out_by_default(n) == held_out
 
 
 def test_split_loads_from_the_configured_folder(loaded, tmp_path):

@@ -54,3 +54,26 @@ def test_unbalanced_classes_are_reported():
     assert notes(labels, ("a", "b"))[0].startswith(told)
     labels["train"][:1000] = 1
     assert notes(labels, ("a", "b")) == []
+
+
+def test_few_images_and_ten_times_larger_classes_are_reported():
+    assert notes(train=images(0, 1000), test=images(2, 250)) == notes()
+    few = notes(train=images(0, 999), test=images(2, 249))
+    assert [note.split(":")[0] for note in few[:2]] == ["Only 999 training images", "Scores rest on 249 test images"]
+    for n_small, reported in ((200, False), (199, True)):
+        found = notes({"train": (torch.arange(2200) < n_small).long()}, ("a", "b"), train=images(0, 2200))
+        assert any(note.startswith("Classes are unbalanced") for note in found) == reported
+
+
+def test_report_counts_images_and_digests_every_image_and_label():
+    def report(**changes):
+        made = {name: (images(i, n), torch.arange(n) % 2) for i, (name, n) in enumerate(sizes.items())} | changes
+        return findings({name: ImageDataset(*pair, ("a", "b")) for name, pair in made.items()})
+
+    sizes = {"train": 30, "held_out": 20, "test": 10}
+    found = report()
+    assert (found["images"], found["classes"]) == (sizes, {"a": 30, "b": 30})
+    changed = [{name: (images(i, n), 1 - torch.arange(n) % 2)} for i, (name, n) in enumerate(sizes.items())]
+    changed += [{name: (255 - images(i, n), torch.arange(n) % 2)} for i, (name, n) in enumerate(sizes.items())]
+    assert report()["digest"] == found["digest"]
+    assert len({found["digest"], *(report(**change)["digest"] for change in changed)}) == 7

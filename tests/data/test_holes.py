@@ -23,7 +23,15 @@ def test_whole_0_never_masks_the_whole_image():
     assert not holes(500, (1, 20, 20), 0, "a", whole=0.0).flatten(1).all(1).any()
 
 
+def test_boxes_have_the_proportions_of_the_image_and_reach_its_edges():
+    found = holes(1000, (1, 12, 40), 0, "a", whole=0.0)
+    assert found.any(3).sum((1, 2)).min() == 12 * SIDES[0]
+    assert found.any(2).sum((1, 2)).min() == 40 * SIDES[0]
+    assert found.any(0).all()
+
+
 def test_hole_depends_only_on_its_index_and_stream():
     assert torch.equal(holes(9, (1, 8, 12), 3, "a")[:4], holes(4, (1, 8, 12), 3, "a"))
     assert not torch.equal(holes(9, (1, 8, 12), 3, "a"), holes(9, (1, 8, 12), 3, "b"))
+    assert not torch.equal(holes(9, (1, 8, 12), 3, "a"), holes(9, (1, 8, 12), 4, "a"))
     assert holes(0, (1, 8, 12), 3, "a").shape == (0, 1, 8, 12)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ddpm.data import pictures
-from ddpm.data.pictures import BrokenError, decode, header, read
+from ddpm.data.pictures import BrokenError, decode, header, open_picture, read
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 GREYS = COLOURS[..., 0]
@@ -114,6 +114,15 @@ def test_decode_center_crops_and_resizes():
     found = shown(encoded(Image.fromarray(tall)), 1, (4, 4))[..., 0]
     assert np.corrcoef(found.ravel(), GREYS[:4, :4].ravel())[0, 1] > 0.95
     assert shown(encoded(Image.fromarray(GREYS)), 3, (40, 20)).shape == (40, 20, 3)
+    smaller = np.asarray(Image.fromarray(GREYS).resize((6, 4), Image.Resampling.LANCZOS))
+    assert np.array_equal(shown(encoded(Image.fromarray(GREYS)), 1, (4, 6))[..., 0], smaller)
+
+
+def test_opened_picture_is_on_white(tmp_path):
+    Image.new("RGBA", (9, 6)).save(tmp_path / "clear.png")
+    found = open_picture(tmp_path / "clear.png", (3, 6, 9))
+    assert found.shape == (3, 6, 9)
+    assert (found == 255).all()
 
 
 PNG = encoded(Image.fromarray(COLOURS))

@@ -127,8 +127,13 @@ def test_image_shape_is_inferred_unless_configured(pictures):
     assert shape() == (3, 6, 5)
     assert shape(size=8, channels=1) == (1, 8, 8)
     assert shape(size=[4, 7]) == (3, 4, 7)
+    picture(0, (6, 5)).save(pictures / "rot/0.png")
+    assert shape() == (3, 6, 5)  # one is grey
     picture(0, (9, 9, 3)).save(pictures / "rot/larger.png")
     assert shape() == (3, 32, 32)
+    for path in pictures.rglob("*.png"):
+        Image.open(path).convert("L").resize((64, 48)).save(path)
+    assert shape() == (1, 48, 64)
     for path in pictures.rglob("*.png"):
         Image.open(path).convert("L").resize((80, 80)).save(path)
     assert shape() == (1, 32, 32)
@@ -157,6 +162,13 @@ def test_grey_pictures_stored_in_colour_are_reported(pictures):
         Image.open(path).convert("L").convert("RGB").save(path)
     assert notes() == ["All images are grey, though stored in colour: -S data.folder.channels=1 trains in grey."]
     assert notes(channels=1) == notes(channels=3) == []
+
+
+def test_ground_shows_through_transparent_pictures(pictures):
+    Image.new("RGBA", (5, 6)).save(pictures / "rot/clear.png")
+    for options, level in (({}, 255), ({"ground": 7}, 7)):
+        images = [image for part in loaded(pictures, **options).values() for image in part.images]
+        assert sum(bool((image == level).all()) for image in images) == 1
 
 
 def test_other_files_are_ignored_and_reported(pictures):
