@@ -27,6 +27,7 @@ from benchmarks.core.experiments import (
     params_with,
     reason,
     reproduce,
+    row_of,
     settings,
 )
 from benchmarks.core.ledger import Ledger
@@ -120,6 +121,12 @@ def test_reason_is_the_error_line_of_the_stage():
     assert reason(log, ("train", "sample")) == "train: training diverged"
     assert reason("a\n\nERROR: no space left\n", ("train",)) == "ERROR: no space left"
     assert reason("\n", ("train",)) == "no output"
+
+
+def test_infinite_measures_are_failures():
+    for value in (float("inf"), float("-inf"), float("nan")):
+        row = row_of({}, {}, lambda *_, value=value: {"fid": 1.0, "auc": value})
+        assert (row["failure"], row["fid"]) == (f"auc is {value}", 1.0)
 
 
 def test_collect_records_each_outcome_once(repository, capsys):

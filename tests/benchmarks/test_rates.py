@@ -5,10 +5,15 @@ from itertools import count
 
 import pytest
 import torch
+from project import REPO
 
-from benchmarks.core.rates import Rates, measure_once, of_length, rate_options, steps_in
+from benchmarks.core import rates as rates_module
+from benchmarks.core.rates import Ours, Rates, measure_once, of_length, rate_options, steps_in
 from ddpm.data.dataset import ImageDataset
 from ddpm.errors import UserError
+from ddpm.run.compute import Compute
+from ddpm.run.stage import StageRun
+from ddpm.run.tracking.record import Run
 
 IMAGES = ImageDataset(torch.zeros(64, 1, 2, 2, dtype=torch.uint8))
 RATE = {"seconds_per_image": str(1 / 64), "batch_size": "64", "set_up_seconds": "6.0", "set_up_counts": "False"}
@@ -89,3 +94,24 @@ def test_invalid_options_are_rejected(words, capsys):
     with pytest.raises(SystemExit):
         rate_options("", ["toy"]).parse_args(words)
     assert "error: " in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_set_up_counts_if_a_conditioning_is_learned(monkeypatch):
+    monkeypatch.chdir(REPO)
+    monkeypatch.setattr(rates_module, "settings", lambda *_: "digest")  # reads the data, which may be missing
+    for conditioning, counts in ((None, False), ("clusters", True)):
+        assert Ours("ours", {"train_unet": {"conditioning": conditioning}}).set_up_counts == counts
+
+
+def test_training_is_that_of_the_stage_with_its_own_seed(monkeypatch):
+    """64 images in batches of 16: 4 steps in an epoch."""
+    monkeypatch.chdir(REPO)
+    asked = []
+    monkeypatch.setattr(rates_module, "settings", lambda *_: "digest")
+    monkeypatch.setattr(rates_module, "build_model", lambda *given: asked.append(given))
+    for name in ("start_training", "training_steps", "examples"):
+        monkeypatch.setattr(rates_module, name, lambda *_: None)
+    Ours("ours", {"train_unet": {"batch_size": 16}}).start(IMAGES, 6, 5)
+    [(params, train, seed)] = asked
+    assert (params.epochs, train) == (1.5, IMAGES)
+    assert seed == StageRun("train_unet", None, 5, Compute(), Run()).seed

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ddpm.errors import UserError
-from ddpm.run.compute import set_up
+from ddpm.run.compute import Compute, set_up
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,11 @@ def test_processes_share_the_cuda_devices(capability, auto, monkeypatch):
         found = set_up("auto", "auto")
         assert (found.device, found.precision) == (torch.device("cuda", number), auto)
         assert set_up("cpu", "fp32").device == torch.device("cpu")
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_products_have_the_chosen_precision_and_weights_stay_float32(precision, expected):
+    layer = torch.nn.Linear(3, 2)
+    with Compute(precision=precision).autocast():
+        assert layer(torch.ones(1, 3)).dtype == expected
+    assert layer.weight.dtype == torch.float32

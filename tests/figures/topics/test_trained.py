@@ -173,6 +173,7 @@ def test_untrained_network_differs_and_sees_held_out_images():
     found = tiny.load(stage_run("render_tiny")).untrained
     held_out = load_file("data/gradients/held_out.safetensors")["images"][: len(found.xt)]
     assert len(found.xt) == SECTIONS["render_tiny"].n_noised
+    assert found.label == f"TinyDiffuser after 0 training steps, seed {SEED}"  # of params.yaml
     assert torch.allclose(found.wanted, signed(held_out))  # the made-up network predicts x0
     with torch.no_grad():
         assert not torch.allclose(found.predicted, load_model("models/tiny.safetensors")(found.xt, found.num_steps))

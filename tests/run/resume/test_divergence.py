@@ -70,3 +70,15 @@ def test_first_loss_is_the_earliest_known():
     assert state.first_loss(7.0) == 3.0
     state.train_loss, state.recent = [(2, 2.0), (4, 1.5)], [1.0]
     assert state.first_loss(7.0) == 2.0
+
+
+@pytest.mark.parametrize("broken", ["weight", "exp_avg_sq"])
+def test_state_is_finite_only_if_weights_and_moments_are(broken):
+    layer = torch.nn.Linear(2, 1, bias=False)
+    optimizer = torch.optim.Adam(layer.parameters())
+    state = TrainingState({"model": layer}, [optimizer])
+    layer(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    assert state.is_finite()
+    (layer.weight.data if broken == "weight" else optimizer.state[layer.weight][broken])[0, 1] = torch.inf
+    assert not state.is_finite()

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -16,6 +17,7 @@ from runs import parent_id, runs, under_dvc
 import ddpm
 from ddpm.run.invocation import invocation
 from ddpm.run.root import repo_root
+from ddpm.run.tracking.durations import minutes_of_experiments
 from ddpm.run.tracking.outbox import tracking_uri, waiting
 from ddpm.run.tracking.record import stage_run
 
@@ -174,3 +176,20 @@ def test_concurrent_pipelines_share_a_fresh_store(repository):
     assert grouped == sorted([(first, "one", "FINISHED"), (first, "two", "FINISHED"), (second, "killed", "KILLED")])
     statuses = {pids[parent.info.run_id]: parent.info.status for parent in parents}
     assert statuses == {first: "FINISHED", second: "FAILED"}
+
+
+def test_minutes_are_those_of_whole_experiments(monkeypatch):
+    """Not of a stage, of a run at work, or of a run outside experiments, which the search leaves out."""
+    name, parent = {"dvc.exp_name": "bold-name"}, {"mlflow.parentRunId": "1"}
+    found = [
+        Namespace(data=Namespace(tags=tags), info=Namespace(start_time=60_000, end_time=end))
+        for tags, end in (
+            (name, 60_000 + 90_000),
+            (name | parent, 60_000 + 30_000),
+            ({"dvc.exp_name": "at-work"}, None),
+        )
+    ]
+    client = Mock(**{"search_experiments.return_value": [Mock(experiment_id="7")], "search_runs.return_value": found})
+    monkeypatch.setattr("mlflow.MlflowClient", lambda _: client)
+    assert minutes_of_experiments() == {"bold-name": 1.5}
+    assert client.search_runs.call_args.args == (["7"], "tags.`dvc.exp_name` != ''")
