@@ -85,7 +85,7 @@ def test_learned_variance_matches_fixed_ones_at_its_ends(v, fixed):
 
     model, images = Varied(NoiseSchedule(10)), gradients_8bit(20)
     learned, expected = (
-        bound.terms for bound in VariationalBound(model, images, ["learned", fixed], seed=3).run().values()
+        bound.terms for bound in VariationalBound(model, images, ["learned", fixed], seed=0).run().values()
     )
     assert (learned[1:] / expected[1:] - 1).abs().max() < 1e-9
     if v == 0:
@@ -94,7 +94,7 @@ def test_learned_variance_matches_fixed_ones_at_its_ends(v, fixed):
     # At t = 1 its beta_1 is beta_1, where fixed_large takes beta_tilde_2. No noise is predicted, so the mean is
     # x_1 / sqrt(alpha_1).
     x0 = images.float() / 255 * 2 - 1
-    noise = torch.randn(x0.shape, generator=generator(3, "bound", 1))
+    noise = torch.randn(x0.shape, generator=generator(0, "bound", 1))
     mean = x0.double() + (1e-4 / (1 - 1e-4)) ** 0.5 * noise
     nats = -decoder_log_likelihood(x0, mean, 1e-4).flatten(1).mean(1)
     assert (learned[0] * log(2) / nats - 1).abs().max() < 1e-4  # x_1 is made in float32

@@ -19,6 +19,7 @@ from ddpm.evaluation.manifold import share_in_manifold
 from ddpm.evaluation.metric import METRICS, Comparison, Described, Metric, frequencies
 from ddpm.evaluation.metrics.kid_classifier import kid
 from ddpm.evaluation.metrics.likelihood_gap_classifier import fitted_variances, log_likelihood
+from ddpm.evaluation.two_sample import as_they_are, high_pass, in_16_levels, two_sample
 from ddpm.images import to_uint8
 
 N = 150
@@ -180,6 +181,16 @@ def test_fid_uses_full_reference_and_precision_equal_numbers():
     assert scores(METRICS["precision_classifier"], c).samples.value == expected
     expected = share_in_manifold(equal, c.samples.features)
     assert scores(METRICS["recall_classifier"], c).samples.value == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "view"), [("auc_8_bit", as_they_are), ("auc_16_levels", in_16_levels), ("auc_high_pass", high_pass)]
+)
+def test_two_sample_tests_have_their_view_of_equal_numbers(name, view):
+    c = replace(comparison(described(4, 30)), epochs=2)
+    assert len(c.equal_reference) == 30
+    expected = two_sample(c.samples.images, c.reference.images[c.equal_reference], view, 2, c.seed)
+    assert METRICS[name].score(c, c.samples).value == expected.value
 
 
 def test_density_and_coverage_use_fifth_neighbours_of_equal_numbers():

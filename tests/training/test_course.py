@@ -244,16 +244,23 @@ def tiny():
 
 @pytest.mark.parametrize("seed", [0, 7])
 def test_train_matches_plain_adam_on_linear_schedule(untracked, seed):
+    def loud():
+        model = tiny()
+        for parameter in model.parameters():
+            parameter.data *= 4  # so that gradients are large enough to be clipped, if they were
+        return model
+
     images = ddpm.normalize_img(ddpm.gradient_images(20, (3, 4, 5), torch.Generator().manual_seed(0)))
     given = {"lr": 0.01, "epochs": 2, "max_steps": 100, "batch_size": 8} | ({"seed": seed} if seed else {})
-    ours = ddpm.train(tiny(), given, TensorDataset(images))
+    ours = ddpm.train(loud(), given, TensorDataset(images))
     # The course's loop, with torch's own Adam.
-    model, schedule = tiny(), ddpm.NoiseSchedule(100)
+    model, schedule = loud(), ddpm.NoiseSchedule(100)
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
     for step, chosen in zip(range(1, 7), batches(20, 8, seed), strict=False):
         t, noise, noised = ddpm.noise_img(images[chosen], schedule, generator=generator(seed, "noise", step))
         optimizer.zero_grad()
         (model(noised, t) - noise).square().mean().backward()
+        assert torch.cat([parameter.grad.flatten() for parameter in model.parameters()]).norm() > 2
         optimizer.step()
     for mine, theirs in zip(ours.parameters(), model.parameters(), strict=True):
         assert (mine - theirs).abs().max() < 1e-6  # float32 sums in another order

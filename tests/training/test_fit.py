@@ -137,19 +137,6 @@ def test_preview_shows_inputs_and_predictions():
     assert (preview(model, x0, 5) - expected).abs().max() < 1e-5  # float32
 
 
-def test_previews_are_made_in_eval_mode_without_gradients():
-    class Mode(Scale):
-        def forward(self, images, num_steps):
-            modes.append((self.training, torch.is_grad_enabled()))
-            return super().forward(images, num_steps)
-
-    modes, model = [], Mode().train()
-    model.noise_schedule = NoiseSchedule(50)
-    preview(model, images(3, shape=(1, 2, 2)), 5)
-    assert modes == [(False, False)]
-    assert model.training
-
-
 def test_global_rng_and_logging_do_not_change_weights():
     results = []
     for log in (None, Recorder()):
