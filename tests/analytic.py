@@ -5,6 +5,7 @@ from math import prod
 import torch
 from torch import nn
 
+from ddpm.conditioning.kinds.labels import Labels
 from ddpm.diffusion.model import DiffusionModel
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.run.seeding import generator
@@ -50,3 +51,16 @@ class Gaussian:
 
 def streams(n):
     return [generator(0, "image", i) for i in range(n)]
+
+
+class Known(DiffusionModel):
+    """x_0 is known from the class: all of its pixels are `values[label]`, or 0 without a label."""
+
+    def __init__(self, *values, max_steps=20):
+        super().__init__()
+        self.img_shape, self.prediction, self.noise_schedule = SHAPE, "x0", NoiseSchedule(max_steps)
+        self.conditioning = Labels(SHAPE, len(values), 1, dropout=0.1)
+        self.values = torch.tensor([*values, 0.0])
+
+    def forward(self, images, num_steps, cond):  # noqa: ARG002
+        return self.values[cond].to(images).reshape(-1, 1, 1, 1).expand_as(images)

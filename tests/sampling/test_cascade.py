@@ -64,6 +64,15 @@ def test_enlarged_image_depends_on_its_own_low_resolution_image():
     assert (found[2] - other[2]).abs().max() > 1e-3
 
 
+def test_seed_determines_noise_of_low_resolution_images():
+    """DDIM from a given start draws no other noise."""
+    model, low, how = network(), images(2), {"sampler": "ddim", "n_steps": 2, "start": torch.zeros(2, 1, 4, 6)}
+    with torch.no_grad():  # at initialisation the head is too weak to show conditioning
+        model.conv_out.weight.mul_(30)
+    assert not torch.equal(*(enlarge(model, low, 0.5, seed, **how) for seed in (0, 1)))
+    assert torch.equal(*(enlarge(model, low, 0.0, seed, **how) for seed in (0, 1)))
+
+
 @pytest.mark.parametrize(
     ("model", "low", "level", "message"),
     [

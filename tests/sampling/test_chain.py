@@ -38,6 +38,11 @@ def same(n):
     return [generator(3, "one") for _ in range(n)]
 
 
+@pytest.mark.parametrize(("depth", "index"), [(0.0, 0), (0.1, 0), (0.2, 1), (0.4, 2), (0.6, 2), (0.9, 4), (1.0, 4)])
+def test_index_is_nearest_to_depth(depth, index):
+    assert Chain(Linear(), torch.arange(5)).index(depth) == index
+
+
 @pytest.mark.parametrize("index", [50, 100, 150])
 def test_decoding_a_shared_xt_follows_posterior_of_x0(index):
     # For Gaussian data, x_0 given x_t is Gaussian (Bishop 2006, equations 2.116, 2.117), the same for every chain.

@@ -91,6 +91,24 @@ def test_samples_use_the_configured_signal():
     assert torch.equal(other["samples"], samples["text"])
 
 
+def drawn_as(model, found, signal, scale, stage, name):
+    """The decoder's images of a signal, with the noise that the stage derives from `name`."""
+    cond = cond_of(model, found[signal], found["tokens"])
+    return draw_given(model, cond, scale, stage.params, derive_seed(stage.seed, name), Compute(), Pieces(None))
+
+
+def test_samples_signals_and_film_are_guided():
+    model, stage, drawn = network(EMBEDDING), stage_of("text"), decoded("text")
+    assert torch.equal(drawn["samples"], drawn_as(model, PROMPTS, "text", 2.0, stage, "prompts"))
+    shown = {name: rows.flatten(0, 1) for name, rows in FIGURES.items()}
+    expected = drawn_as(model, shown, "prior", 2.0, stage, "signals")
+    assert torch.equal(drawn["by_signal"][:, SIGNALS.index("prior")].flatten(0, 1), expected)
+    first = {name: rows[:, 0] for name, rows in FIGURES.items()}  # of each caption
+    assert torch.equal(drawn["steps"][-1], drawn_as(model, first, "text", 2.0, stage, "film"))
+    assert torch.equal(drawn["filmed"], first["tokens"])
+    assert not torch.equal(expected, drawn_as(model, shown, "prior", 1.0, stage, "signals"))
+
+
 def test_cond_is_embedding_and_caption_or_caption_alone():
     model = network(EMBEDDING)
     cond = cond_of(model, PROMPTS["prior"], PROMPTS["tokens"])
@@ -106,7 +124,10 @@ def test_sweep_draws_every_signal_at_every_scale():
     values = {"n_samples": 24, "signals": ["none", "prior"], "scales": [1.0, 3.0], "n_halves": 2}
     stage = StageRun("sweep", SweepDecoder(**DRAWING | values), 4, Compute(), Run())
     many = found(tokens(["a bag", "a pale boot", "trousers"] * 10))
-    drawn = list(draw_scales(stage, network(EMBEDDING), many))
+    model = network(EMBEDDING)
+    drawn = list(draw_scales(stage, model, many))
     assert [each[:2] for each in drawn] == [("none", 1), ("none", 3), ("prior", 1), ("prior", 3)]
-    assert all(images.shape == (24, 1, 4, 4) for *_, images in drawn)
+    for signal, scale, images in drawn:
+        cond = cond_of(model, many[signal], many["tokens"])[:24]
+        assert torch.equal(images, draw_given(model, cond, scale, stage.params, stage.seed, Compute(), Pieces(None)))
     assert len(torch.stack([images for *_, images in drawn]).unique(dim=0)) == 4

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from analytic import SHAPE, Linear
+from analytic import SHAPE, Known, Linear
 
 from ddpm.diffusion.schedule import NoiseSchedule
 from ddpm.images import denormalize_img, to_uint8
@@ -36,15 +36,16 @@ def drawn(model, **changes):
     return stage, draw_samples(stage, model)
 
 
-def test_samples_and_trajectories_follow_params():
+@pytest.mark.parametrize("clip_sample", [True, 0.95])
+def test_samples_and_trajectories_follow_params(clip_sample):
     model = Linear(20, a=0.6)
-    stage, found = drawn(model)
+    stage, found = drawn(model, clip_sample=clip_sample)
     steps = timesteps(model.noise_schedule, 5, "karras")
     assert found["num_steps"].tolist() == steps.tolist()[::-1]
     for i in range(7):
-        options = AncestralOptions(variance="fixed_small")
-        chain = list(sample_steps(model, [generator(stage.seed, "noise", i)], steps, options=options, clip_sample=True))
-        denoise = NetworkDenoiser(model, steps, clip_sample=True)
+        streams, options = [generator(stage.seed, "noise", i)], AncestralOptions(variance="fixed_small")
+        chain = list(sample_steps(model, streams, steps, options=options, clip_sample=clip_sample))
+        denoise = NetworkDenoiser(model, steps, clip_sample)
         estimates = [*(denoise(x, left)[0] for x, left in zip(chain, range(5, 0, -1), strict=False)), chain[-1][0]]
         pixels = [to_uint8(denormalize_img(x[0])) for x in chain]
         assert torch.equal(found["samples"][i], pixels[-1])
@@ -95,6 +96,13 @@ def test_classes_are_drawn_round_robin_and_saved_with_samples():
     _, other = drawn(model, batch_size=2)
     same = [torch.equal(a, b) for a, b in zip(plain["samples"], other["samples"], strict=True)]
     assert same == [label != 2 for label in plain["labels"].tolist()]
+
+
+def test_recorded_estimates_are_guided_and_of_their_own_class():
+    """With a guidance scale of 3, estimates are three times those of the class, since they are 0 without a label."""
+    _, found = drawn(Known(0.1, -0.2), batch_size=1, guidance_scale=3.0)
+    expected = to_uint8(denormalize_img(torch.tensor([0.3, -0.6]).reshape(2, 1, 1, 1)))
+    assert torch.equal(found["estimates"], expected.expand_as(found["estimates"]))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from analytic import SHAPE, Gaussian, Linear
+from analytic import SHAPE, Gaussian, Known, Linear
 
 from ddpm import encode, noise_to, sample
 from ddpm.diffusion.model import DiffusionModel
@@ -45,6 +45,21 @@ def test_ddim_inverts_encode():
     latents = encode(model, images, batch_size=2)
     assert (sample(model, 3, start=latents, sampler="ddim") - images).abs().max() < 0.02
     assert torch.equal(latents, encode(model, images))
+
+
+def test_each_image_is_encoded_with_its_own_label():
+    model, images, labels = Known(0.5, -0.3), torch.full((3, *SHAPE), 0.1), torch.tensor([0, 1, 1])
+    alone = [encode(model, images[i : i + 1], labels=labels[i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(encode(model, images, labels=labels, batch_size=2), torch.cat(alone))
+    assert (alone[0] - alone[1]).abs().min() > 0.1
+
+
+def test_encode_and_noise_to_use_their_options():
+    model = Exact(20, "linear")
+    images = torch.rand(2, *SHAPE, generator=generator(0, "images"), dtype=torch.float64)
+    assert not torch.equal(encode(model, images, n_steps=5), encode(model, images, n_steps=5, spacing="karras"))
+    noised, other = (noise_to(model, images, 9, generator(0, key)) for key in "ab")
+    assert not torch.equal(noised, other)
 
 
 def test_noise_to_matches_equation_4():

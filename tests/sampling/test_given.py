@@ -13,9 +13,11 @@ from ddpm.run.resume.pieces import Pieces
 from ddpm.run.seeding import generator
 from ddpm.sampling.chain import sample_steps
 from ddpm.sampling.given import Drawing, draw_film, draw_given
+from ddpm.sampling.samplers.ddim import DdimOptions
 from ddpm.sampling.spacing import timesteps
 
-PARAMS = Drawing(batch_size=2, sampler="ddim", n_steps=4, spacing="even", clip_sample=True)
+HOW = {"batch_size": 2, "sampler": "ddim", "ddim": {"eta": 0.5}, "n_steps": 4, "spacing": "karras", "clip_sample": True}
+PARAMS = Drawing(**HOW)
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +37,14 @@ def drawn(model, cond, scale=2.0, params=PARAMS, steer=None):
 def test_draw_given_matches_chain(model):
     cond = model.conditioning.draw(0, range(5))
     streams = [generator(5, "noise", i) for i in range(5)]
-    steps = timesteps(model.noise_schedule, 4, "even")
-    *_, x = sample_steps(given(model, cond, guidance_scale=2.0), streams, steps, "ddim", clip_sample=True)
+    steps, options = timesteps(model.noise_schedule, 4, "karras"), DdimOptions(eta=0.5)
+    *_, x = sample_steps(given(model, cond, guidance_scale=2.0), streams, steps, "ddim", options, clip_sample=True)
     found = drawn(model, cond)
     # 8-bit: batches may round to the neighbouring level
     assert (found.int() - to_uint8(denormalize_img(x)).int()).abs().max() <= 1
+    for change in ({"ddim": {"eta": 0.0}}, {"spacing": "even"}, {"clip_sample": False}, {"n_steps": 5}):
+        other = drawn(model, cond, params=Drawing(**HOW | change))
+        assert (found.int() - other.int()).abs().max() > 1, change
 
 
 def test_prefix_is_unchanged_and_guidance_has_effect(model):
@@ -55,7 +60,7 @@ def test_film_runs_from_noise_to_the_images_of_draw_given(model):
     noise = torch.stack([torch.randn(1, 4, 4, generator=generator(5, "noise", i)) for i in range(2)])
     assert torch.equal(film["steps"][0], to_uint8(denormalize_img(noise)))
     assert torch.equal(film["steps"][-1], drawn(model, cond))
-    assert film["num_steps"].tolist() == timesteps(model.noise_schedule, 4, "even").tolist()[::-1]
+    assert film["num_steps"].tolist() == timesteps(model.noise_schedule, 4, "karras").tolist()[::-1]
 
 
 def test_estimates_of_a_film_are_those_of_an_ideal_network(model, monkeypatch):

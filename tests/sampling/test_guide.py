@@ -21,6 +21,7 @@ PARAMS = {
     "clip_samples": [False, True, 0.5],
     "n_each": 2,
     "sampler": "ddim",
+    "ddim": {"eta": 0.5},
     "n_steps": 4,
     "level": 0.2,
 }
@@ -48,7 +49,7 @@ def test_each_cell_matches_library_samples():
     assert found["samples"].shape == (3, 2, 2, 2, 1, 8, 8)
     assert captions(found["tokens"]) == PARAMS["captions"]
     assert (found["guidance_scales"].tolist(), found["clip_samples"].tolist()) == ([1, 6], [0, 1, 0.5])
-    options = {"sampler": "ddim", "n_steps": 4}
+    options = {"sampler": "ddim", "eta": 0.5, "n_steps": 4}
     rows = tokens(["a dark dress", "a dark dress", "a boot", "a boot"])
     for i, clip in enumerate(PARAMS["clip_samples"]):
         for j, scale in enumerate(PARAMS["guidance_scales"]):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from analytic import SHAPE, Linear
+from analytic import SHAPE, Known, Linear
 from torch import linalg
 
 from ddpm import inpaint
@@ -69,6 +69,20 @@ def test_unknown_colour_of_gradient_stays_uniform():
     assert middle.abs().mean() < 0.05  # nearly a gradient between the two, but 0.06 if no step is repeated
 
 
+def test_step_of_hole_has_the_smaller_variance():
+    """If x_0 = 0 is known, x at t = 10 is Gaussian by equation 7, from x_T with variance 1: beta_tilde is added."""
+    model, seen = Known(0.0), {}
+    images, mask = torch.zeros(200, *SHAPE), torch.ones(4, 5, dtype=torch.bool)
+    labels = torch.zeros(200, dtype=torch.int64)
+    how = {"n_steps": 2, "n_resamples": 1, "on_step": lambda t, x: seen.update({t: x})}
+    inpaint(model, images, mask, generator(0, "inpaint"), labels=labels, **how)
+    before, after = (model.noise_schedule.alpha_bar(t).item() for t in (10, 20))
+    share, kept = (1 - before) / (1 - after), after / before
+    expected = kept * share**2 + share * (1 - kept)
+    n = seen[10].numel()
+    assert abs(seen[10].var().item() / expected - 1) < 4.5 * (2 / n) ** 0.5  # standard errors
+
+
 @pytest.mark.parametrize("n_steps", [1, 5])
 def test_last_step_adds_no_noise(n_steps):
     """Lugmayr et al. 2022, Algorithm 1: z = 0 at t = 1. In few steps it would show as grain."""
@@ -96,6 +110,15 @@ def test_batch_size_does_not_matter_with_one_mask_per_image():
     known = ~masks.expand_as(images)
     assert torch.equal(together[known], images[known])
     assert inpaint(model, images[:0], masks[0, 0]).shape == (0, *SHAPE)
+
+
+@pytest.mark.parametrize(("clip_sample", "last"), [(False, [1.5, -0.9, -0.9]), (True, [1.0, -0.9, -0.9])])
+def test_each_batch_is_guided_by_its_own_labels_and_clipped(clip_sample, last):
+    """With a guidance scale of 3, estimates are three times those of the class, since they are 0 without a label."""
+    images, mask = torch.zeros(3, *SHAPE), torch.ones(4, 5, dtype=torch.bool)
+    options = {"labels": torch.tensor([0, 1, 1]), "guidance_scale": 3.0, "clip_sample": clip_sample, "batch_size": 1}
+    x = inpaint(Known(0.5, -0.3), images, mask, n_steps=4, n_resamples=2, **options)
+    torch.testing.assert_close(x, torch.tensor(last).reshape(-1, 1, 1, 1).expand_as(x))
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,16 @@
 
 import pytest
 import torch
-from analytic import SHAPE, Linear
+from analytic import SHAPE, Known, Linear
 
 from ddpm import interpolate
 from ddpm.diffusion.schedule import SCHEDULES, NoiseSchedule
 from ddpm.exact.denoiser import ExactDenoiser
 from ddpm.run.seeding import generator
+from ddpm.sampling.arguments import noise_seeds, noise_streams
+from ddpm.sampling.chain import sample_steps
+from ddpm.sampling.samplers.ancestral import AncestralOptions
+from ddpm.sampling.spacing import timesteps
 
 
 def gradient(first, second):
@@ -41,6 +45,30 @@ def test_interpolate_defaults():
     assert torch.equal(interpolate(model, one, one, generator=generator(0, "noise")), half)
     shorter = interpolate(model, one, one, num_steps=10, n_steps=5, generator=generator(0, "noise"))
     assert not torch.equal(shorter, half)
+
+
+@pytest.mark.parametrize(("clip_sample", "last"), [(False, [-0.5] * 3 + [2.0] * 2), (True, [-0.5] * 3 + [1.0] * 2)])
+def test_interpolated_images_have_class_of_nearer_end_and_are_clipped(clip_sample, last):
+    one = torch.zeros(SHAPE)
+    found = interpolate(Known(2.0, -0.5), one, one, n=5, labels=torch.tensor([1, 0]), clip_sample=clip_sample)
+    torch.testing.assert_close(found, torch.tensor(last).reshape(-1, 1, 1, 1).expand_as(found))
+
+
+def test_interpolation_of_an_image_with_itself_is_its_reconstruction():
+    """By Algorithm 2 with variance fixed_small. The generator seeds the noise of x_t, then that of the steps."""
+    model, one = Linear(), torch.full(SHAPE, 0.3)
+    options = {"n": 3, "num_steps": 20, "n_steps": 5}
+    found, other = (interpolate(model, one, one, generator=generator(0, key), **options) for key in "ab")
+    of_images, of_steps = noise_streams(noise_seeds(2, generator(0, "a")))
+    last = model.noise_schedule.alpha_bar(20).item()
+    xt = last**0.5 * one + (1 - last) ** 0.5 * torch.randn(SHAPE, generator=of_images)
+    chain = {"options": AncestralOptions(variance="fixed_small"), "start": xt[None]}
+    *_, x = sample_steps(model, [of_steps], timesteps(model.noise_schedule, 5), **chain)
+    torch.testing.assert_close(found, x.expand_as(found))
+    assert not torch.equal(found, other)
+    assert not torch.equal(
+        found, interpolate(model, one, one, generator=generator(0, "a"), spacing="karras", **options)
+    )
 
 
 @pytest.mark.parametrize(

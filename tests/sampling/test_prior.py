@@ -82,13 +82,14 @@ PARAMS = {
     "n_withheld": 1,
     "captions": ["a dark dress", "a boot"],
     "n_each": 3,
-    "n_candidates": 2,
+    "n_candidates": 3,
     "guidance_scale": 2.0,
     "batch_size": 4,
     "sampler": "ddim",
+    "ddim": {"eta": 0.5},
     "n_steps": 4,
-    "spacing": "even",
-    "clip_sample": False,
+    "spacing": "karras",
+    "clip_sample": True,
 }
 
 
@@ -97,7 +98,8 @@ def test_draw_signals_matches_library_embeddings():
     rows = tokens(["a bag", "a pale boot", "trousers"])
     prompts = Prompts(rows, torch.tensor([True, True, False]), torch.tensor([5, 6, 7]))
     of_prompts, of_figures = draw_signals(stage, prior, prompts)
-    options = {"guidance_scale": 2.0, "sampler": "ddim", "n_steps": 4}
+    options = {"guidance_scale": 2.0, "sampler": "ddim", "eta": 0.5, "n_steps": 4, "spacing": "karras"}
+    options |= {"n_candidates": 3, "clip_sample": True}
     expected = draw_embeddings(prior, rows, seed=derive_seed(stage.seed, "prompts"), **options)
     torch.testing.assert_close(of_prompts["prior"], expected)
     torch.testing.assert_close(of_prompts["text"], prior.conditioning.embed(rows))
@@ -105,6 +107,10 @@ def test_draw_signals_matches_library_embeddings():
     assert of_prompts["images"].tolist() == [5, 6, 7]
     assert captions(of_figures["tokens"].flatten(0, 1)) == ["a dark dress"] * 3 + ["a boot"] * 3
     assert of_figures["prior"].shape == (2, 3, SIZE)
+    shown = tokens(["a dark dress"] * 3 + ["a boot"] * 3)
+    expected = draw_embeddings(prior, shown, seed=derive_seed(stage.seed, "figures"), **options)
+    torch.testing.assert_close(of_figures["prior"].flatten(0, 1), expected)
+    torch.testing.assert_close(of_figures["text"].flatten(0, 1), prior.conditioning.embed(shown))
     assert len(of_figures["prior"].flatten(0, 1).unique(dim=0)) == 6
 
 

@@ -18,7 +18,7 @@ from ddpm.sampling.vary import Edit, Varied, Vary, edited
 
 SIZE = 2
 DRAWING = {
-    "guidance_scale": 1.0,
+    "guidance_scale": 2.0,
     "batch_size": 4,
     "sampler": "ddim",
     "n_steps": 4,
@@ -61,12 +61,14 @@ EDITS = StageRun("edit", Edit(**EDIT), 4, Compute(), Run())
 def drawn_as(stage, model, embeddings, name):
     """The decoder's images of the embeddings, with the noise that the stage derives from `name`."""
     cond, seed = model.conditioning.of_embeddings(embeddings), derive_seed(stage.seed, name)
-    return draw_given(model, cond, 1.0, stage.params, seed, Compute(), Pieces(None))
+    return draw_given(model, cond, 2.0, stage.params, seed, Compute(), Pieces(None))
 
 
 def test_each_variation_has_its_own_noise(model):
     drawn = Varied(VARY, model).variations(at(0.0, 0.0, 2.0))
     assert drawn.shape == (3, 3, 1, 4, 4)
+    expected = drawn_as(VARY, model, at(0.0, 0.0, 2.0).repeat_interleave(3, dim=0), "variations")
+    assert torch.equal(drawn.flatten(0, 1), expected)
     assert len(drawn.flatten(0, 1).unique(dim=0)) == 9
 
 
