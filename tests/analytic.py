@@ -64,3 +64,19 @@ class Known(DiffusionModel):
 
     def forward(self, images, num_steps, cond):  # noqa: ARG002
         return self.values[cond].to(images).reshape(-1, 1, 1, 1).expand_as(images)
+
+
+class Told(DiffusionModel):
+    """x_0 is its conditioning, so it makes no error."""
+
+    class Conditioning(nn.Module):
+        def encode(self, images, labels):  # noqa: ARG002
+            return images
+
+    def __init__(self, img_shape, schedule):
+        super().__init__()
+        self.img_shape, self.prediction, self.noise_schedule = img_shape, "x0", schedule
+        self.conditioning = self.Conditioning()
+
+    def forward(self, images, num_steps, cond):  # noqa: ARG002
+        return cond.to(images)

@@ -47,6 +47,12 @@ def test_multiword_detail_is_replaced_as_a_whole():
     assert {parse(caption).values for caption in said.values()} == {("flat",)}
 
 
+def test_wording_depends_on_the_seed():
+    rows, labels = split(*[["dark", "plain"]] * 20), torch.full((20,), 3)
+    said = [captions(choose_difference(rows, labels, "dark", "light", 20, seed).before) for seed in (0, 0, 1)]
+    assert said[0] == said[1] != said[2]
+
+
 def test_value_that_no_image_shows_is_rejected():
     with pytest.raises(UserError, match="no held-out image is patterned, so none can be made plain"):
         choose_difference(SPLIT, LABELS, "patterned", "plain", 3, seed=0)

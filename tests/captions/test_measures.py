@@ -51,8 +51,8 @@ def test_contrast_is_mean_difference_of_neighbours():
 
 def test_hem_spans_hanging_sleeves():
     shirt, tee = box(left=7, right=13), box(left=7, right=13)
-    shirt[:, 3:17, 3:5] = shirt[:, 3:17, 15:17] = 0.5  # hanging sleeves, apart from the body
-    tee[:, 3:8, 3:17] = 0.5
+    shirt[:, 12:17, 3:5] = shirt[:, 12:17, 15:17] = 0.5  # hanging sleeves, apart from the body
+    tee[:, 3:12, 3:17] = 0.5
     assert hem(shirt).item() == pytest.approx(14 / 20)
     assert hem(tee).item() == pytest.approx(6 / 20)
 

@@ -13,7 +13,7 @@ SAID = tokens(["a dark dress", "a pale boot", "trousers"])
 
 def clip(seed=0):
     with global_stream(seed, "init"):
-        config = ClipConfig((1, 8, 8), max_steps=1, size=6, channels=8, groups=2, width=8, layers=1, heads=2)
+        config = ClipConfig((1, 8, 8), max_steps=10, size=6, channels=8, groups=2, width=8, layers=1, heads=2)
         return Clip(config).eval().requires_grad_(False)
 
 

@@ -2,11 +2,14 @@
 
 import math
 
+import pytest
 import torch
 
 from ddpm.captions.vocabulary import tokens
+from ddpm.clip import fit as module
 from ddpm.clip.fit import TrainClip, contrastive_loss, fit_clip
 from ddpm.clip.model import Clip
+from ddpm.diffusion.schedule import cosine_schedule
 from ddpm.run.seeding import global_stream
 from ddpm.training.loop import Examples
 
@@ -34,6 +37,34 @@ def test_contrastive_loss_matches_closed_form():
     assert abs(found - (math.log(math.exp(3) + 3) - 3)) < 1e-6
     wrong = contrastive_loss(vectors, vectors.roll(1, 0), torch.tensor(3.0)).item()
     assert abs(wrong - math.log(math.exp(3) + 3)) < 1e-6
+
+
+def test_each_step_has_own_noise_of_the_schedule_and_a_warmed_up_rate(monkeypatch):
+    noised, scales, rates = [], [], []
+    draw, loss, step = module.noise_img, module.contrastive_loss, torch.optim.Adam.step
+
+    def noise_img(x0, schedule, **how):
+        noised.append((schedule, *draw(x0, schedule, **how)))
+        return noised[-1][1:]
+
+    def adam(self, *given):
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *given)
+
+    monkeypatch.setattr(module, "noise_img", noise_img)
+    monkeypatch.setattr(module, "contrastive_loss", lambda *given: [loss(*given), scales.append(given[2].item())][0])
+    monkeypatch.setattr(torch.optim.Adam, "step", adam)
+    params = PARAMS.model_copy(update={"epochs": 4.0})  # of two steps
+    with global_stream(0, "init"):
+        model = Clip(params.config((1, 8, 8)))
+    said = tokens(["a light coat"] * 64)
+    fit_clip(model, params, Examples(torch.zeros(64, 1, 8, 8, dtype=torch.uint8), said))
+    assert scales[0] == pytest.approx(math.exp(2))  # the scale is learnt as its logarithm, from 2 on
+    assert rates == pytest.approx([0.01 * min(n / 5, 1) * (1 - (n - 1) / 8) for n in range(1, 9)])
+    for schedule, *_ in noised:
+        torch.testing.assert_close(schedule.betas, cosine_schedule(20))
+    assert len(torch.stack([noise for *_, noise, _ in noised]).unique(dim=0)) == 8
+    assert len(torch.stack([num_steps for _, num_steps, *_ in noised]).unique(dim=0)) == 8
 
 
 def test_trained_clip_matches_captions_to_images():

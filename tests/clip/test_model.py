@@ -1,7 +1,10 @@
 """CLIP: unit vectors, the score and its gradient, and model files."""
 
+from math import e
+
 import pytest
 import torch
+import torch.nn.functional as F
 
 from ddpm.captions.vocabulary import tokens
 from ddpm.clip.model import Clip, ClipConfig, load_clip, save_clip
@@ -40,6 +43,12 @@ def test_likelihood_gradient_matches_finite_differences():
         up, down = (model.likelihood(SAID)(xt + sign * step, num_steps).sum() for sign in (1, -1))
     # float32: the sum is exact to 1e-6, so its difference over 0.02 to about 1e-4
     assert ((up - down) / 0.02 - found.norm()).abs() < 0.02 * found.norm() + 1e-3
+
+
+def test_likelihood_is_scaled_similarity():
+    model, (xt, num_steps) = clip(), noised()
+    similarity = F.cosine_similarity(model.of_images(xt, num_steps), model.of_captions(SAID))
+    torch.testing.assert_close(model.likelihood(SAID)(xt, num_steps), e**2 * similarity)  # log_scale begins at 2
 
 
 def test_scores_use_the_first_step():

@@ -31,6 +31,8 @@ def test_drawn_captions_cycle_through_classes():
     drawn = caption().draw(0, range(200))
     assert [parse(text).item for text in captions(drawn)] == [*range(10)] * 20
     assert len({*captions(drawn)}) > 100
+    n_said = [len(parse(text).values) for text in captions(drawn)][3::10]  # of dresses, which have three attributes
+    assert min(n_said) < max(n_said) == 3
 
 
 def test_of_labels_gives_captions_with_the_class_only():

@@ -97,6 +97,16 @@ def test_draw_returns_training_images():
     assert torch.equal(drawn.unique(dim=0), without_noise(pooled(images(), 2)).unique(dim=0))
 
 
+def test_kept_images_depend_on_the_seed():
+    kept = []
+    for seed in (0, 0, 1):
+        conditioning = kind()
+        conditioning.fit(images(50), seed)
+        kept.append(conditioning.kept.clone())
+    assert torch.equal(kept[0], kept[1])
+    assert not torch.equal(kept[0], kept[2])
+
+
 def test_scales_lie_on_the_unit_circle():
     alpha, sigma = scales(torch.linspace(0, 1, 11, dtype=torch.float64))
     assert (alpha**2 + sigma**2 - 1).abs().max() < 1e-12

@@ -82,6 +82,13 @@ def test_both_guidances_follow_the_sharpened_posterior_score(prediction, scale):
         torch.testing.assert_close(eps, -noise * score, rtol=1e-8, atol=1e-8)
 
 
+def test_steering_keeps_the_learned_variance(monkeypatch):
+    model, (xt, num_steps, labels) = Mixture("eps"), noised()
+    v = torch.rand(xt.shape, generator=generator(0, "v"))
+    monkeypatch.setattr(model, "with_variance", lambda *given: (model(*given), v))
+    assert Steered(model, model.log_label(labels), 2.0).with_variance(xt, num_steps)[1] is v
+
+
 def test_steering_works_under_no_grad():
     model, (xt, num_steps, labels) = Mixture("v"), noised()
     steered = Steered(model, model.log_label(labels), 1.0)

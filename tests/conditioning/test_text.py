@@ -31,6 +31,15 @@ def test_encoder_vectors_are_normed_and_depend_on_word_order():
     torch.testing.assert_close(vectors.square().mean(-1), torch.ones(3, LENGTH + 1), rtol=0, atol=1e-3)
 
 
+def test_end_of_caption_has_a_vector_of_its_own():
+    torch.manual_seed(0)
+    encoder, rows = TextEncoder(16, layers=1, heads=4), tokens(["a dark dress"])
+    vectors = encoder(rows)
+    with torch.no_grad():
+        encoder.words.weight[SIZE] += torch.arange(16)
+    assert not torch.allclose(encoder(rows)[:, -1], vectors[:, -1])
+
+
 def test_unknown_token_raises():
     with pytest.raises(IndexError, match=f"token {SIZE} is not a word"):
         TextEncoder(16, layers=1, heads=4)(torch.full((1, LENGTH), SIZE))

@@ -30,6 +30,14 @@ from ddpm.run.yaml import load_yaml
         ({"train_clip": {"channels": 9}}, "train_clip: channels is 9; it must be a multiple of groups, 8"),
         ({"train_base": {"caption": {"dropout": 0.0}}}, r"sweep\.scales is 5; train_base\.caption\.dropout is 0"),
         (
+            {"train_base": {"caption": {"dropout": 0.0}}},
+            r"sample\.grid\.scales is 8; train_base\.caption\.dropout is 0",
+        ),
+        (
+            {"train_inpaint": {"inpainting": {"dropout": 0.0}}},
+            r"inpaint\.guidance_scale is 2; train_inpaint\.inpainting\.dropout is 0",
+        ),
+        (
             {"sample": {"n_steps": 300}},
             r"sample\.n_steps is 300; train_base\.max_steps is 200, so sampler ancestral takes 1 to 200",
         ),

@@ -1,9 +1,11 @@
 """The table of bounds: its columns, and that every bound is above the entropy."""
 
 import pytest
+from analytic import Told
 
 from ddpm.data.dataset import ImageDataset
 from ddpm.data.gradients import gradient_images
+from ddpm.diffusion.schedule import NoiseSchedule, cosine_schedule
 from ddpm.evaluation.bound import VariationalBound
 from ddpm.exact.bound import BOUND_COLUMNS, VARIANCES, bound_metrics, bound_rows
 from ddpm.exact.quality import entropy
@@ -36,6 +38,14 @@ def test_rows_match_variational_bound():
         assert (row["bits_per_dim"], row["margin"]) == (bound.bits_per_dim, bound.margin)
         assert {name: row[name] for name in bound.parts} == bound.parts
         assert row["L_0"] + row["L_between"] + row["L_T"] == pytest.approx(row["bits_per_dim"])
+
+
+def test_conditional_model_is_told_of_its_own_images():
+    """The posterior of a known image has variance beta_tilde, so its divergence from the reverse process is 0."""
+    model = Told(SHAPE, NoiseSchedule(10, betas=cosine_schedule(10)))
+    found = [*bound_rows("told", "cosine", model, gradients(8), 3, Compute(), Pieces(None))]
+    small = dict(zip(BOUND_COLUMNS, found[0], strict=True))
+    assert (small["variance"], small["L_between"]) == ("fixed_small", pytest.approx(0, abs=1e-3))  # 8-bit rounding
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "linear_zero_snr"])

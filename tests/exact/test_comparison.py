@@ -5,6 +5,7 @@ from statistics import fmean, pvariance
 
 import pytest
 import torch
+from analytic import Told
 
 from ddpm.data.dataset import ImageDataset
 from ddpm.data.gradients import gradient_images
@@ -58,6 +59,13 @@ def network(prediction):
         model = TinyDiffuser(TinyDiffuserConfig((3, 4, 5), 8, T))
     model.noise_schedule, model.prediction = NoiseSchedule(T, betas=cosine_schedule(T)), prediction
     return model
+
+
+def test_conditional_model_is_told_of_its_own_images():
+    model = Told((3, 4, 5), NoiseSchedule(T, betas=cosine_schedule(T)))
+    found = compare(model, held_out(6), n_images=4, seed=3)
+    assert (max(found.losses), found.eval_loss) == (0, 0)
+    assert min(found.optimal) > 0
 
 
 def comparison(losses, optimal, eps_errors=None):

@@ -56,6 +56,8 @@ def test_corner_error_floor_matches_theory():
     expected = 255 * (2 / (torch.pi * 2000)) ** 0.5 * torch.pi / 8
     # The standard deviation of one W1 is about 40 % of its mean, that of a mean of 100 is 4 %.
     assert abs(corner_error_floor(1000, generator(0, "floor")) / expected - 1) < 0.16
+    first, again, other = (corner_error_floor(10, generator(seed, "floor"), repeats=2) for seed in (0, 0, 1))
+    assert first == again != other
 
 
 def test_uniformity_detects_dependent_colours():

@@ -27,6 +27,14 @@ def test_hinge_losses_of_discriminator():
     assert found.tolist() == pytest.approx([0, (0.5 + 0.5) / 2, (1 + 1.5) / 2])
 
 
+def test_loss_is_a_mean_over_patches():
+    discriminator, x = Discriminator(1, 8), torch.randn(2, 1, 16, 16)
+    for parameter in discriminator.parameters():
+        nn.init.zeros_(parameter)
+    assert discriminator.scores(x).shape == (2, 16)
+    assert discriminator_losses(discriminator, x, -x).tolist() == [1, 1]  # chance level
+
+
 @given(st.integers(0, 1000), st.floats(0.5, 100))
 def test_adversarial_gradient_has_the_norm_of_the_pixel_errors_gradient(seed, scale):
     """The norms are equal at the last layer for any scale of the scores, and following the gradient raises them."""

@@ -9,6 +9,7 @@ from safetensors import safe_open
 from ddpm.data.dataset import ImageDataset, to_x0_range
 from ddpm.errors import UserError
 from ddpm.latent.autoencoder import (
+    BATCH,
     Autoencoder,
     AutoencoderConfig,
     decode_latents,
@@ -90,11 +91,21 @@ def test_set_scale_gives_unit_variance_and_keeps_reconstructions(kind):
     assert encode_images(model, train.images, 0).std(correction=0).item() == pytest.approx(1, rel=1e-5)
 
 
+def test_scale_is_that_of_the_first_training_images(monkeypatch):
+    monkeypatch.setattr("ddpm.latent.fit.N_SCALE", 8)
+    model, images = autoencoder(1, kind="none", channels=1), pictures(16)
+    images[8:] = 0
+    set_scale(model, ImageDataset(images), seed=0)
+    assert encode_images(model, images[:8], 0).std(correction=0).item() == pytest.approx(1, rel=1e-5)
+
+
 def test_encode_noise_depends_on_the_seed():
     model, images = autoencoder(), pictures()
     first, same, other = (encode_images(model, images, seed) for seed in (0, 0, 1))
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
+    repeated = encode_images(model, images[:1].expand(2 * BATCH, -1, -1, -1), 0)
+    assert not torch.equal(repeated[:BATCH], repeated[BATCH:])
 
 
 def test_forward_matches_encode_and_decode():

@@ -82,6 +82,18 @@ def test_lr_warms_up_and_decays_linearly(monkeypatch):
     assert rates == pytest.approx(expected)
 
 
+def test_each_micro_batch_has_noise_of_its_own(monkeypatch):
+    seeds, forward = [], Autoencoder.forward
+
+    def noted(self, images, stream):
+        seeds.append(stream.initial_seed())
+        return forward(self, images, stream)
+
+    monkeypatch.setattr(Autoencoder, "forward", noted)
+    train(epochs=1.0)  # 4 steps of 2 micro-batches
+    assert len({*seeds}) == len(seeds) == 8
+
+
 def test_weights_depend_on_the_seed():
     first, again, other = (train(seed=seed)[0] for seed in (3, 3, 4))
     assert same(first, again)
@@ -119,14 +131,37 @@ def test_resumed_training_matches_uninterrupted_training(changes, tmp_path, monk
 def test_adversary_is_weighted_and_learns(monkeypatch):
     """The discriminator's loss is 1 if it cannot tell reconstructions from images."""
     real, seen = module.discriminator_losses, []
-    monkeypatch.setattr(module, "discriminator_losses", lambda *args: [losses := real(*args), seen.append(losses)][0])
+    sizes = set()
+
+    def noted(discriminator, *given):
+        sizes.add(discriminator[0].out_channels)
+        seen.append(real(discriminator, *given))
+        return seen[-1]
+
+    monkeypatch.setattr(module, "discriminator_losses", noted)
     with_it, losses = train(epochs=60.0, adversary={"weight": 0.2, "channels": 8})
     assert min(each.mean().item() for each in seen) < 0.5
+    assert sizes == {8}
     assert all(map(isfinite, dict(losses).values()))
     models = [train(adversary={"weight": weight, "channels": 8})[0] for weight in (0.0, 0.2, 0.4)]
     assert not any(same(first, second) for first, second in pairwise(models))
     made = reconstructed(with_it, stripes().images, seed=0)
     assert (made.float() - stripes().images.float()).abs().mean() / 255 < 0.1  # a fifth of the error of grey
+
+
+def test_discriminator_begins_with_weights_of_the_seed(monkeypatch):
+    begun, real = [], module.Discriminator
+
+    def new(*given):
+        made = real(*given)
+        begun.append(made[0].weight.detach().clone())
+        return made
+
+    monkeypatch.setattr(module, "Discriminator", new)
+    for seed in (3, 3, 4):
+        train(seed=seed, epochs=0.25, adversary={"weight": 0.2, "channels": 8})
+    assert torch.equal(begun[0], begun[1])
+    assert not torch.equal(begun[0], begun[2])
 
 
 def test_factor_1_has_no_training():

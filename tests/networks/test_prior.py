@@ -44,6 +44,17 @@ def prior(conditioning=None, **options):
         return Prior(PriorConfig((SIZE, 1, 1), STEPS, conditioning=conditioning, n_classes=10, **shape))
 
 
+def test_prediction_is_read_from_the_last_token():
+    model = prior().eval()
+    with torch.no_grad():
+        for linear in (model.blocks[0].project_out, model.blocks[0].mlp[2]):  # now tokens do not change in the blocks
+            linear.weight.zero_()
+            linear.bias.zero_()
+        xt = torch.randn(3, SIZE, 1, 1, generator=generator(0, "x"))
+        expected = model.project_out(torch.nn.functional.layer_norm(model.last, (32,)))
+        torch.testing.assert_close(model(xt, torch.tensor([1, 9, 50])).flatten(1), expected.expand(3, SIZE))
+
+
 def test_output_depends_on_vector_timestep_and_caption():
     model, rows = prior(TEXT).eval(), tokens(["a dark dress"] * 4 + ["a pale dress"])
     xt = torch.randn(1, SIZE, 1, 1, generator=generator(0, "x")).repeat(5, 1, 1, 1)
