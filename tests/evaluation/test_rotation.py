@@ -23,7 +23,7 @@ def test_rotated_turns_central_square_as_numpy_does(shape, across, down):
 
 
 def lit_from_above(n: int, seed: int) -> ImageDataset:
-    """Noise that is brighter at the top, without labels; wider than high."""
+    """Noise that is brighter at the top, wider than high and without labels."""
     light = torch.linspace(120, 0, 12).to(torch.uint8)[:, None]
     return ImageDataset(noise(seed, n, (1, 12, 16)) // 2 + light)
 

@@ -137,7 +137,7 @@ def describe(
     Always computed in float32, so that distances do not depend on the training precision.
 
     Args:
-        model: A classifier in eval mode, on any device, or None.
+        model: A classifier in eval mode, on any device.
         images: 8-bit images.
         labels: The true classes of real images, or the requested classes of samples.
     """
@@ -205,7 +205,7 @@ def fit_classifier(
     Args:
         model: A new classifier.
         params: The hyper-parameters.
-        dataset: 8-bit images; without labels, `model` is trained to predict their rotations.
+        dataset: 8-bit images. Without labels, `model` is trained to predict their rotations.
         seed: Seed of all randomness, together with the step.
         compute: Device and precision.
         resume: Saves the state to disk, so that an interrupted run resumes with bit-identical results.

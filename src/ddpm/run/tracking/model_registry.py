@@ -111,9 +111,9 @@ def _new_version(client: "MlflowClient", name: str, model: "LoggedModel", run_id
 
 
 def _crown(client: "MlflowClient", name: str, version: int | str, about: Mapping[str, Any]) -> None:
-    """Give a version the alias `champion`, unless the champion has a lower headline metric or was judged differently.
+    """Give a version the alias `champion`, if its headline metric is lower than the champion's.
 
-    In the latter case, the description of the version says so.
+    If the two were judged differently, the alias stays, and the description of the version says so.
     """
     from mlflow.exceptions import MlflowException
 
