@@ -44,7 +44,7 @@ def pairs(splits):
 @pytest.mark.parametrize("layout", ["nhw", "nhwc", "nchw", "floats"])
 def test_npz_accepts_common_image_layouts(tmp_path, layout):
     colours = RANDOM.integers(0, 256, (100, 5, 6, 3), dtype=np.uint8)
-    images = {"nhw": X, "nhwc": colours, "nchw": np.moveaxis(colours, 3, 1), "floats": X / 255}[layout]
+    images = {"nhw": X, "nhwc": colours, "nchw": np.moveaxis(colours, 3, 1), "floats": (X - 0.4).clip(0) / 255}[layout]
     splits = loaded("npz", npz(tmp_path, x_train=images, y_train=Y, class_names=["a", "b", "c"]))
     drawn = colours if "c" in layout else X
     assert pairs(splits) == {(image.tobytes(), int(label)) for image, label in zip(drawn, Y, strict=True)}
