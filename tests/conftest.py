@@ -13,7 +13,7 @@ LONGEST = "test_pipeline.py", "test_layout.py"  # these start first, so that no 
 
 
 def pytest_configure():
-    """One thread for each test process. There are three for two cores (pyproject.toml): many tests wait for others."""
+    """One thread for each of the two test processes (pyproject.toml), so that neither waits."""
     torch.set_num_threads(1)
 
 
